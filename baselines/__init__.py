@@ -1,0 +1,1 @@
+"""The labelling methods, one folder or file each."""

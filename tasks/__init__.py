@@ -1,0 +1,1 @@
+"""Models and layers, probing sets, perturbations, activations, and the miniature world."""

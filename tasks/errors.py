@@ -1,0 +1,25 @@
+"""The error for a user's mistake: one clear sentence, exit code 1, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can put right; the message says what, where and what to do."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that does not exist, with the nearest names and all of them.
+
+    Args:
+        kind: What is named, e.g. ``"task"``.
+        name: What the user wrote.
+        known: The names that exist.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=2, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
+    return UserError(f"Unknown {kind} {name!r}.{hint} Available: {shown}.")

@@ -1,0 +1,29 @@
+"""Images in their one exchange form: uint8 tensors [n, 3, h, w], RGB."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn import functional
+
+
+def resize(images: UInt8[Tensor, "n 3 h w"], side: int) -> UInt8[Tensor, "n 3 side side"]:
+    """Resize to side × side with anti-aliased bilinear interpolation; aspect ratio is not kept.
+
+    Training and use of the miniature's models go through this one function, so that they see the same pixels.
+    """
+    if tuple(images.shape[-2:]) == (side, side):
+        return images
+    return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def to_tensor(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[Tensor, "n 3 h w"]:
+    """Channels last (NumPy) to channels first (torch), sharing memory where possible."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+
+
+def to_array(images: UInt8[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """Channels first (torch) to channels last (NumPy)."""
+    return np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())

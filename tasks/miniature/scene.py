@@ -1,0 +1,185 @@
+"""The scene graph: what stands where. Scene i of a split is the same on every machine, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tasks.miniature.vocabulary import (
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT,
+    KINDS,
+    OPTIONAL_PARTS,
+    PARTS_OF,
+    PATTERNS,
+    SIZE,
+    SPLITS,
+    WORLD_SEED,
+)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One foreground object.
+
+    Attributes:
+        kind: What it is.
+        colour: Colour of its body.
+        pattern: Pattern of its body.
+        parts: The parts it has.
+        x: Centre, in pixels of a 224-px frame.
+        y: Centre, in pixels.
+        radius: Half its size, in pixels.
+        angle: Rotation in radians.
+        pattern_scale: Period of the pattern in pixels.
+        pattern_angle: Direction of the pattern in radians, in the object's own frame.
+    """
+
+    kind: str
+    colour: str
+    pattern: str
+    parts: tuple[str, ...]
+    x: float
+    y: float
+    radius: float
+    angle: float
+    pattern_scale: float
+    pattern_angle: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A background and one or two objects; ``seed`` draws the background's texture."""
+
+    background: str
+    things: tuple[Thing, ...]
+    light: float
+    light_angle: float
+    seed: int
+
+    @property
+    def concepts(self) -> frozenset[str]:
+        """All concepts that the scene shows."""
+        names = {self.background}
+        for thing in self.things:
+            names |= {thing.kind, thing.colour, thing.pattern, *thing.parts}
+        return frozenset(names)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Attributes that an object must have; what is left out is drawn at random."""
+
+    kind: str | None = None
+    colour: str | None = None
+    pattern: str | None = None
+    parts: frozenset[str] = field(default_factory=frozenset)
+
+
+def draw_scene(
+    generator: np.random.Generator,
+    *,
+    background: str | None = None,
+    wishes: Sequence[Wish] | None = None,
+    held_out: bool = True,
+) -> Scene:
+    """Draw a scene.
+
+    Args:
+        generator: The only source of chance.
+        background: Fixed background, or any.
+        wishes: One entry an object; None draws one or two free objects.
+        held_out: Whether held-out combinations may occur (never in the train split).
+    """
+    if wishes is None:
+        wishes = [Wish()] * (1 if generator.random() < 0.5 else 2)
+    taken: set[str] = {wish.kind for wish in wishes if wish.kind}
+    attributes: list[Mapping[str, str]] = []
+    for wish in wishes:
+        drawn = _draw_attributes(generator, wish, taken, held_out)
+        taken.add(drawn["kind"])
+        attributes.append(drawn)
+    places = _draw_places(generator, len(attributes))
+    things = tuple(
+        _draw_thing(generator, drawn, place, wish.parts)
+        for drawn, place, wish in zip(attributes, places, wishes, strict=True)
+    )
+    return Scene(
+        background=background or str(generator.choice(BACKGROUNDS)),
+        things=things,
+        light=float(generator.uniform(0.86, 1.08)),
+        light_angle=float(generator.uniform(0, 2 * np.pi)),
+        seed=int(generator.integers(2**32)),
+    )
+
+
+def scene_at(split: str, number: int) -> Scene:
+    """Scene ``number`` of a split.
+
+    Raises:
+        KeyError: for an unknown split.
+    """
+    index = SPLITS[split] + number
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([WORLD_SEED, index])))
+    return draw_scene(generator, held_out=split != "train")
+
+
+def _draw_attributes(
+    generator: np.random.Generator, wish: Wish, taken: set[str], held_out: bool
+) -> Mapping[str, str]:
+    kinds = [kind for kind in KINDS if kind not in taken]
+    owners = [kind for kind in kinds if wish.parts <= set(PARTS_OF.get(kind, ()))]
+    while True:
+        drawn = {
+            "kind": wish.kind or str(generator.choice(owners or kinds)),
+            "colour": wish.colour or str(generator.choice(list(COLOURS))),
+            "pattern": wish.pattern or str(generator.choice(PATTERNS)),
+        }
+        seen = {(drawn["colour"], drawn["kind"]), (drawn["pattern"], drawn["kind"])}
+        if held_out or not seen & set(HELD_OUT):
+            return drawn
+
+
+def _draw_places(generator: np.random.Generator, count: int) -> list[tuple[float, float, float]]:
+    if count == 1:
+        radius = generator.uniform(46, 84)
+        margin = radius + 5
+        return [(*generator.uniform(margin, SIZE - margin, size=2), radius)]
+    # Several objects share the frame along a random axis, each in its own cell, so that none hides another.
+    cell = SIZE / count
+    flip = generator.random() < 0.5
+    places = []
+    for number in range(count):
+        radius = generator.uniform(0.34, 0.46) * cell
+        along = cell * number + generator.uniform(radius + 2, cell - radius - 2)
+        across = generator.uniform(radius + 5, SIZE - radius - 5)
+        places.append((across, along, radius) if flip else (along, across, radius))
+    order = generator.permutation(count)
+    return [places[int(number)] for number in order]
+
+
+def _draw_thing(
+    generator: np.random.Generator, drawn: Mapping[str, str], place: tuple[float, float, float], wanted: frozenset[str]
+) -> Thing:
+    parts = tuple(
+        part
+        for part in PARTS_OF.get(drawn["kind"], ())
+        # The draw is made for every part, wanted or not, so that a wish changes nothing but what it names.
+        if (generator.random() < 0.65) or part in wanted or part not in OPTIONAL_PARTS
+    )
+    x, y, radius = (float(value) for value in place)
+    return Thing(
+        kind=drawn["kind"],
+        colour=drawn["colour"],
+        pattern=drawn["pattern"],
+        parts=parts,
+        x=x,
+        y=y,
+        radius=radius,
+        angle=float(generator.uniform(-0.38, 0.38)),
+        pattern_scale=float(generator.uniform(0.24, 0.36) * radius + 4),
+        pattern_angle=float(generator.uniform(0, np.pi)),
+    )

@@ -1,0 +1,71 @@
+"""What all training scripts share: device, learning-rate schedule, progress, image tensors."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger("tasks.miniature")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast a model is trained; part of its model card."""
+
+    images: int
+    views: int
+    batch: int
+    peak_rate: float
+    weight_decay: float
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps."""
+        return self.views // self.batch
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def image_batch(images: np.ndarray, device: torch.device, generator: np.random.Generator | None = None) -> Tensor:
+    """uint8 [n, h, w, 3] → float [n, 3, h, w] in [0, 1]; with a generator, each image is mirrored half of the time."""
+    if generator is not None:
+        flip = generator.random(len(images)) < 0.5
+        images = np.where(flip[:, None, None, None], images[:, :, ::-1], images)
+    batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return batch.permute(0, 3, 1, 2).float() / 255
+
+
+def optimiser(modules: Sequence[nn.Module], recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; biases, norms and other vectors are not decayed."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.peak_rate, betas=(0.9, 0.98))
+
+
+def scheduled(optimizer: torch.optim.Optimizer, recipe: Recipe, name: str) -> Iterator[int]:
+    """Count steps, set the rate (linear warm-up over 5 %, then cosine to zero) and log progress."""
+    started = time.monotonic()
+    warm = max(1, recipe.steps // 20)
+    for step in range(recipe.steps):
+        share = min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.peak_rate * share
+        yield step
+        if (step + 1) % max(1, recipe.steps // 20) == 0:
+            seconds = time.monotonic() - started
+            rate = (step + 1) * recipe.batch / seconds
+            log.info("%s: step %d/%d, %.0f s, %.0f images/s", name, step + 1, recipe.steps, seconds, rate)

@@ -1,0 +1,86 @@
+"""What one condition shows of one layer: the input of every labelling method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, Summariser
+
+LayerKind = Literal["spatial", "vector", "tokens"]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Concept annotation of a probing set, in Broden's shape.
+
+    Attributes:
+        labels: Concept names; the index is the concept's number. Number 0 is reserved for "nothing" and named "".
+        categories: Category name → numbers of the concepts whose primary category it is.
+        pixels: ``pixels(i)`` gives image i's annotation: category name → either an int array [h, w] of concept numbers
+            (0 = nothing) or a list of image-level concept numbers, which count as every pixel of the image.
+        size: (h, w) of the pixel annotations, e.g. (112, 112) for 224-px images.
+    """
+
+    labels: tuple[str, ...]
+    categories: Mapping[str, tuple[int, ...]]
+    pixels: Callable[[int], Mapping[str, Int[np.ndarray, "h w"] | list[int]]]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one condition shows of one layer over a probing set.
+
+    Attributes:
+        layer: Dotted name of the layer.
+        kind: ``spatial`` (4-D output), ``tokens`` (3-D) or ``vector`` (2-D, e.g. a fully connected layer).
+        condition: ``clean`` or a perturbation's name.
+        severity: 0 for clean, else 1..5.
+        repeat: Number of the repeat; repeats differ in their seed only.
+        image_ids: One identifier an image, in probing order.
+        activations: Pooled activations, float32, of the *complete* layer.
+        maps: Un-pooled maps [images, units, h, w] (float16 or float32), absent for vector layers.
+        clip_embeddings: Unit-norm CLIP image embeddings of the same (perturbed) images.
+        images: ``images(indices)`` gives the same (perturbed) images as uint8 [k, 3, h, w].
+        segmentation: Concept annotation of the probing set, where it has one.
+    """
+
+    layer: str
+    kind: LayerKind
+    condition: str
+    severity: int
+    repeat: int
+    image_ids: tuple[str, ...]
+    activations: Float[Tensor, "images units"]
+    maps: Float[Tensor, "images units h w"] | None
+    clip_embeddings: Float[Tensor, "images d"]
+    images: Callable[[Sequence[int]], UInt8[Tensor, "k 3 h w"]]
+    segmentation: Segmentation | None = None
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """What a method may use besides the observation. Roles the profile lacks are absent.
+
+    Attributes:
+        seed: The run seed; draw through ``tasks.seeding`` with a full address.
+        activate: ``activate(images)`` gives the pooled activations of the complete layer for any uint8 images
+            [k, 3, h, w] → float32 [k, units].
+        concepts: The concept set, in file order, already cleaned.
+        background: Word → share of the clean probing images whose caption holds it (for summarisers that count).
+    """
+
+    seed: int
+    activate: Callable[[UInt8[Tensor, "k 3 h w"]], Float[Tensor, "k units"]]
+    concepts: tuple[str, ...] = ()
+    clip: ImageTextEncoder | None = None
+    captioner: Captioner | None = None
+    summariser: Summariser | None = None
+    generator: ImageGenerator | None = None
+    background: Callable[[], Mapping[str, float]] | None = None

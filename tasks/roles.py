@@ -1,0 +1,87 @@
+"""The roles that a profile fills: small interfaces, so that a method never knows which model stands behind one.
+
+Images are always uint8 tensors of shape [n, 3, h, w] in [0, 255]; each role resizes and normalises for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+
+@runtime_checkable
+class ImageTextEncoder(Protocol):
+    """A CLIP-like model; all embeddings have unit L2 norm."""
+
+    def encode_images(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Embed images."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embed bare strings, no template; text beyond the token limit is cut."""
+        ...
+
+
+@runtime_checkable
+class SentenceEncoder(Protocol):
+    """A sentence encoder; embeddings have unit L2 norm."""
+
+    def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """Embed sentences."""
+        ...
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Writes one caption an image."""
+
+    def caption(self, images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
+        """Caption images, deterministically."""
+        ...
+
+
+@runtime_checkable
+class Summariser(Protocol):
+    """Turns captions into a concept of one to five words (a language model, or word counts)."""
+
+    uses_background: bool
+    """Whether ``summarise`` wants ``background``: the share of all probing images whose caption holds a word."""
+
+    def simplify(self, caption: str, seed: int) -> str:
+        """Shorten one caption, dropping unnecessary detail."""
+        ...
+
+    def summarise(self, captions: Sequence[str], seed: int, background: Mapping[str, float] | None = None) -> str:
+        """Name what most captions share; another seed may give another name. An empty string means no name."""
+        ...
+
+
+@runtime_checkable
+class ImageGenerator(Protocol):
+    """Draws images of a concept."""
+
+    def generate(
+        self, concept: str, count: int, seed: int, template: str = "{concept}"
+    ) -> UInt8[Tensor, "count 3 h w"]:
+        """Draw images.
+
+        Args:
+            concept: A short text.
+            count: How many images.
+            seed: The same (concept, count, seed) gives the same images.
+            template: The prompt around the concept, for generators that read prompts.
+        """
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Finds the foreground."""
+
+    def foreground(self, images: UInt8[Tensor, "n 3 h w"]) -> Bool[Tensor, "n h w"]:
+        """True where a pixel belongs to the foreground."""
+        ...
