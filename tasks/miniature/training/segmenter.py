@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Final
 
 import cv2
@@ -25,16 +24,12 @@ MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
 
 
-def train_segmenter(cache: Path) -> tuple[nn.Module, dict[str, float]]:
-    """Train the segmenter.
-
-    Args:
-        cache: Unused: its scenes are larger than the shared ones, few, and rendered on the way.
+def train_segmenter() -> tuple[nn.Module, dict[str, float]]:
+    """Train the segmenter; its scenes are larger than the shared ones and few, so they are rendered on the way.
 
     Returns:
         The network in eval mode on the CPU (one logit a pixel), and facts for its model card.
     """
-    del cache
     device = pick_device()
     torch.manual_seed(RECIPE.seed)
     images, masks = _scenes(RECIPE.images)

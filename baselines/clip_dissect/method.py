@@ -1,0 +1,124 @@
+"""CLIP-Dissect as a labelling method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from baselines.base import Label, Mode, UnitLabels
+from baselines.clip_dissect.scores import SimilarityName, similarity
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, top_images
+from tasks.errors import UserError, unknown_name
+from tasks.observation import Observation, Toolbox
+from tasks.roles import ImageTextEncoder
+from tasks.seeding import integer_seed
+
+_RANKED = 5
+
+
+class ClipDissect:
+    """Names a unit by the concept whose CLIP similarity to the images follows the unit's activations.
+
+    Deterministic, except that the *scores* (never the labels) of ``rank_reorder`` hold a seeded random scale.
+
+    Args:
+        similarity: One of the five similarity functions; ``soft_wpmi`` is the authors' choice.
+        mode: ``fixed`` (float64; dead units left out of the prior) or ``code`` (float32; constant units count in it).
+        top_k: Images that ``wpmi`` and ``soft_wpmi`` look at; None for the published 28 and 100.
+    """
+
+    name: ClassVar[str] = "clip_dissect"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[str]] = frozenset({"clip", "concepts"})
+
+    def __init__(
+        self, similarity: SimilarityName = "soft_wpmi", mode: Mode = "fixed", top_k: int | None = None
+    ) -> None:
+        if similarity not in get_args(SimilarityName):
+            raise unknown_name("similarity", similarity, get_args(SimilarityName))
+        if mode not in get_args(Mode):
+            raise unknown_name("mode", mode, get_args(Mode))
+        if top_k is not None and similarity not in ("wpmi", "soft_wpmi"):
+            raise UserError(f"The similarity {similarity} has no top_k; only wpmi and soft_wpmi have one.")
+        if top_k is not None and top_k < 1:
+            raise UserError(f"The option top_k of clip_dissect must be at least 1, not {top_k}.")
+        self.similarity: SimilarityName = similarity
+        self.mode: Mode = mode
+        self.top_k = top_k
+        self._text: tuple[ImageTextEncoder, tuple[str, ...], Tensor] | None = None
+
+    def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
+        """Score the complete layer, whose prior every unit shares, and report the requested units.
+
+        Args:
+            observation: ``activations`` and ``clip_embeddings`` are read.
+            units: Unit numbers, from 0.
+            tools: ``clip`` and ``concepts`` are read.
+
+        Returns:
+            The five best concepts of each unit; none for a dead or constant unit.
+
+        Raises:
+            UserError: Without CLIP or concepts, with fewer images than ``top_k``, or for a unit out of range.
+        """
+        activations = observation.activations.detach()
+        check_units(units, activations.shape[1])
+        dead = dead_units(activations)
+        if bool(dead.all()):
+            return [_unlabelled(unit) for unit in units]
+        scores = self._score_layer(observation, activations, dead, tools)
+        return [
+            _unlabelled(unit)
+            if dead[unit]
+            else UnitLabels(
+                unit=unit,
+                ranked=_best(scores[unit], tools.concepts),
+                evidence=tuple(top_images(activations[:, unit], EVIDENCE_SIZE)),
+                extra={"similarity": self.similarity, "mode": self.mode},
+            )
+            for unit in units
+        ]
+
+    def _score_layer(
+        self, observation: Observation, activations: Tensor, dead: Bool[Tensor, " units"], tools: Toolbox
+    ) -> Float[Tensor, "units concepts"]:
+        finite = activations.isfinite().all(dim=0)
+        parameters: dict[str, Any] = {}
+        if self.similarity in ("wpmi", "soft_wpmi"):
+            parameters["prior_units"] = ~dead if self.mode == "fixed" else finite
+            if self.top_k is not None:
+                parameters["top_k"] = self.top_k
+        if self.similarity == "rank_reorder":
+            address = (self.name, observation.layer, observation.condition, observation.severity, observation.repeat)
+            parameters["seed"] = integer_seed(tools.seed, *address)
+        # Columns keep their place, so that draws by unit number do not shift when another unit is unusable.
+        usable = torch.where(finite, activations, torch.zeros_like(activations))
+        clip_similarity = self._clip_similarity(observation, tools).to(usable.device)
+        return similarity(self.similarity, clip_similarity, usable, mode=self.mode, **parameters)
+
+    def _clip_similarity(self, observation: Observation, tools: Toolbox) -> Float[Tensor, "images concepts"]:
+        if tools.clip is None or not tools.concepts:
+            missing = "a CLIP model (clip)" if tools.clip is None else "a concept set (concepts)"
+            raise UserError(f"CLIP-Dissect needs {missing}, which the profile does not have.")
+        # The text features are the same under every condition; encoding 20,000 words anew each time would dominate.
+        if self._text is None or self._text[0] is not tools.clip or self._text[1] != tools.concepts:
+            self._text = (tools.clip, tools.concepts, tools.clip.encode_text(tools.concepts).detach())
+        dtype = torch.float64 if self.mode == "fixed" else torch.float32
+        images = torch.nn.functional.normalize(observation.clip_embeddings.detach().to(dtype), dim=1)
+        text = torch.nn.functional.normalize(self._text[2].to(images.device, dtype), dim=1)
+        return images @ text.T
+
+
+def _best(scores: Float[Tensor, " concepts"], concepts: tuple[str, ...]) -> tuple[Label, ...]:
+    """The best concepts, equal scores in the concept set's order; a NaN score is no label."""
+    # NaN sorts as the largest value, hence the replacement before the sort.
+    order = scores.nan_to_num(nan=-torch.inf).sort(descending=True, stable=True).indices[:_RANKED].tolist()
+    return tuple(Label(concepts[index], float(scores[index])) for index in order if bool(scores[index].isfinite()))
+
+
+def _unlabelled(unit: int) -> UnitLabels:
+    return UnitLabels(unit=unit, ranked=(), extra={"dead": True})

@@ -1,0 +1,265 @@
+"""The five similarity functions of CLIP-Dissect between the units of a layer and a set of concepts.
+
+Oikarinen & Weng, "CLIP-Dissect: Automatic Description of Neuron Representations in Deep Vision Networks", ICLR 2023
+(arXiv 2204.10965). P [images, concepts] holds cosines of CLIP image and text features, A [images, units] the pooled
+activations; every function gives S [units, concepts], higher is better.
+
+``mode="fixed"`` computes in float64 and defines what the release leaves undefined. ``mode="code"`` computes in float32
+as the release does (its log-likelihoods are sums near −500, so scores are quantised at 2⁻¹⁵) and keeps its NaNs; equal
+activations are ordered by image index in both modes, where the release leaves the order to the device.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from baselines.base import Mode
+from baselines.evidence import top_image_table
+from tasks.errors import UserError, unknown_name
+from tasks.seeding import generator
+
+SimilarityName = Literal["cos", "cos_cubed", "rank_reorder", "wpmi", "soft_wpmi"]
+
+_ELEMENTS_AT_ONCE = 2**21
+_SMALLEST_MEAN_COSINE = 1e-6
+
+
+def similarity(
+    name: SimilarityName | str,
+    clip_similarity: Float[Tensor, "images concepts"],
+    activations: Float[Tensor, "images units"],
+    *,
+    mode: Mode = "fixed",
+    **parameters: Any,
+) -> Float[Tensor, "units concepts"]:
+    """Score every unit of a layer against every concept.
+
+    ``wpmi`` and ``soft_wpmi`` hold a prior over the units given, so give the complete layer.
+
+    Args:
+        name: ``cos``, ``cos_cubed``, ``rank_reorder``, ``wpmi`` or ``soft_wpmi``.
+        clip_similarity: Cosines in [-1, 1] of each image with each concept.
+        activations: Pooled activations of the complete layer, finite.
+        mode: ``fixed`` (float64) or ``code`` (float32, as released).
+        parameters: Other values for the function's parameters: ``epsilon`` of cos_cubed; ``p_norm``, ``top_fraction``,
+            ``scale_p``, ``seed`` of rank_reorder; ``top_k``, ``scale``, ``lam``, ``epsilon``, ``prior_units`` of both
+            wpmi; ``p_start``, ``p_end`` of soft_wpmi. The defaults are the published ones.
+
+    Returns:
+        Scores, float64 (``fixed``) or float32 (``code``); higher is better.
+
+    Raises:
+        UserError: For an unknown name or parameter, or fewer images than the function looks at.
+        ValueError: For arrays that do not fit together or are not finite.
+    """
+    if name not in _SIMILARITIES:
+        raise unknown_name("similarity", name, _SIMILARITIES)
+    if mode not in get_args(Mode):
+        raise unknown_name("mode", mode, get_args(Mode))
+    function = _SIMILARITIES[name]
+    accepted = [
+        key for key, value in inspect.signature(function).parameters.items() if value.kind is value.KEYWORD_ONLY
+    ]
+    for key in parameters:
+        if key not in accepted:
+            raise unknown_name(f"parameter of {name}", key, accepted)
+    _check(clip_similarity, activations)
+    dtype = torch.float64 if mode == "fixed" else torch.float32
+    return function(clip_similarity.to(dtype), activations.to(dtype), mode, **parameters)
+
+
+def cos(p: Float[Tensor, "images concepts"], a: Float[Tensor, "images units"], mode: Mode) -> Tensor:
+    """S = Âᵀ P̂ with columns of unit L2 norm, not centred; a column of zeros scores 0 (``code``: NaN)."""
+    smallest = torch.finfo(a.dtype).tiny if mode == "fixed" else 0.0
+    return (a / a.norm(dim=0).clamp_min(smallest)).T @ (p / p.norm(dim=0).clamp_min(smallest))
+
+
+def cos_cubed(
+    p: Float[Tensor, "images concepts"], a: Float[Tensor, "images units"], mode: Mode, *, epsilon: float = 1e-3
+) -> Tensor:
+    """Columns centred, cubed element by element, divided by max(‖·‖₂, epsilon); S = Âᵀ P̂."""
+    del mode  # The formula is defined everywhere: only the precision differs.
+    cubed = [(matrix - matrix.mean(dim=0)) ** 3 for matrix in (a, p)]
+    units, concepts = (matrix / matrix.norm(dim=0).clamp_min(epsilon) for matrix in cubed)
+    return units.T @ concepts
+
+
+def rank_reorder(
+    p: Float[Tensor, "images concepts"],
+    a: Float[Tensor, "images units"],
+    mode: Mode,
+    *,
+    p_norm: float = 3.0,
+    top_fraction: float = 0.05,
+    scale_p: float = 0.5,
+    seed: int = 0,
+) -> Tensor:
+    """S = −e / (mean P)^scale_p: how badly a concept orders the unit's strongest images, relative to chance.
+
+    With t the n = ⌊top_fraction·images⌋ largest activations, r the same values put in the order of the concept's P,
+    e = mean|t − r|^p_norm / b, and b the same mean for five random orders.
+
+    The five orders are drawn for each unit by its number (the release draws them from the global generator). ``fixed``
+    holds the mean cosine at 1e-6 or above, where the release gives NaN for a negative one, and takes e = 1, chance,
+    when all n activations are equal.
+
+    Raises:
+        UserError: When n is 0.
+    """
+    images, units = a.shape
+    n = math.floor(top_fraction * images + 1e-9)
+    if n < 1:
+        needed = math.ceil(1 / top_fraction)
+        raise UserError(
+            f"The similarity rank_reorder looks at the top {top_fraction:.0%} of the images, but the probing set has "
+            f"{images}: use at least {needed} images, or another similarity."
+        )
+    top = top_image_table(a, n)
+    descending = a.T.gather(1, top)
+    chance = _random_order_distance(descending.flip(1), p_norm, seed)
+    parts = []
+    for some in torch.arange(units, device=a.device).split(max(1, _ELEMENTS_AT_ONCE // max(1, n * p.shape[1]))):
+        values = p[top[some]]
+        ranks = values.argsort(dim=1, stable=True).argsort(dim=1)
+        t = descending[some].unsqueeze(-1)
+        reordered = t.flip(1).expand(-1, -1, p.shape[1]).gather(1, ranks)
+        distance = (t - reordered).abs().pow(p_norm).mean(dim=1)
+        mean_cosine = values.mean(dim=1)
+        error = distance / chance[some].unsqueeze(-1)
+        if mode == "fixed":
+            error = torch.where(chance[some].unsqueeze(-1) > 0, error, torch.ones_like(error))
+            mean_cosine = mean_cosine.clamp_min(_SMALLEST_MEAN_COSINE)
+        parts.append(-error / mean_cosine.pow(scale_p))
+    return torch.cat(parts)
+
+
+def wpmi(
+    p: Float[Tensor, "images concepts"],
+    a: Float[Tensor, "images units"],
+    mode: Mode,
+    *,
+    top_k: int = 28,
+    scale: float = 2.0,
+    lam: float = 0.6,
+    epsilon: float = 1e-7,
+    prior_units: Bool[Tensor, " units"] | None = None,
+) -> Tensor:
+    """S = L − lam·prior, L[k, c] = Σ over the top_k images x of unit k of log(Q[x, c] + epsilon).
+
+    Q = softmax over concepts of scale·P; prior[c] = log of the mean over units of exp L[k, c]; ``prior_units`` leaves
+    dead units out of that mean.
+
+    Raises:
+        UserError: With fewer images than top_k.
+    """
+    del mode  # Only the precision differs.
+    top = _top("wpmi", a, top_k)
+    q = torch.softmax(scale * p, dim=1)
+    likelihood = _sum_over_ranks(lambda rows, ranks: torch.log(rows + epsilon), q, top)
+    return _less_prior(likelihood, lam, prior_units)
+
+
+def soft_wpmi(
+    p: Float[Tensor, "images concepts"],
+    a: Float[Tensor, "images units"],
+    mode: Mode,
+    *,
+    top_k: int = 100,
+    scale: float = 10.0,
+    lam: float = 1.0,
+    epsilon: float = 1e-7,
+    p_start: float = 0.998,
+    p_end: float = 0.97,
+    prior_units: Bool[Tensor, " units"] | None = None,
+) -> Tensor:
+    """S = L − lam·prior, L[k, c] = Σ_j log(1 + p_j (Q[x_j, c] − 1) + epsilon), x_j the j-th strongest image.
+
+    p_j = p_start − (j / top_k)(p_start − p_end), j = 0..top_k − 1, is the probability that the j-th image shows the
+    concept at all; Q and the prior are those of ``wpmi``.
+
+    Raises:
+        UserError: With fewer images than top_k.
+    """
+    del mode  # Only the precision differs.
+    top = _top("soft_wpmi", a, top_k)
+    q = torch.softmax(scale * p, dim=1)
+    shown = p_start - torch.arange(top_k, dtype=p.dtype, device=p.device) / top_k * (p_start - p_end)
+
+    def term(rows: Tensor, ranks: slice) -> Tensor:
+        return torch.log(1 + shown[ranks].unsqueeze(-1) * (rows - 1) + epsilon)
+
+    return _less_prior(_sum_over_ranks(term, q, top), lam, prior_units)
+
+
+_SIMILARITIES: dict[str, Callable[..., Tensor]] = {
+    "cos": cos,
+    "cos_cubed": cos_cubed,
+    "rank_reorder": rank_reorder,
+    "wpmi": wpmi,
+    "soft_wpmi": soft_wpmi,
+}
+
+
+def _check(p: Tensor, a: Tensor) -> None:
+    if p.ndim != 2 or a.ndim != 2 or p.shape[0] != a.shape[0]:
+        raise ValueError(
+            "clip_similarity must be [images, concepts] and activations [images, units] over the same images, "
+            f"not {list(p.shape)} and {list(a.shape)}"
+        )
+    for what, matrix in (("clip_similarity", p), ("activations", a)):
+        if not bool(matrix.isfinite().all()):
+            raise ValueError(f"{what} holds NaN or infinite values; leave such units out before scoring")
+
+
+def _top(name: str, a: Float[Tensor, "images units"], top_k: int) -> Int[Tensor, "units k"]:
+    if top_k < 1:
+        raise UserError(f"top_k of {name} must be at least 1, not {top_k}.")
+    if a.shape[0] < top_k:
+        raise UserError(
+            f"The similarity {name} looks at the {top_k} strongest images of each unit, but the probing set has "
+            f"{a.shape[0]}: use at least {top_k} images, or set clip_dissect's option top_k to {a.shape[0]} or less."
+        )
+    return top_image_table(a, top_k)
+
+
+def _sum_over_ranks(
+    term: Callable[[Tensor, slice], Tensor], q: Float[Tensor, "images concepts"], top: Int[Tensor, "units k"]
+) -> Float[Tensor, "units concepts"]:
+    """Σ over ranks j of term(Q[x_j], j), without [units, top_k, concepts] in memory."""
+    (units, ranks), concepts = top.shape, q.shape[1]
+    if q.dtype == torch.float32:
+        # The release sums each unit's terms in one float32 reduction; another order of adding moves labels that tie.
+        step = max(1, _ELEMENTS_AT_ONCE // (ranks * concepts))
+        return torch.cat([term(q[some], slice(None)).sum(dim=1) for some in top.split(step)])
+    total = torch.zeros(units, concepts, dtype=q.dtype, device=q.device)
+    for rank in range(ranks):
+        images, one = top[:, rank], slice(rank, rank + 1)
+        # With fewer images than units it is cheaper to take the logarithm once an image.
+        total += term(q, one)[images] if q.shape[0] <= units else term(q[images], one)
+    return total
+
+
+def _less_prior(
+    likelihood: Float[Tensor, "units concepts"], lam: float, prior_units: Bool[Tensor, " units"] | None
+) -> Float[Tensor, "units concepts"]:
+    counted = likelihood if prior_units is None else likelihood[prior_units]
+    return likelihood - lam * (torch.logsumexp(counted, dim=0) - math.log(counted.shape[0]))
+
+
+def _random_order_distance(ascending: Float[Tensor, "units n"], p_norm: float, seed: int) -> Float[Tensor, " units"]:
+    """Mean |t − perm(t)|^p_norm over five random orders of each unit's own."""
+    units, n = ascending.shape
+    total = torch.zeros(units, dtype=ascending.dtype)
+    values = ascending.cpu()
+    for unit in range(units):
+        draw = generator(seed, "clip_dissect", "rank_reorder", unit)
+        orders = torch.stack([torch.from_numpy(draw.permutation(n)) for _ in range(5)])
+        total[unit] = (values[unit] - values[unit][orders]).abs().pow(p_norm).mean()
+    return total.to(ascending.device)

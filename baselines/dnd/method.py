@@ -1,0 +1,264 @@
+"""Describe-and-Dissect, in batches over all requested units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+
+from baselines.base import Label, Mode, UnitLabels
+from baselines.dnd.candidates import candidate_concepts, clean_reply
+from baselines.dnd.crops import CROP_SIZE
+from baselines.dnd.describe import Pictures, describe_units
+from baselines.dnd.scoring import (
+    Scoring,
+    best_first,
+    concept_scores,
+    image_products,
+    synthetic_ranks,
+    topk_squared_mean_rank,
+)
+from baselines.dnd.study import Roles, Study, address, embedding
+from baselines.dnd.synthesis import PROMPT, Request, Synthetic, bank_of
+from baselines.evidence import check_units, dead_units, top_images
+from tasks.errors import UserError, unknown_name
+from tasks.observation import Observation, Toolbox
+from tasks.seeding import generator, integer_seed
+
+
+class DescribeAndDissect:
+    """Names a unit by captioning what excites it and testing the candidate concepts on synthetic images.
+
+    Steps for each unit: its top images and their attention crops (spatial layers only); the ten of these that activate
+    it most are captioned; several summaries of the shuffled captions give candidate concepts; of each, ten images are
+    generated and ranked by the unit's activation among all its synthetic images; ranks and the CLIP similarity to the
+    captioned images decide. All steps run in batches over all requested units, but nothing that a unit gets depends on
+    the others.
+
+    Randomness: shuffles and summaries are seeded by (layer, unit, condition, severity, repeat). In ``fixed`` mode a
+    concept's images are seeded by (concept, repeat) alone: every unit and every condition tests the concept "brick
+    wall" on the same ten pictures, drawn once, so that a label that moves between conditions moves because of the
+    evidence. In ``code`` mode units do not share images: the release has one generator for the run, which cannot be
+    order-free, so images are seeded by (layer, unit, concept, repeat) there.
+
+    Deviations that hold in both modes, because they change nothing that is measured: captioned originals keep their own
+    size, and their activations, maps and CLIP embeddings are those of the observation instead of a second pass over a
+    copy resized to 375 px. ``crops`` of token layers are not made (see ``baselines.dnd.describe.crop_places``).
+
+    Reference: Bai et al., "Interpreting Neurons in Deep Vision Networks with Language Models", TMLR 2025.
+
+    Args:
+        mode: ``fixed`` (recommended) or ``code`` (the release's heat map that wraps, its "background" rule, 32-px
+            synthetic images).
+        scoring: How candidates are chosen; ``topk_compare`` is the published one. ``none`` takes the first candidate of
+            a single summary and draws no images (the ablation without selection).
+        top_images: How many top images are looked at, and how many pictures are captioned.
+        crops: Whether attention crops join the pool.
+        candidates: How many summaries are made.
+        images_per_concept: How many images are generated of each concept.
+        synth_px: Edge to which synthetic images are reduced before anything looks at them; None keeps them as drawn.
+            ``mode`` means 32 in ``code`` mode and None in ``fixed``: up-sampling 32-px images for a 224-px target loses
+            detail for no gain, and a small target (the miniature's works at 64 px) would see little more than colour.
+        simplify: Whether captions are simplified before they are summarised.
+        crop_px: Edge of crops (375 as published); smaller is faster where all models work at a small size.
+        batch_size: Images at once (runtime only).
+        unit_block: Units whose pictures are in memory at once (runtime only).
+    """
+
+    name: ClassVar[str] = "dnd"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "no_crops": {"crops": False},
+        "no_selection": {"scoring": "none"},
+    }
+
+    def __init__(
+        self,
+        mode: Mode = "fixed",
+        scoring: Scoring | Literal["none"] = "topk_compare",
+        top_images: int = 10,
+        crops: bool = True,
+        candidates: int = 5,
+        images_per_concept: int = 10,
+        synth_px: int | Literal["mode"] | None = "mode",
+        simplify: bool = True,
+        crop_px: int = CROP_SIZE,
+        batch_size: int = 64,
+        unit_block: int = 64,
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise unknown_name("Describe-and-Dissect mode", mode, get_args(Mode))
+        if scoring not in (*get_args(Scoring), "none"):
+            raise unknown_name("Describe-and-Dissect scoring", scoring, (*get_args(Scoring), "none"))
+        if min(top_images, candidates, images_per_concept, crop_px, batch_size, unit_block) < 1:
+            raise UserError("Describe-and-Dissect: every count and size must be at least 1; raise the one that is not.")
+        self.mode: Mode = mode
+        self.scoring = scoring
+        self.top_images = top_images
+        self.crops = crops
+        self.candidates = candidates if scoring != "none" else 1
+        self.images_per_concept = images_per_concept
+        self.synth_px = (32 if mode == "code" else None) if synth_px == "mode" else synth_px
+        self.simplify = simplify
+        self.crop_px = crop_px
+        self.batch_size = batch_size
+        self.unit_block = unit_block
+
+    def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
+        """Label the requested units, in the order asked.
+
+        Dead units and units whose captions name nothing get no label. ``extra["trace"]`` holds everything that a
+        picture of the procedure needs, as JSON-able values.
+
+        Args:
+            observation: What one condition shows of the layer.
+            units: Unit numbers.
+            tools: Must hold a captioner, a summariser, a generator and a CLIP.
+
+        Raises:
+            UserError: A unit that the layer does not have, a missing role, or a spatial layer without maps.
+        """
+        roles = Roles.of(tools, self.name)
+        check_units(units, observation.activations.shape[1])
+        dead = dead_units(observation.activations)
+        labels = {unit: UnitLabels(unit, (), (), {"dead": True}) for unit in units if dead[unit]}
+        alive = [unit for unit in dict.fromkeys(units) if unit not in labels]
+        for start in range(0, len(alive), self.unit_block):
+            studies = self._study(observation, alive[start : start + self.unit_block], tools, roles)
+            labels.update((found.unit, found) for found in self._choose(observation, studies, tools, roles))
+        return [labels[unit] for unit in units]
+
+    def _study(self, observation: Observation, units: Sequence[int], tools: Toolbox, roles: Roles) -> list[Study]:
+        """Steps 1 and 2 for one block of units: pictures, captions, candidate concepts."""
+        tops = {unit: top_images(observation.activations[:, unit], self.top_images) for unit in units}
+        pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
+        described = describe_units(
+            observation,
+            tops,
+            pictures,
+            tools,
+            mode=self.mode,
+            crops=self.crops,
+            batch_size=self.batch_size,
+            keep=self.top_images,
+        )
+        places = [picture.place for of_unit in described.values() for picture in of_unit]
+        captions = pictures.apply(roles.captioner.caption, places, self.batch_size)
+        cut = [place for place in places if place[1] is not None]
+        embedded = pictures.apply(roles.clip.encode_images, cut, self.batch_size)
+        studies: list[Study] = []
+        for unit, of_unit in described.items():
+            said = tuple(captions[picture.place] for picture in of_unit)
+            simplified = self._simplified(said, observation, unit, tools, roles)
+            vectors = [embedding(picture, observation, embedded) for picture in of_unit]
+            replies = self._replies(simplified, observation, unit, tools, roles)
+            studies.append(
+                Study(
+                    unit,
+                    tuple(tops[unit]),
+                    tuple(of_unit),
+                    np.stack(vectors),
+                    said,
+                    simplified,
+                    tuple(replies),
+                    tuple(candidate_concepts(replies, self.mode)),
+                )
+            )
+        return studies
+
+    def _simplified(
+        self, captions: Sequence[str], observation: Observation, unit: int, tools: Toolbox, roles: Roles, turn: int = 1
+    ) -> tuple[str, ...]:
+        if not self.simplify:
+            return tuple(captions)
+        where = (*address(observation, unit), turn)
+        seeds = (integer_seed(tools.seed, "dnd", "simplify", *where, i) for i in range(len(captions)))
+        return tuple(roles.summariser.simplify(caption, seed) for caption, seed in zip(captions, seeds, strict=True))
+
+    def _replies(
+        self, captions: Sequence[str], observation: Observation, unit: int, tools: Toolbox, roles: Roles, turn: int = 1
+    ) -> list[str]:
+        """Summarise the captions several times, each time shuffled and with a seed of its own."""
+        replies: list[str] = []
+        for number in range(self.candidates):
+            where = (*address(observation, unit), turn, number)
+            order: list[int] = generator(tools.seed, "dnd", "shuffle", *where).permutation(len(captions)).tolist()
+            shuffled = [captions[i] for i in order]
+            first, again = (integer_seed(tools.seed, "dnd", "summarise", *where, part) for part in ("first", "again"))
+            reply = roles.summariser.summarise(shuffled, first, roles.background)
+
+            def once_more(pieces: list[str], seed: int = again) -> str:
+                return roles.summariser.summarise(pieces, seed, roles.background)
+
+            replies.append(clean_reply(reply, once_more))
+        return replies
+
+    def _request(self, concept: str, observation: Observation, unit: int, tools: Toolbox) -> Request:
+        owner = () if self.mode == "fixed" else (observation.layer, unit)
+        seed = integer_seed(tools.seed, "dnd", "generate", *owner, concept, observation.repeat)
+        return Request(concept, self.images_per_concept, seed, self.synth_px, observation.layer)
+
+    def _choose(
+        self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles
+    ) -> Iterator[UnitLabels]:
+        """Step 3: test the candidates of every unit on synthetic images."""
+        if self.scoring == "none":
+            for study in studies:
+                ranked = tuple(Label(concept, float("nan")) for concept in study.candidates)
+                yield UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, [], ranked)})
+            return
+        requests = {s.unit: [self._request(c, observation, s.unit, tools) for c in s.candidates] for s in studies}
+        measured = bank_of(tools).measure(
+            (request for of_unit in requests.values() for request in of_unit), tools, self.batch_size
+        )
+        for study in studies:
+            tested, order = self._test(study, requests[study.unit], measured)
+            ranked = tuple(Label(tested[i]["concept"], tested[i]["score"]) for i in order)
+            yield UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, tested, ranked)})
+
+    def _test(
+        self, study: Study, requests: Sequence[Request], measured: Mapping[Request, Synthetic]
+    ) -> tuple[list[dict[str, Any]], list[int]]:
+        """Score one unit's candidates: a JSON-able record of each, and their order, best first."""
+        if not requests:
+            return [], []
+        ranks = synthetic_ranks(np.stack([measured[request].activations[:, study.unit] for request in requests]))
+        synthetic = np.stack([measured[request].embeddings for request in requests])
+        similarity = image_products(ranks, study.embeddings, synthetic)
+        scoring = self.scoring if self.scoring != "none" else "topk_compare"
+        scores = concept_scores(scoring, ranks, similarity)
+        squares = topk_squared_mean_rank(ranks)
+        tested = [
+            {
+                "concept": request.concept,
+                "ranks": sorted(ranks[i].tolist()),
+                "topk_sq_mean": float(squares[i]),
+                "image_similarity": float(similarity[i]),
+                "score": float(scores[i]),
+                "seed": request.seed,
+            }
+            for i, request in enumerate(requests)
+        ]
+        return tested, best_first(scores)
+
+    def _trace(self, study: Study, tested: list[dict[str, Any]], ranked: Sequence[Label]) -> dict[str, Any]:
+        described = [
+            {"image": p.place[0], "box": list(p.place[1]) if p.place[1] else None, "activation": p.activation}
+            for p in study.pictures
+        ]
+        return {
+            "mode": self.mode,
+            "scoring": self.scoring,
+            "crop_px": self.crop_px,
+            "top_images": list(study.top),
+            "described": described,
+            "captions": list(study.captions),
+            "simplified": list(study.simplified),
+            "replies": list(study.replies),
+            "candidates": list(study.candidates),
+            "synthesis": {"template": PROMPT, "count": self.images_per_concept, "synth_px": self.synth_px},
+            "tested": tested,
+            "chosen": ranked[0].text if ranked else None,
+        }

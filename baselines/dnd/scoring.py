@@ -1,0 +1,160 @@
+"""How Describe-and-Dissect chooses among candidate concepts: ranks among the synthetic images, and image similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tasks.errors import unknown_name
+
+Scoring = Literal["topk_compare", "topk_sq_mean", "mean", "median", "sq_mean", "image_products"]
+
+BETA = 5
+"""How many of a concept's best ranks ``topk_sq_mean`` reads."""
+
+TOP_RANKS = 10
+"""Synthetic images ranked before this one take part in the image comparison."""
+
+
+def synthetic_ranks(activations: Float[np.ndarray, "concepts images"]) -> Int[np.ndarray, "concepts images"]:
+    """Rank one unit's synthetic images by activation, 0 = strongest, among the synthetic images only.
+
+    Args:
+        activations: The unit's activation on every synthetic image, in the order of generation.
+
+    Returns:
+        The rank of each image, not sorted; equal activations rank by concept, then by image.
+    """
+    values = np.asarray(activations, dtype=np.float64)
+    order = np.argsort(-values.ravel(), kind="stable")
+    ranks = np.empty(order.size, dtype=np.int64)
+    ranks[order] = np.arange(order.size)
+    return ranks.reshape(values.shape)
+
+
+def mean_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
+    """Mean rank of each concept's images; low is good."""
+    return np.mean(ranks, axis=1)
+
+
+def median_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
+    """Median rank of each concept's images; low is good."""
+    return np.median(ranks, axis=1)
+
+
+def squared_mean_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
+    """Mean of the squared ranks; low is good."""
+    return np.mean(np.square(ranks, dtype=np.float64), axis=1)
+
+
+def topk_squared_mean_rank(
+    ranks: Int[np.ndarray, "concepts images"], beta: int = BETA
+) -> Float[np.ndarray, " concepts"]:
+    """Mean of the squares of the ``beta`` smallest ranks; low is good."""
+    return squared_mean_rank(np.sort(ranks, axis=1)[:, :beta])
+
+
+def image_products(
+    ranks: Int[np.ndarray, "concepts images"],
+    described: Float[np.ndarray, "described d"],
+    synthetic: Float[np.ndarray, "concepts images d"],
+    top: int = TOP_RANKS,
+) -> Float[np.ndarray, " concepts"]:
+    """Mean cosine between the described images and each concept's images that rank before ``top``; high is good.
+
+    Args:
+        ranks: As ``synthetic_ranks`` gives them: in the order of ``synthetic``, not sorted.
+        described: Unit-norm CLIP embeddings of the images that were captioned.
+        synthetic: Unit-norm CLIP embeddings of the synthetic images.
+        top: How many of the best synthetic images take part.
+
+    Returns:
+        A number in [-1, 1]; exactly −1 for a concept with no image before ``top``.
+    """
+    # The mean over all pairs of two sets is the product of the sets' mean vectors.
+    reference = np.asarray(described, dtype=np.float64).mean(axis=0)
+    cosines = np.asarray(synthetic, dtype=np.float64) @ reference
+    chosen = np.asarray(ranks) < top
+    count = chosen.sum(axis=1)
+    means = np.where(chosen, cosines, 0.0).sum(axis=1) / np.maximum(count, 1)
+    return np.where(count > 0, means, -1.0)
+
+
+def topk_compare(
+    ranks: Int[np.ndarray, "concepts images"], image_similarity: Float[np.ndarray, " concepts"], beta: int = BETA
+) -> Float[np.ndarray, " concepts"]:
+    """Position by ``topk_sq_mean`` (best = number of concepts, worst = 1) times image similarity; high is good.
+
+    As published, a similarity of −1 turns the product round: of two concepts without an image in the top ten, the one
+    with the better ranks scores lower.
+    """
+    values = topk_squared_mean_rank(ranks, beta)
+    position = np.empty(len(values), dtype=np.int64)
+    position[best_first(-values)] = np.arange(len(values))
+    return (len(values) - position) * np.asarray(image_similarity, dtype=np.float64)
+
+
+def best_first(scores: Sequence[float] | Float[np.ndarray, " concepts"]) -> list[int]:
+    """Concept indices by descending score; ties go to the larger index, as published."""
+    return sorted(range(len(scores)), key=lambda concept: (scores[concept], concept), reverse=True)
+
+
+_LOW_IS_GOOD: Mapping[str, Callable[[Int[np.ndarray, "concepts images"]], Float[np.ndarray, " concepts"]]] = {
+    "mean": mean_rank,
+    "median": median_rank,
+    "sq_mean": squared_mean_rank,
+    "topk_sq_mean": topk_squared_mean_rank,
+}
+
+
+def concept_scores(
+    scoring: str,
+    ranks: Int[np.ndarray, "concepts images"],
+    image_similarity: Float[np.ndarray, " concepts"],
+) -> Float[np.ndarray, " concepts"]:
+    """Score concepts with the scoring function of that name, turned so that high is always good.
+
+    Args:
+        scoring: A name of ``Scoring``. Those made of ranks (mean, median, sq_mean, topk_sq_mean) are negated.
+        ranks: Ranks of each concept's images, in any order.
+        image_similarity: As ``image_products`` gives it.
+
+    Raises:
+        UserError: Unknown name.
+    """
+    if scoring in _LOW_IS_GOOD:
+        return -_LOW_IS_GOOD[scoring](ranks)
+    if scoring == "image_products":
+        return np.asarray(image_similarity, dtype=np.float64)
+    if scoring == "topk_compare":
+        return topk_compare(ranks, image_similarity)
+    raise unknown_name("Describe-and-Dissect scoring", scoring, get_args(Scoring))
+
+
+def select_concepts(
+    ranks: Sequence[Sequence[int]] | Int[np.ndarray, "concepts images"],
+    image_similarity: Sequence[float] | Float[np.ndarray, " concepts"],
+) -> list[int]:
+    """Order candidate concepts best first by the published rule, topk-compare.
+
+    Args:
+        ranks: For each concept the ranks of its images among all synthetic images of the unit, 0 = strongest.
+        image_similarity: For each concept the mean CLIP cosine between its best images and the described ones, −1 where
+            it has none in the top ten.
+
+    Raises:
+        ValueError: The shapes do not fit together.
+    """
+    table = np.asarray(ranks)
+    similarity = np.asarray(image_similarity, dtype=np.float64)
+    if len(table) == 0 and len(similarity) == 0:
+        return []
+    if table.ndim != 2 or table.shape[1] == 0 or similarity.shape != (len(table),):
+        raise ValueError(
+            "select_concepts needs ranks [concepts, images] and one image similarity a concept; "
+            f"got shapes {table.shape} and {similarity.shape}."
+        )
+    return best_first(topk_compare(table, similarity))

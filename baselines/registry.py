@@ -1,0 +1,190 @@
+"""The labelling methods by name, without importing any of them until one is loaded."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from baselines.base import Method
+
+ENTRY_POINT_GROUP = "clear.methods"
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """What is known of a method before it is loaded.
+
+    Attributes:
+        name: Registered name.
+        summary: One line.
+        needs: The roles and parts of the observation that it cannot do without, sorted.
+        version: Raised whenever the same input may give another label.
+        target: ``"module:object"`` of its class.
+        package: The distribution that brings it; empty for the built-in methods.
+    """
+
+    name: str
+    summary: str
+    needs: tuple[str, ...]
+    version: str
+    target: str
+    package: str = ""
+
+
+_BUILT_IN = {
+    entry.name: entry
+    for entry in (
+        MethodEntry(
+            "clip_dissect",
+            "CLIP-Dissect: the concept whose CLIP similarity follows the unit's activations",
+            ("clip", "concepts"),
+            "1",
+            "baselines.clip_dissect.method:ClipDissect",
+        ),
+        MethodEntry(
+            "network_dissection",
+            "Network Dissection: the annotated concept that overlaps the unit's most active regions",
+            ("maps", "segmentation"),
+            "1",
+            "baselines.network_dissection:NetworkDissection",
+        ),
+        MethodEntry(
+            "dnd",
+            "Describe-and-Dissect: captions of the top images and crops, summarised and tested on generated images",
+            ("captioner", "clip", "generator", "summariser"),
+            "1",
+            "baselines.dnd.method:DescribeAndDissect",
+        ),
+        MethodEntry(
+            "dnd_refined",
+            "Describe-and-Dissect with a bounded refinement loop over the generated images",
+            ("captioner", "clip", "generator", "summariser"),
+            "1",
+            "baselines.dnd.refined:RefinedDescribeAndDissect",
+        ),
+        MethodEntry(
+            "random_label",
+            "Floor: a concept drawn at random for each unit and condition",
+            ("concepts",),
+            "1",
+            "baselines.floors:RandomLabel",
+        ),
+        MethodEntry(
+            "constant_label",
+            'Floor: the word "depiction" for every unit',
+            (),
+            "1",
+            "baselines.floors:ConstantLabel",
+        ),
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """The built-in methods, in the order of the tables."""
+    return tuple(_BUILT_IN)
+
+
+def entries() -> tuple[MethodEntry, ...]:
+    """Every method, installed plugins included (which imports them); a broken plugin is a warning that names it."""
+    return (*_BUILT_IN.values(), *(entry for entry, _ in _plugins().values()))
+
+
+def entry(name: str) -> MethodEntry:
+    """What is known of one method; plugins are looked at only when no built-in method has the name.
+
+    Raises:
+        UserError: For an unknown name, with the nearest ones.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+    plugins = _plugins()
+    if name not in plugins:
+        raise unknown_name("method", name, (*_BUILT_IN, *plugins))
+    return plugins[name][0]
+
+
+def load(name: str, **options: Any) -> Method:
+    """Import a method and construct it.
+
+    Args:
+        name: A built-in method or a plugin's.
+        options: Its constructor's arguments, e.g. ``similarity="wpmi", mode="code"``. Text is converted to the declared
+            type, so that values from a command line do.
+
+    Raises:
+        UserError: For an unknown name or option, a value outside the option's vocabulary, or a missing package.
+    """
+    found = entry(name)
+    method = _built_in_class(found) if not found.package else _plugins()[name][1]
+    return method(**_checked(name, method, options))
+
+
+def _built_in_class(found: MethodEntry) -> type[Any]:
+    module, _, attribute = found.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        raise UserError(
+            f"The method {found.name} needs the package {package}, which is not installed: pip install {package}"
+        ) from error
+
+
+def _checked(name: str, method: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options against the constructor's signature and annotations."""
+    parameters = inspect.signature(method).parameters
+    hints = typing.get_type_hints(method.__init__)
+    checked = {}
+    for key, value in options.items():
+        if key not in parameters:
+            if not parameters:
+                raise UserError(f"The method {name} has no options, so {key} cannot be set.")
+            raise unknown_name(f"option of {name}", key, parameters)
+        checked[key] = _converted(name, key, value, hints[key]) if key in hints else value
+    return checked
+
+
+def _converted(name: str, key: str, value: Any, hint: Any) -> Any:
+    choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    if choices and value not in choices:
+        raise unknown_name(f"value of {name}'s option {key}:", str(value), map(str, choices))
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise UserError(f"The option {key} of {name} cannot be {value!r}: {reason}.") from None
+
+
+def _plugins() -> dict[str, tuple[MethodEntry, type[Any]]]:
+    """The methods of other packages; what is broken or takes a name is left out with a warning."""
+    found: dict[str, tuple[MethodEntry, type[Any]]] = {}
+    for point in sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (point.name, point.value)):
+        package = point.dist.name if point.dist is not None else "an unknown package"
+        where = f"method {point.name!r} of {package} ({point.value})"
+        if point.name in _BUILT_IN or point.name in found:
+            warnings.warn(f"The {where} is left out: the name is taken.", stacklevel=3)
+            continue
+        try:
+            method = point.load()
+            needs = tuple(sorted(method.needs))
+            version = str(method.version)
+            if not callable(method.label):
+                raise TypeError("label is not a function")
+        except Exception as error:  # A plugin may raise anything at import; the others must still work.
+            warnings.warn(f"The {where} is left out: {type(error).__name__}: {error}", stacklevel=3)
+            continue
+        summary = next(iter((inspect.getdoc(method) or "").splitlines()), "")
+        found[point.name] = (MethodEntry(point.name, summary, needs, version, point.value, package), method)
+    return found

@@ -1,0 +1,118 @@
+"""From the texts of a command line to ``RunOptions``: lists by comma or repetition, and a sentence for each mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+import yaml
+
+from benchmark.options import RunOptions
+from tasks.errors import UserError
+from tasks.validation import parse
+
+Texts = Sequence[str] | None
+
+
+def options_from(
+    *,
+    tasks: Sequence[str],
+    methods: Texts,
+    suites: Texts,
+    severities: Texts,
+    units: str | None,
+    unit_ids: Texts,
+    settings: Texts,
+    **rest: Any,
+) -> RunOptions:
+    """The options of a run.
+
+    Args:
+        tasks: ``--task``, as given.
+        methods: ``--methods``.
+        suites: ``--suites``.
+        severities: ``--severities``.
+        units: ``--units``.
+        unit_ids: ``--unit-ids``.
+        settings: ``--set``.
+        rest: Fields of ``RunOptions`` that need no reading.
+
+    Raises:
+        UserError: A value is out of range.
+        typer.BadParameter: A text cannot be read, e.g. a word where a number belongs.
+    """
+    values = {
+        "tasks": words(tasks),
+        "methods": words(methods),
+        "suites": words(suites),
+        "severities": _in_range("Severity", numbers("--severities", severities), 1, 5),
+        "units": _units(units),
+        "unit_ids": _in_range("Unit", numbers("--unit-ids", unit_ids), 0, None),
+        "method_options": method_options(settings),
+    }
+    return parse(RunOptions, values | rest, "the command line")
+
+
+def words(texts: Texts) -> list[str] | None:
+    """Words from ``["a,b", "c"]``; ``None`` if the option was not given."""
+    if not texts:
+        return None
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
+def numbers(option: str, texts: Texts) -> list[int] | None:
+    """Whole numbers from ``["1,3", "5"]``; ``None`` if the option was not given."""
+    found = words(texts)
+    return None if found is None else [_number(option, word) for word in found]
+
+
+def method_options(texts: Texts) -> dict[str, dict[str, Any]]:
+    """``METHOD.OPTION=VALUE`` as method → option → value; values are read like YAML scalars.
+
+    Raises:
+        typer.BadParameter: The text has another form.
+        UserError: One option is set twice.
+    """
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        method, dot, option = name.strip().partition(".")
+        if not (equals and dot and method and option):
+            raise typer.BadParameter(f"{text!r} is not METHOD.OPTION=VALUE, e.g. clip_dissect.similarity=wpmi.")
+        if option in options.setdefault(method, {}):
+            raise UserError(f"--set gives {method}.{option} twice.")
+        options[method][option] = _scalar(value)
+    return options
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, bool | int | float | str) or value is None else text
+
+
+def _units(text: str | None) -> int | str | None:
+    if text is None or text == "all":
+        return text
+    count = _number("--units", text)
+    if count < 1:
+        raise UserError(f"--units {count} labels nothing: give a whole number from 1, or all.")
+    return count
+
+
+def _number(option: str, word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise typer.BadParameter(f"{word!r} is not a whole number.", param_hint=option) from None
+
+
+def _in_range(what: str, values: list[int] | None, low: int, high: int | None) -> list[int] | None:
+    for value in values or ():
+        if value < low or (high is not None and value > high):
+            allowed = f"from {low}" if high is None else f"from {low} to {high}"
+            raise UserError(f"{what} {value} does not exist: give whole numbers {allowed}.")
+    return values

@@ -1,0 +1,88 @@
+"""What ``list`` and ``show`` say."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from report.escape import terminal
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Name, description, model, layer and number of units of each task of CLEAR's own."""
+    from tasks.catalogue import task_literal, task_names
+
+    literals = [task_literal(name) for name in task_names()]
+    return [
+        {
+            "name": literal["name"],
+            "description": " ".join(literal["description"].split()),
+            "model": literal["model"],
+            "layer": literal["layer"],
+            "units": literal["units"]["total"],
+        }
+        for literal in literals
+    ]
+
+
+def methods() -> list[dict[str, Any]]:
+    """Name, description, version and needs of each method, plugins included."""
+    from baselines import registry
+
+    return [
+        {"name": e.name, "description": e.summary, "version": e.version, "needs": list(e.needs), "package": e.package}
+        for e in registry.entries()
+    ]
+
+
+def suites() -> list[dict[str, Any]]:
+    """Name and perturbations of each suite."""
+    from tasks.perturbations.registry import SUITES
+
+    return [
+        {"name": name, "description": ", ".join(perturbations), "perturbations": list(perturbations)}
+        for name, perturbations in SUITES.items()
+    ]
+
+
+def profiles() -> list[dict[str, Any]]:
+    """Name and description of each profile of CLEAR's own."""
+    from tasks.catalogue import profile_description, profile_names
+
+    return [{"name": name, "description": " ".join(profile_description(name).split())} for name in profile_names()]
+
+
+def task(name: str) -> dict[str, Any]:
+    """Everything about one task, with the perturbations that its suites come to.
+
+    Raises:
+        UserError: No such task, or a mistake in its file.
+    """
+    from tasks.catalogue import load_task
+    from tasks.perturbations.registry import SUITES
+
+    found = load_task(name)
+    perturbations = dict.fromkeys(each for suite in found.suites for each in SUITES[suite])
+    return {**found.model_dump(mode="json"), "perturbations": list(perturbations)}
+
+
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Names in one column, descriptions wrapped in another."""
+    if not rows:
+        return "none"
+    width = max(len(row["name"]) for row in rows) + 2
+    lines: list[str] = []
+    for row in rows:
+        first, *more = textwrap.wrap(terminal(row["description"]), 100 - width) or [""]
+        lines.append(f"{terminal(row['name']):<{width}}{first}".rstrip())
+        lines += [" " * width + line for line in more]
+    return "\n".join(lines)
+
+
+def as_yaml(facts: Mapping[str, Any]) -> str:
+    """The facts as YAML, in their order."""
+    import yaml
+
+    text = yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+    return "\n".join(terminal(line) for line in text.splitlines())

@@ -1,0 +1,141 @@
+"""The options of a run: each is *identity* (another value may give another result) or *runtime* (it may not).
+
+Stores and caches go by identity alone, so a run can continue on another device, with another batch size, in more
+processes. ``test_options`` refuses a field that is not classified.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+
+from baselines import registry
+from leaderboard.identity import as_json, identity_hash
+
+Scalar = bool | int | float | str | None
+
+IDENTITY: frozenset[str] = frozenset(
+    {
+        "tasks",
+        "methods",
+        "method_options",
+        "suites",
+        "severities",
+        "units",
+        "unit_ids",
+        "repeats",
+        "images",
+        "profile",
+        "seed",
+        "masks",
+    }
+)
+"""Fields that may change a result."""
+
+RUNTIME: frozenset[str] = frozenset({"device", "out", "as_json", "workers", "batch_size"})
+"""Fields that must not change a result."""
+
+_UNORDERED = frozenset({"tasks", "methods", "suites", "severities", "unit_ids"})
+
+
+def _distinct(value: object) -> object:
+    """The same values without doubles, in the order given."""
+    return tuple(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError(f"must be auto, cpu, mps, cuda or cuda:NUMBER, not {value!r}")
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_distinct)]
+Severity = Annotated[StrictInt, Field(ge=1, le=5)]
+Unit = Annotated[StrictInt, Field(ge=0)]
+
+
+class RunOptions(BaseModel):
+    """What ``python -m benchmark run`` was asked to do. ``None`` means: as the task (or the registry) says.
+
+    Attributes:
+        tasks: Names of tasks, or YAML files.
+        methods: Names of methods; ``None`` for all the built-in ones.
+        method_options: Method → option → value, from ``--set METHOD.OPTION=VALUE``.
+        suites: Names of perturbation suites.
+        severities: Strengths, 1 to 5.
+        units: How many units to label, or ``all``; at most one of ``units`` and ``unit_ids`` is given.
+        unit_ids: Numbers of the units to label, from 0.
+        repeats: How often the clean condition runs; two and more give the noise floor. Perturbed conditions run once.
+        images: How many probing images.
+        profile: Name of a profile, or a YAML file.
+        seed: Seed of the run, 0 or more.
+        masks: Where foreground masks come from: the probing set's own, or the profile's segmenter.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        out: Run folder; ``None`` for one that follows from the other options.
+        as_json: Print JSON instead of tables.
+        workers: Processes that perturb images; ``None`` for as many as there are cores.
+        batch_size: Images in one forward pass; ``None`` for the profile's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tasks: Annotated[Names, Field(min_length=1)]
+    methods: Annotated[Names, Field(min_length=1)] | None = None
+    method_options: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+    suites: Annotated[Names, Field(min_length=1)] | None = None
+    severities: Annotated[tuple[Severity, ...], BeforeValidator(_distinct), Field(min_length=1)] | None = None
+    units: Annotated[StrictInt, Field(ge=1)] | Literal["all"] | None = None
+    unit_ids: Annotated[tuple[Unit, ...], BeforeValidator(_distinct), Field(min_length=1)] | None = None
+    repeats: Annotated[StrictInt, Field(ge=1, le=100)] = 2
+    images: Annotated[StrictInt, Field(ge=2)] | None = None
+    profile: str = "miniature"
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
+    masks: Literal["probing_set", "segmenter"] = "probing_set"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    out: Path | None = None
+    as_json: bool = False
+    workers: Annotated[StrictInt, Field(ge=0)] | None = None
+    batch_size: Annotated[StrictInt, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_choice_of_units(self) -> RunOptions:
+        if self.units is not None and self.unit_ids is not None:
+            raise ValueError("--units and --unit-ids cannot be given together")
+        return self
+
+    def method_names(self) -> tuple[str, ...]:
+        """The methods of the run: those asked for, or all the built-in ones."""
+        return registry.names() if self.methods is None else self.methods
+
+    def identity(self) -> dict[str, Any]:
+        """The options that may change a result, as JSON; lists whose order does not matter are sorted.
+
+        Names stand for what they mean today. A store that must notice a changed task, method or profile adds their
+        content to this.
+        """
+        values = as_json(self.model_dump(include=set(IDENTITY)) | {"methods": self.method_names()})
+        return {
+            key: sorted(value) if key in _UNORDERED and value is not None else value for key, value in values.items()
+        }
+
+    def identity_hash(self) -> str:
+        """SHA-256 of the identity's canonical JSON."""
+        return identity_hash(self.identity())
+
+    def folder(self) -> Path:
+        """``out``, or ``runs/TASKS``, with a short hash where any option differs from its default.
+
+        The same command so finds its folder again, and another one never lands in it.
+        """
+        if self.out is not None:
+            return self.out
+        names = "+".join(Path(task).stem for task in self.tasks)
+        usual = RunOptions(tasks=self.tasks).identity_hash() == self.identity_hash()
+        # A task file's name says nothing of where it lies, so two of the same name must not meet.
+        own = any(task != Path(task).stem for task in self.tasks)
+        if usual and not own and len(names) <= 120 and tuple(sorted(self.tasks)) == self.tasks:
+            return Path("runs") / names
+        return Path("runs") / f"{names[:120]}-{self.identity_hash()[:8]}"

@@ -1,0 +1,211 @@
+"""One run from the command line's options to the tables: plan, sweep, score, summarise."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from baselines import registry
+from baselines.base import Method
+from baselines.concepts import load_concepts
+from benchmark.display import Display
+from benchmark.options import RunOptions
+from benchmark.scoring import score_run
+from benchmark.summary import summarise
+from benchmark.sweep import EVIDENCE_IMAGES, TRUTH_BAR, Sweep
+from benchmark.work import Work, plan_work
+from leaderboard.identity import identity_hash
+from leaderboard.store import RunFolder
+from report.tables import write_tables
+from tasks.catalogue import load_task
+from tasks.errors import UserError
+from tasks.observe import Probe
+from tasks.perturbations.registry import PERTURBATIONS
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import Profile, load_profile
+from tasks.schema import Task
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves.
+
+    Attributes:
+        folder: The run folder.
+        failed: Cells that failed, each with its reason.
+        summary: In the columns of ``leaderboard.schema.SUMMARY``.
+        note: The sentence that every output of the profile carries.
+    """
+
+    folder: Path
+    failed: list[str]
+    summary: pd.DataFrame
+    note: str
+
+
+def run(options: RunOptions, display: Display) -> RunResult:
+    """Do a run, or what is left of it.
+
+    Args:
+        options: Validated options.
+        display: For progress.
+
+    Raises:
+        UserError: For anything that the user can put right.
+        StoreError: If the run folder cannot be used.
+    """
+    profile = load_profile(options.profile)
+    tasks = [load_task(name) for name in options.tasks]
+    methods = _load_methods(options, profile)
+    device = pick_device(options.device)
+    roles = Roles(profile, device, options.batch_size or 64)
+    display.message(f"profile {profile.name} on {device}: {profile.note}")
+    works = [plan_work(task, profile, options, roles.unit_count(task.model, task.layer)) for task in tasks]
+    concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}
+    with display.stage("images and masks", None, "images") as stage:
+        probes = {work.task.name: _probe(work, roles, options.masks) for work in works}
+        stage.advance(sum(work.images for work in works))
+    identity = _identity(options, profile, works, methods, concepts, roles)
+    facts = {"device": str(device), "batch_size": roles.batch_size, "workers": _workers(options), "threads": torch.get_num_threads()}
+    with RunFolder(options.folder()) as folder:
+        continued = folder.create_or_continue(identity, facts)
+        display.log_to(folder.path / "progress.jsonl")
+        display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
+        folder.record("profile", {"name": profile.name, "note": profile.note, "masks": _mask_source(works, options.masks)})
+        failed: list[str] = []
+        for group in _groups(works):
+            probe, presence = probes[group[0].task.name]
+            sweep = Sweep(tuple(group), methods, concepts, roles, probe, presence, options.seed, _workers(options))
+            failed += sweep.run(folder, display)
+        summary = _finish(folder, works, roles, display)
+        if roles.unknown_texts():
+            folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
+    return RunResult(folder.path, failed, summary, profile.note)
+
+
+def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Display) -> pd.DataFrame:
+    with display.stage("scores and tables", None, "tables") as stage:
+        scores = score_run(folder, works, roles)
+        summary = summarise(scores)
+        folder.write_table("labels", folder.read_labels())
+        folder.write_table("evidence", folder.read_evidence())
+        folder.write_table("scores", scores)
+        folder.write_table("summary", summary)
+        write_tables(folder.path, summary)
+        stage.advance(4)
+    return summary
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes CUDA where there is one.
+
+    Raises:
+        UserError: If the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count()
+        number = int(name.partition(":")[2] or 0)
+        if number >= count:
+            raise UserError(f"--device {name}: this machine shows {count} CUDA devices; choose cpu or auto.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps is not there on this machine; choose cpu or auto.")
+    return torch.device(name)
+
+
+def _load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
+    strangers = set(options.method_options) - set(options.method_names())
+    if strangers:
+        raise UserError(f"--set names {sorted(strangers)[0]}, which is not among --methods {','.join(options.method_names())}.")
+    methods = {}
+    for name in options.method_names():
+        for role in registry.entry(name).needs:
+            if role in ("captioner", "summariser", "generator") and getattr(profile, role) is None:
+                raise UserError(
+                    f"The method {name} needs a {role}, which the profile {profile.name} does not have; "
+                    "leave the method out, or choose another profile."
+                )
+        methods[name] = registry.load(name, **options.method_options.get(name, {}))
+    return methods
+
+
+def _probe(work: Work, roles: Roles, masks: str) -> tuple[Probe, Any]:
+    probing = roles.probing_set(work.task.probing_set, work.images)
+    needed = any(c.name in PERTURBATIONS and PERTURBATIONS[c.name].needs_foreground for c in work.conditions)
+    foreground = None
+    if needed and masks == "segmenter":
+        if roles.segmenter is None:
+            raise UserError(f"--masks segmenter: the profile {roles.profile.name} has no segmenter.")
+        foreground = roles.segmenter.foreground(probing.images)
+    elif needed:
+        foreground = probing.foreground
+    return Probe(probing.ids, probing.images, foreground, probing.segmentation), probing.presence
+
+
+def _mask_source(works: Sequence[Work], masks: str) -> str:
+    needed = any(
+        c.name in PERTURBATIONS and PERTURBATIONS[c.name].needs_foreground for work in works for c in work.conditions
+    )
+    return masks if needed else "none needed"
+
+
+def _workers(options: RunOptions) -> int:
+    return options.workers if options.workers is not None else min(os.cpu_count() or 1, 8)
+
+
+def _groups(works: Sequence[Work]) -> list[list[Work]]:
+    """Tasks that share network, images and conditions run in one pass."""
+    groups: dict[tuple[Any, ...], list[Work]] = {}
+    for work in works:
+        groups.setdefault((work.task.model, work.task.probing_set, work.images), []).append(work)
+    return list(groups.values())
+
+
+def _identity(
+    options: RunOptions,
+    profile: Profile,
+    works: Sequence[Work],
+    methods: Mapping[str, Method],
+    concepts: Mapping[str, tuple[str, ...]],
+    roles: Roles,
+) -> dict[str, Any]:
+    """The options, and the content that their names stand for today."""
+    return {
+        **options.identity(),
+        "content": {
+            "tasks": {work.task.name: _task_facts(work.task) for work in works},
+            "profile": identity_hash(_profile_facts(profile)),
+            "images": {w.task.name: roles.probing_set(w.task.probing_set, w.images).digest for w in works},
+            "concepts": {
+                name: hashlib.sha256("\n".join(words).encode()).hexdigest() for name, words in concepts.items()
+            },
+            "methods": {name: method.version for name, method in methods.items()},
+            "evidence_images": EVIDENCE_IMAGES,
+            "truth_bar": TRUTH_BAR,
+        },
+    }
+
+
+def _task_facts(task: Task) -> dict[str, Any]:
+    return task.model_dump(mode="json", exclude={"description", "citation", "licences"})
+
+
+def _profile_facts(profile: Profile) -> dict[str, Any]:
+    """What a profile's result depends on: files count by their hash, not by where they lie."""
+    facts = profile.model_dump(mode="json", exclude={"description", "note", "concept_sets"})
+
+    def without_places(value: Any) -> Any:
+        if isinstance(value, dict):
+            hashed = value.get("sha256") is not None
+            return {k: without_places(v) for k, v in value.items() if not (hashed and k in ("weights", "path"))}
+        return value
+
+    return without_places(facts)

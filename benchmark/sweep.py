@@ -1,0 +1,240 @@
+"""The sweep: one pass over the images for each condition, then every method's cell; what is done is not done again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from baselines.base import Method, UnitLabels
+from baselines.evidence import dead_units, top_images
+from benchmark.display import Display
+from benchmark.work import Work, all_conditions
+from leaderboard.errors import StoreError
+from leaderboard.store import RunFolder
+from metrics.oracle import best_concept
+from tasks.errors import UserError
+from tasks.images import to_array, to_tensor
+from tasks.models.counting_summariser import caption_background
+from tasks.observation import Observation, Toolbox
+from tasks.observe import CLEAN, Condition, Probe, image_seeds, observe, repeated
+from tasks.perturbations.registry import PERTURBATIONS
+from tasks.perturbations.worker import PerturbationPool
+from tasks.profiles.build import Roles
+from tasks.schema import Task
+
+log = logging.getLogger(__name__)
+
+EVIDENCE_IMAGES = 10
+"""Top images a unit whose overlap is the evidence overlap."""
+
+TRUTH_BAR = 0.9
+"""A hidden unit has a truth only if some concept's presence predicts its activation at least so well (AUROC)."""
+
+
+@dataclass
+class Sweep:
+    """Tasks that share a network and its images, so that one pass a condition serves them all.
+
+    Attributes:
+        works: The tasks.
+        methods: The methods by name.
+        concepts: Task name → concept set.
+        roles: The profile's models and data.
+        probe: The images.
+        presence: bool [images, concepts] in the order of the profile's class names; which concepts an image shows.
+        seed: The run's seed.
+        workers: Processes that perturb images.
+    """
+
+    works: tuple[Work, ...]
+    methods: Mapping[str, Method]
+    concepts: Mapping[str, tuple[str, ...]]
+    roles: Roles
+    probe: Probe
+    presence: np.ndarray
+    seed: int
+    workers: int
+
+    def run(self, folder: RunFolder, display: Display) -> list[str]:
+        """Do all cells that are not done.
+
+        Returns:
+            The names of the cells that failed, each with its reason.
+        """
+        pending = [condition for condition in all_conditions(self.works) if self._open_work(folder, condition)]
+        if not pending:
+            return []
+        failed: list[str] = []
+        cells = sum(
+            not folder.is_done(key)
+            for condition in pending
+            for work in self._with(condition)
+            for key in work.cells(condition)
+        )
+        # No more workers than conditions could use; a single condition is perturbed here.
+        workers = self.workers if len(pending) > 1 else 0
+        with PerturbationPool(workers) as pool, display.stage(self._title(), cells, "cells") as stage:
+            begin = self._beginner(pool)
+            ready = begin(pending[0])
+            for place, condition in enumerate(pending):
+                images = ready()
+                if place + 1 < len(pending):
+                    ready = begin(pending[place + 1])
+                stage.note(str(condition))
+                observations = self._observe(condition, images)
+                for work in self._with(condition):
+                    observation = observations[work.task.layer]
+                    self._write_evidence(folder, work, condition, observation)
+                    failed += self._label(folder, work, condition, observation, stage.advance)
+        return failed
+
+    def _title(self) -> str:
+        return " + ".join(work.task.name for work in self.works)
+
+    def _with(self, condition: Condition) -> Iterator[Work]:
+        return (work for work in self.works if condition in work.conditions)
+
+    def _open_work(self, folder: RunFolder, condition: Condition) -> bool:
+        return any(
+            not folder.is_done(work.observation_key(condition), "evidence")
+            or any(not folder.is_done(key) for key in work.cells(condition))
+            for work in self._with(condition)
+        )
+
+    def _beginner(self, pool: PerturbationPool) -> Callable[[Condition], Callable[[], UInt8[Tensor, "n 3 h w"]]]:
+        originals = to_array(self.probe.images)
+        masks = None if self.probe.foreground is None else self.probe.foreground.numpy()
+
+        def begin(condition: Condition) -> Callable[[], UInt8[Tensor, "n 3 h w"]]:
+            if condition == CLEAN:
+                return lambda: self.probe.images
+            seeds = image_seeds(self.seed, self.probe.ids, condition)
+            needs_mask = PERTURBATIONS[condition.name].needs_foreground
+            finish = pool.submit(originals, condition.name, condition.severity, seeds, masks if needs_mask else None)
+            return lambda: to_tensor(finish()).contiguous()
+
+        return begin
+
+    def _observe(self, condition: Condition, images: UInt8[Tensor, "n 3 h w"]) -> dict[str, Observation]:
+        target = self.roles.target(self.works[0].task.model)
+        layers = {work.task.layer: work.task.pooling for work in self._with(condition)}
+        return observe(target, layers, self.probe, condition, images, self.roles.clip, maps=list(layers))
+
+    @cached_property
+    def _tools(self) -> dict[str, Toolbox]:
+        return {work.task.name: self._toolbox(work.task) for work in self.works}
+
+    @cached_property
+    def _background(self) -> Mapping[str, float]:
+        captioner = self.roles.captioner
+        return caption_background(captioner.caption(self.probe.images)) if captioner else {}
+
+    def _toolbox(self, task: Task) -> Toolbox:
+        target = self.roles.target(task.model)
+
+        def activate(images: UInt8[Tensor, "k 3 h w"]) -> Tensor:
+            return target.read(images, {task.layer: task.pooling})[task.layer].pooled
+
+        return Toolbox(
+            seed=self.seed,
+            activate=activate,
+            concepts=self.concepts[task.name],
+            clip=self.roles.clip,
+            captioner=self.roles.captioner,
+            summariser=self.roles.summariser,
+            generator=self.roles.generator,
+            background=lambda: self._background,
+        )
+
+    def _label(
+        self,
+        folder: RunFolder,
+        work: Work,
+        condition: Condition,
+        observation: Observation,
+        advance: Callable[[], None],
+    ) -> list[str]:
+        failed = []
+        for key in work.cells(condition):
+            if folder.is_done(key):
+                continue
+            with folder.claim(key) as mine:
+                if not mine or folder.is_done(key):
+                    continue
+                started = time.monotonic()
+                try:
+                    tools = self._tools[work.task.name]
+                    found = self.methods[key.method].label(repeated(observation, key.repeat), work.units, tools)
+                except (UserError, StoreError, KeyboardInterrupt, MemoryError):
+                    raise
+                except (
+                    Exception
+                ) as error:  # one method's fault must not lose the others' cells; it is listed at the end
+                    log.warning("cell %s failed", key.name, exc_info=True)
+                    failed.append(f"{key.name}: {type(error).__name__}: {error}")
+                else:
+                    extra = {"seconds": round(time.monotonic() - started, 3), "units": unit_facts(found)}
+                    folder.write_cell(key, label_rows(found), extra)
+            advance()
+        return failed
+
+    def _write_evidence(self, folder: RunFolder, work: Work, condition: Condition, observation: Observation) -> None:
+        key = work.observation_key(condition)
+        if folder.is_done(key, "evidence"):
+            return
+        dead = dead_units(observation.activations)
+        extra: dict[str, Any] = {"dead": [unit for unit in work.units if dead[unit]]}
+        if condition == CLEAN:
+            extra["layer_units"] = observation.activations.shape[1]
+            extra["layer_dead"] = int(np.asarray(dead).sum())
+            extra["truth"] = self._truth(work, observation, np.asarray(dead))
+        folder.write_evidence(key, evidence_rows(observation, work.units), extra)
+
+    def _truth(self, work: Work, observation: Observation, dead: np.ndarray) -> dict[str, dict[str, Any]]:
+        names = self.roles.class_names()
+        if work.task.truth is None or names is None:
+            return {}
+        if work.task.truth == "class_names":
+            return {str(unit): {"concept": names[unit]} for unit in work.units}
+        units = np.array([unit for unit in work.units if not dead[unit]], dtype=int)
+        best = best_concept(observation.activations[:, torch.from_numpy(units)].double().numpy(), self.presence)
+        return {
+            str(unit): {"concept": names[concept], "auroc": round(float(auroc), 4)}
+            for unit, concept, auroc in zip(units, best.concept, best.auroc, strict=True)
+            if auroc >= TRUTH_BAR
+        }
+
+
+def label_rows(found: Sequence[UnitLabels]) -> pd.DataFrame:
+    """The rows of a cell: one a unit and rank."""
+    rows = [
+        (labels.unit, rank, label.text, label.score)
+        for labels in found
+        for rank, label in enumerate(labels.ranked, start=1)
+    ]
+    return pd.DataFrame(rows, columns=["unit", "rank", "label", "score"])
+
+
+def unit_facts(found: Sequence[UnitLabels]) -> dict[str, Any]:
+    """What a method says of each unit besides its labels: detector flags, traces, the images it rests on."""
+    return {str(labels.unit): {"evidence": list(labels.evidence), **labels.extra} for labels in found}
+
+
+def evidence_rows(observation: Observation, units: Sequence[int]) -> pd.DataFrame:
+    """The top images of each unit."""
+    rows = []
+    for unit in units:
+        column = observation.activations[:, unit]
+        for rank, image in enumerate(top_images(column, EVIDENCE_IMAGES), start=1):
+            rows.append((unit, rank, observation.image_ids[image], float(column[image])))
+    return pd.DataFrame(rows, columns=["unit", "rank", "image", "activation"])

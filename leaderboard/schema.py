@@ -1,0 +1,232 @@
+"""The columns of a run folder's tables, one by one; ``leaderboard.frames`` checks every written table against them.
+
+Tables are Parquet with page checksums. Severity 0 is ``clean``; repeats and units count from 0. Cosines are in [-1, 1].
+"Absent" values are nulls in Parquet and NaN, ``None`` or ``pd.NA`` in pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+SCHEMA_VERSION = 1
+
+Kind = Literal["text", "integer", "number", "flag"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Name in Parquet and pandas.
+        kind: ``text``, ``integer``, ``number`` (float64) or ``flag`` (true or false).
+        meaning: What it holds; for optional columns also when it is absent.
+        optional: Whether a value may be absent.
+        low: Least value, where there is one.
+        high: Greatest value, where there is one.
+        higher_is_better: Read by tables, plots and pages for their arrows; ``None`` where it has no better side.
+        title: Short heading for tables.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    optional: bool = False
+    low: float | None = None
+    high: float | None = None
+    higher_is_better: bool | None = None
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """A table: its columns in order, and the columns that together name one row."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+_TASK = Column("task", "text", "Name of the task.")
+_PROFILE = Column("profile", "text", "Name of the profile: which checkpoints and data stood behind the names.")
+_METHOD = Column("method", "text", "Registered name of the labelling method.")
+_PERTURBATION = Column("perturbation", "text", "`clean` or the perturbation's name.")
+_SEVERITY = Column("severity", "integer", "0 for clean, else 1 (weak) to 5 (strong).", low=0, high=5)
+_REPEAT = Column("repeat", "integer", "Number of the repeat; repeats differ in their seed only.", low=0)
+_UNIT = Column("unit", "integer", "Number of the unit in its layer.", low=0)
+
+LABELS = TableSchema(
+    "labels",
+    (
+        _TASK,
+        _PROFILE,
+        _METHOD,
+        _PERTURBATION,
+        _SEVERITY,
+        _REPEAT,
+        _UNIT,
+        Column("rank", "integer", "1 is the label, 2 and on are the runners-up.", low=1),
+        Column("label", "text", "The text as the method gave it, unescaped. A missing label has no row."),
+        Column("score", "number", "The method's own score; absent where the method has none.", optional=True),
+    ),
+    ("task", "profile", "method", "perturbation", "severity", "repeat", "unit", "rank"),
+)
+
+EVIDENCE = TableSchema(
+    "evidence",
+    (
+        _TASK,
+        _PROFILE,
+        _PERTURBATION,
+        _SEVERITY,
+        _REPEAT,
+        _UNIT,
+        Column("rank", "integer", "1 is the image that activates the unit most.", low=1),
+        Column("image", "text", "Identifier of the probing image."),
+        Column("activation", "number", "Pooled activation of the unit on it; absent where not finite.", optional=True),
+    ),
+    ("task", "profile", "perturbation", "severity", "repeat", "unit", "rank"),
+)
+
+
+def _cosine(name: str, title: str, meaning: str, better: bool | None = True) -> Column:
+    return Column(name, "number", meaning, True, -1.0, 1.0, better, title)
+
+
+def _share(name: str, title: str, meaning: str) -> Column:
+    return Column(name, "number", meaning, True, 0.0, 1.0, True, title)
+
+
+_CLIP_SIMILARITY = _cosine(
+    "clip_similarity", "CLIP similarity", "CLIP text cosine of the label and the clean label; absent if one is missing."
+)
+_SENTENCE_SIMILARITY = _cosine(
+    "sentence_similarity", "Sentence similarity", "The same by a sentence encoder; absent without one."
+)
+_NOISE_FLOOR = _cosine(
+    "noise_floor",
+    "Noise floor",
+    "Mean CLIP similarity of the clean repeats to clean repeat 0; absent with a single clean repeat.",
+)
+_CHANCE = _cosine(
+    "chance", "Chance", "Mean CLIP similarity of this unit's clean label to the other units' clean labels.", None
+)
+_STABILITY = Column(
+    "stability",
+    "number",
+    "(clip_similarity - chance) / (1 - chance): 1 = unchanged, 0 = another unit's label does as well, or chance is 1.",
+    optional=True,
+    high=1.0,
+    higher_is_better=True,
+    title="Stability",
+)
+_OVERLAP = _share(
+    "evidence_overlap", "Evidence overlap", "Jaccard index of the unit's top images, clean and perturbed."
+)
+
+SCORES = TableSchema(
+    "scores",
+    (
+        _TASK,
+        _PROFILE,
+        _METHOD,
+        _PERTURBATION,
+        _SEVERITY,
+        _REPEAT,
+        _UNIT,
+        Column("clean_label", "text", "Rank-1 label on clean images, repeat 0; absent if missing.", optional=True),
+        Column("label", "text", "Rank-1 label under this condition; absent if missing.", optional=True),
+        _CLIP_SIMILARITY,
+        _SENTENCE_SIMILARITY,
+        Column(
+            "exact",
+            "flag",
+            "Both labels are equal after normalising case, space and punctuation; absent if one is missing.",
+            optional=True,
+        ),
+        _NOISE_FLOOR,
+        _CHANCE,
+        _STABILITY,
+        _OVERLAP,
+        Column("dead", "flag", "The unit is dead or constant on the clean images: shown, counted, never scored."),
+        Column(
+            "missing", "flag", "The method gave no label, clean or under this condition, to a unit that is not dead."
+        ),
+        Column("truth", "text", "The true concept; absent where it is not known.", optional=True),
+        Column("right_clean", "flag", "The clean label names the true concept; absent without truth.", optional=True),
+        Column("right", "flag", "The label under this condition names it; absent without truth.", optional=True),
+        Column(
+            "detector",
+            "flag",
+            "The method itself calls the unit a detector of its label; absent for methods that do not say.",
+            optional=True,
+        ),
+    ),
+    ("task", "profile", "method", "perturbation", "severity", "repeat", "unit"),
+)
+
+
+def _with_interval(column: Column) -> Iterator[Column]:
+    base = (column.optional, column.low, column.high)
+    yield Column(
+        column.name,
+        "number",
+        f"Mean over units. {column.meaning}",
+        True,
+        column.low,
+        column.high,
+        column.higher_is_better,
+        column.title,
+    )
+    for end, word in (("low", "Lower"), ("high", "Upper")):
+        yield Column(f"{column.name}_{end}", "number", f"{word} end of its 95 % bootstrap interval.", True, *base[1:])
+
+
+_SUMMARISED = (
+    _STABILITY,
+    _CLIP_SIMILARITY,
+    _SENTENCE_SIMILARITY,
+    _NOISE_FLOOR,
+    _CHANCE,
+    _OVERLAP,
+    _share("exact", "Exact", "Share of units whose two labels are equal."),
+    _share(
+        "accuracy", "Accuracy", "Share of units whose label names the truth under this condition; absent without truth."
+    ),
+    _share("accuracy_clean", "Accuracy, clean", "The same share on clean images, over the same units."),
+)
+
+SUMMARY = TableSchema(
+    "summary",
+    (
+        _TASK,
+        _PROFILE,
+        _METHOD,
+        Column(
+            "perturbation", "text", "`clean`, the perturbation's name, or `all` for the mean over all perturbations."
+        ),
+        Column("severity", "text", "`0` for clean, `1` to `5`, or `all` for the mean over the severities that ran."),
+        Column("units", "integer", "Number of units that the means rest on.", low=0),
+        Column("dead", "integer", "Number of dead or constant units, left out.", low=0),
+        Column("missing", "integer", "Number of units without a label, left out.", low=0),
+        *(part for column in _SUMMARISED for part in _with_interval(column)),
+        Column(
+            "p_value",
+            "number",
+            "Paired Wilcoxon test by unit of clip_similarity against noise_floor; absent where it is not defined.",
+            optional=True,
+            low=0.0,
+            high=1.0,
+        ),
+        Column("p_adjusted", "number", "The same after Holm's correction over its family.", True, 0.0, 1.0),
+    ),
+    ("task", "profile", "method", "perturbation", "severity"),
+)
+
+TABLES = {schema.name: schema for schema in (LABELS, EVIDENCE, SCORES, SUMMARY)}

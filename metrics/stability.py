@@ -1,0 +1,256 @@
+"""How far labels move: against the clean label, the method's own noise, and chance.
+
+Labels come in as text embeddings, one row a unit. A row of NaN is a missing label: the result for that unit is NaN,
+missing, never zero. Dead units are left out by the caller in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+_ALIKE = 1e-9
+
+
+def clip_similarity(
+    embeddings: Float[np.ndarray, "units d"], reference: Float[np.ndarray, "units d"]
+) -> Float[np.ndarray, " units"]:
+    """sim(u) = cosine of the unit's label and its reference label (usually the clean one).
+
+    Args:
+        embeddings: Text embeddings of the labels under a condition; need not be unit norm.
+        reference: Text embeddings of the reference labels of the same units.
+
+    Returns:
+        In [-1, 1]; higher is better; NaN where either label is missing (a row with NaN, or of zeros).
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> clip_similarity(np.array([[3.0, 4.0], [np.nan, np.nan]]), np.array([[3.0, 0.0], [1.0, 0.0]])).tolist()
+        [0.6, nan]
+    """
+    first, second = _unit_norm(embeddings), _unit_norm(reference)
+    if first.shape != second.shape:
+        raise ValueError(f"labels and reference must have one shape, not {list(first.shape)} and {list(second.shape)}")
+    return np.clip((first * second).sum(axis=1), -1.0, 1.0)
+
+
+def noise_floor(
+    repeats: Float[np.ndarray, "repeats units d"], reference: Float[np.ndarray, "units d"]
+) -> Float[np.ndarray, " units"]:
+    """floor(u) = mean over clean repeats r ≥ 1 of sim(label(u, clean, r), label(u, clean, 0)).
+
+    What the method does on its own when only its seed changes; 1 for a deterministic method.
+
+    Args:
+        repeats: Text embeddings of the clean labels of repeats 1, 2, …
+        reference: Those of repeat 0.
+
+    Returns:
+        In [-1, 1]; repeats without a label are left out of a unit's mean; NaN where none is left.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> noise_floor(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([[1.0, 0.0]])).tolist()
+        [0.5]
+    """
+    repeats = np.asarray(repeats, dtype=np.float64)
+    if repeats.ndim != 3:
+        raise ValueError(f"repeats must be [repeats, units, d], not {list(repeats.shape)}")
+    if len(repeats) == 0:
+        return np.full(len(reference), np.nan)
+    similarities = np.stack([clip_similarity(repeat, reference) for repeat in repeats])
+    present = ~np.isnan(similarities)
+    count = present.sum(axis=0)
+    total = np.where(present, similarities, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def chance(reference: Float[np.ndarray, "units d"]) -> Float[np.ndarray, " units"]:
+    """Expected similarity by chance: mean over other units v ≠ u of sim(label(u, clean), label(v, clean)).
+
+    What the similarity would be if another unit's label were drawn. Needs one pass: the sum of all unit-norm labels
+    less the unit's own.
+
+    Args:
+        reference: Text embeddings of the clean labels of all units.
+
+    Returns:
+        In [-1, 1]; NaN where the label is missing, and everywhere with fewer than two labels.
+
+    Example:
+        >>> chance(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])).tolist()
+        [0.5, 0.0, 0.5]
+    """
+    labels = _unit_norm(reference)
+    present = ~np.isnan(labels).any(axis=1)
+    others = int(present.sum()) - 1
+    result = np.full(len(labels), np.nan)
+    if others >= 1:
+        known = labels[present]
+        total = known @ known.sum(axis=0) - (known * known).sum(axis=1)
+        result[present] = np.clip(total / others, -1.0, 1.0)
+    return result
+
+
+def stability(
+    similarity: Float[np.ndarray, " ..."], chance_similarity: Float[np.ndarray, " ..."]
+) -> Float[np.ndarray, " ..."]:
+    """Similarity above chance: (similarity − chance) / (1 − chance).
+
+    1 = unchanged; 0 = as if another unit's label were drawn; negative = further than that. Where all labels are alike
+    (chance = 1) it is 0 by definition: a method that says one thing everywhere has shown nothing.
+
+    Args:
+        similarity: Similarity to the clean label, or the noise floor, in [-1, 1].
+        chance_similarity: The same units' chance, in [-1, 1].
+
+    Returns:
+        At most 1; higher is better; NaN where either is NaN.
+
+    Example:
+        >>> stability(np.array([1.0, 0.75, 1.0]), np.array([0.5, 0.5, 1.0])).tolist()
+        [1.0, 0.5, 0.0]
+    """
+    similarity, expected = np.broadcast_arrays(
+        np.asarray(similarity, dtype=np.float64), np.asarray(chance_similarity, dtype=np.float64)
+    )
+    room = 1.0 - expected
+    alike = room <= _ALIKE
+    result = np.where(alike, 0.0, (similarity - expected) / np.where(alike, 1.0, room))
+    return np.where(np.isnan(similarity) | np.isnan(expected), np.nan, result)
+
+
+def evidence_overlap(evidence: Collection[int], reference: Collection[int]) -> float:
+    """Jaccard index |E ∩ R| / |E ∪ R| of a unit's top images, perturbed and clean.
+
+    Did the evidence move, or only the words?
+
+    Args:
+        evidence: Image indices under a condition, in any order.
+        reference: Image indices under the clean condition.
+
+    Returns:
+        In [0, 1]; NaN where either is empty: a unit without evidence has nothing to overlap.
+
+    Example:
+        >>> evidence_overlap([1, 2, 3], [2, 3, 4])
+        0.5
+    """
+    first, second = set(evidence), set(reference)
+    if not first or not second:
+        return float("nan")
+    return len(first & second) / len(first | second)
+
+
+class MLCE(NamedTuple):
+    """Mean label-change error.
+
+    Attributes:
+        value: Mean over corruptions; lower is better, 1 = as the reference method; NaN if any corruption's is.
+        by_corruption: One ratio a corruption.
+    """
+
+    value: float
+    by_corruption: Float[np.ndarray, " corruptions"]
+
+
+def mlce(
+    method: Float[np.ndarray, "corruptions severities"], reference: Float[np.ndarray, "corruptions severities"]
+) -> MLCE:
+    """Mean label-change error: mean_c [ Σ_s (1 − stability_{c,s}) / Σ_s (1 − reference_{c,s}) ].
+
+    After the mCE of Hendrycks & Dietterich (ICLR 2019).
+
+    Args:
+        method: Mean stability of the method by corruption and severity, at most 1.
+        reference: The same of the reference method.
+
+    Returns:
+        The mean and its parts. A corruption with a missing cell has NaN (an incomplete sum would flatter), and so has
+        one under which the reference method does not move, to which nothing can be compared.
+
+    Raises:
+        ValueError: If the shapes differ or are not two-dimensional.
+
+    Example:
+        >>> mlce(np.array([[0.5, 0.5], [1.0, 0.5]]), np.array([[0.5, 0.0], [0.5, 0.5]])).by_corruption.round(3).tolist()
+        [0.667, 0.5]
+    """
+    method, reference = np.asarray(method, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if method.shape != reference.shape or method.ndim != 2:
+        raise ValueError(
+            f"both must be [corruptions, severities] alike, not {list(method.shape)} and {list(reference.shape)}"
+        )
+    moved, expected = (1.0 - method).sum(axis=1), (1.0 - reference).sum(axis=1)
+    comparable = expected > _ALIKE
+    ratios = np.where(comparable, moved / np.where(comparable, expected, 1.0), np.nan)
+    return MLCE(float(ratios.mean()) if len(ratios) else float("nan"), ratios)
+
+
+class FourWay(NamedTuple):
+    """How often a label was right before and after a perturbation; counts of units.
+
+    "Stable" speaks of the verdict: a wrong label that turns into another wrong one counts as wrong and stable.
+
+    Attributes:
+        right_and_stable: Right clean, right perturbed.
+        right_to_wrong: Right clean, wrong perturbed.
+        wrong_to_right: Wrong clean, right perturbed.
+        wrong_and_stable: Wrong clean, wrong perturbed.
+        missing: One of the two verdicts is NaN.
+    """
+
+    right_and_stable: int
+    right_to_wrong: int
+    wrong_to_right: int
+    wrong_and_stable: int
+    missing: int
+
+    @property
+    def shares(self) -> tuple[float, float, float, float]:
+        """The four as shares of the units that have both verdicts; NaN if none has."""
+        total = sum(self[:4])
+        first, second, third, fourth = (count / total if total else float("nan") for count in self[:4])
+        return first, second, third, fourth
+
+
+def four_way(clean: Shaped[np.ndarray, " units"], perturbed: Shaped[np.ndarray, " units"]) -> FourWay:
+    """Split units by whether the label names the truth, clean and perturbed.
+
+    Args:
+        clean: 1 or True where the clean label is right, 0 or False where wrong, NaN where missing.
+        perturbed: The same under a perturbation.
+
+    Raises:
+        ValueError: If the shapes differ or a value is none of 0, 1, NaN.
+
+    Example:
+        >>> four_way(np.array([1.0, 1.0, 0.0, np.nan]), np.array([1.0, 0.0, 0.0, 1.0]))[:]
+        (1, 1, 0, 1, 1)
+    """
+    clean, perturbed = np.asarray(clean, dtype=np.float64), np.asarray(perturbed, dtype=np.float64)
+    if clean.shape != perturbed.shape or clean.ndim != 1:
+        raise ValueError(f"both must be [units] alike, not {list(clean.shape)} and {list(perturbed.shape)}")
+    for verdicts in (clean, perturbed):
+        if not bool(np.all(np.isnan(verdicts) | np.isin(verdicts, (0.0, 1.0)))):
+            raise ValueError("a verdict must be 1 (right), 0 (wrong) or NaN (missing)")
+    pairs = [((clean == before) & (perturbed == after)).sum() for before in (1, 0) for after in (1, 0)]
+    kept, lost, gained, wrong = (int(count) for count in pairs)
+    return FourWay(kept, lost, gained, wrong, len(clean) - kept - lost - gained - wrong)
+
+
+def _unit_norm(embeddings: Float[np.ndarray, "units d"]) -> Float[np.ndarray, "units d"]:
+    values = np.asarray(embeddings, dtype=np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"embeddings must be [units, d], not {list(values.shape)}")
+    norm = np.linalg.norm(values, axis=1, keepdims=True)
+    usable = np.isfinite(norm) & (norm > 0)
+    return np.where(usable, values / np.where(usable, norm, 1.0), np.nan)

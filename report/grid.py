@@ -1,0 +1,239 @@
+"""What the results tables say, before any place decides how they look: rows, columns, values and notes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from leaderboard.schema import SUMMARY
+
+Kind = Literal["stability", "accuracy"]
+
+MINIATURE_NOTE = "Measured on the miniature world: it measures methods and machinery, not ImageNet networks."
+
+GROUPS: tuple[tuple[str, ...], ...] = (
+    ("gaussian_blur", "foreground_blur", "background_blur"),
+    ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
+    ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    ("snow", "frost", "fog", "brightness", "spatter"),
+    ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
+)
+"""Perturbations in the order of the tables: the blurs, then ImageNet-C's noise, blur, weather and digital."""
+
+FLOORS = ("random_label", "constant_label")
+"""Methods that every other one must beat; they stand last."""
+
+SIGNIFICANT = 0.05
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of a table; NaN where there is none.
+
+    Attributes:
+        value: The mean over units; in accuracy tables the share that is right when perturbed.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        before: In accuracy tables the share that is right on clean images.
+        marked: The movement differs from the method's own noise (corrected p below 0.05).
+    """
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    before: float = math.nan
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One perturbation, or the mean over all: a name and one cell a method."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What a reader must know of a method before reading its column."""
+
+    method: str
+    noise_floor: float
+    chance: float
+    units: int
+    dead: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One table.
+
+    Attributes:
+        kind: What is shown.
+        task: Name of the task.
+        profile: Name of the profile.
+        title: Title of the value, from the schema.
+        higher_is_better: Direction of the value, from the schema.
+        severity: ``1`` to ``5``, or ``all``.
+        methods: One column each.
+        groups: Rows in groups.
+        mean: The last row.
+        facts: One line a method.
+        notes: Sentences that belong under the table.
+    """
+
+    kind: Kind
+    task: str
+    profile: str
+    title: str
+    higher_is_better: bool | None
+    severity: str
+    methods: tuple[str, ...]
+    groups: tuple[tuple[Row, ...], ...]
+    mean: Row
+    facts: tuple[MethodFacts, ...]
+    notes: tuple[str, ...]
+
+
+def grids(summary: pd.DataFrame, kind: Kind) -> list[Grid]:
+    """The tables of a run, one for each task and profile that has values of this kind.
+
+    Args:
+        summary: Rows of ``leaderboard.schema.SUMMARY``.
+        kind: ``stability``, or ``accuracy`` where the truth is known.
+
+    Raises:
+        ValueError: A perturbation has several severities and no row for ``all`` of them.
+    """
+    records: list[Record] = [{str(name): value for name, value in row.items()} for row in summary.to_dict("records")]
+    return [
+        _grid(task, profile, rows, kind)
+        for (task, profile), rows in sorted(_grouped(records, "task", "profile").items())
+        if any(not math.isnan(_number(row[kind])) for row in rows)
+    ]
+
+
+def _grouped(records: Iterable[Record], first: str, second: str) -> dict[tuple[str, str], list[Record]]:
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for row in records:
+        groups.setdefault((row[first], row[second]), []).append(row)
+    return groups
+
+
+def _grid(task: str, profile: str, rows: list[Record], kind: Kind) -> Grid:
+    chosen = {key: _one_severity(part) for key, part in _grouped(rows, "method", "perturbation").items()}
+    methods = _ordered_methods({method for method, _ in chosen})
+    perturbations = {name for _, name in chosen} - {"clean", "all"}
+    groups = tuple(
+        tuple(Row(name, tuple(_cell(chosen.get((method, name)), kind) for method in methods)) for name in names)
+        for names in _ordered_groups(perturbations)
+    )
+    flat = [row for group in groups for row in group]
+    means = tuple(
+        _mean_cell(chosen.get((method, "all")), [row.cells[i] for row in flat], kind)
+        for i, method in enumerate(methods)
+    )
+    severities = {str(row["severity"]) for (_, name), row in chosen.items() if name not in ("clean", "all")}
+    severity = severities.pop() if len(severities) == 1 else "all"
+    column = SUMMARY.column(kind)
+    return Grid(
+        kind,
+        task,
+        profile,
+        column.title,
+        column.higher_is_better,
+        severity,
+        methods,
+        groups,
+        Row("mean", means),
+        tuple(_facts(method, [row for row in rows if row["method"] == method]) for method in methods),
+        tuple(_notes(profile, kind, severity, [cell for row in flat for cell in row.cells])),
+    )
+
+
+def _one_severity(rows: list[Record]) -> Record:
+    picked = [row for row in rows if row["severity"] == "all"] or rows
+    if len(picked) != 1:
+        name = rows[0]["perturbation"]
+        raise ValueError(f"the summary has {len(picked)} severities of {name} and no row for all of them")
+    return picked[0]
+
+
+def _ordered_methods(methods: set[str]) -> tuple[str, ...]:
+    floors = tuple(name for name in FLOORS if name in methods)
+    return (*sorted(methods - set(floors)), *floors)
+
+
+def _ordered_groups(perturbations: set[str]) -> Iterator[tuple[str, ...]]:
+    known = {name for group in GROUPS for name in group}
+    for group in (*GROUPS, tuple(sorted(perturbations - known))):
+        present = tuple(name for name in group if name in perturbations)
+        if present:
+            yield present
+
+
+def _cell(row: Record | None, kind: Kind) -> Cell:
+    if row is None:
+        return Cell()
+    before = _number(row["accuracy_clean"]) if kind == "accuracy" else math.nan
+    marked = kind == "stability" and _number(row["p_adjusted"]) < SIGNIFICANT
+    return Cell(_number(row[kind]), _number(row[f"{kind}_low"]), _number(row[f"{kind}_high"]), before, marked)
+
+
+def _mean_cell(row: Record | None, cells: list[Cell], kind: Kind) -> Cell:
+    # A mean over the conditions that happen to be there would rank an incomplete column beside complete ones.
+    if not cells or any(math.isnan(cell.value) for cell in cells):
+        return Cell()
+    if row is not None:
+        return _cell(row, kind)
+    count = len(cells)
+    return Cell(sum(cell.value for cell in cells) / count, before=sum(cell.before for cell in cells) / count)
+
+
+def _facts(method: str, rows: list[Record]) -> MethodFacts:
+    for name in ("all", "clean"):
+        part = [row for row in rows if row["perturbation"] == name]
+        if part:
+            rows = part
+            break
+    return MethodFacts(
+        method,
+        _mean(row["noise_floor"] for row in rows),
+        _mean(row["chance"] for row in rows),
+        max(int(row["units"]) for row in rows),
+        max(int(row["dead"]) for row in rows),
+        max(int(row["missing"]) for row in rows),
+    )
+
+
+def _notes(profile: str, kind: Kind, severity: str, cells: list[Cell]) -> Iterator[str]:
+    at = "mean over severities" if severity == "all" else f"severity {severity}"
+    if kind == "stability":
+        yield (
+            f"Profile {profile}, {at}. 1 = labels unchanged, 0 = as if another unit's label were drawn; "
+            "brackets: 95 % bootstrap interval over units."
+        )
+    else:
+        yield f"Profile {profile}, {at}. Share of units whose label names the true concept: clean, then perturbed."
+    if any(cell.marked for cell in cells):
+        yield (
+            f"* Differs from the method's own noise: paired Wilcoxon test by unit, Holm-corrected, p < {SIGNIFICANT:g}."
+        )
+    if profile == "miniature":
+        yield MINIATURE_NOTE
+
+
+def _number(value: Any) -> float:
+    return math.nan if pd.isna(value) else float(value)
+
+
+def _mean(values: Iterable[Any]) -> float:
+    numbers = [number for number in map(_number, values) if not math.isnan(number)]
+    return sum(numbers) / len(numbers) if numbers else math.nan

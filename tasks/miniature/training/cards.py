@@ -1,0 +1,78 @@
+"""Saving trained models with their model cards, and telling the profile their new hashes."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tasks.miniature.training.evaluate import Quality
+from tasks.models.weights import file_sha256
+
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+PROFILE = Path(__file__).parents[2] / "profiles" / "miniature.yaml"
+
+FILES = {
+    "resnet50": "resnet50.safetensors",
+    "resnet18": "resnet18.safetensors",
+    "segmenter": "segmenter.safetensors",
+    "clip": "clip/open_clip_model.safetensors",
+    "captioner": "captioner/model.safetensors",
+}
+"""Model → its weights file below ``CHECKPOINTS``."""
+
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "transformers", "numpy", "opencv-python")
+
+
+def write_card(name: str, facts: Mapping[str, Any], seed: int) -> None:
+    """Write a model card and put the new hash into the profile.
+
+    Args:
+        name: A key of ``FILES``.
+        facts: From the training script: seconds, views, input side, last loss.
+        seed: The training's seed.
+    """
+    path = CHECKPOINTS / FILES[name]
+    card = {
+        "model": name,
+        "file": FILES[name],
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+        "command": f"python -m tasks.miniature train {name}",
+        "seed": seed,
+        "training": dict(facts),
+        "data": "scenes rendered by tasks.miniature, train split; no outside data",
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "packages": {package: metadata.version(package) for package in _PACKAGES},
+        "licence": "MIT, as the code",
+        "quality": [],
+    }
+    old = _card_path(name)
+    if old.exists():
+        before = json.loads(old.read_text())["sha256"]
+        PROFILE.write_text(PROFILE.read_text().replace(before, card["sha256"]))
+    _write(old, card)
+
+
+def add_quality(figures: Sequence[Quality]) -> None:
+    """Put measured figures into the cards of the models they belong to."""
+    for name in FILES:
+        own = [q for q in figures if q.role == name]
+        path = _card_path(name)
+        if own and path.exists():
+            card = json.loads(path.read_text())
+            card["quality"] = [
+                {"figure": q.figure, "value": round(q.value, 4), "bar": q.bar, "images": q.images} for q in own
+            ]
+            _write(path, card)
+
+
+def _card_path(name: str) -> Path:
+    return CHECKPOINTS / f"{name}.card.json"
+
+
+def _write(path: Path, card: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")

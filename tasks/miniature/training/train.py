@@ -1,0 +1,31 @@
+"""Train one model of the miniature and put its checkpoint and model card in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.miniature.training import captioner, clip, segmenter, target
+from tasks.miniature.training.cards import CHECKPOINTS, FILES, write_card
+from tasks.models.weights import save_weights
+
+
+def train(name: str, cache: Path) -> None:
+    """Train a model.
+
+    Args:
+        name: A key of ``cards.FILES``.
+        cache: Folder of the rendered training data.
+    """
+    if name == "clip":
+        facts, seed = clip.train_clip(CHECKPOINTS / "clip", cache), clip.RECIPE.seed
+    elif name == "captioner":
+        facts, seed = captioner.train_captioner(CHECKPOINTS / "captioner", cache), captioner.RECIPE.seed
+    elif name == "segmenter":
+        model, facts = segmenter.train_segmenter()
+        save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=False)
+        seed = segmenter.RECIPE.seed
+    else:
+        model, facts = target.train_target(name, cache)
+        save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=True)
+        seed = target.RECIPES[name].seed
+    write_card(name, facts, seed)

@@ -1,0 +1,1 @@
+"""The models behind the roles: targets and their layers, encoders, captioners, summarisers."""

@@ -1,0 +1,54 @@
+"""CLIP by open_clip, from a local folder or by name with published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from tasks.images import resize
+
+
+class OpenClipEncoder:
+    """An open_clip model as the image-text role; embeddings have unit norm.
+
+    Args:
+        folder: A folder with ``open_clip_config.json``, weights and, for small models, a tokenizer.
+        device: Where it runs.
+        batch_size: Images or texts a forward pass.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, batch_size: int = 128) -> None:
+        name = f"local-dir:{folder}"
+        model, _, _ = open_clip.create_model_and_transforms(name)
+        self._model = model.float().eval().to(device)
+        self._tokenizer = open_clip.get_tokenizer(name)
+        self._device = device
+        self._batch_size = batch_size
+        settings = open_clip.get_model_preprocess_cfg(model)
+        self._side = int(settings["size"][0] if isinstance(settings["size"], (tuple, list)) else settings["size"])
+        self._mean = torch.tensor(settings["mean"], device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(settings["std"], device=device).view(1, 3, 1, 1)
+
+    @torch.inference_mode()
+    def encode_images(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Embed images; float32 on the CPU."""
+        parts = []
+        for batch in images.split(self._batch_size):
+            pixels = (resize(batch.to(self._device), self._side).float() / 255 - self._mean) / self._std
+            parts.append(functional.normalize(self._model.encode_image(pixels).float(), dim=-1).cpu())
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embed bare strings; text beyond the token limit is cut."""
+        parts = []
+        for start in range(0, len(texts), self._batch_size):
+            tokens = self._tokenizer(list(texts[start : start + self._batch_size])).to(self._device)
+            parts.append(functional.normalize(self._model.encode_text(tokens).float(), dim=-1).cpu())
+        return torch.cat(parts)

@@ -1,0 +1,46 @@
+"""A torchvision segmentation network as the foreground segmenter."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+from tasks.images import resize
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class ForegroundSegmenter:
+    """LR-ASPP on MobileNetV3 with one logit a pixel (Howard et al., ICCV 2019).
+
+    Args:
+        weights: State dict of ``lraspp_mobilenet_v3_large(num_classes=1)``.
+        side: Side of the network's input in pixels.
+        device: Where it runs.
+        batch_size: Images a forward pass.
+    """
+
+    def __init__(self, weights: dict[str, Tensor], side: int, device: torch.device, batch_size: int = 32) -> None:
+        network: nn.Module = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=1)
+        network.load_state_dict(weights)
+        self._network = network.eval().to(device=device, memory_format=torch.channels_last)
+        self._side = side
+        self._device = device
+        self._batch_size = batch_size
+        self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+
+    @torch.inference_mode()
+    def foreground(self, images: UInt8[Tensor, "n 3 h w"]) -> Bool[Tensor, "n h w"]:
+        """True where a pixel more likely than not belongs to the foreground."""
+        parts = []
+        for batch in images.split(self._batch_size):
+            pixels = (resize(batch.to(self._device), self._side).float() / 255 - self._mean) / self._std
+            logits = self._network(pixels.contiguous(memory_format=torch.channels_last))["out"]
+            full = functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+            parts.append((full[:, 0] > 0).cpu())
+        return torch.cat(parts)

@@ -1,0 +1,116 @@
+"""The network under study: preprocessing, batching and layer reading in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tasks.activations import LayerCapture, Pooling, layer_kind, pool
+from tasks.images import resize
+from tasks.observation import LayerKind
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize the shorter side (or, when ``crop`` is absent, both), crop the centre, normalise.
+
+    Attributes:
+        resize: Side in pixels.
+        crop: Side of the centre crop in pixels; None squeezes the image to resize × resize.
+        mean: Per channel, of values in [0, 1].
+        std: Per channel.
+    """
+
+    resize: int
+    crop: int | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 side side"]:
+        """Prepare images for the network."""
+        if self.crop is None:
+            small = resize(images, self.resize)
+        else:
+            height, width = images.shape[-2:]
+            scale = self.resize / min(height, width)
+            size = (max(self.resize, round(height * scale)), max(self.resize, round(width * scale)))
+            small = functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+            top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
+            small = small[..., top : top + self.crop, left : left + self.crop]
+        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
+        return (small.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class LayerReading:
+    """What one layer shows for a batch.
+
+    Attributes:
+        kind: The kind of layer.
+        pooled: float32 [n, units].
+        maps: float16 [n, units, h, w], absent unless asked for and spatial.
+    """
+
+    kind: LayerKind
+    pooled: Float[Tensor, "n units"]
+    maps: Float[Tensor, "n units h w"] | None
+
+
+class TargetModel:
+    """A network with its preprocessing, ready to be read.
+
+    Args:
+        network: In eval mode; moved to the device.
+        preprocessing: From uint8 images to the network's input.
+        device: Where it runs.
+        batch_size: Images a forward pass; a runtime setting.
+    """
+
+    def __init__(
+        self, network: nn.Module, preprocessing: Preprocessing, device: torch.device, batch_size: int = 64
+    ) -> None:
+        self.network = network.eval().to(device=device, memory_format=torch.channels_last)
+        self.preprocessing = preprocessing
+        self.device = device
+        self.batch_size = batch_size
+
+    @torch.inference_mode()
+    def read(
+        self, images: UInt8[Tensor, "n 3 h w"], layers: Mapping[str, Pooling], maps: Sequence[str] = ()
+    ) -> dict[str, LayerReading]:
+        """Read layers for images of one size.
+
+        Args:
+            images: uint8, any number.
+            layers: Dotted layer name → pooling.
+            maps: The layers whose un-pooled maps are wanted as well.
+        """
+        parts: dict[str, list[LayerReading]] = {name: [] for name in layers}
+        with LayerCapture(self.network, list(layers)) as capture:
+            for batch in images.split(self.batch_size):
+                inputs = self.preprocessing(batch.to(self.device)).contiguous(memory_format=torch.channels_last)
+                for name, output in capture(inputs).items():
+                    wanted = name in maps and output.ndim == 4
+                    parts[name].append(
+                        LayerReading(
+                            kind=layer_kind(output),
+                            pooled=pool(output, layers[name]).float().cpu(),
+                            maps=output.to("cpu", torch.float16).contiguous() if wanted else None,
+                        )
+                    )
+        return {name: _join(readings) for name, readings in parts.items()}
+
+
+def _join(readings: Sequence[LayerReading]) -> LayerReading:
+    maps = [reading.maps for reading in readings if reading.maps is not None]
+    return LayerReading(
+        kind=readings[0].kind,
+        pooled=torch.cat([reading.pooled for reading in readings]),
+        maps=torch.cat(maps) if maps else None,
+    )

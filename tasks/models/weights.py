@@ -1,0 +1,80 @@
+"""Weights as safetensors: float16, or int8 with one scale an output channel, checked by SHA-256 before they are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tasks.errors import UserError
+
+SCALE = ".int8_scale"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_file(path: Path, sha256: str | None) -> None:
+    """Refuse a file that is missing or is not the one that was named.
+
+    Raises:
+        UserError: with the path and, for a wrong file, both hashes.
+    """
+    if not path.is_file():
+        raise UserError(f"The weights {path} do not exist; restore the file or name another profile.")
+    if sha256 and (found := file_sha256(path)) != sha256:
+        raise UserError(f"{path} has SHA-256 {found[:16]}…, but the profile expects {sha256[:16]}…; restore the file.")
+
+
+def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file as float32 tensors (integer buffers stay as they are).
+
+    Raises:
+        UserError: if the file is missing, differs from its hash or is no safetensors file.
+    """
+    check_file(path, sha256)
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be read as safetensors ({error}); restore the file.") from error
+    weights = {}
+    for name, tensor in stored.items():
+        if name.endswith(SCALE):
+            continue
+        scale = stored.get(name + SCALE)
+        if scale is not None:
+            weights[name] = tensor.float() * scale.float().view(-1, *[1] * (tensor.ndim - 1))
+        else:
+            weights[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return weights
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], *, int8: bool) -> None:
+    """Write weights as float16, or matrices and kernels as int8 with a float16 scale per output channel.
+
+    Args:
+        path: The safetensors file to write.
+        weights: A state dict.
+        int8: Whether tensors of two or more dimensions are quantised.
+    """
+    stored = {}
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point():
+            stored[name] = tensor.contiguous()
+        elif int8 and tensor.ndim > 1:
+            scale = (tensor.flatten(1).abs().amax(1) / 127).clamp(min=1e-8).half().float()
+            # A float16 scale may round down; clamping then costs less than an overflow.
+            rounded = (tensor / scale.view(-1, *[1] * (tensor.ndim - 1))).round().clamp(-127, 127)
+            stored[name], stored[name + SCALE] = rounded.to(torch.int8).contiguous(), scale.half()
+        else:
+            stored[name] = tensor.half().contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(stored, path)

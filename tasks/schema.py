@@ -1,0 +1,112 @@
+"""What a task is: one YAML literal that names a network, a layer, images, perturbations and how much of them to use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, field_validator, model_validator
+
+from tasks.perturbations.registry import SUITES
+
+Pooling = Literal["mean", "max", "cls"]
+Library = Literal["torchvision", "timm"]
+Truth = Literal["class_names"]
+Item = TypeVar("Item")
+Severity = Annotated[StrictInt, Field(ge=1, le=5)]
+
+_NAME = r"^[a-z0-9][a-z0-9_]*$"
+# A layer is looked up by this dotted name and never evaluated, so nothing but a name may pass.
+_DOTTED = r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+def _count_or_all(value: object) -> object:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"must be a whole number from 1 or 'all', not {value!r}")
+
+
+class Units(_Strict):
+    """How many units the layer has, and how many of them a run labels.
+
+    Attributes:
+        total: Number of units; absent means "as many as the profile's model has".
+        label: How many units a run labels unless told otherwise, or ``all``.
+    """
+
+    total: Annotated[StrictInt, Field(ge=1)] | None = None
+    label: Annotated[StrictInt | Literal["all"], BeforeValidator(_count_or_all)] = 24
+
+    @model_validator(mode="after")
+    def _enough(self) -> Units:
+        if self.total is not None and self.label != "all" and self.label > self.total:
+            raise ValueError(f"units.label is {self.label}, but the layer has {self.total} units")
+        return self
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Task(_Strict):
+    """One task; ``python -m benchmark show NAME`` prints it.
+
+    Attributes:
+        name: The name used on the command line and in every result; also the name of its file.
+        version: Raised whenever the same command may give another number; a result always belongs to one version.
+        description: One or two sentences for a reader who sees it first in a table.
+        model: The target network, by the name under which profiles offer it.
+        library: Whose model definition it is.
+        weights: Tag of the published weights, for profiles that load those; the miniature trains its own.
+        layer: Dotted name of the layer.
+        pooling: How a spatial or token output becomes one number a unit.
+        probing_set: The images, by the name under which profiles offer them.
+        images: How many of them a run uses unless told otherwise.
+        suites: Perturbation suites that a run applies unless told otherwise.
+        severities: Strengths that a run applies unless told otherwise.
+        units: How many units there are and how many a run labels.
+        concept_set: The concepts that label sets are drawn from, by the name under which profiles offer them.
+        truth: What the true concepts are, where they are known: ``class_names`` for the units of a classifier's output.
+        licences: What is under which licence: part of the task → licence.
+        citation: What to cite, as BibTeX or plain text.
+    """
+
+    name: Annotated[str, Field(pattern=_NAME, max_length=60)]
+    version: Annotated[StrictInt, Field(ge=1)]
+    description: Annotated[str, Field(min_length=10)]
+    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
+    library: Library
+    weights: str
+    layer: Annotated[str, Field(pattern=_DOTTED)]
+    pooling: Pooling
+    probing_set: Annotated[str, Field(pattern=_NAME)]
+    images: Annotated[StrictInt, Field(ge=2)]
+    suites: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    severities: Annotated[tuple[Severity, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (3,)
+    units: Units = Units()
+    concept_set: Annotated[str, Field(pattern=_NAME)]
+    truth: Truth | None = None
+    licences: Annotated[dict[str, str], Field(min_length=1)]
+    citation: Annotated[str, Field(min_length=10)]
+
+    @field_validator("suites")
+    @classmethod
+    def _known_suites(cls, suites: tuple[str, ...]) -> tuple[str, ...]:
+        for suite in suites:
+            if suite not in SUITES:
+                raise ValueError(f"unknown suite {suite!r}; allowed: {', '.join(SUITES)}")
+        return _distinct(suites)
+
+    @field_validator("severities")
+    @classmethod
+    def _distinct_severities(cls, severities: tuple[int, ...]) -> tuple[int, ...]:
+        return _distinct(severities)
+
+
+def _distinct(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    if len(set(items)) < len(items):
+        raise ValueError(f"the same value is given twice: {', '.join(map(str, items))}")
+    return items

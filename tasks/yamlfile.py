@@ -1,0 +1,66 @@
+"""Reading a YAML file safely, with every mistake explained in a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.errors import UserError
+
+_LIMIT = 1_000_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loading that refuses a key given twice, where YAML would silently take the last."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            line = key_node.start_mark.line + 1
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice (line {line})")
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping; no YAML tag runs code.
+
+    Raises:
+        UserError: The file is missing, unreadable, larger than 1 MB, not YAML, has a key twice, or is no mapping.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise UserError(f"{path} is larger than {_LIMIT // 1_000_000} MB, which no definition needs.")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a UTF-8 text file ({error.reason} at byte {error.start}).") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - the loader is a SafeLoader
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {_reason(error)}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold 'field: value' lines, but holds {type(content).__name__}.")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem:
+        mark = error.problem_mark
+        return error.problem + (f" (line {mark.line + 1})" if mark is not None else "")
+    return str(error).replace("\n", " ").rstrip(".") or type(error).__name__

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_observation import TableEncoder, observation, toolbox
+
+from baselines.clip_dissect import ClipDissect, similarity
+from tasks.errors import UserError
+from tasks.seeding import generator
+
+STEP = 2.0**-15
+NAMES = ("cos", "cos_cubed", "rank_reorder", "wpmi", "soft_wpmi")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(Path(__file__).parents[1] / "data" / "clip_dissect_scores.npz") as data:
+        return {key: data[key] for key in data}
+
+
+def random_inputs(images=150, concepts=12, units=9, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.rand(images, concepts, generator=draw) * 0.3, torch.rand(images, units, generator=draw)
+
+
+def rows(labels):
+    return [(item.unit, [(label.text, label.score) for label in item.ranked], item.evidence) for item in labels]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "fixed"),
+    [("cos", 1e-6, 1e-6), ("cos_cubed", 1e-6, 2e-6), ("wpmi", STEP, 2 * STEP), ("soft_wpmi", 4 * STEP, 6 * STEP)],
+)
+def test_scores_of_the_release(golden, name, code, fixed):
+    p, a = torch.from_numpy(golden["P"]), torch.from_numpy(golden["A"])
+    for mode, tolerance, dtype in (("code", code, torch.float32), ("fixed", fixed, torch.float64)):
+        scores = similarity(name, p, a, mode=mode)
+        assert scores.dtype == dtype
+        assert np.abs(scores.double().numpy() - golden[name]).max() <= tolerance
+    assert similarity("soft_wpmi", p, a).argmax(dim=1).tolist() == golden["soft_wpmi_label"].tolist()
+
+
+def test_soft_wpmi_is_its_formula():
+    p, a = random_inputs()
+    q = np.exp(10 * p.double().numpy())
+    q /= q.sum(axis=1, keepdims=True)
+    likelihood = np.zeros((9, 12))
+    for unit in range(9):
+        top = sorted(range(150), key=lambda image: -a[image, unit].item())[:100]
+        for rank, image in enumerate(top):
+            shown = 0.998 - rank / 100 * (0.998 - 0.97)
+            likelihood[unit] += np.log(1 + shown * (q[image] - 1) + 1e-7)
+    assert shown == pytest.approx(0.97028)
+    expected = likelihood - np.log(np.exp(likelihood - likelihood.max(0)).mean(0)) - likelihood.max(0)
+    np.testing.assert_allclose(similarity("soft_wpmi", p, a).numpy(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_more_images_than_units_and_fewer_give_the_same_scores(name):
+    p, a = random_inputs(images=120, units=30)
+    few = similarity(name, p, a, lam=0.0)
+    many = similarity(name, p, torch.cat([a] * 5, dim=1), lam=0.0)
+    np.testing.assert_allclose(many[:30].numpy(), few.numpy(), rtol=1e-12)
+
+
+def test_rank_reorder_is_its_formula():
+    p, a = random_inputs(images=100, units=3)
+    scores = similarity("rank_reorder", p, a, seed=5)
+    for unit in range(3):
+        top = sorted(range(100), key=lambda image: -a[image, unit].item())[:5]
+        ascending = np.sort(a[top, unit].double().numpy())
+        draw = generator(5, "clip_dissect", "rank_reorder", unit)
+        chance = np.mean([np.abs(ascending - ascending[draw.permutation(5)]) ** 3 for _ in range(5)])
+        for concept in range(12):
+            values = p[top, concept].double().numpy()
+            reordered = ascending[np.argsort(np.argsort(values))]
+            error = np.mean(np.abs(ascending[::-1] - reordered) ** 3) / chance
+            assert scores[unit, concept].item() == pytest.approx(-error / values.mean() ** 0.5, rel=1e-9)
+
+
+def test_rank_reorder_takes_a_seed_and_no_global_one():
+    p, a = random_inputs()
+    torch.manual_seed(1)
+    first = similarity("rank_reorder", p, a, seed=1)
+    torch.manual_seed(2)
+    assert torch.equal(first, similarity("rank_reorder", p, a, seed=1))
+    assert not torch.equal(first, similarity("rank_reorder", p, a, seed=2))
+
+
+def test_rank_reorder_with_negative_cosines_and_with_ties():
+    p, a = random_inputs()
+    p[:, 0] -= 1.0
+    assert similarity("rank_reorder", p, a, mode="code")[:, 0].isnan().all()
+    fixed = similarity("rank_reorder", p, a)
+    assert fixed.isfinite().all()
+    assert (fixed[:, 0] < fixed[:, 1:].min()).all()
+    saturated = similarity("rank_reorder", p, torch.ones(150, 1))
+    assert saturated[0, 1].item() == pytest.approx(-1 / p[:7, 1].double().mean().sqrt().item())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ["fixed", "code"])
+def test_a_planted_concept_wins(name, mode):
+    p, a = random_inputs(images=400, units=6)
+    for unit in range(6):
+        p[:, unit] = 0.05 + 0.3 * a[:, unit]
+    assert similarity(name, p, a, mode=mode).argmax(dim=1).tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("mode", ["fixed", "code"])
+@pytest.mark.parametrize(("name", "needed"), [("soft_wpmi", 100), ("wpmi", 28)])
+def test_too_few_images_is_an_error_not_a_wrap(name, needed, mode):
+    p, a = random_inputs(images=needed - 1)
+    with pytest.raises(UserError, match=f"{name} looks at the {needed} .* has {needed - 1}: .*top_k"):
+        similarity(name, p, a, mode=mode)
+    assert similarity(name, p, a, mode=mode, top_k=needed - 1).isfinite().all()
+
+
+def test_other_mistakes_get_one_sentence():
+    p, a = random_inputs()
+    with pytest.raises(UserError, match=r"Unknown similarity 'soft_wpm'\. Did you mean soft_wpmi"):
+        similarity("soft_wpm", p, a)
+    with pytest.raises(UserError, match="Unknown mode 'paper'"):
+        similarity("cos", p, a, mode="paper")
+    with pytest.raises(UserError, match="Unknown parameter of cos 'top_k'"):
+        similarity("cos", p, a, top_k=3)
+    with pytest.raises(UserError, match="at least 20 images"):
+        similarity("rank_reorder", p[:19], a[:19])
+    with pytest.raises(ValueError, match="over the same images"):
+        similarity("cos", p[:5], a)
+    with pytest.raises(ValueError, match="activations holds NaN"):
+        similarity("cos", p, a.masked_fill(a > 0.5, float("nan")))
+
+
+def test_a_unit_of_zeros_scores_zero_by_cosine_where_the_release_gives_nan():
+    p, a = random_inputs()
+    a[:, 2] = 0.0
+    assert (similarity("cos", p, a)[2] == 0).all()
+    assert similarity("cos", p, a, mode="code")[2].isnan().all()
+
+
+@pytest.fixture(scope="module")
+def world():
+    draw = torch.Generator().manual_seed(3)
+    concepts = tuple(f"concept {index}" for index in range(12))
+    text = torch.nn.functional.normalize(torch.randn(12, 16, generator=draw), dim=1)
+    images = torch.nn.functional.normalize(torch.randn(150, 16, generator=draw), dim=1)
+    activations = (images @ text[:8].T).relu() + 0.01 * torch.rand(150, 8, generator=draw)
+    tools = toolbox(concepts=concepts, clip=TableEncoder(dict(zip(concepts, text, strict=True))))
+    return observation(activations, clip_embeddings=images), tools
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ["fixed", "code"])
+def test_one_unit_alone_gets_what_it_gets_among_all(world, name, mode):
+    seen, tools = world
+    method = ClipDissect(similarity=name, mode=mode)
+    everything = rows(method.label(seen, range(8), tools))
+    assert rows(method.label(seen, [5, 2], tools)) == [everything[5], everything[2]]
+    assert rows(ClipDissect(similarity=name, mode=mode).label(seen, [5], tools)) == [everything[5]]
+
+
+def test_labels_are_the_five_best_with_the_units_top_images(world):
+    seen, tools = world
+    scores = similarity("soft_wpmi", seen.clip_embeddings @ tools.clip.encode_text(tools.concepts).T, seen.activations)
+    for item in ClipDissect().label(seen, range(8), tools):
+        order = np.argsort(-scores[item.unit].numpy(), kind="stable")[:5]
+        assert [label.text for label in item.ranked] == [tools.concepts[index] for index in order]
+        assert item.ranked[0].text == f"concept {item.unit}"
+        np.testing.assert_allclose([label.score for label in item.ranked], scores[item.unit][order], atol=1e-4)
+        assert list(item.evidence) == np.argsort(-seen.activations[:, item.unit].numpy(), kind="stable")[:10].tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ["fixed", "code"])
+@pytest.mark.parametrize("value", [0.0, 2.0, math.nan, math.inf])
+def test_a_dead_unit_gets_no_label_and_leaves_the_others_theirs(world, name, mode, value):
+    seen, tools = world
+    clean = ClipDissect(similarity=name, mode=mode).label(seen, range(8), tools)
+    dead = torch.cat([seen.activations, torch.full((150, 1), value)], dim=1)
+    labels = ClipDissect(similarity=name, mode=mode).label(
+        observation(dead, clip_embeddings=seen.clip_embeddings), range(9), tools
+    )
+    assert labels[8].ranked == ()
+    assert labels[8].evidence == ()
+    if mode == "fixed" or not math.isfinite(value):  # The release counts constant units in the prior.
+        assert rows(labels[:8]) == rows(clean)
+
+
+def test_a_layer_of_dead_units_needs_no_scores():
+    labels = ClipDissect().label(observation(torch.zeros(4, 3)), [2, 0], toolbox())
+    assert [(item.unit, item.ranked) for item in labels] == [(2, ()), (0, ())]
+
+
+def test_text_is_encoded_once_for_all_conditions(world):
+    seen, tools = world
+    tools.clip.calls = 0
+    method = ClipDissect()
+    method.label(seen, [0], tools)
+    method.label(seen, [1], tools)
+    assert tools.clip.calls == 1
+    fewer = toolbox(concepts=tools.concepts[:3], clip=tools.clip)
+    assert len(method.label(seen, [1], fewer)[0].ranked) == 3
+    assert tools.clip.calls == 2
+
+
+def test_what_is_missing_is_named(world):
+    seen, tools = world
+    with pytest.raises(UserError, match="needs a CLIP model"):
+        ClipDissect().label(seen, [0], toolbox(concepts=tools.concepts))
+    with pytest.raises(UserError, match="needs a concept set"):
+        ClipDissect().label(seen, [0], toolbox(clip=tools.clip))
+    with pytest.raises(UserError, match="Unit 8 does not exist"):
+        ClipDissect().label(seen, [8], tools)
+    with pytest.raises(UserError, match="has no top_k"):
+        ClipDissect(similarity="cos", top_k=5)
+    with pytest.raises(UserError, match="at least 1"):
+        ClipDissect(top_k=0)
+    with pytest.raises(UserError, match="looks at the 200 strongest"):
+        ClipDissect(top_k=200).label(seen, [0], tools)

@@ -1,0 +1,419 @@
+"""Describe-and-Dissect on a world of flat colours whose truth is plain arithmetic."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.dnd import synthesis
+from baselines.dnd.method import DescribeAndDissect
+from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
+from baselines.dnd.synthesis import Request, draw, reduce_images
+from tasks.errors import UserError
+from tasks.models.counting_summariser import CountingSummariser, caption_background
+from tasks.observation import Observation, Toolbox
+from tasks.seeding import generator
+
+COLOURS = {
+    "red": (220, 20, 20),
+    "green": (20, 200, 20),
+    "blue": (20, 20, 230),
+    "white": (240, 240, 240),
+    "black": (8, 8, 8),
+}
+THINGS = ("disc", "square", "ring", "cross")
+RED, GREEN, BLUE, DEAD, LIGHT = range(5)
+EDGE = 24
+
+
+def paint(colour, rng):
+    """A grey image with a coloured left half."""
+    image = np.full((3, EDGE, EDGE), 110.0)
+    image[:, :, : EDGE // 2] = np.array(colour)[:, None, None]
+    return (image + rng.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def colourfulness(images):
+    """How red, green and blue the pixels are beyond grey, [n, 3, h, w] in [0, 1]."""
+    pixels = images.float() / 255
+    return (pixels - pixels.mean(dim=1, keepdim=True)).clamp(min=0)
+
+
+def maps_of(images):
+    tint = torch.nn.functional.adaptive_avg_pool2d(colourfulness(images), 4)
+    light = torch.nn.functional.adaptive_avg_pool2d(images.float().mean(1, keepdim=True) / 255, 4)
+    return torch.cat([tint, torch.zeros_like(light), light], dim=1)
+
+
+class Models:
+    """Every role, by arithmetic, counting what it is asked."""
+
+    def __init__(self):
+        self.generated, self.captioned, self.activated = [], 0, 0
+
+    def activate(self, images):
+        self.activated += len(images)
+        return maps_of(images).mean(dim=(2, 3))
+
+    def caption(self, images):
+        self.captioned += len(images)
+        left = images[:, :, :, : EDGE // 4].float().mean(dim=(2, 3))
+        names = list(COLOURS)
+        table = torch.tensor([COLOURS[name] for name in names]).float()
+        nearest = torch.cdist(left, table).argmin(dim=1)
+        # The thing is noise that a summary must see through: it follows the pixels but no unit.
+        things = [THINGS[int(image.sum()) % len(THINGS)] for image in images]
+        return [f"a {names[i]} {thing} on a grey table" for i, thing in zip(nearest, things, strict=True)]
+
+    def generate(self, concept, count, seed, template="{concept}"):
+        assert template == "One realistic image of {concept}"
+        self.generated.append((concept, seed))
+        rng = generator(seed, "fake", concept)
+        named = [colour for word, colour in COLOURS.items() if word in concept.split()]
+        painted = [named[0] if named else list(COLOURS.values())[rng.integers(len(COLOURS))] for _ in range(count)]
+        return torch.from_numpy(np.stack([paint(colour, rng) for colour in painted]))
+
+    def encode_images(self, images):
+        small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
+        return torch.nn.functional.normalize(small + 0.1, dim=1)
+
+    def encode_text(self, texts):
+        raise AssertionError("Describe-and-Dissect embeds no text")
+
+
+class Scripted:
+    """A summariser that says what it is told, in turn."""
+
+    uses_background = False
+
+    def __init__(self, *replies):
+        self.replies, self.seeds = replies, []
+
+    def simplify(self, caption, seed):
+        return caption
+
+    def summarise(self, captions, seed, background=None):
+        self.seeds.append(seed)
+        return self.replies[(len(self.seeds) - 1) % len(self.replies)]
+
+
+def world(models, kind="spatial", repeat=0, condition="clean", severity=0, count=60):
+    rng = np.random.default_rng(5)
+    names = [list(COLOURS)[i] for i in rng.integers(len(COLOURS), size=count)]
+    images = torch.from_numpy(np.stack([paint(COLOURS[name], rng) for name in names]))
+    maps = maps_of(images)
+    return Observation(
+        layer="layer4",
+        kind=kind,
+        condition=condition,
+        severity=severity,
+        repeat=repeat,
+        image_ids=tuple(map(str, range(count))),
+        activations=maps.mean(dim=(2, 3)),
+        maps=maps if kind == "spatial" else None,
+        clip_embeddings=models.encode_images(images),
+        images=lambda indices: images[list(indices)],
+    )
+
+
+def toolbox(models, summariser=None, seed=0):
+    captions = models.caption(world(models).images(range(60)))
+    models.captioned = 0
+    return Toolbox(
+        seed=seed,
+        activate=models.activate,
+        clip=models,
+        captioner=models,
+        summariser=summariser or CountingSummariser(),
+        generator=models,
+        background=lambda: caption_background(captions),
+    )
+
+
+@pytest.fixture
+def models():
+    return Models()
+
+
+def named(labels):
+    return [unit.ranked[0].text if unit.ranked else None for unit in labels]
+
+
+@pytest.mark.parametrize("kind", ["spatial", "vector", "tokens"])
+@pytest.mark.parametrize("method", [DescribeAndDissect, RefinedDescribeAndDissect])
+def test_a_unit_that_sees_red_is_named_red(models, method, kind):
+    labels = method().label(world(models, kind), [RED, GREEN, BLUE], toolbox(models))
+    assert named(labels) == ["red", "green", "blue"]
+    assert [unit.unit for unit in labels] == [RED, GREEN, BLUE]
+
+
+@pytest.mark.parametrize("mode", ["fixed", "code"])
+@pytest.mark.parametrize(
+    "scoring", ["topk_compare", "topk_sq_mean", "mean", "median", "sq_mean", "image_products", "none"]
+)
+def test_every_scoring_prefers_the_true_colour(models, mode, scoring):
+    summariser = Scripted("green", "red", "blue", "red", "black")
+    if scoring == "none":
+        summariser = Scripted("red", "green")
+    (unit,) = DescribeAndDissect(mode=mode, scoring=scoring).label(world(models), [RED], toolbox(models, summariser))
+    assert unit.ranked[0].text == "red"
+    scores = [label.score for label in unit.ranked]
+    if scoring == "none":
+        assert len(summariser.seeds) == 1
+        assert math.isnan(scores[0])
+        assert not models.generated
+    else:
+        assert [label.text for label in unit.ranked].count("red") == 1
+        assert len(scores) == 4
+        assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "code"])
+@pytest.mark.parametrize("method", [DescribeAndDissect, RefinedDescribeAndDissect])
+def test_a_unit_alone_gets_what_it_gets_among_others(method, mode):
+    def run(units, **options):
+        models = Models()
+        labels = method(mode=mode, **options).label(world(models), units, toolbox(models))
+        return {unit.unit: unit for unit in labels}
+
+    together = run([GREEN, LIGHT, RED, BLUE])
+    assert run([RED])[RED] == together[RED]
+    assert run([LIGHT])[LIGHT] == together[LIGHT]
+    assert run([BLUE, GREEN, RED, LIGHT], batch_size=7, unit_block=1) == together
+
+
+def test_conditions_and_methods_share_images_and_nothing_else(models):
+    used, tools = DescribeAndDissect(), toolbox(models)
+    first = used.label(world(models), [RED, GREEN], tools)
+    drawn = len(models.generated)
+    blurred = world(models, condition="blur", severity=3)
+    second = used.label(blurred, [GREEN, RED], tools)
+    refined = RefinedDescribeAndDissect(max_rounds=1).label(blurred, [RED], tools)
+    assert len(models.generated) == drawn > 0, "the same concepts were drawn again"
+    assert second == DescribeAndDissect().label(blurred, [GREEN, RED], toolbox(models))
+    assert refined == RefinedDescribeAndDissect(max_rounds=1).label(blurred, [RED], toolbox(models))
+    assert used.label(world(models), [RED, GREEN], tools) == first
+
+
+def test_each_concept_is_drawn_once_for_all_units(models):
+    summariser = Scripted("red", "green")
+    DescribeAndDissect().label(world(models), [RED, GREEN, BLUE], toolbox(models, summariser))
+    assert sorted(concept for concept, _ in models.generated) == ["green", "red"]
+    models.generated.clear()
+    DescribeAndDissect(mode="code").label(world(models), [RED, GREEN, BLUE], toolbox(models, summariser))
+    assert len(models.generated) == len(set(models.generated)) == 6
+
+
+def test_repeats_draw_anew_and_conditions_share_the_images(models):
+    def draws(**where):
+        summariser = Scripted("red", "green")
+        models.generated.clear()
+        DescribeAndDissect().label(world(models, **where), [RED], toolbox(models, summariser))
+        return dict(models.generated), summariser.seeds
+
+    (images, seeds), (again, seeds_again), (blurred, seeds_blurred) = (
+        draws(),
+        draws(repeat=1),
+        draws(condition="blur", severity=2),
+    )
+    assert images == blurred
+    assert all(images[concept] != again[concept] for concept in images)
+    assert len({*seeds, *seeds_again, *seeds_blurred}) == 15
+
+
+def test_another_target_does_not_see_the_memory_of_the_first(models):
+    tools = toolbox(models, Scripted("red", "green"))
+    method = DescribeAndDissect()
+    assert named(method.label(world(models), [RED], tools)) == ["red"]
+    # A network that sees the opposite: the same concept and layer name, other activations.
+    other = replace(tools, activate=lambda images: 1 - models.activate(images))
+    (unit,) = method.label(world(models, "vector"), [RED], other)
+    assert unit.ranked[0].text == "green"
+
+
+def test_the_memory_goes_with_its_toolbox(models):
+    tools = toolbox(models)
+    assert synthesis.bank_of(tools) is synthesis.bank_of(tools)
+    kept = len(synthesis._BANKS)
+    del tools
+    gc.collect()
+    assert len(synthesis._BANKS) < kept
+
+
+def test_a_small_memory_changes_nothing(models, monkeypatch):
+    units = [RED, GREEN, LIGHT]
+    summariser = Scripted("red", "green", "blue")
+    roomy = DescribeAndDissect().label(world(models), units, toolbox(models, summariser))
+    tools = toolbox(models, Scripted("red", "green", "blue"))
+    monkeypatch.setattr(synthesis.bank_of(tools), "capacity", 1)
+    method = DescribeAndDissect(batch_size=3, unit_block=1)
+    assert method.label(world(models), units, tools) == roomy
+    assert len(models.generated) > 6
+
+
+@pytest.mark.parametrize("method", [DescribeAndDissect, RefinedDescribeAndDissect])
+def test_dead_units_and_empty_summaries_get_no_label(models, method):
+    tools = toolbox(models)
+    dead, red = method().label(world(models), [DEAD, RED], tools)
+    assert dead.ranked == ()
+    assert dead.extra["dead"] is True
+    assert red.ranked
+    silent = method().label(world(models), [RED], replace(tools, summariser=Scripted("", " ", ".")))
+    assert silent[0].ranked == ()
+    assert silent[0].extra["trace"]["chosen"] is None
+    assert method().label(world(models), [], tools) == []
+    partly = DescribeAndDissect().label(world(models), [RED], replace(tools, summariser=Scripted("", "red.")))
+    assert [label.text for label in partly[0].ranked] == ["red"]
+
+
+def test_the_trace_tells_the_procedure_and_is_json(models):
+    observation = world(models)
+    (unit,) = DescribeAndDissect().label(observation, [RED], toolbox(models, Scripted("red", "green", "white design")))
+    trace = json.loads(json.dumps(unit.extra["trace"], allow_nan=False))
+    top = torch.argsort(observation.activations[:, RED], descending=True, stable=True)[:10].tolist()
+    assert trace["top_images"] == top == list(unit.evidence)
+    assert trace["candidates"] == ["red", "green", "white design", "white design background"]
+    assert trace["chosen"] == "red"
+    described = [item["activation"] for item in trace["described"]]
+    assert described == sorted(described, reverse=True)
+    assert {item["image"] for item in trace["described"]} <= set(top)
+    # The left half is what excites the unit, so crops of it beat the originals.
+    boxes = [item["box"] for item in trace["described"]]
+    assert all(box is not None and box[2] < 300 for box in boxes)
+    assert len(trace["captions"]) == len(trace["simplified"]) == 10
+    assert all(caption.startswith("a red ") for caption in trace["captions"])
+    ranks = [rank for tested in trace["tested"] for rank in tested["ranks"]]
+    assert sorted(ranks) == list(range(40))
+    for tested in trace["tested"]:
+        assert tested["ranks"] == sorted(tested["ranks"])
+        assert tested["topk_sq_mean"] == pytest.approx(np.mean(np.square(tested["ranks"][:5])))
+        again = models.generate(tested["concept"], 10, tested["seed"], trace["synthesis"]["template"])
+        assert again.shape == (10, 3, EDGE, EDGE)
+
+
+def test_without_crops_only_originals_are_described(models):
+    (unit,) = DescribeAndDissect(crops=False).label(world(models), [RED], toolbox(models))
+    assert all(item["box"] is None for item in unit.extra["trace"]["described"])
+    assert models.activated == 10 * len(unit.extra["trace"]["candidates"])
+    assert named([unit]) == ["red"]
+
+
+def test_the_described_images_are_the_best_of_the_units_own_originals_and_crops(models):
+    observation, tools = world(models), toolbox(models)
+    (unit,) = DescribeAndDissect(top_images=6).label(observation, [LIGHT], tools)
+    described = unit.extra["trace"]["described"]
+    assert len(described) == 6
+    for item in described:
+        if item["box"] is None:
+            assert item["activation"] == pytest.approx(float(observation.activations[item["image"], LIGHT]))
+
+
+def test_synthetic_images_are_reduced_to_32_pixels_in_code_mode_only():
+    assert DescribeAndDissect().synth_px is None
+    assert DescribeAndDissect(mode="code").synth_px == 32
+    assert DescribeAndDissect(mode="code", synth_px=None).synth_px is None
+    image = torch.full((2, 3, 96, 80), 77, dtype=torch.uint8)
+    assert torch.equal(reduce_images(image, 32), torch.full((2, 3, 32, 32), 77, dtype=torch.uint8))
+    request = Request("red", 2, 1, 12, "layer4")
+    assert draw(request, Models()).shape == (2, 3, 12, 12)
+    assert draw(request, Models(), reduced=False).shape == (2, 3, EDGE, EDGE)
+
+
+def test_mistakes_are_named(models):
+    tools = toolbox(models)
+    with pytest.raises(UserError, match="generator"):
+        DescribeAndDissect().label(world(models), [RED], replace(tools, generator=None))
+    with pytest.raises(UserError, match="Unit 5 does not exist"):
+        DescribeAndDissect().label(world(models), [5], tools)
+    with pytest.raises(UserError, match="maps"):
+        DescribeAndDissect().label(replace(world(models), maps=None), [RED], tools)
+    with pytest.raises(UserError, match="topk_compare"):
+        DescribeAndDissect(scoring="topk-compare")
+    with pytest.raises(UserError, match="fixed"):
+        DescribeAndDissect(mode="fix")
+    with pytest.raises(UserError, match="at least 1"):
+        DescribeAndDissect(candidates=0)
+    with pytest.raises(UserError, match="pass_quantile"):
+        RefinedDescribeAndDissect(pass_quantile=90)
+
+
+def test_the_loop_stops_at_once_when_the_images_activate_the_unit(models):
+    (unit,) = RefinedDescribeAndDissect().label(world(models), [RED], toolbox(models))
+    (only,) = unit.extra["trace"]["rounds"]
+    assert (only["best"], only["passed"], only["stopped"]) == ("red", True, "passed")
+    json.dumps(unit.extra, allow_nan=False)
+
+
+class Refining(Scripted):
+    """Wrong about the described images, right once it also sees captions of synthetic images."""
+
+    def summarise(self, captions, seed, background=None):
+        self.seeds.append(len(captions))
+        return "colourful square" if len(captions) == 10 else "red square"
+
+
+def test_failing_images_send_the_unit_round_again_until_they_pass(models):
+    summariser = Refining()
+    (unit,) = RefinedDescribeAndDissect().label(world(models), [RED], toolbox(models, summariser))
+    first, second = unit.extra["trace"]["rounds"]
+    assert (first["best"], first["passed"], first["stopped"]) == ("colourful square", False, None)
+    assert (second["best"], second["passed"], second["stopped"]) == ("red square", True, "passed")
+    assert unit.ranked[0].text == "red square"
+    assert summariser.seeds == [10] * 5 + [15] * 5
+    assert len(second["synthetic"]) == 5
+    # The synthetic images shown again are those that activate the unit most, strongest first.
+    drawn = models.generate("colourful square", 10, second["synthetic"][0]["seed"], "One realistic image of {concept}")
+    strongest = torch.argsort(models.activate(drawn)[:, RED], descending=True, stable=True)[:5]
+    assert [image["number"] for image in second["synthetic"]] == strongest.tolist()
+    assert [image["caption"] for image in second["synthetic"]] == models.caption(drawn[strongest])
+    json.dumps(unit.extra, allow_nan=False)
+
+
+def test_the_loop_is_bounded_and_stops_when_nothing_new_is_proposed(models):
+    tools = toolbox(models, Scripted("black"))
+    (unit,) = RefinedDescribeAndDissect().label(world(models), [RED], tools)
+    assert [r["stopped"] for r in unit.extra["trace"]["rounds"]] == [None, "nothing new"]
+
+    class Restless(Scripted):
+        def summarise(self, captions, seed, background=None):
+            self.seeds.append(seed)
+            return f"black thing {len(self.seeds)}"
+
+    (unit,) = RefinedDescribeAndDissect(max_rounds=3).label(world(models), [RED], toolbox(models, Restless()))
+    rounds = unit.extra["trace"]["rounds"]
+    assert len(rounds) <= 3
+    assert rounds[-1]["stopped"] in ("no improvement", "last round")
+    (unit,) = RefinedDescribeAndDissect(max_rounds=1).label(world(models), [RED], toolbox(models, Restless()))
+    assert [r["stopped"] for r in unit.extra["trace"]["rounds"]] == ["last round"]
+
+
+def test_refined_scores_against_scikit_learn_and_counting(models):
+    from sklearn.metrics import roc_auc_score
+
+    observation = world(models)
+    probing = Probing.of(observation)
+    synthetic = models.activate(models.generate("red", 10, 3, "One realistic image of {concept}")).numpy()
+    control = observation.activations.numpy()
+    truth = np.r_[np.zeros(len(control)), np.ones(10)]
+    for unit in (RED, GREEN, LIGHT):
+        expected = roc_auc_score(truth, np.r_[control[:, unit], synthetic[:, unit]])
+        assert probing.auc(unit, synthetic[:, unit]) == pytest.approx(expected)
+    assert probing.auc(DEAD, synthetic[:, DEAD]) == 0.5
+    # Red images excite the red unit most of the four live ones; the dead one does not count.
+    assert probing.specificity(RED, synthetic) == 1.0
+    excited = (synthetic.mean(0) - control.mean(0)) / np.where(control.std(0) > 0, control.std(0), 1)
+    below = sum(excited[v] < excited[GREEN] for v in (RED, BLUE, LIGHT))
+    assert probing.specificity(GREEN, synthetic) == pytest.approx(below / 3)
+
+
+def test_consistency_is_the_mean_best_overlap_with_each_round():
+    assert consistency("red fish", [["red fish", "boat"]]) == 1.0
+    assert consistency("red fish", [["boat", "fish"], ["red fish"]]) == pytest.approx((0.5 + 1) / 2)
+    assert consistency("red fish", [["red fish"], []]) == 0.5
+    assert consistency("red fish", []) == 0.0

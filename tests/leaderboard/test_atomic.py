@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from leaderboard import atomic
+from leaderboard.errors import StoreError
+
+
+def test_replaces_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "x.json"
+    atomic.write_bytes(path, b"old")
+    atomic.write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_full_disk_keeps_the_old_file_and_names_path_and_size(tmp_path, monkeypatch, call):
+    path = tmp_path / "x.bin"
+    atomic.write_bytes(path, b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(StoreError, match=rf"No space left to write {path}: 1,234 bytes needed"):
+        atomic.write_bytes(path, b"x" * 1234)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_interrupt_while_writing_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "x.bin"
+    atomic.write_bytes(path, b"old")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StoreError, match=r"Cannot write .*Not a directory|Cannot write .*File exists"):
+        atomic.write_bytes(tmp_path / "taken" / "x", b"")
+
+
+def test_json_refuses_nan_and_sorts_keys(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        atomic.write_json(tmp_path / "x.json", {"a": float("nan")})
+    atomic.write_json(tmp_path / "x.json", {"b": 1, "a": 2})
+    assert (tmp_path / "x.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / "parts").mkdir()
+    left, kept = tmp_path / "parts" / f"{atomic.TEMPORARY_PREFIX}1-ab", tmp_path / "parts" / "x.parquet"
+    left.write_text("half")
+    kept.write_text("whole")
+    assert atomic.remove_leftovers(tmp_path) == [left]
+    assert kept.exists()

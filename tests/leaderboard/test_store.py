@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+
+from leaderboard import atomic
+from leaderboard.errors import StoreError
+from leaderboard.schema import SCHEMA_VERSION
+from leaderboard.store import OBSERVATION, CellKey, RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path, identity):
+    with RunFolder(tmp_path / "run") as run:
+        run.create_or_continue(identity, {"device": "cpu"})
+        yield run
+
+
+def test_run_json_says_what_ran_and_where(folder, identity):
+    info = folder.info()
+    assert info["schema_version"] == SCHEMA_VERSION
+    assert info["identity"] == identity
+    assert len(info["identity_hash"]) == 64
+    (session,) = info["sessions"]
+    assert session["facts"] == {"device": "cpu"}
+    assert session["packages"]["pandas"] == pd.__version__
+    assert session["python"].startswith("3.")
+
+
+def test_continuing_keeps_the_run_and_adds_a_session(folder, identity):
+    assert RunFolder(folder.path).create_or_continue(identity, {"device": "cuda"}) is True
+    assert [session["facts"]["device"] for session in folder.info()["sessions"]] == ["cpu", "cuda"]
+
+
+def test_a_changed_identity_is_refused_with_the_fields(folder, identity):
+    changed = {**identity, "seed": 1, "method_options": {"dnd": {"k": 5}}}
+    with pytest.raises(StoreError, match=r"method_options\.dnd\.k: 10 before, 5 now; seed: 0 before, 1 now.*--out"):
+        RunFolder(folder.path).create_or_continue(changed, {})
+    assert len(folder.info()["sessions"]) == 1
+
+
+@pytest.mark.parametrize(("version", "message"), [(SCHEMA_VERSION + 1, "newer than this version"), (0, "schema 0")])
+def test_other_schema_versions_are_refused(folder, identity, version, message):
+    run = folder.info() | {"schema_version": version}
+    atomic.write_json(folder.path / "run.json", run)
+    with pytest.raises(StoreError, match=message):
+        folder.create_or_continue(identity, {})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": "x"}'])
+def test_a_broken_run_json_is_one_sentence(folder, text):
+    (folder.path / "run.json").write_text(text)
+    with pytest.raises(StoreError, match="cannot be read"):
+        folder.info()
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path, identity):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match=r"not a run folder and not empty \(thesis.tex\)"):
+        RunFolder(tmp_path).create_or_continue(identity, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_as_run_folder_is_one_sentence(tmp_path, identity):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(StoreError, match="Cannot use"):
+        RunFolder(tmp_path / "x").create_or_continue(identity, {})
+
+
+def test_facts_are_merged_by_name(folder):
+    folder.record("units", {"dead": 3})
+    folder.record("units", {"constant": 1})
+    assert folder.info()["facts"] == {"units": {"dead": 3, "constant": 1}}
+
+
+def test_cell_round_trip(folder, key, labels):
+    assert not folder.is_done(key)
+    folder.write_cell(key, labels, {"seconds": 1.5})
+    assert folder.is_done(key)
+    assert RunFolder(folder.path).is_done(key)
+    assert folder.marker(key).extra == {"seconds": 1.5}
+    assert folder.marker(key).rows == 3
+    assert folder.done_cells() == [key]
+    stored = folder.read_cell(key)
+    assert stored["label"].tolist() == ["cup", "red fish", "fish"]
+    assert set(stored["method"]) == {"dnd"}
+    assert set(stored["perturbation"]) == {"fog"}
+
+
+def test_labels_of_all_cells_are_merged_in_one_order(tmp_path, identity, key, labels):
+    keys = [CellKey(key.task, key.profile, method, key.condition, 3, 0) for method in ("b", "a", "c")]
+    tables = []
+    for number, order in enumerate((keys, keys[::-1])):
+        run = RunFolder(tmp_path / str(number))
+        run.create_or_continue(identity, {})
+        for each in order:
+            run.write_cell(each, labels)
+        path = run.write_table("labels", run.read_labels())
+        tables.append(path.read_bytes())
+    assert tables[0] == tables[1]
+    merged = RunFolder(tmp_path / "0").read_table("labels")
+    assert merged["method"].tolist() == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+
+
+def test_a_cell_without_labels_is_done(folder, key, labels):
+    folder.write_cell(key, labels.iloc[:0], {"missing": 24})
+    assert folder.is_done(key)
+    assert folder.read_labels().empty
+
+
+def test_rows_that_contradict_the_key_are_refused(folder, key, labels):
+    with pytest.raises(StoreError, match="'severity' of a part must be 3"):
+        folder.write_cell(key, labels.assign(severity=4))
+    assert not folder.is_done(key)
+
+
+def test_evidence_round_trip(folder):
+    key = CellKey("t", "miniature", OBSERVATION, "clean", 0, 1)
+    frame = pd.DataFrame({"unit": [0, 0], "rank": [1, 2], "image": ["a", "b"], "activation": [2.0, 1.0]})
+    folder.write_evidence(key, frame)
+    assert folder.is_done(key, "evidence")
+    assert not folder.is_done(key)
+    assert folder.read_evidence()["image"].tolist() == ["a", "b"]
+    assert folder.read_labels().empty
+
+
+def test_a_kill_between_data_and_marker_leaves_the_cell_undone(folder, key, labels, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write_cell(key, labels)
+    monkeypatch.undo()
+    assert list(folder.path.rglob("*.parquet"))
+    assert not folder.is_done(key)
+    assert folder.read_labels().empty
+    folder.write_cell(key, labels)
+    assert folder.is_done(key)
+
+
+def test_a_kill_while_overwriting_never_pairs_old_marker_and_new_data(folder, key, labels, monkeypatch):
+    folder.write_cell(key, labels)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write_cell(key, labels.assign(label="other"))
+    assert not folder.is_done(key)
+
+
+def test_a_flipped_bit_sets_the_part_aside(folder, key, labels, caplog):
+    folder.write_cell(key, labels)
+    (part,) = (folder.path / "parts" / "labels").glob("*.parquet")
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(StoreError, match="damaged"):
+        folder.read_labels()
+    reader = RunFolder(folder.path)
+    assert not reader.is_done(key)
+    assert part.exists(), "a reader must not move files"
+    assert not folder.is_done(key)
+    assert not part.exists()
+    assert len(list((folder.path / "corrupt").iterdir())) == 2
+    assert "does not fit its hash" in caplog.text
+    folder.write_cell(key, labels)
+    assert folder.is_done(key)
+
+
+def test_leftovers_go_at_the_next_start_but_not_while_another_writes(folder, identity):
+    left = folder.path / "parts" / f"{atomic.TEMPORARY_PREFIX}99-aa"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("half")
+    with RunFolder(folder.path) as second:
+        second.create_or_continue(identity, {})
+        assert left.exists()
+    folder.close()
+    with RunFolder(folder.path) as third:
+        third.create_or_continue(identity, {})
+        assert not left.exists()
+
+
+def test_a_claim_belongs_to_one(folder, key):
+    other = RunFolder(folder.path)
+    with folder.claim(key) as mine, other.claim(key) as theirs, other.claim("something else") as free:
+        assert (mine, theirs, free) == (True, False, True)
+    with other.claim(key) as now:
+        assert now
+
+
+def _work(path, identity, keys, counts, barrier):
+    labels = pd.DataFrame({"unit": [0], "rank": [1], "label": ["x"], "score": [0.0]})
+    with RunFolder(path) as run:
+        barrier.wait()
+        run.create_or_continue(identity, {})
+        for key in keys:
+            with run.claim(key) as mine:
+                if mine and not run.is_done(key):
+                    run.write_cell(key, labels, {"by": os.getpid()})
+                    counts.put(key.method)
+
+
+def test_three_processes_do_each_cell_once(tmp_path, identity):
+    context = multiprocessing.get_context("fork")
+    keys = [CellKey("t", "p", f"m{number}", "clean", 0, 0) for number in range(12)]
+    counts, barrier = context.Queue(), context.Barrier(3)
+    workers = [
+        context.Process(target=_work, args=(tmp_path / "run", identity, keys, counts, barrier)) for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    done = sorted(counts.get(timeout=60) for _ in keys)
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert counts.empty()
+    assert done == sorted(key.method for key in keys)
+    assert len(RunFolder(tmp_path / "run").read_labels()) == 12
+    assert len(RunFolder(tmp_path / "run").info()["sessions"]) == 3
+
+
+def _hold(path, key, ready):
+    with RunFolder(path).claim(key):
+        ready.set()
+        signal.pause()
+
+
+def test_the_claim_of_a_killed_process_is_free(folder, key):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=_hold, args=(folder.path, key, ready))
+    worker.start()
+    assert ready.wait(30)
+    with folder.claim(key) as mine:
+        assert not mine
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join(30)
+    with folder.claim(key) as mine:
+        assert mine
+
+
+def test_names_of_cells_are_safe_and_distinct():
+    tasks = ["a/b", "a_b", "../../a", "A", "a", "a" * 300]
+    names = [CellKey(task, "p", "m", "clean", 0, 0).name for task in tasks]
+    names += [CellKey("a", "p", "m", "clean", severity, 0).name for severity in (1, 2)]
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(len(name) < 240 and "/" not in name and name.isascii() for name in names)
+    assert CellKey("a", "p", "m", "clean", 0, 0).name == "a~p~m~clean~s0~r0~" + names[4].rpartition("~")[2]
+
+
+def test_keys_sort_by_their_fields():
+    keys = [CellKey("a", "p", "m", "fog", severity, repeat) for severity in (1, 2) for repeat in (0, 1)]
+    assert all(first < second for first, second in pairwise(keys))
+
+
+def test_missing_or_unknown_tables_are_one_sentence(folder):
+    with pytest.raises(StoreError, match=r"holds no scores\.parquet"):
+        folder.read_table("scores")
+    with pytest.raises(StoreError, match="Unknown table 'score'"):
+        folder.read_table("score")
+
+
+def test_a_damaged_table_is_one_sentence(folder, key, labels):
+    folder.write_cell(key, labels)
+    path = folder.write_table("labels", folder.read_labels())
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoreError, match="damaged"):
+        folder.read_table("labels")
+
+
+def test_markers_are_plain_json(folder, key, labels):
+    folder.write_cell(key, labels, {"score": float("nan")})
+    (path,) = (folder.path / "parts" / "labels").glob("*.json")
+    assert json.loads(path.read_text())["extra"] == {"score": None}
