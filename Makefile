@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= --task resnet50_layer4
+PYTEST ?=
 
 .PHONY: run test lint clean
 
@@ -10,7 +11,7 @@ run: $(VENV)/.run
 	$(BIN)/python -m benchmark run $(RUN)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

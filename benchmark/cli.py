@@ -172,6 +172,26 @@ def show(
     typer.echo(_json(facts) if as_json else listing.as_yaml(facts))
 
 
+@app.command()
+@_guarded
+def trace(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    unit: Annotated[int, typer.Option(help="The unit.")],
+    task: Annotated[str | None, typer.Option(help="Task, where the run has several.")] = None,
+    method: Annotated[str | None, typer.Option(help="dnd or dnd_refined. [default: the first that ran]")] = None,
+    condition: Annotated[str, typer.Option(help="clean or a perturbation.")] = "clean",
+    severity: Annotated[int | None, typer.Option(help="Its strength. [default: the only one that ran]")] = None,
+    repeat: Annotated[int, typer.Option(help="Clean repeat, from 0.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="PNG file. [default: one in RUN/traces]")] = None,
+) -> None:
+    """Draw how Describe-and-Dissect came to a label: pictures, captions, candidates, synthetic images, choice."""
+    from benchmark.trace import Question, write_trace
+    from report.escape import terminal
+
+    path = write_trace(run, Question(unit, task, method, condition, severity, repeat), out)
+    typer.echo(terminal(f"Trace: {path}"))
+
+
 def _run(options: RunOptions) -> RunResult:
     from benchmark.preflight import check
 

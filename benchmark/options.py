@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
 from baselines import registry
-from leaderboard.identity import as_json, identity_hash
+from leaderboard.identity import as_json, identity_hash, safe_name
 
 Scalar = bool | int | float | str | None
 
@@ -132,10 +132,8 @@ class RunOptions(BaseModel):
         """
         if self.out is not None:
             return self.out
-        names = "+".join(Path(task).stem for task in self.tasks)
+        names = safe_name("+".join(sorted(Path(task).stem for task in self.tasks)), limit=120)
         usual = RunOptions(tasks=self.tasks).identity_hash() == self.identity_hash()
         # A task file's name says nothing of where it lies, so two of the same name must not meet.
         own = any(task != Path(task).stem for task in self.tasks)
-        if usual and not own and len(names) <= 120 and tuple(sorted(self.tasks)) == self.tasks:
-            return Path("runs") / names
-        return Path("runs") / f"{names[:120]}-{self.identity_hash()[:8]}"
+        return Path("runs") / (names if usual and not own else f"{names}-{self.identity_hash()[:8]}")

@@ -133,7 +133,9 @@ def _load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
                     f"The method {name} needs a {role}, which the profile {profile.name} does not have; "
                     "leave the method out, or choose another profile."
                 )
-        methods[name] = registry.load(name, **options.method_options.get(name, {}))
+        methods[name] = registry.load(
+            name, **{**profile.method_options.get(name, {}), **options.method_options.get(name, {})}
+        )
     return methods
 
 

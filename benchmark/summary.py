@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final, cast
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from metrics.statistics import Interval, bootstrap_interval, holm, paired_wilcoxon, wilson_interval
 
-MEANS = {
+MEANS: Final[dict[str, str]] = {
     "stability": "stability",
     "clip_similarity": "clip_similarity",
     "sentence_similarity": "sentence_similarity",
@@ -22,25 +24,33 @@ MEANS = {
 }
 """Summary column → score column that it is the mean of."""
 
-ALL = "all"
+SHARES: Final = ("exact", "accuracy", "accuracy_clean")
+"""Summary columns that are shares of units: Wilson's interval where each unit has one row, else the bootstrap."""
+
+RESAMPLES: Final = 4_999
+"""Bootstrap samples of an interval."""
+
+ALL: Final = "all"
 
 
 def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Summarise the scores of a run.
 
     The unit is the statistical unit: where several conditions are summed up, each unit's mean over them comes first.
+    A dead unit enters nothing. A unit without a label has no similarity; where the truth is known its label is wrong,
+    or a method could raise its accuracy by leaving hard units unnamed.
 
     Args:
         scores: In the columns of ``leaderboard.schema.SCORES``.
         seed: Of the bootstrap.
 
     Returns:
-        In the columns of ``leaderboard.schema.SUMMARY``.
+        In the columns of ``leaderboard.schema.SUMMARY``; empty for no scores.
     """
     rows = []
     for names, method in scores.groupby(["task", "profile", "method"], sort=False):
         for perturbation, severity, group in _groups(method):
-            head = dict(zip(("task", "profile", "method"), names, strict=True))
+            head = dict(zip(("task", "profile", "method"), cast(tuple[str, str, str], names), strict=True))
             rows.append({**head, "perturbation": perturbation, "severity": severity, **_row(group, seed)})
     summary = pd.DataFrame(rows)
     if len(summary):
@@ -49,15 +59,15 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    clean = scores["perturbation"] == "clean"
-    yield "clean", "0", scores[clean & (scores["repeat"] == 0)]
-    perturbed = scores[~clean]
+    clean = scores["perturbation"].to_numpy() == "clean"
+    yield "clean", "0", scores.loc[clean & (scores["repeat"].to_numpy() == 0)]
+    perturbed = scores.loc[~clean]
     if not len(perturbed):
         return
     severities = sorted(perturbed["severity"].unique())
     for name, group in perturbed.groupby("perturbation", sort=False):
         for severity in severities:
-            rows = group[group["severity"] == severity]
+            rows = group.loc[group["severity"].to_numpy() == severity]
             if len(rows):
                 yield str(name), str(severity), rows
         if len(severities) > 1:
@@ -66,42 +76,52 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def _row(group: pd.DataFrame, seed: int) -> dict[str, float | int]:
-    alive = group[~group["dead"]]
-    by_unit = alive.groupby("unit")
-    missing = by_unit["missing"].all()
-    scored = alive[~alive["missing"]]
+    dead = group["dead"].to_numpy(bool)
+    alive = group.loc[~dead]
+    unnamed = alive["missing"].to_numpy(bool)
+    scored = alive.loc[~unnamed]
+    units, named = set(alive["unit"]), set(scored["unit"])
     row: dict[str, float | int] = {
-        "units": int((~missing).sum()),
-        "dead": int(group[group["dead"]]["unit"].nunique()),
-        "missing": int(missing.sum()),
+        "units": len(named),
+        "dead": int(group.loc[dead, "unit"].nunique()),
+        "missing": len(units - named),
     }
     single = len(group) == group["unit"].nunique()
     for column, source in MEANS.items():
-        # A unit that a method could not name is wrong where the truth is known; elsewhere it has no score.
-        rows = alive if column in ("accuracy", "accuracy_clean") else scored
-        interval = _interval(rows, source, single=single, seed=seed)
+        rows = _verdicts(alive, source) if column in ("accuracy", "accuracy_clean") else scored
+        interval = _interval(_unit_means(rows, source), share=single and column in SHARES, seed=seed)
         row |= {column: interval.estimate, f"{column}_low": interval.low, f"{column}_high": interval.high}
-    pairs = scored.groupby("unit")[["clip_similarity", "noise_floor"]].mean()
-    test = paired_wilcoxon(pairs["clip_similarity"].to_numpy(float), pairs["noise_floor"].to_numpy(float))
+    test = paired_wilcoxon(_unit_means(scored, "clip_similarity"), _unit_means(scored, "noise_floor"))
     row["p_value"] = test.p_value
     return row
 
 
-def _interval(rows: pd.DataFrame, source: str, *, single: bool, seed: int) -> Interval:
-    values = pd.to_numeric(rows[source].astype("Float64"), errors="coerce").astype(float)
-    per_unit = values.groupby(rows["unit"]).mean().to_numpy(float)
-    if single and source in ("exact", "right", "right_clean"):
+def _verdicts(rows: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The rows whose truth is known; a label that is missing is wrong."""
+    known = rows.loc[rows["truth"].notna().to_numpy()]
+    return known.assign(**{source: known[source].astype("boolean").fillna(False)})
+
+
+def _unit_means(rows: pd.DataFrame, source: str) -> Float[np.ndarray, " units"]:
+    """Each unit's mean over its rows, in the order of the units; NaN for a unit without a value."""
+    values = pd.Series(rows[source].astype("Float64").to_numpy(np.float64, na_value=np.nan))
+    means = cast(pd.Series, values.groupby(rows["unit"].to_numpy()).mean())
+    return means.to_numpy(np.float64)
+
+
+def _interval(per_unit: Float[np.ndarray, " units"], *, share: bool, seed: int) -> Interval:
+    if share:
         known = per_unit[~np.isnan(per_unit)]
         return wilson_interval(int(known.sum()), len(known))
-    return bootstrap_interval(per_unit, resamples=4_999, seed=seed)
+    return bootstrap_interval(per_unit, resamples=RESAMPLES, seed=seed)
 
 
-def _corrected(summary: pd.DataFrame) -> np.ndarray:
-    """Holm within each task and method: one family for the single conditions, one for each kind of mean."""
+def _corrected(summary: pd.DataFrame) -> Float[np.ndarray, " rows"]:
+    """Holm within each task, profile and method: one family for the single conditions, one for each kind of mean."""
     adjusted = np.full(len(summary), np.nan)
     kind = summary["perturbation"].eq(ALL).astype(int) + summary["severity"].eq(ALL).astype(int)
-    families = summary.assign(kind=kind)[summary["perturbation"] != "clean"].groupby(["task", "method", "kind"])
-    for _, rows in families:
-        places = rows.index.to_numpy()
-        adjusted[places] = holm(rows["p_value"].to_numpy(float)).p_values
+    families = summary.assign(kind=kind, place=np.arange(len(summary)))
+    families = families.loc[summary["perturbation"].to_numpy() != "clean"]
+    for _, rows in families.groupby(["task", "profile", "method", "kind"]):
+        adjusted[rows["place"].to_numpy(int)] = holm(rows["p_value"].to_numpy(np.float64)).p_values
     return adjusted

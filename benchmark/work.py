@@ -70,7 +70,7 @@ def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int
     return Work(
         task=task,
         profile=profile.name,
-        methods=tuple(options.methods),
+        methods=options.method_names(),
         conditions=tuple(dict.fromkeys(conditions)),
         repeats=options.repeats,
         images=options.images or task.images,

@@ -6,7 +6,7 @@ missing, never zero. Dead units are left out by the caller in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -128,14 +128,14 @@ def stability(
     return np.where(np.isnan(similarity) | np.isnan(expected), np.nan, result)
 
 
-def evidence_overlap(evidence: Collection[int], reference: Collection[int]) -> float:
+def evidence_overlap(evidence: Collection[Hashable], reference: Collection[Hashable]) -> float:
     """Jaccard index |E ∩ R| / |E ∪ R| of a unit's top images, perturbed and clean.
 
     Did the evidence move, or only the words?
 
     Args:
-        evidence: Image indices under a condition, in any order.
-        reference: Image indices under the clean condition.
+        evidence: Image indices or names under a condition, in any order.
+        reference: Those under the clean condition.
 
     Returns:
         In [0, 1]; NaN where either is empty: a unit without evidence has nothing to overlap.

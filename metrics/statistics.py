@@ -80,6 +80,8 @@ def bootstrap_interval(
     for method, reason in (("BCa", ""), ("percentile", "bias correction undefined: percentile interval")):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
+            # SciPy divides by a spread of zero before it reports an undefined interval, which is handled below.
+            warnings.filterwarnings("ignore", message="invalid value encountered", category=RuntimeWarning)
             interval = stats.bootstrap(
                 (present,),
                 np.mean,

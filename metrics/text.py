@@ -36,8 +36,8 @@ def concept_match(label: str, concept: str, synonyms: Synonyms, rivals: Iterable
 
     A concept is named when the label holds all words of its name or of one of its synonyms, in any order, singular or
     plural. A rival is another concept of the same category, so that "red and blue fish" does not pass for red; a rival
-    that takes only some of the words of the concept's own name ("wall" beside "brick wall") does not count as named; one
-    that shares a synonym with the concept does: the label does not tell them apart.
+    that takes only some of the words of the concept's own name ("wall" beside "brick wall") does not count; one
+    that shares a synonym with the concept does, as the label does not tell them apart.
 
     Args:
         label: A free text, e.g. "two red striped fishes".

@@ -68,10 +68,12 @@ def terminal_tables(summary: pd.DataFrame, width: int = 120) -> list[Table | Tex
     parts: list[Table | Text] = []
     for kind in KINDS:
         for grid in grids(summary, kind):
-            parts.append(terminal_table(grid, width))
+            # A table's own title would be wrapped to the width of the table.
+            parts += [Text(escape.terminal(_title(grid)), style="bold"), terminal_table(grid, width)]
             if kind == "stability":
-                parts.append(_facts_table(grid))
+                parts += [Text("\nBy method", style="bold"), _facts_table(grid)]
             parts += [Text(escape.terminal(note), style="dim") for note in grid.notes]
+            parts.append(Text())
     return parts
 
 
@@ -84,7 +86,7 @@ def terminal_table(grid: Grid, width: int = 120) -> Table:
     """
     rows = [*(row for group in grid.groups for row in group), grid.mean]
     intervals = grid.kind == "stability" and _full_width(grid, rows) <= width
-    table = Table(title=_text(_title(grid)), title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(show_edge=False, pad_edge=False)
     table.add_column(Text("perturbation"), no_wrap=True)
     for method in grid.methods:
         table.add_column(_text(method), justify="right", no_wrap=intervals)
@@ -98,7 +100,7 @@ def terminal_table(grid: Grid, width: int = 120) -> Table:
 
 
 def _facts_table(grid: Grid) -> Table:
-    table = Table(title=Text("By method"), title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(show_edge=False, pad_edge=False)
     for number, heading in enumerate(("method", "noise floor", "chance", "units", "dead", "missing")):
         table.add_column(Text(heading), justify="right" if number else "left")
     for facts in grid.facts:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,9 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
 
 class LayerCapture:
     """Captures layer outputs while the context is open; its hooks are removed on every way out.
+
+    What a layer shows does not depend on which other layers are captured: outputs are copied before later layers can
+    change them in place, and of a module that one pass calls several times (a block's only ReLU) the first call counts.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -74,23 +78,31 @@ class LayerCapture:
 
         Raises:
             RuntimeError: outside the context, or if the pass never reaches a wanted layer.
+            UserError: if a layer's output is no tensor.
         """
         if not self._handles:
             raise RuntimeError("LayerCapture reads layers only inside its with block")
         self._outputs = {}
-        try:
+        with contextlib.suppress(_LastLayerReached):
             self._model(batch)
-        except _LastLayerReached:
-            pass
         missing = [name for name in self._layers if name not in self._outputs]
         if missing:
             raise RuntimeError(f"the forward pass never reached {', '.join(missing)}")
         return self._outputs
 
-    def _keeper(self, name: str):  # noqa: ANN202  (a closure of torch's own hook type)
-        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-            self._outputs[name] = output[0] if isinstance(output, tuple) else output
-            if len(self._outputs) == len(self._layers):
+    def _keeper(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            if name in self._outputs:
+                return
+            tensor = output[0] if isinstance(output, tuple) else output
+            if not isinstance(tensor, Tensor):
+                raise UserError(
+                    f"The layer {name!r} gives a {type(tensor).__name__}, not a tensor; choose a layer in it."
+                )
+            last = len(self._outputs) + 1 == len(self._layers)
+            # An in-place layer further on (torchvision's ReLUs) would otherwise overwrite what was kept.
+            self._outputs[name] = tensor if last else tensor.clone()
+            if last:
                 raise _LastLayerReached
 
         return keep

@@ -14,9 +14,18 @@ def resize(images: UInt8[Tensor, "n 3 h w"], side: int) -> UInt8[Tensor, "n 3 si
 
     Training and use of the miniature's models go through this one function, so that they see the same pixels.
     """
-    if tuple(images.shape[-2:]) == (side, side):
+    return resize_to(images, (side, side))
+
+
+def resize_to(images: UInt8[Tensor, "n 3 h w"], size: tuple[int, int]) -> UInt8[Tensor, "n 3 height width"]:
+    """Resize to (height, width) as ``resize`` does; the result is on the device of the images.
+
+    The CPU does it for every device: torch's CUDA kernel takes no uint8, and pixels must not depend on the device.
+    """
+    if tuple(images.shape[-2:]) == tuple(size):
         return images
-    return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    small = functional.interpolate(images.cpu(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    return small.to(images.device)
 
 
 def to_tensor(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[Tensor, "n 3 h w"]:

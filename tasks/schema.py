@@ -10,7 +10,7 @@ from tasks.perturbations.registry import SUITES
 
 Pooling = Literal["mean", "max", "cls"]
 Library = Literal["torchvision", "timm"]
-Truth = Literal["class_names"]
+Truth = Literal["class_names", "best_concept"]
 Item = TypeVar("Item")
 Severity = Annotated[StrictInt, Field(ge=1, le=5)]
 
@@ -69,7 +69,9 @@ class Task(_Strict):
         severities: Strengths that a run applies unless told otherwise.
         units: How many units there are and how many a run labels.
         concept_set: The concepts that label sets are drawn from, by the name under which profiles offer them.
-        truth: What the true concepts are, where they are known: ``class_names`` for the units of a classifier's output.
+        truth: What the true concepts are, where they are known: ``class_names`` for the units of a classifier's output;
+            ``best_concept`` for hidden units on annotated images: the concept whose presence the unit's clean activation
+            predicts best, where it does so well (AUROC of at least 0.9; other units have no truth).
         licences: What is under which licence: part of the task → licence.
         citation: What to cite, as BibTeX or plain text.
     """

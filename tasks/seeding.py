@@ -6,19 +6,24 @@ Nothing then depends on batch size, worker count, order, ``PYTHONHASHSEED`` or a
 from __future__ import annotations
 
 import hashlib
+from numbers import Integral
 
 import numpy as np
 
 
 def seed_sequence(seed: int, *address: str | int) -> np.random.SeedSequence:
-    """The seed sequence of one address.
+    """The seed sequence of one address; different addresses have different sequences.
 
     Args:
-        seed: The run's (or the world's) seed.
-        address: Words and numbers that name the draw, e.g. ``"perturb", "scene-000017", "snow", 3``.
+        seed: The run's (or the world's) seed, at least 0.
+        address: Words and numbers that name the draw, e.g. ``"perturb", "scene-000017", "snow", 3``; a number and
+            its text are different addresses, a Python and a NumPy integer are the same.
+
+    Raises:
+        TypeError: If a part is neither a text nor a whole number.
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in address)
-    digest = hashlib.sha256(text.encode()).digest()
+    text = "\x1f".join(_part(part) for part in address)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return np.random.SeedSequence([seed, *np.frombuffer(digest[:16], dtype="<u4").tolist()])
 
 
@@ -30,3 +35,12 @@ def generator(seed: int, *address: str | int) -> np.random.Generator:
 def integer_seed(seed: int, *address: str | int) -> int:
     """A seed in [0, 2³²) for libraries that want one integer."""
     return int(seed_sequence(seed, *address).generate_state(1, dtype=np.uint32)[0])
+
+
+def _part(part: str | int) -> str:
+    if isinstance(part, str):
+        # The separator may occur in a text that a model wrote; escaped, it cannot end the part.
+        return "str:" + part.replace("\x1e", "\x1e0").replace("\x1f", "\x1e1")
+    if isinstance(part, Integral):
+        return f"int:{int(part)}"
+    raise TypeError(f"an address is made of texts and whole numbers, not {part!r}")

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write scenes as a folder in Broden's format")
     export.add_argument("--out", type=Path, required=True)
     export.add_argument("--split", choices=("train", "probe", "test"), default="probe")
-    export.add_argument("--count", type=int, default=500)
+    export.add_argument("--count", type=_count, default=500)
     export.set_defaults(command=_export)
     train = commands.add_parser("train", help="train models and overwrite their checkpoints and model cards")
     train.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}")
@@ -45,10 +45,17 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--cache", type=Path, default=Path("cache/miniature"), help="where rendered data is kept")
     train.set_defaults(command=_train)
     evaluate = commands.add_parser("evaluate", help="measure the checkpoints against their bars")
-    evaluate.add_argument("--count", type=int, default=2000, help="test scenes")
+    evaluate.add_argument("--count", type=_count, default=2000, help="test scenes")
     evaluate.add_argument("--write", action="store_true", help="put the figures into the model cards")
     evaluate.set_defaults(command=_evaluate)
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text}")
+    return number
 
 
 def _gallery(options: argparse.Namespace) -> int:

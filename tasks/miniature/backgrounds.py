@@ -24,7 +24,7 @@ def paint_background(name: str, generator: np.random.Generator) -> Picture:
         generator: The only source of chance.
 
     Returns:
-        float32 [224, 224, 3], RGB in about [0, 255].
+        Floats [224, 224, 3], RGB in about [0, 255].
     """
     return _PAINTERS[name](generator)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import Integer
 
 from tasks.errors import UserError
 from tasks.miniature.probing import MiniatureProbingSet
@@ -20,67 +23,85 @@ def export(folder: Path, split: str, count: int) -> None:
     """Write images, label maps and tables.
 
     Label maps are half the image's size; a pixel's label is R + 256·G. ``index.csv`` lists an image-level label as a
-    number and a label map as its file, below ``images``.
+    number and a label map as its file, below ``images``. ``label.csv`` counts for each label the images that show it
+    (frequency) and sums up the shares of their pixels (coverage). Test scenes are the split ``val``.
 
     Args:
         folder: Must not exist, or be empty.
         split: ``train``, ``probe`` or ``test``.
-        count: How many scenes.
+        count: How many scenes, at least one.
 
     Raises:
         UserError: if the folder is not empty or cannot be written.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty; name a new folder with --out.")
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    probing = MiniatureProbingSet(split, count)
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty; name a new folder with --out.")
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        _write(folder, MiniatureProbingSet(split, count), "val" if split == "test" else "train")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); name another folder with --out.") from None
+
+
+def _write(folder: Path, probing: MiniatureProbingSet, split: str) -> None:
     frequency: Counter[int] = Counter()
-    coverage: Counter[int] = Counter()
+    coverage: dict[int, float] = defaultdict(float)
     side = probing.segmentation.size[0]
     rows = []
     for number, name in enumerate(probing.ids):
-        picture = probing.images[number].permute(1, 2, 0).numpy()
-        cv2.imwrite(str(folder / "images" / f"{name}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        row = {"image": f"{name}.png", "split": "val" if split == "test" else "train"}
-        row |= {"ih": SIZE, "iw": SIZE, "sh": side, "sw": side}
+        picture = f"{name}.png"
+        _write_png(folder / "images" / picture, probing.images[number].permute(1, 2, 0).numpy())
+        row: dict[str, str | int] = {"image": picture, "split": split, "ih": SIZE, "iw": SIZE, "sh": side, "sw": side}
         for category, labels in probing.segmentation.pixels(number).items():
             if isinstance(labels, list):
                 row[category] = ";".join(str(label) for label in labels)
-                frequency.update(labels)
-                coverage.update({label: 1.0 for label in labels})
-                continue
-            row[category] = f"{name}_{category}.png"
-            codes = np.zeros((*labels.shape, 3), np.uint8)
-            codes[..., 2], codes[..., 1] = labels % 256, labels // 256  # OpenCV writes blue first
-            cv2.imwrite(str(folder / "images" / row[category]), codes)
-            values, pixels = np.unique(labels[labels > 0], return_counts=True)
-            frequency.update(values.tolist())
-            for value, area in zip(values.tolist(), pixels.tolist(), strict=True):
-                coverage[value] += area / labels.size
+                shares = dict.fromkeys(labels, 1.0)
+            else:
+                row[category] = codes = f"{name}_{category}.png"
+                _write_png(folder / "images" / codes, np.stack([labels % 256, labels // 256, 0 * labels], axis=-1))
+                values, pixels = np.unique(labels[labels > 0], return_counts=True)
+                shares = dict(zip(values.tolist(), (pixels / labels.size).tolist(), strict=True))
+            frequency.update(shares.keys())
+            for label, share in shares.items():
+                coverage[label] += share
         rows.append(row)
-    _table(folder / "index.csv", ("image", "split", "ih", "iw", "sh", "sw", *_COLUMNS), rows)
+    _write_table(folder / "index.csv", ("image", "split", "ih", "iw", "sh", "sw", *_COLUMNS), rows)
+    _write_labels(folder, frequency, coverage)
+
+
+def _write_labels(folder: Path, frequency: Mapping[int, int], coverage: Mapping[int, float]) -> None:
+    numbers = {name: 1 + place for place, name in enumerate(CONCEPTS)}
     labels = [
         {
-            "number": 1 + CONCEPTS.index(name),
+            "number": numbers[name],
             "name": name + {"color": "-c", "scene": "-s"}.get(category, ""),
-            "category": f"{category}({frequency[1 + CONCEPTS.index(name)]})",
-            "frequency": frequency[1 + CONCEPTS.index(name)],
-            "coverage": round(coverage[1 + CONCEPTS.index(name)], 4),
+            "category": f"{category}({frequency.get(numbers[name], 0)})",
+            "frequency": frequency.get(numbers[name], 0),
+            "coverage": round(coverage.get(numbers[name], 0.0), 4),
             "syns": "",
         }
         for category, names in CATEGORIES.items()
         for name in names
     ]
-    _table(folder / "label.csv", ("number", "name", "category", "frequency", "coverage", "syns"), labels)
+    _write_table(folder / "label.csv", ("number", "name", "category", "frequency", "coverage", "syns"), labels)
     categories = [
-        {"name": c, "first": 1 + CONCEPTS.index(n[0]), "last": 1 + CONCEPTS.index(n[-1]), "count": len(n),
-         "frequency": sum(frequency[1 + CONCEPTS.index(name)] for name in n)}
-        for c, n in CATEGORIES.items()
+        {
+            "name": category,
+            "first": numbers[names[0]],
+            "last": numbers[names[-1]],
+            "count": len(names),
+            "frequency": sum(frequency.get(numbers[name], 0) for name in names),
+        }
+        for category, names in CATEGORIES.items()
     ]
-    _table(folder / "category.csv", ("name", "first", "last", "count", "frequency"), categories)
+    _write_table(folder / "category.csv", ("name", "first", "last", "count", "frequency"), categories)
 
 
-def _table(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
+def _write_png(path: Path, rgb: Integer[np.ndarray, "h w 3"]) -> None:
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(rgb.astype(np.uint8), cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()

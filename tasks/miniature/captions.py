@@ -82,9 +82,7 @@ def draw_caption(scene: Scene, generator: np.random.Generator) -> tuple[str, fro
 def holds(claims: frozenset[str], scene: Scene) -> bool:
     """Whether a caption's claims hold for a scene: the background's, and all others together for one object."""
     rest = claims - {scene.background}
-    return not rest or any(
-        rest <= {thing.kind, thing.colour, thing.pattern, *thing.parts} for thing in scene.things
-    )
+    return not rest or any(rest <= {thing.kind, thing.colour, thing.pattern, *thing.parts} for thing in scene.things)
 
 
 def _background_only(scene: Scene, generator: np.random.Generator) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tasks.errors import UserError
 from tasks.miniature.captions import full_caption
 from tasks.miniature.render import render
 from tasks.miniature.scene import scene_at
@@ -15,7 +16,11 @@ STRIP = 20
 
 
 def write_gallery(path: Path, split: str = "test", rows: int = 4, columns: int = 6, first: int = 0) -> None:
-    """Write a PNG of rows × columns scenes with their captions."""
+    """Write a PNG of rows × columns scenes with their captions.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
     tiles = []
     for number in range(first, first + rows * columns):
         scene = scene_at(split, number)
@@ -28,5 +33,8 @@ def write_gallery(path: Path, split: str = "test", rows: int = 4, columns: int =
     sheet = np.concatenate(
         [np.concatenate(tiles[row * columns : (row + 1) * columns], axis=1) for row in range(rows)], axis=0
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); name another file with --out.") from None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,14 +15,11 @@ from torch import Tensor
 from tasks.images import to_tensor
 from tasks.miniature.render import render
 from tasks.miniature.scene import Scene, Wish, draw_scene
-from tasks.miniature.vocabulary import (
-    CATEGORY_OF,
-    CONCEPTS,
-    KINDS,
-    PARTS_OF,
-    SYNONYMS,
-)
+from tasks.miniature.vocabulary import CATEGORY_OF, CONCEPTS, KINDS, PARTS_OF, SIZE, SYNONYMS
 from tasks.seeding import generator as seeded
+
+MOST_OBJECTS: Final = 2
+"""Objects that a scene has room for."""
 
 
 @dataclass
@@ -40,11 +38,7 @@ class Reading:
 
 
 class RenderingGenerator:
-    """Draws images of a concept; a text without any word of the world gives random scenes, and is counted.
-
-    Attributes:
-        unknown: How many different texts had no word of the world.
-    """
+    """Draws images of a concept; a text without any word of the world gives random scenes, and is counted."""
 
     def __init__(self) -> None:
         self._unknown: set[str] = set()
@@ -57,61 +51,113 @@ class RenderingGenerator:
     def generate(
         self, concept: str, count: int, seed: int, template: str = "{concept}"
     ) -> UInt8[Tensor, "count 3 224 224"]:
-        """Draw images; the prompt template is for generators that read prompts and is left aside here."""
+        """Draw images; the prompt template is for generators that read prompts and is left aside here.
+
+        Args:
+            concept: See ``read_concept``.
+            count: How many images, 0 or more.
+            seed: At least 0; image i depends on (concept, seed, i) alone.
+            template: Not used.
+
+        Returns:
+            uint8 [count, 3, 224, 224].
+        """
         del template
         reading = read_concept(concept)
         if not reading.known:
             self._unknown.add(concept)
         scenes = [_draw(reading, seeded(seed, "generate", concept, number)) for number in range(count)]
+        images = np.empty((count, SIZE, SIZE, 3), np.uint8)
         with ThreadPoolExecutor(2) as threads:
-            return to_tensor(np.stack([item.image for item in threads.map(render, scenes)])).contiguous()
+            for number, drawn in enumerate(threads.map(render, scenes)):
+                images[number] = drawn.image
+        return to_tensor(images).contiguous()
 
 
 def read_concept(text: str) -> Reading:
     """Read the world's words out of a text, left to right.
 
-    Colours, patterns and parts belong to the object named after them (or, at the end, to the last one); words that the
-    world does not know are passed over.
+    Colours and patterns belong to the object named after them or, at the end, to the last one that has none yet; a
+    second colour (pattern) for one object speaks of another object. Parts go to a named object that can have them,
+    else to objects of their own. Of more than two objects the named kinds come first, and the rest is passed over, as
+    are words that the world does not know.
     """
     reading = Reading()
+    wishes: list[Wish] = []
     pending: dict[str, str] = {}
-    parts: set[str] = set()
+    parts: list[str] = []
     for name in _known_names(text):
         reading.known = True
         category = CATEGORY_OF[name]
         if category == "scene":
             reading.background = name
         elif category == "part":
-            parts.add(name)
+            parts.append(name)
         elif category == "object":
-            reading.wishes.append(Wish(name, pending.pop("color", None), pending.pop("texture", None)))
+            _name_object(wishes, name, pending)
+            pending = {}
         else:
+            if pending.get(category, name) != name:
+                wishes.append(_wish(None, pending))
+                pending = {}
             pending[category] = name
-    if pending or parts:
-        _attach(reading, pending, parts)
-    kinds: dict[str, Wish] = {wish.kind: wish for wish in reading.wishes if wish.kind}
-    free = [wish for wish in reading.wishes if not wish.kind]
-    reading.wishes = [*kinds.values(), *free][:2]
+    _share_parts(wishes, parts)
+    if pending:
+        _attach(wishes, pending)
+    # Kinds before objects of any kind, and among those the ones with parts first, which few kinds can have.
+    reading.wishes = sorted(wishes, key=lambda wish: 0 if wish.kind else 1 if wish.parts else 2)[:MOST_OBJECTS]
     return reading
 
 
-def _attach(reading: Reading, pending: Mapping[str, str], parts: set[str]) -> None:
-    """Give left-over attributes to the last object, and each part to an object that can have it."""
-    owner = next((n for n, w in enumerate(reading.wishes) if parts & set(PARTS_OF.get(w.kind or "", ()))), None)
-    if owner is None and (not reading.wishes or parts):
-        fitting = [kind for kind in KINDS if parts <= set(PARTS_OF.get(kind, ()))]
-        reading.wishes.append(Wish(parts=frozenset(parts if fitting else ())))
-        owner = len(reading.wishes) - 1
-    elif owner is None:
-        owner = len(reading.wishes) - 1
-    wish = reading.wishes[owner]
-    allowed = parts if wish.kind is None else parts & set(PARTS_OF.get(wish.kind, ()))
-    reading.wishes[owner] = Wish(
-        kind=wish.kind,
-        colour=wish.colour or pending.get("color"),
-        pattern=wish.pattern or pending.get("texture"),
-        parts=wish.parts if wish.kind is None else frozenset(allowed),
+def _wish(kind: str | None, attributes: Mapping[str, str]) -> Wish:
+    return Wish(kind, attributes.get("color"), attributes.get("texture"))
+
+
+def _agrees(wish: Wish, attributes: Mapping[str, str]) -> bool:
+    """Whether a wish asks for nothing else in the place of the attributes."""
+    own = {"color": wish.colour, "texture": wish.pattern}
+    return all(own[category] in (None, name) for category, name in attributes.items())
+
+
+def _name_object(wishes: list[Wish], kind: str, attributes: Mapping[str, str]) -> None:
+    """Ask for a kind; the objects of a scene differ in kind, so a kind named twice is one object where that can be."""
+    place = next((number for number, wish in enumerate(wishes) if wish.kind == kind), None)
+    if place is None:
+        wishes.append(_wish(kind, attributes))
+    elif _agrees(wishes[place], attributes):
+        wishes[place] = _with(wishes[place], attributes)
+    else:
+        wishes.append(_wish(None, attributes))
+
+
+def _with(wish: Wish, attributes: Mapping[str, str]) -> Wish:
+    return replace(
+        wish,
+        colour=attributes.get("color", wish.colour),
+        pattern=attributes.get("texture", wish.pattern),
     )
+
+
+def _share_parts(wishes: list[Wish], parts: Sequence[str]) -> None:
+    """Give each part to the first named object that can have it, and the rest to as few other objects as possible."""
+    rest = dict.fromkeys(parts)
+    for place, wish in enumerate(wishes):
+        own = rest.keys() & PARTS_OF.get(wish.kind or "", ())
+        wishes[place] = replace(wish, parts=frozenset(own))
+        rest = {part: None for part in rest if part not in own}
+    while rest:
+        group = max((rest.keys() & PARTS_OF.get(kind, ()) for kind in KINDS), key=len)
+        wishes.append(Wish(parts=frozenset(group)))
+        rest = {part: None for part in rest if part not in group}
+
+
+def _attach(wishes: list[Wish], attributes: Mapping[str, str]) -> None:
+    """Give left-over attributes to the last object that has none yet."""
+    for place in reversed(range(len(wishes))):
+        if _agrees(wishes[place], attributes):
+            wishes[place] = _with(wishes[place], attributes)
+            return
+    wishes.append(_wish(None, attributes))
 
 
 def _draw(reading: Reading, generator: np.random.Generator) -> Scene:
@@ -119,11 +165,20 @@ def _draw(reading: Reading, generator: np.random.Generator) -> Scene:
 
 
 def _phrases() -> dict[tuple[str, ...], str]:
-    table = {}
+    table: dict[tuple[str, ...], str] = {}
     for concept in CONCEPTS:
-        for phrase in (concept, concept + "s", *SYNONYMS.get(concept, ())):
+        names = (concept, *SYNONYMS.get(concept, ()))
+        # "woods" are no planks: only things are counted.
+        countable = names if CATEGORY_OF[concept] in ("object", "part") else ()
+        for phrase in (*names, *map(_plural, countable)):
             table.setdefault(tuple(phrase.split()), concept)
     return table
+
+
+def _plural(name: str) -> str:
+    if name == "leaf":
+        return "leaves"
+    return name + ("es" if name.endswith(("s", "sh", "ch")) else "s")
 
 
 _TABLE = _phrases()

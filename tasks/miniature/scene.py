@@ -93,9 +93,14 @@ def draw_scene(
         background: Fixed background, or any.
         wishes: One entry an object; None draws one or two free objects.
         held_out: Whether held-out combinations may occur (never in the train split).
+
+    Raises:
+        ValueError: If the wishes cannot be met: none at all, one kind twice, parts that no free kind has together, or a
+            held-out combination where none may occur.
     """
     if wishes is None:
         wishes = [Wish()] * (1 if generator.random() < 0.5 else 2)
+    _check_wishes(wishes, held_out)
     taken: set[str] = {wish.kind for wish in wishes if wish.kind}
     attributes: list[Mapping[str, str]] = []
     for wish in wishes:
@@ -119,22 +124,39 @@ def draw_scene(
 def scene_at(split: str, number: int) -> Scene:
     """Scene ``number`` of a split.
 
+    Args:
+        split: ``train``, ``probe`` or ``test``.
+        number: In [0, 10,000,000), so that no scene belongs to two splits.
+
     Raises:
         KeyError: for an unknown split.
+        ValueError: for a number outside the split.
     """
+    if not 0 <= number < SPLITS["probe"]:
+        raise ValueError(f"a split has the scenes 0 to {SPLITS['probe'] - 1}, not {number}")
     index = SPLITS[split] + number
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([WORLD_SEED, index])))
     return draw_scene(generator, held_out=split != "train")
 
 
-def _draw_attributes(
-    generator: np.random.Generator, wish: Wish, taken: set[str], held_out: bool
-) -> Mapping[str, str]:
-    kinds = [kind for kind in KINDS if kind not in taken]
-    owners = [kind for kind in kinds if wish.parts <= set(PARTS_OF.get(kind, ()))]
+def _check_wishes(wishes: Sequence[Wish], held_out: bool) -> None:
+    kinds = [wish.kind for wish in wishes if wish.kind]
+    if not wishes or len(set(kinds)) < len(kinds):
+        raise ValueError(f"a scene has at least one object, and no kind twice, but the wishes are {list(wishes)}")
+    for wish in wishes:
+        if wish.kind and not wish.parts <= set(PARTS_OF.get(wish.kind, ())):
+            raise ValueError(f"a {wish.kind} has no {' and no '.join(sorted(wish.parts))}")
+        if not held_out and {(wish.colour, wish.kind), (wish.pattern, wish.kind)} & set(HELD_OUT):
+            raise ValueError(f"{wish} is held out of the train split")
+
+
+def _draw_attributes(generator: np.random.Generator, wish: Wish, taken: set[str], held_out: bool) -> Mapping[str, str]:
+    owners = [kind for kind in KINDS if kind not in taken and wish.parts <= set(PARTS_OF.get(kind, ()))]
+    if not (wish.kind or owners):
+        raise ValueError(f"no kind that is still free has all of {', '.join(sorted(wish.parts)) or 'no parts'}")
     while True:
         drawn = {
-            "kind": wish.kind or str(generator.choice(owners or kinds)),
+            "kind": wish.kind or str(generator.choice(owners)),
             "colour": wish.colour or str(generator.choice(list(COLOURS))),
             "pattern": wish.pattern or str(generator.choice(PATTERNS)),
         }

@@ -1,4 +1,4 @@
-"""Tables of part polygons: every kind in its own frame, x to the right and y down, within the unit circle or nearly so."""
+"""Tables of part polygons: each kind in its own frame, x to the right and y down, within 1.1 of the origin."""
 
 from __future__ import annotations
 

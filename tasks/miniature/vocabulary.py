@@ -1,4 +1,4 @@
-"""The names of the world: kinds, parts, colours, patterns, backgrounds, their synonyms, and what is held out of training."""
+"""The names of the world: kinds, parts, colours, patterns, backgrounds, synonyms, and what is held out of training."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "wooden planks": ("wood", "planks", "wooden", "plank"),
     "starry night": ("night", "starry", "stars at night", "night sky"),
 }
-"""Concept → other names for it; the truth's synonym list. Colours have none that could be confused with another colour."""
+"""Concept → other names for it; the truth's synonym list. No colour has one that could mean another colour."""
 
 WORLD_SEED: Final = 20261122
 SIZE: Final = 224
 SPLITS: Final[dict[str, int]] = {"train": 0, "probe": 10_000_000, "test": 20_000_000}
-"""Split → index of its first scene."""
+"""Split → index of its first scene; each has ten million."""

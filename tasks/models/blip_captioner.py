@@ -8,6 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessor
+from transformers.utils.logging import disable_progress_bar
 
 from tasks.errors import UserError
 from tasks.images import resize
@@ -24,6 +25,7 @@ class BlipCaptioner:
     """
 
     def __init__(self, folder: Path, device: torch.device, batch_size: int = 128, max_new_tokens: int = 32) -> None:
+        disable_progress_bar()  # the run shows its own
         self._model = (
             BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
             .eval()

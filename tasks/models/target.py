@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tasks.activations import LayerCapture, Pooling, layer_kind, pool
-from tasks.images import resize
+from tasks.images import resize, resize_to
 from tasks.observation import LayerKind
 
 
@@ -19,9 +18,11 @@ from tasks.observation import LayerKind
 class Preprocessing:
     """Resize the shorter side (or, when ``crop`` is absent, both), crop the centre, normalise.
 
+    With a crop it gives what torchvision's ``Resize(antialias=True)`` and ``CenterCrop`` give.
+
     Attributes:
         resize: Side in pixels.
-        crop: Side of the centre crop in pixels; None squeezes the image to resize × resize.
+        crop: Side of the centre crop in pixels, at most ``resize``; None squeezes the image to resize × resize.
         mean: Per channel, of values in [0, 1].
         std: Per channel.
     """
@@ -37,10 +38,10 @@ class Preprocessing:
             small = resize(images, self.resize)
         else:
             height, width = images.shape[-2:]
-            scale = self.resize / min(height, width)
-            size = (max(self.resize, round(height * scale)), max(self.resize, round(width * scale)))
-            small = functional.interpolate(images, size=size, mode="bilinear", antialias=True)
-            top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
+            shorter = min(height, width)
+            size = (self.resize * height // shorter, self.resize * width // shorter)
+            small = resize_to(images, size)
+            top, left = round((size[0] - self.crop) / 2), round((size[1] - self.crop) / 2)
             small = small[..., top : top + self.crop, left : left + self.crop]
         mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
@@ -75,7 +76,7 @@ class TargetModel:
     def __init__(
         self, network: nn.Module, preprocessing: Preprocessing, device: torch.device, batch_size: int = 64
     ) -> None:
-        self.network = network.eval().to(device=device, memory_format=torch.channels_last)
+        self.network = network.eval().to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.preprocessing = preprocessing
         self.device = device
         self.batch_size = batch_size
@@ -90,11 +91,17 @@ class TargetModel:
             images: uint8, any number.
             layers: Dotted layer name → pooling.
             maps: The layers whose un-pooled maps are wanted as well.
+
+        Returns:
+            Layer name → its reading, on the CPU.
+
+        Raises:
+            UserError: if there is no such layer, or its output cannot be read or pooled so.
         """
         parts: dict[str, list[LayerReading]] = {name: [] for name in layers}
         with LayerCapture(self.network, list(layers)) as capture:
             for batch in images.split(self.batch_size):
-                inputs = self.preprocessing(batch.to(self.device)).contiguous(memory_format=torch.channels_last)
+                inputs = self.preprocessing(batch).to(self.device).contiguous(memory_format=torch.channels_last)
                 for name, output in capture(inputs).items():
                     wanted = name in maps and output.ndim == 4
                     parts[name].append(

@@ -1,4 +1,4 @@
-"""Weights as safetensors: float16, or int8 with one scale an output channel, checked by SHA-256 before they are read."""
+"""Weights as safetensors: float16, or int8 with a scale for each output channel; SHA-256 is checked before reading."""
 
 from __future__ import annotations
 
@@ -25,17 +25,25 @@ def file_sha256(path: Path) -> str:
 def check_file(path: Path, sha256: str | None) -> None:
     """Refuse a file that is missing or is not the one that was named.
 
+    Args:
+        path: The weights file.
+        sha256: Its hash in hex, in either case; without one the content is not checked.
+
     Raises:
         UserError: with the path and, for a wrong file, both hashes.
     """
     if not path.is_file():
         raise UserError(f"The weights {path} do not exist; restore the file or name another profile.")
-    if sha256 and (found := file_sha256(path)) != sha256:
+    if sha256 and (found := file_sha256(path)) != sha256.lower():
         raise UserError(f"{path} has SHA-256 {found[:16]}…, but the profile expects {sha256[:16]}…; restore the file.")
 
 
 def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file as float32 tensors (integer buffers stay as they are).
+    """Read a safetensors file as float32 tensors (integer buffers stay as they are); nothing is ever unpickled.
+
+    Args:
+        path: As ``save_weights`` wrote it, or any safetensors file of floats.
+        sha256: See ``check_file``.
 
     Raises:
         UserError: if the file is missing, differs from its hash or is no safetensors file.
@@ -58,23 +66,34 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], *, int8: bool) -> None:
-    """Write weights as float16, or matrices and kernels as int8 with a float16 scale per output channel.
+    """Write weights as float16, or matrices and kernels as int8 with a float32 scale per output channel.
+
+    An int8 weight is off by at most half its channel's scale, which is the channel's greatest magnitude / 127.
 
     Args:
         path: The safetensors file to write.
         weights: A state dict.
         int8: Whether tensors of two or more dimensions are quantised.
+
+    Raises:
+        ValueError: If a weight is not finite, or too large for float16 where that is its form.
     """
     stored = {}
     for name, tensor in weights.items():
         if not tensor.is_floating_point():
             stored[name] = tensor.contiguous()
         elif int8 and tensor.ndim > 1:
-            scale = (tensor.flatten(1).abs().amax(1) / 127).clamp(min=1e-8).half().float()
-            # A float16 scale may round down; clamping then costs less than an overflow.
-            rounded = (tensor / scale.view(-1, *[1] * (tensor.ndim - 1))).round().clamp(-127, 127)
-            stored[name], stored[name + SCALE] = rounded.to(torch.int8).contiguous(), scale.half()
+            # The least scale only keeps channels of zeros from being divided by zero.
+            scale = (_finite(name, tensor.float()).flatten(1).abs().amax(1) / 127).clamp(min=1e-30)
+            rounded = (tensor.float() / scale.view(-1, *[1] * (tensor.ndim - 1))).round().clamp(-127, 127)
+            stored[name], stored[name + SCALE] = rounded.to(torch.int8).contiguous(), scale
         else:
-            stored[name] = tensor.half().contiguous()
+            stored[name] = _finite(name, tensor.half()).contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(stored, path)
+
+
+def _finite(name: str, tensor: Tensor) -> Tensor:
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name} holds a value that is not finite in the form in which it would be stored")
+    return tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tasks.catalogue import profile_path
 from tasks.errors import unknown_name
@@ -21,6 +21,7 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+Positive = Annotated[float, Field(gt=0)]
 Triple = Annotated[tuple[float, float, float], BeforeValidator(_as_tuple)]
 
 
@@ -30,7 +31,13 @@ class Input(_Strict):
     resize: Annotated[int, Field(ge=32)]
     crop: Annotated[int, Field(ge=32)] | None = None
     mean: Triple
-    std: Triple
+    std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_as_tuple)]
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Input:
+        if self.crop is not None and self.crop > self.resize:
+            raise ValueError(f"crop {self.crop} is larger than resize {self.resize}; no image would be large enough")
+        return self
 
 
 class Target(_Strict):
@@ -109,6 +116,7 @@ class Profile(_Strict):
         summariser: Turns captions into concepts.
         generator: Draws images of a concept.
         segmenter: Finds the foreground where the probing set has no mask, or on request.
+        method_options: Method → option → value that fits this profile's models; ``--set`` goes before it.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -124,6 +132,7 @@ class Profile(_Strict):
     summariser: Literal["counting"] | None = None
     generator: Literal["miniature"] | None = None
     segmenter: SegmenterFile | None = None
+    method_options: dict[str, dict[str, bool | int | float | str | None]] = Field(default_factory=dict)
 
     def target(self, name: str) -> Target:
         """The target network of that name, or an error with the names there are."""

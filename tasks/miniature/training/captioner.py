@@ -13,12 +13,13 @@ from torch.nn import functional
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
 from tasks.miniature.captions import full_caption
+from tasks.miniature.training.cells import CellHeads
 from tasks.miniature.training.common import Recipe, image_batch, log, optimiser, pick_device, scheduled
-from tasks.miniature.training.data import GRID, SIDE, batches, rendered_scenes
+from tasks.miniature.training.data import SIDE, batches, rendered_scenes
 from tasks.miniature.training.tokenizer import CONTEXT_LENGTH, save_tokenizer
-from tasks.miniature.vocabulary import COLOURS, CONCEPTS, KINDS, PARTS, PATTERNS
+from tasks.miniature.vocabulary import CONCEPTS
 
-RECIPE: Final = Recipe(images=60_000, views=240_000, batch=64, peak_rate=1.5e-3, weight_decay=0.05)
+RECIPE: Final = Recipe(images=60_000, views=160_000, batch=64, peak_rate=1.5e-3, weight_decay=0.05)
 PATCH: Final = 8
 WIDTH: Final = 160
 MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
@@ -40,7 +41,7 @@ def train_captioner(folder: Path, cache: Path) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = save_tokenizer(folder)
     model = BlipForConditionalGeneration(_config(tokenizer)).to(device).train()
-    helpers = _PatchHeads().to(device)
+    helpers = _Helpers().to(device)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
     data = rendered_scenes("train", RECIPE.images, cache)
@@ -81,28 +82,18 @@ def train_captioner(folder: Path, cache: Path) -> dict[str, float]:
     return {"seconds": time.monotonic() - started, "views": RECIPE.views, "side": SIDE, "loss": loss.item()}
 
 
-class _PatchHeads(nn.Module):
+class _Helpers(nn.Module):
     """Auxiliary heads, dropped after training: what stands in each cell, and what the image holds."""
-
-    sizes = (len(KINDS) + 1, len(PARTS) + 1, len(COLOURS) + 1, len(PATTERNS) + 1)
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = GRID // (SIDE // PATCH)
-        self.patches = nn.Linear(WIDTH, sum(self.sizes) * self.fine**2)
+        self.cells = CellHeads(WIDTH, SIDE // PATCH)
         self.concepts = nn.Linear(WIDTH, len(CONCEPTS))
 
     def forward(self, vision: Tensor, wanted: Tensor, grid: Tensor) -> Tensor:
-        side = SIDE // PATCH
-        fine = self.fine
-        logits = self.patches(vision[:, 1:]).unflatten(2, (sum(self.sizes), fine, fine))
-        cells = grid.unflatten(3, (side, fine)).unflatten(2, (side, fine))  # [n, 4, side, fine, side, fine]
-        cells = cells.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # [n, patches, 4, fine, fine]
+        patches = vision[:, 1:].transpose(1, 2).unflatten(2, (SIDE // PATCH, SIDE // PATCH))
         loss = functional.binary_cross_entropy_with_logits(self.concepts(vision[:, 0]), wanted)
-        for number, part in enumerate(logits.split(self.sizes, dim=2)):
-            target = cells[:, :, number]
-            loss = loss + 0.25 * functional.cross_entropy(part.permute(0, 2, 1, 3, 4), target)
-        return loss
+        return loss + 0.25 * self.cells(patches, grid)
 
 
 def _config(tokenizer: object) -> BlipConfig:

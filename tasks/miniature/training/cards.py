@@ -28,7 +28,7 @@ _PACKAGES = ("torch", "torchvision", "open_clip_torch", "transformers", "numpy",
 
 
 def write_card(name: str, facts: Mapping[str, Any], seed: int) -> None:
-    """Write a model card and put the new hash into the profile.
+    """Write a model card and put the new hash into the profile, for the old card's or for ``pending-NAME``.
 
     Args:
         name: A key of ``FILES``.
@@ -51,9 +51,11 @@ def write_card(name: str, facts: Mapping[str, Any], seed: int) -> None:
         "quality": [],
     }
     old = _card_path(name)
-    if old.exists():
-        before = json.loads(old.read_text())["sha256"]
-        PROFILE.write_text(PROFILE.read_text().replace(before, card["sha256"]))
+    known = [f"pending-{name}"] + ([json.loads(old.read_text(encoding="utf-8"))["sha256"]] if old.exists() else [])
+    profile = PROFILE.read_text(encoding="utf-8")
+    for before in known:
+        profile = profile.replace(before, card["sha256"])
+    PROFILE.write_text(profile, encoding="utf-8")
     _write(old, card)
 
 
@@ -63,7 +65,7 @@ def add_quality(figures: Sequence[Quality]) -> None:
         own = [q for q in figures if q.role == name]
         path = _card_path(name)
         if own and path.exists():
-            card = json.loads(path.read_text())
+            card = json.loads(path.read_text(encoding="utf-8"))
             card["quality"] = [
                 {"figure": q.figure, "value": round(q.value, 4), "bar": q.bar, "images": q.images} for q in own
             ]
@@ -75,4 +77,4 @@ def _card_path(name: str) -> Path:
 
 
 def _write(path: Path, card: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

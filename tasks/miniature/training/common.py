@@ -37,13 +37,17 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def image_batch(images: np.ndarray, device: torch.device, generator: np.random.Generator | None = None) -> Tensor:
-    """uint8 [n, h, w, 3] → float [n, 3, h, w] in [0, 1]; with a generator, each image is mirrored half of the time."""
-    if generator is not None:
-        flip = generator.random(len(images)) < 0.5
-        images = np.where(flip[:, None, None, None], images[:, :, ::-1], images)
+def image_batch(images: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 [n, h, w, 3] → float [n, 3, h, w] in [0, 1]."""
     batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     return batch.permute(0, 3, 1, 2).float() / 255
+
+
+def mirrored(images: np.ndarray, grid: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror half of the images together with their grids: uint8 [n, h, w, 3] and [n, 4, 16, 16]."""
+    flip = generator.random(len(images)) < 0.5
+    images = np.where(flip[:, None, None, None], images[:, :, ::-1], images)
+    return images, np.where(flip[:, None, None, None], grid[..., ::-1], grid)
 
 
 def optimiser(modules: Sequence[nn.Module], recipe: Recipe) -> torch.optim.AdamW:

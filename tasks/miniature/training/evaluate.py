@@ -79,13 +79,21 @@ def evaluate_target(roles: Roles, name: str, data: TestScenes) -> list[Quality]:
     scores = dict(zip(CONCEPTS, _aurocs(logits, truth), strict=True))
     figures = [Quality(name, "mean AUROC over concepts", float(np.mean(list(scores.values()))), 0.98, len(truth))]
     for category, names in CATEGORIES.items():
-        figures.append(Quality(name, f"mean AUROC, {category}", float(np.mean([scores[n] for n in names])), None, len(truth)))
+        figures.append(
+            Quality(name, f"mean AUROC, {category}", float(np.mean([scores[n] for n in names])), None, len(truth))
+        )
     unseen = np.array([_holds_unseen(scene) for scene in data.scenes])
     kinds = [CONCEPTS.index(kind) for kind in KINDS]
     top = np.array(KINDS)[logits[:, kinds].argmax(1)]
     right = [kind in {thing.kind for thing in scene.things} for kind, scene in zip(top, data.scenes, strict=True)]
     figures.append(
-        Quality(name, "top kind right, held-out combinations", float(np.mean(np.array(right)[unseen])), None, int(unseen.sum()))
+        Quality(
+            name,
+            "top kind right, held-out combinations",
+            float(np.mean(np.array(right)[unseen])),
+            None,
+            int(unseen.sum()),
+        )
     )
     return figures
 

@@ -18,7 +18,7 @@ from tasks.miniature.scene import scene_at
 from tasks.miniature.training.common import Recipe, image_batch, log, optimiser, pick_device, scheduled
 from tasks.miniature.training.data import batches
 
-RECIPE: Final = Recipe(images=6_000, views=24_000, batch=32, peak_rate=2e-3, weight_decay=0.02)
+RECIPE: Final = Recipe(images=6_000, views=16_000, batch=32, peak_rate=2e-3, weight_decay=0.02)
 SIDE: Final = 160
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)

@@ -3,66 +3,111 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.miniature.training.common import Recipe, image_batch, log, optimiser, pick_device, scheduled
+from tasks.miniature.training.cells import CellHeads
+from tasks.miniature.training.common import Recipe, image_batch, log, mirrored, optimiser, pick_device, scheduled
 from tasks.miniature.training.data import SIDE, batches, rendered_scenes
 from tasks.miniature.vocabulary import CONCEPTS
 
-RECIPES: Final = {
-    "resnet50": Recipe(images=60_000, views=64_000, batch=64, peak_rate=2e-3, weight_decay=0.05),
-    "resnet18": Recipe(images=60_000, views=64_000, batch=64, peak_rate=2e-3, weight_decay=0.05),
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One cosine schedule.
+
+    Attributes:
+        recipe: Length and rate.
+        small_side: The first half sees images of this side, which are cheaper; None for full size throughout.
+        dense: Weight of the auxiliary loss: what stands in each cell, told from ``layer2``'s 8 × 8 positions.
+    """
+
+    recipe: Recipe
+    small_side: int | None
+    dense: float
+
+
+STAGES: Final = {
+    # The first stage alone reached a mean AUROC of 0.974: small images hide the patterns (0.91). Hence the second.
+    "resnet50": (
+        Stage(Recipe(images=60_000, views=64_000, batch=64, peak_rate=2e-3, weight_decay=0.05), 48, 0.0),
+        Stage(Recipe(images=60_000, views=48_000, batch=64, peak_rate=1.2e-3, weight_decay=0.05, seed=1), None, 0.5),
+    ),
+    "resnet18": (
+        Stage(Recipe(images=60_000, views=44_800, batch=64, peak_rate=2e-3, weight_decay=0.05), None, 0.5),
+    ),
 }
-SMALL_SIDE: Final = 48
-"""The first half of training sees smaller images, which are 1.8 times cheaper."""
 
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
 
 
-def train_target(name: str, cache: Path) -> tuple[nn.Module, dict[str, float]]:
+def train_target(name: str, cache: Path, start: dict[str, Tensor] | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Train one target network.
 
     Args:
         name: ``resnet50`` or ``resnet18``.
         cache: Folder of the rendered training data.
+        start: State dict that the first stage ended with, to go on with the second.
 
     Returns:
         The network in eval mode on the CPU, and facts for its model card.
     """
-    recipe = RECIPES[name]
     device = pick_device()
-    torch.manual_seed(recipe.seed)
-    data = rendered_scenes("train", recipe.images, cache)
+    stages = STAGES[name]
+    torch.manual_seed(stages[0].recipe.seed)
     model = torchvision.models.get_model(name, weights=None, num_classes=len(CONCEPTS), zero_init_residual=True)
+    if start is not None:
+        model.load_state_dict(start)
+        stages = stages[1:]
     model.to(device=device, memory_format=torch.channels_last).train()
+    facts = []
+    for stage in stages:
+        started = time.monotonic()
+        loss = _train_stage(name, model, stage, cache, device)
+        facts.append({"views": stage.recipe.views, "seconds": round(time.monotonic() - started), "loss": loss})
+    model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    return model, {"side": SIDE, "stages": facts}
+
+
+def _train_stage(name: str, model: nn.Module, stage: Stage, cache: Path, device: torch.device) -> float:
+    recipe = stage.recipe
+    data = rendered_scenes("train", recipe.images, cache)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
     generator = np.random.default_rng(recipe.seed)
     order = batches(len(data.images), recipe.batch, generator)
-    optimizer = optimiser([model], recipe)
-    started, loss = time.monotonic(), torch.tensor(0.0)
+    middle: dict[str, Tensor] = {}
+    handle = model.get_submodule("layer2").register_forward_hook(lambda _, __, out: middle.update(layer2=out))
+    width = 512 if name == "resnet50" else 128
+    heads = CellHeads(width, SIDE // 8).to(device)
+    optimizer = optimiser([model, heads] if stage.dense else [model], recipe)
+    loss = torch.tensor(0.0)
     for step in scheduled(optimizer, recipe, name):
         rows = next(order)
-        images = (image_batch(data.images[rows], device, generator) - mean) / std
-        if step < recipe.steps // 2:
-            images = functional.interpolate(images, size=SMALL_SIDE, mode="bilinear", antialias=True)
+        images, grid = mirrored(data.images[rows], data.grid[rows], generator)
+        pixels = (image_batch(images, device) - mean) / std
+        if stage.small_side and step < recipe.steps // 2:
+            pixels = functional.interpolate(pixels, size=stage.small_side, mode="bilinear", antialias=True)
         wanted = torch.from_numpy(data.concepts[rows]).to(device).float()
-        loss = functional.binary_cross_entropy_with_logits(
-            model(images.contiguous(memory_format=torch.channels_last)), wanted
-        )
+        logits = model(pixels.contiguous(memory_format=torch.channels_last))
+        loss = functional.binary_cross_entropy_with_logits(logits, wanted)
+        total = loss
+        if stage.dense:
+            total = loss + stage.dense * heads(middle["layer2"], torch.from_numpy(grid).to(device).long())
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0:
-            log.info("%s: step %d, loss %.4f", name, step, loss.item())
-    facts = {"seconds": time.monotonic() - started, "views": recipe.views, "side": SIDE, "loss": loss.item()}
-    return model.to("cpu", memory_format=torch.contiguous_format).eval(), facts
+            log.info("%s: step %d, loss %.4f, with cells %.4f", name, step, loss.item(), total.item())
+    handle.remove()
+    return round(loss.item(), 4)

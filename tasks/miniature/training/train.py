@@ -17,7 +17,7 @@ def train(name: str, cache: Path) -> None:
         cache: Folder of the rendered training data.
     """
     if name == "clip":
-        facts, seed = clip.train_clip(CHECKPOINTS / "clip", cache), clip.RECIPE.seed
+        facts, seed = clip.train_clip(CHECKPOINTS / "clip", cache), clip.STAGES[0][0].seed
     elif name == "captioner":
         facts, seed = captioner.train_captioner(CHECKPOINTS / "captioner", cache), captioner.RECIPE.seed
     elif name == "segmenter":
@@ -27,5 +27,5 @@ def train(name: str, cache: Path) -> None:
     else:
         model, facts = target.train_target(name, cache)
         save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=True)
-        seed = target.RECIPES[name].seed
+        seed = target.STAGES[name][0].recipe.seed
     write_card(name, facts, seed)

@@ -1,0 +1,359 @@
+"""``trace``: redraws how Describe-and-Dissect came to one label, from what the run wrote down and its seeds.
+
+No network is loaded: the probing set, the perturbation and the generator give every picture again.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from PIL import Image
+from torch import Tensor
+
+from baselines.dnd.crops import crop_image
+from baselines.dnd.synthesis import reduce_images
+from benchmark.trace_page import Heading, draw_page
+from benchmark.trace_record import RunIdentity, TaskFacts, Trace, conditions_of
+from leaderboard import atomic
+from leaderboard.identity import safe_name
+from leaderboard.store import OBSERVATION, CellKey, RunFolder
+from tasks.errors import UserError, unknown_name
+from tasks.images import to_array
+from tasks.observe import CLEAN, Condition, image_seeds
+from tasks.perturbations import PERTURBATIONS, SUITES, perturb
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import load_profile
+from tasks.roles import ImageGenerator, Segmenter
+from tasks.validation import parse
+
+METHODS = ("dnd", "dnd_refined")
+"""The methods that write traces down."""
+
+
+class ProbingImages(Protocol):
+    """What is needed of a probing set."""
+
+    ids: tuple[str, ...]
+    images: UInt8[Tensor, "n 3 h w"]
+    foreground: Bool[Tensor, "n h w"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which trace is asked for; ``None`` means the only one there is, or the method's usual one.
+
+    Attributes:
+        unit: The unit.
+        task: The task's name.
+        method: The method's name.
+        condition: ``clean`` or a perturbation's name.
+        severity: Its strength.
+        repeat: The clean repeat.
+    """
+
+    unit: int
+    task: str | None = None
+    method: str | None = None
+    condition: str = CLEAN.name
+    severity: int | None = None
+    repeat: int = 0
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One trace and what the run says around it.
+
+    Attributes:
+        identity: Of the run.
+        task: Of the trace's task.
+        key: The trace's cell.
+        unit: The unit.
+        trace: What happened.
+        truth: The unit's true concept in words; None where it is not known.
+        activations: Image id → the unit's activation, for the unit's top images.
+        note: The sentence that every output of the profile carries.
+    """
+
+    identity: RunIdentity
+    task: TaskFacts
+    key: CellKey
+    unit: int
+    trace: Trace
+    truth: str | None
+    activations: Mapping[str, float]
+    note: str
+
+    @property
+    def condition(self) -> Condition:
+        """The trace's condition."""
+        return Condition(self.key.condition, self.key.severity)
+
+
+def write_trace(run: Path, question: Question, out: Path | None = None) -> Path:
+    """Draw a trace as PNG.
+
+    Args:
+        run: The run folder.
+        question: Which trace.
+        out: Where to; ``None`` for a name of its own in ``traces/`` of the run folder.
+
+    Returns:
+        Where the picture is.
+
+    Raises:
+        UserError: The run has no such trace, or its images cannot be drawn again.
+        StoreError: No run folder, or the picture cannot be written.
+    """
+    if out is not None and out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: traces are PNG files, so give a name that ends in .png.")
+    folder = RunFolder(run)
+    identity = parse(RunIdentity, folder.info()["identity"], f"the identity in {run / 'run.json'}")
+    profile = load_profile(identity.profile)
+    recorded = find_trace(folder, identity, profile.name, question)
+    roles = Roles(profile, torch.device("cpu"))
+    probing = roles.probing_set(recorded.task.probing_set, identity.images or recorded.task.images)
+    if probing.digest != identity.content.images.get(recorded.key.task):
+        raise UserError(
+            f"The images that profile {profile.name} gives today are not those of {run}, so its traces cannot be drawn "
+            "again: use the version of CLEAR and the profile that it was made with, or run it anew."
+        )
+    if roles.generator is None:
+        raise UserError(f"The profile {profile.name} has no image generator any more, so synthetic images are lost.")
+    segmenter = roles.segmenter if identity.masks == "segmenter" and _needs_masks(recorded.condition) else None
+    page = trace_page(recorded, probing, roles.generator, segmenter)
+    path = out or run / "traces" / _file_name(recorded)
+    data = io.BytesIO()
+    page.save(data, "PNG")
+    atomic.write_bytes(path, data.getvalue())
+    return path
+
+
+def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question: Question) -> Recorded:
+    """Find a trace in a run folder.
+
+    Args:
+        folder: The run.
+        identity: Its identity.
+        profile: Name of its profile.
+        question: Which trace.
+
+    Raises:
+        UserError: One sentence on what the run does not have, and what it has instead.
+    """
+    task = _task(identity, question)
+    facts = identity.content.tasks[task]
+    method = _method(identity, question)
+    condition = _condition(conditions_of(identity, facts, SUITES), question)
+    _check_repeat(identity, condition, question.repeat)
+    key = CellKey(task, profile, method, condition.name, condition.severity, question.repeat)
+    cell = f"{method} on {task}, {condition}, repeat {question.repeat}"
+    marker = folder.marker(key)
+    if marker is None or not folder.is_done(key):
+        raise UserError(f"{folder.path} has not finished {cell}: run its command again, then draw the trace.")
+    units = marker.extra.get("units", {})
+    found = units.get(str(question.unit))
+    if found is None:
+        raise UserError(
+            f"Unit {question.unit} is not in {folder.path}; its units are {_listed(sorted(map(int, units)))}."
+        )
+    if found.get("dead"):
+        raise UserError(f"Unit {question.unit} is dead under {condition}: nothing activates it, so there is no trace.")
+    if "trace" not in found:
+        raise UserError(f"The method {method} writes no traces down; {' and '.join(METHODS)} do.")
+    trace = parse(Trace, found["trace"], f"the trace of unit {question.unit}, {cell}, in {folder.path}")
+    note = folder.info().get("facts", {}).get("profile", {}).get("note", "")
+    activations = _activations(folder, key, question.unit)
+    return Recorded(identity, facts, key, question.unit, trace, _truth(folder, key, question.unit), activations, note)
+
+
+def trace_page(
+    recorded: Recorded, probing: ProbingImages, generator: ImageGenerator, segmenter: Segmenter | None = None
+) -> Image.Image:
+    """Draw the page of a trace.
+
+    Args:
+        recorded: The trace.
+        probing: The images of the run.
+        generator: Draws the synthetic images again.
+        segmenter: Where foreground masks come from; None for the probing set's own.
+
+    Raises:
+        UserError: The trace speaks of images that the probing set does not have.
+    """
+    beyond = [image for image in recorded.trace.images() if image >= len(probing.ids)]
+    if beyond:
+        raise UserError(f"The trace speaks of image {beyond[0]}, but the run has images 0 to {len(probing.ids) - 1}.")
+    pictures = Redrawn(recorded, probing, generator, segmenter)
+    by_index = {
+        i: recorded.activations[probing.ids[i]]
+        for i in recorded.trace.images()
+        if probing.ids[i] in recorded.activations
+    }
+    return draw_page(_heading(recorded, len(probing.ids)), recorded.trace, pictures, by_index)
+
+
+class Redrawn:
+    """The images of a trace, drawn again.
+
+    Args:
+        recorded: The trace.
+        probing: The images of the run.
+        generator: Draws the synthetic images.
+        segmenter: Where foreground masks come from; None for the probing set's own.
+    """
+
+    def __init__(
+        self,
+        recorded: Recorded,
+        probing: ProbingImages,
+        generator: ImageGenerator,
+        segmenter: Segmenter | None = None,
+    ) -> None:
+        self.ids: Sequence[str] = probing.ids
+        self._trace = recorded.trace
+        self._generator = generator
+        self._synthetic: dict[tuple[str, int], UInt8[np.ndarray, "count h w 3"]] = {}
+        indices = list(recorded.trace.images())
+        shown = _perturbed(probing, indices, recorded.condition, recorded.identity.seed, segmenter)
+        self._originals = dict(zip(indices, to_array(shown), strict=True))
+
+    def original(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
+        """A probing image under the trace's condition."""
+        return self._originals[image]
+
+    def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
+        """A crop of it."""
+        return crop_image(self._originals[image], box, self._trace.crop_px)
+
+    def synthetic(self, concept: str, seed: int) -> UInt8[np.ndarray, "count h w 3"]:
+        """The synthetic images of a concept, as the unit saw them."""
+        if (concept, seed) not in self._synthetic:
+            how = self._trace.synthesis
+            drawn = self._generator.generate(concept, how.count, seed, how.template).cpu()
+            self._synthetic[concept, seed] = to_array(
+                drawn if how.synth_px is None else reduce_images(drawn, how.synth_px)
+            )
+        return self._synthetic[concept, seed]
+
+
+def _perturbed(
+    probing: ProbingImages, indices: Sequence[int], condition: Condition, seed: int, segmenter: Segmenter | None
+) -> UInt8[Tensor, "n 3 h w"]:
+    chosen = torch.tensor(indices, dtype=torch.int64)
+    images = probing.images[chosen]
+    if condition == CLEAN or not indices:
+        return images
+    seeds = image_seeds(seed, [probing.ids[i] for i in indices], condition)
+    masks = None
+    if _needs_masks(condition):
+        masks = probing.foreground[chosen] if segmenter is None else segmenter.foreground(images)
+    return perturb(images, condition.name, condition.severity, seeds, masks)
+
+
+def _needs_masks(condition: Condition) -> bool:
+    return condition.name in PERTURBATIONS and PERTURBATIONS[condition.name].needs_foreground
+
+
+def _task(identity: RunIdentity, question: Question) -> str:
+    names = list(identity.content.tasks)
+    if question.task is None:
+        if len(names) > 1:
+            raise UserError(f"The run has several tasks; choose one with --task: {', '.join(names)}.")
+        return names[0]
+    if question.task not in names:
+        raise unknown_name("task (in this run)", question.task, names)
+    return question.task
+
+
+def _method(identity: RunIdentity, question: Question) -> str:
+    if question.method is not None:
+        if question.method not in identity.methods:
+            raise UserError(
+                f"The method {question.method} did not run here; this run's methods are {', '.join(identity.methods)}."
+            )
+        return question.method
+    method = next((method for method in METHODS if method in identity.methods), None)
+    if method is None:
+        raise UserError(
+            f"Only {' and '.join(METHODS)} write traces down; this run's methods are {', '.join(identity.methods)}."
+        )
+    return method
+
+
+def _condition(conditions: Mapping[str, Sequence[int]], question: Question) -> Condition:
+    if question.condition not in conditions:
+        raise unknown_name("condition (in this run)", question.condition, conditions)
+    severities = conditions[question.condition]
+    if question.severity is None and len(severities) > 1:
+        raise UserError(
+            f"{question.condition} ran at several severities; choose one with --severity: {_listed(severities)}."
+        )
+    severity = severities[0] if question.severity is None else question.severity
+    if severity not in severities:
+        raise UserError(f"{question.condition} did not run at severity {severity}; it ran at {_listed(severities)}.")
+    return Condition(question.condition, severity)
+
+
+def _check_repeat(identity: RunIdentity, condition: Condition, repeat: int) -> None:
+    repeats = identity.repeats if condition == CLEAN else 1
+    if not 0 <= repeat < repeats:
+        raise UserError(f"Repeat {repeat} does not exist: {condition} ran with repeats 0 to {repeats - 1}.")
+
+
+def _observation(key: CellKey, condition: Condition) -> CellKey:
+    return CellKey(key.task, key.profile, OBSERVATION, condition.name, condition.severity, 0)
+
+
+def _truth(folder: RunFolder, key: CellKey, unit: int) -> str | None:
+    marker = folder.marker(_observation(key, CLEAN), "evidence")
+    truth = {} if marker is None else marker.extra.get("truth", {}).get(str(unit), {})
+    if "concept" not in truth:
+        return None
+    return f"{truth['concept']} (AUROC {truth['auroc']})" if "auroc" in truth else str(truth["concept"])
+
+
+def _activations(folder: RunFolder, key: CellKey, unit: int) -> dict[str, float]:
+    observation = _observation(key, Condition(key.condition, key.severity))
+    if not folder.is_done(observation, "evidence"):
+        return {}
+    rows = folder.read_cell(observation, "evidence")
+    rows = rows[rows["unit"] == unit]
+    return dict(zip(rows["image"].astype(str), rows["activation"].astype(float), strict=True))
+
+
+def _heading(recorded: Recorded, images: int) -> Heading:
+    key, trace = recorded.key, recorded.trace
+    condition = str(recorded.condition)
+    facts = [
+        ("task", key.task),
+        ("layer", recorded.task.layer),
+        ("condition", condition),
+        ("label", trace.chosen or "none"),
+        ("truth", recorded.truth or "not known"),
+        ("method", f"{key.method}, mode {trace.mode}"),
+        ("scoring", trace.scoring),
+        ("profile", key.profile),
+        ("probing images", str(images)),
+        ("seed, repeat", f"{recorded.identity.seed}, {key.repeat}"),
+    ]
+    title = f"Unit {recorded.unit}: {trace.chosen or 'no label'}"
+    shown = "unperturbed" if recorded.condition == CLEAN else f"under {condition}"
+    return Heading(title, facts, shown, recorded.note)
+
+
+def _file_name(recorded: Recorded) -> str:
+    key = recorded.key
+    parts = (f"unit{recorded.unit}", key.task, key.method, key.condition, f"s{key.severity}", f"r{key.repeat}")
+    return safe_name("-".join(parts), 120) + ".png"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:40]))
+    return f"{shown}, ... ({len(numbers)} in all)" if len(numbers) > 40 else shown

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from baselines import registry
+from benchmark.options import IDENTITY, RUNTIME, RunOptions
+from tasks.errors import UserError
+from tasks.validation import parse
+
+TASK = ("resnet50_layer4",)
+
+CHANGES = {
+    "tasks": ("resnet50_fc",),
+    "methods": ("dnd",),
+    "method_options": {"clip_dissect": {"similarity": "wpmi"}},
+    "suites": ("gaussian_blur",),
+    "severities": (1,),
+    "units": 3,
+    "unit_ids": (3,),
+    "repeats": 3,
+    "images": 9,
+    "profile": "paper",
+    "seed": 1,
+    "masks": "segmenter",
+    "device": "cuda:1",
+    "out": Path("elsewhere"),
+    "as_json": True,
+    "workers": 3,
+    "batch_size": 3,
+}
+"""Another value for every option."""
+
+
+def test_every_option_is_either_identity_or_runtime():
+    fields = set(RunOptions.model_fields)
+    assert fields == IDENTITY | RUNTIME, (
+        "benchmark/options.py: put each new option into IDENTITY if another value may change a result, "
+        "else into RUNTIME (and add it to CHANGES here)"
+    )
+    assert not IDENTITY & RUNTIME
+    assert set(CHANGES) == fields
+
+
+@pytest.mark.parametrize("field", sorted(CHANGES))
+def test_the_hash_follows_identity_and_nothing_else(field):
+    usual = RunOptions(tasks=TASK)
+    other = RunOptions(**{"tasks": TASK, field: CHANGES[field]})
+    assert (usual.identity_hash() != other.identity_hash()) is (field in IDENTITY)
+
+
+def test_order_and_doubles_do_not_change_the_identity():
+    first = RunOptions(tasks=("a", "b"), methods=("dnd", "clip_dissect"), severities=(1, 3, 1), unit_ids=(5, 2))
+    second = RunOptions(tasks=("b", "a", "b"), methods=("clip_dissect", "dnd"), severities=(3, 1), unit_ids=(2, 5))
+    assert first.identity_hash() == second.identity_hash()
+    assert first.folder() == second.folder()
+    assert first.severities == (1, 3)
+
+
+def test_naming_the_default_methods_is_the_same_run():
+    assert RunOptions(tasks=TASK, methods=registry.names()).identity_hash() == RunOptions(tasks=TASK).identity_hash()
+    assert RunOptions(tasks=TASK).method_names() == registry.names()
+
+
+def test_folders_follow_from_the_options():
+    assert RunOptions(tasks=TASK).folder() == Path("runs/resnet50_layer4")
+    assert RunOptions(tasks=("b", "a")).folder() == Path("runs/a+b")
+    assert RunOptions(tasks=TASK, out=Path("x"), seed=3).folder() == Path("x")
+    runtime = {field: CHANGES[field] for field in RUNTIME - {"out"}}
+    assert RunOptions(tasks=TASK, **runtime).folder() == Path("runs/resnet50_layer4")
+
+
+def test_other_settings_never_share_a_folder():
+    folders = [RunOptions(**{"tasks": TASK, field: CHANGES[field]}).folder() for field in sorted(IDENTITY)]
+    folders += [RunOptions(tasks=(f"{folder}/resnet50_layer4.yaml",)).folder() for folder in ("a", "b")]
+    assert len(set(folders)) == len(folders)
+    assert all(folder.parent == Path("runs") for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"severities": (6,)}, r"'severities\.0' cannot be 6"),
+        ({"units": 3, "unit_ids": (1,)}, "--units and --unit-ids cannot be given together"),
+        ({"units": "some"}, "'units"),
+        ({"repeats": 0}, "'repeats' cannot be 0"),
+        ({"images": 1}, "'images' cannot be 1"),
+        ({"seed": -1}, "'seed' cannot be -1"),
+        ({"device": "gpu"}, "must be auto, cpu, mps, cuda or cuda:NUMBER, not 'gpu'"),
+        ({"masks": "segmentr"}, "Did you mean 'segmenter'"),
+        ({"tasks": ()}, "'tasks'"),
+        ({"methods": ()}, "'methods'"),
+        ({"sed": 1}, "unknown field 'sed'. Did you mean 'seed'"),
+    ],
+)
+def test_values_out_of_range_are_sentences(change, message):
+    with pytest.raises(UserError, match=message):
+        parse(RunOptions, {"tasks": TASK} | change, "the command line")

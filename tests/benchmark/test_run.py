@@ -1,0 +1,218 @@
+"""The main job, end to end, on the real miniature at reduced size."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from baselines.base import Label, UnitLabels
+from benchmark import runner
+from benchmark.display import Display
+from benchmark.options import RunOptions
+from leaderboard.errors import StoreError
+from leaderboard.store import RunFolder
+from tasks.errors import UserError
+
+UNITS = (2, 12, 23, 25)
+METHODS = ("clip_dissect", "network_dissection", "dnd", "random_label", "constant_label")
+
+
+def options(out: Path, **changes: object) -> RunOptions:
+    values: dict[str, object] = {
+        "tasks": ("resnet50_fc",),
+        "methods": METHODS,
+        "suites": ("background_blur",),
+        "images": 200,
+        "unit_ids": UNITS,
+        "out": out,
+        "device": "cpu",
+        "workers": 0,
+    }
+    return RunOptions.model_validate(values | changes)
+
+
+def run(out: Path, **changes: object) -> runner.RunResult:
+    return runner.run(options(out, **changes), Display("quiet"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> runner.RunResult:
+    return run(tmp_path_factory.mktemp("runs") / "main")
+
+
+def top_labels(folder: Path) -> pd.DataFrame:
+    labels = RunFolder(folder).read_table("labels")
+    best = labels[labels["rank"] == 1]
+    return best.set_index(["method", "perturbation", "repeat", "unit"])["label"].sort_index()
+
+
+def test_every_method_labels_every_unit_under_every_condition(finished: runner.RunResult) -> None:
+    best = top_labels(finished.folder)
+    assert not finished.failed
+    for method in METHODS:
+        for condition, repeat in (("clean", 0), ("clean", 1), ("background_blur", 0)):
+            labelled = best.loc[(method, condition, repeat)]
+            assert list(labelled.index) == list(UNITS)
+            assert labelled.str.strip().str.len().min() > 0
+
+
+def test_scores_follow_their_definitions(finished: runner.RunResult) -> None:
+    scores = RunFolder(finished.folder).read_table("scores")
+    expected = (scores["clip_similarity"] - scores["chance"]) / (1 - scores["chance"])
+    varied = scores["method"] != "constant_label"
+    pd.testing.assert_series_equal(
+        scores["stability"][varied], expected[varied], check_names=False, rtol=1e-6, atol=1e-6
+    )
+    assert (scores["stability"][~varied] == 0).all()
+    clean = scores[(scores["perturbation"] == "clean") & (scores["repeat"] == 0)]
+    assert clean["clip_similarity"].to_numpy() == pytest.approx(1.0)
+    assert clean["evidence_overlap"].to_numpy() == pytest.approx(1.0)
+    deterministic = scores[scores["method"].isin(["clip_dissect", "network_dissection", "constant_label"])]
+    assert deterministic["noise_floor"].to_numpy() == pytest.approx(1.0)
+
+
+def test_labels_of_class_units_beat_the_floors(finished: runner.RunResult) -> None:
+    clean = finished.summary[finished.summary["perturbation"] == "clean"].set_index("method")["accuracy"]
+    assert clean["clip_dissect"] > clean["constant_label"]
+    assert clean["dnd"] > clean["constant_label"]
+    assert clean["constant_label"] == 0
+
+
+def test_run_json_says_what_a_reader_must_know(finished: runner.RunResult) -> None:
+    facts = json.loads((finished.folder / "run.json").read_text())
+    assert facts["identity"]["content"]["images"]["resnet50_fc"]
+    assert facts["facts"]["profile"]["masks"] == "probing_set"
+    assert {"torch", "open_clip_torch"} <= set(facts["sessions"][0]["packages"])
+    assert (finished.folder / "tables" / "stability.tex").read_text().startswith("%")
+    assert (finished.folder / "tables" / "accuracy.tex").exists()
+
+
+def test_the_same_command_does_nothing_twice(finished: runner.RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a finished run read the network again")
+
+    before = {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")}
+    monkeypatch.setattr("benchmark.sweep.observe", never)
+    again = run(finished.folder)
+    assert not again.failed
+    assert {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")} == before
+
+
+def test_an_interrupted_run_continues_to_the_same_tables(finished: runner.RunResult, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.folder, copy)
+    removed = 0
+    for marker in copy.glob("parts/**/*dnd*background_blur*.json"):
+        marker.unlink()
+        removed += 1
+    assert removed == 1
+    run(copy)
+    assert (copy / "labels.parquet").read_bytes() == (finished.folder / "labels.parquet").read_bytes()
+    assert (copy / "summary.parquet").read_bytes() == (finished.folder / "summary.parquet").read_bytes()
+
+
+def test_a_unit_alone_gets_the_label_it_gets_among_others(finished: runner.RunResult, tmp_path: Path) -> None:
+    run(tmp_path / "alone", unit_ids=(UNITS[1],), batch_size=16)
+    alone, among = top_labels(tmp_path / "alone"), top_labels(finished.folder)
+    pd.testing.assert_series_equal(alone, among[among.index.get_level_values("unit") == UNITS[1]])
+
+
+def test_another_seed_is_refused_in_the_same_folder(finished: runner.RunResult) -> None:
+    with pytest.raises(StoreError, match="seed"):
+        run(finished.folder, seed=1)
+
+
+def test_two_layers_of_one_network_share_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmark import sweep
+
+    passes: list[tuple[str, tuple[str, ...]]] = []
+    real = sweep.observe
+
+    def counting(target: object, layers: dict, probe: object, condition: object, *rest: object, **more: object):
+        passes.append((str(condition), tuple(layers)))
+        return real(target, layers, probe, condition, *rest, **more)
+
+    monkeypatch.setattr(sweep, "observe", counting)
+    changes = {"tasks": ("resnet50_layer4", "resnet50_fc"), "methods": ("constant_label",), "images": 40}
+    result = run(tmp_path / "two", **changes)
+    assert passes == [("clean", ("layer4", "fc")), ("background_blur 3", ("layer4", "fc"))]
+    assert set(result.summary["task"]) == {"resnet50_layer4", "resnet50_fc"}
+
+
+def test_hidden_units_have_a_truth_only_above_the_bar(tmp_path: Path) -> None:
+    changes = {"tasks": ("resnet50_layer4",), "methods": ("random_label",), "unit_ids": None, "units": 40}
+    result = run(tmp_path / "hidden", **changes)
+    folder = RunFolder(result.folder)
+    (key,) = [key for key in folder.done_cells("evidence") if key.condition == "clean"]
+    marker = folder.marker(key, "evidence")
+    assert marker is not None
+    assert marker.extra["layer_units"] == 2048
+    assert all(found["auroc"] >= 0.9 for found in marker.extra["truth"].values())
+
+
+def test_masks_may_come_from_the_segmenter(tmp_path: Path) -> None:
+    result = run(tmp_path / "masks", methods=("constant_label",), images=20, masks="segmenter")
+    facts = json.loads((result.folder / "run.json").read_text())
+    assert facts["facts"]["profile"]["masks"] == "segmenter"
+
+
+def test_a_broken_method_loses_only_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from baselines.floors import ConstantLabel
+
+    def label(self: object, observation: object, units: object, tools: object) -> list[UnitLabels]:
+        raise ZeroDivisionError("a method of somebody's")
+
+    monkeypatch.setattr("baselines.floors.RandomLabel.label", label)
+    result = run(tmp_path / "broken", methods=("random_label", "constant_label"), images=20)
+    assert len(result.failed) == 3
+    assert all("ZeroDivisionError" in reason for reason in result.failed)
+    assert set(result.summary["method"]) == {ConstantLabel.name}
+
+
+def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmark import sweep
+
+    real = sweep.observe
+
+    def deadened(*args: object, **kwargs: object) -> object:
+        found = real(*args, **kwargs)
+        for observation in found.values():
+            observation.activations[:, UNITS[0]] = 0.0
+        return found
+
+    monkeypatch.setattr(sweep, "observe", deadened)
+    result = run(tmp_path / "dead", methods=("constant_label", "random_label"), images=40)
+    assert (result.summary["dead"] == 1).all()
+    assert (result.summary["units"] == len(UNITS) - 1).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unit_ids": (46,)}, "Unit 46 does not exist"),
+        ({"unit_ids": None, "units": 47}, "--units 47 is too many"),
+        ({"profile": "miniatur"}, "Did you mean miniature"),
+        ({"device": "cuda:7"}, "--device cuda:7"),
+        ({"images": 50, "methods": ("clip_dissect",)}, "100"),
+    ],
+)
+def test_mistakes_get_one_sentence(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        run(tmp_path / "mistake", **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_label_texts_survive_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = "<script>alert(1)</script> \\input{/etc/passwd} 50 % of_units & $x$"
+
+    def label(self: object, observation: object, units: tuple[int, ...], tools: object) -> list[UnitLabels]:
+        return [UnitLabels(unit, (Label(hostile, 1.0),)) for unit in units]
+
+    monkeypatch.setattr("baselines.floors.ConstantLabel.label", label)
+    result = run(tmp_path / "hostile", methods=("constant_label",), images=20)
+    assert set(RunFolder(result.folder).read_table("labels")["label"]) == {hostile}
+    assert "\\input" not in (result.folder / "tables" / "stability.tex").read_text()
