@@ -30,6 +30,7 @@ class MethodEntry:
         version: Raised whenever the same input may give another label.
         target: ``"module:object"`` of its class.
         package: The distribution that brings it; empty for the built-in methods.
+        default: Whether a run uses it unless told otherwise.
     """
 
     name: str
@@ -38,6 +39,7 @@ class MethodEntry:
     version: str
     target: str
     package: str = ""
+    default: bool = True
 
 
 _BUILT_IN = {
@@ -70,6 +72,7 @@ _BUILT_IN = {
             ("captioner", "clip", "generator", "summariser"),
             "1",
             "baselines.dnd.refined:RefinedDescribeAndDissect",
+            default=False,  # it costs as much as all the others together
         ),
         MethodEntry(
             "random_label",
@@ -92,6 +95,11 @@ _BUILT_IN = {
 def names() -> tuple[str, ...]:
     """The built-in methods, in the order of the tables."""
     return tuple(_BUILT_IN)
+
+
+def default_names() -> tuple[str, ...]:
+    """The methods that a run uses unless told otherwise."""
+    return tuple(entry.name for entry in _BUILT_IN.values() if entry.default)
 
 
 def entries() -> tuple[MethodEntry, ...]:

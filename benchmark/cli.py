@@ -98,7 +98,7 @@ def _fail(sentence: str, code: int) -> NoReturn:
 @_guarded
 def run(
     task: Annotated[list[str], typer.Option("--task", help="Task name or YAML file; repeat it or use commas.")],
-    methods: Annotated[list[str] | None, typer.Option(help="Methods, comma-separated. [default: all]")] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Methods. [default: all but dnd_refined]")] = None,
     suites: Annotated[list[str] | None, typer.Option(help="Perturbation suites. [default: the task's]")] = None,
     severities: Annotated[list[str] | None, typer.Option(help="Strengths 1 to 5. [default: the task's]")] = None,
     units: Annotated[str | None, typer.Option(help="How many units, or all. [default: the task's]")] = None,

@@ -62,7 +62,7 @@ class RunOptions(BaseModel):
 
     Attributes:
         tasks: Names of tasks, or YAML files.
-        methods: Names of methods; ``None`` for all the built-in ones.
+        methods: Names of methods; ``None`` for the default ones.
         method_options: Method → option → value, from ``--set METHOD.OPTION=VALUE``.
         suites: Names of perturbation suites.
         severities: Strengths, 1 to 5.
@@ -107,8 +107,8 @@ class RunOptions(BaseModel):
         return self
 
     def method_names(self) -> tuple[str, ...]:
-        """The methods of the run: those asked for, or all the built-in ones."""
-        return registry.names() if self.methods is None else self.methods
+        """The methods of the run: those asked for, or the default ones."""
+        return registry.default_names() if self.methods is None else self.methods
 
     def identity(self) -> dict[str, Any]:
         """The options that may change a result, as JSON; lists whose order does not matter are sorted.

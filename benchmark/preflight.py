@@ -56,7 +56,7 @@ def check(options: RunOptions) -> tuple[Task, ...]:
 
 
 def _check_method_options(options: RunOptions) -> None:
-    chosen = options.methods or registry.names()
+    chosen = options.method_names()
     for method in options.method_options:
         registry.entry(method)
         if method not in chosen:

@@ -73,17 +73,25 @@ def run(options: RunOptions, display: Display) -> RunResult:
         probes = {work.task.name: _probe(work, roles, options.masks) for work in works}
         stage.advance(sum(work.images for work in works))
     identity = _identity(options, profile, works, methods, concepts, roles)
-    facts = {"device": str(device), "batch_size": roles.batch_size, "workers": _workers(options), "threads": torch.get_num_threads()}
+    facts = {
+        "device": str(device),
+        "batch_size": roles.batch_size,
+        "workers": _workers(options),
+        "threads": torch.get_num_threads(),
+    }
     with RunFolder(options.folder()) as folder:
         continued = folder.create_or_continue(identity, facts)
         display.log_to(folder.path / "progress.jsonl")
         display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
-        folder.record("profile", {"name": profile.name, "note": profile.note, "masks": _mask_source(works, options.masks)})
+        folder.record(
+            "profile", {"name": profile.name, "note": profile.note, "masks": _mask_source(works, options.masks)}
+        )
         failed: list[str] = []
         for group in _groups(works):
             probe, presence = probes[group[0].task.name]
             sweep = Sweep(tuple(group), methods, concepts, roles, probe, presence, options.seed, _workers(options))
             failed += sweep.run(folder, display)
+        _say_what_is_open(folder, works, failed, display)
         summary = _finish(folder, works, roles, display)
         if roles.unknown_texts():
             folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
@@ -101,6 +109,17 @@ def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Dis
         write_tables(folder.path, summary)
         stage.advance(4)
     return summary
+
+
+def _say_what_is_open(folder: RunFolder, works: Sequence[Work], failed: Sequence[str], display: Display) -> None:
+    """Cells that another process is doing are not waited for."""
+    cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
+    left = sum(not folder.is_done(key) for key in cells) - len(failed)
+    if left > 0:
+        display.warning(
+            f"{left} of {len(cells)} cells are being done by another process; the tables hold what is done so far. "
+            "Run the same command again when it has ended."
+        )
 
 
 def pick_device(name: str) -> torch.device:
@@ -124,7 +143,9 @@ def pick_device(name: str) -> torch.device:
 def _load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
     strangers = set(options.method_options) - set(options.method_names())
     if strangers:
-        raise UserError(f"--set names {sorted(strangers)[0]}, which is not among --methods {','.join(options.method_names())}.")
+        raise UserError(
+            f"--set names {sorted(strangers)[0]}, which is not among --methods {','.join(options.method_names())}."
+        )
     methods = {}
     for name in options.method_names():
         for role in registry.entry(name).needs:

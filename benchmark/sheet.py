@@ -24,7 +24,7 @@ GAP = 10
 MARGIN = 32
 WIDTH = 2 * MARGIN + COLUMNS * THUMB + (COLUMNS - 1) * GAP
 
-INK, SOFT, RULE = "#1a1a1a", "#5f6368", "#c9ccd1"
+INK, SOFT, RULE, BAND = "#1a1a1a", "#5f6368", "#c9ccd1", "#e8eaed"
 BODY, SMALL = 14, 12
 
 _SPELT = {"×": "x", "–": "-", "—": "-", "−": "-", "·": "-", "≥": ">=", "≤": "<=", "→": "->"}
@@ -86,6 +86,16 @@ class Sheet:
                 self.text(value, BODY, INK, left + place * each, each - GAP, most)
                 ends.append(self.y)
             self.y = max(ends) + 6
+
+    def banner(self, text: str, size: int) -> None:
+        """Add one line of text on a grey band across the page."""
+        y = self.y
+        side = MARGIN - 12
+        bottom = y + line_height(size) + 10
+        self._painters.append(lambda page, draw: draw.rounded_rectangle((side, y, WIDTH - side, bottom), 8, BAND))
+        self.y += 4
+        self.text(text, size, most=1)
+        self.y = bottom
 
     def pill(self, text: str, colour: str) -> None:
         """Put a short text in a filled shape at the right margin; what follows is placed as if it were not there."""
@@ -151,12 +161,14 @@ def wrapped(text: str, size: int, width: int, most: int) -> list[str]:
     Only what the font can show is left of the text: see ``drawable``.
     """
     lines: list[str] = [""]
-    for word in drawable(text).split():
+    # No visible character is narrower than a pixel, so what lies beyond could not be shown anyway.
+    for word in drawable(text[: most * width]).split():
         longer = f"{lines[-1]} {word}".strip()
         if _length(longer, size) <= width:
             lines[-1] = longer
             continue
-        lines += [""] * bool(lines[-1])
+        if lines[-1]:
+            lines.append("")
         for character in word:
             if lines[-1] and _length(lines[-1] + character, size) > width:
                 lines.append("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Final, cast
 
@@ -47,6 +48,15 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Returns:
         In the columns of ``leaderboard.schema.SUMMARY``; empty for no scores.
     """
+    # statsmodels collects garbage at each correction; without this it would walk through all that torch has loaded.
+    gc.freeze()
+    try:
+        return _summary(scores, seed)
+    finally:
+        gc.unfreeze()
+
+
+def _summary(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     rows = []
     for names, method in scores.groupby(["task", "profile", "method"], sort=False):
         for perturbation, severity, group in _groups(method):
@@ -85,6 +95,7 @@ def _row(group: pd.DataFrame, seed: int) -> dict[str, float | int]:
         "units": len(named),
         "dead": int(group.loc[dead, "unit"].nunique()),
         "missing": len(units - named),
+        "known": int(alive.loc[alive["truth"].notna().to_numpy(), "unit"].nunique()),
     }
     single = len(group) == group["unit"].nunique()
     for column, source in MEANS.items():

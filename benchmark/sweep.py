@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -85,11 +86,11 @@ class Sweep:
         workers = self.workers if len(pending) > 1 else 0
         with PerturbationPool(workers) as pool, display.stage(self._title(), cells, "cells") as stage:
             begin = self._beginner(pool)
-            ready = begin(pending[0])
-            for place, condition in enumerate(pending):
-                images = ready()
-                if place + 1 < len(pending):
-                    ready = begin(pending[place + 1])
+            ahead = None
+            for condition, following in zip_longest(pending, pending[1:]):
+                images = (ahead or begin(condition))()
+                # Beside a GPU the processor is free for the next images; without one, both would only be slower.
+                ahead = begin(following) if following and self.roles.device.type != "cpu" else None
                 stage.note(str(condition))
                 observations = self._observe(condition, images)
                 for work in self._with(condition):

@@ -9,25 +9,19 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
 from PIL import Image
-from torch import Tensor
 
-from baselines.dnd.crops import crop_image
-from baselines.dnd.synthesis import reduce_images
+from benchmark.trace_images import ProbingImages, Redrawn, needs_masks
 from benchmark.trace_page import Heading, draw_page
 from benchmark.trace_record import RunIdentity, TaskFacts, Trace, conditions_of
 from leaderboard import atomic
 from leaderboard.identity import safe_name
 from leaderboard.store import OBSERVATION, CellKey, RunFolder
 from tasks.errors import UserError, unknown_name
-from tasks.images import to_array
-from tasks.observe import CLEAN, Condition, image_seeds
-from tasks.perturbations import PERTURBATIONS, SUITES, perturb
+from tasks.observe import CLEAN, Condition
+from tasks.perturbations import SUITES
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
 from tasks.roles import ImageGenerator, Segmenter
@@ -35,14 +29,6 @@ from tasks.validation import parse
 
 METHODS = ("dnd", "dnd_refined")
 """The methods that write traces down."""
-
-
-class ProbingImages(Protocol):
-    """What is needed of a probing set."""
-
-    ids: tuple[str, ...]
-    images: UInt8[Tensor, "n 3 h w"]
-    foreground: Bool[Tensor, "n h w"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +100,7 @@ def write_trace(run: Path, question: Question, out: Path | None = None) -> Path:
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: traces are PNG files, so give a name that ends in .png.")
     folder = RunFolder(run)
-    identity = parse(RunIdentity, folder.info()["identity"], f"the identity in {run / 'run.json'}")
+    identity = parse(RunIdentity, folder.info().get("identity"), f"the identity in {run / 'run.json'}")
     profile = load_profile(identity.profile)
     recorded = find_trace(folder, identity, profile.name, question)
     roles = Roles(profile, torch.device("cpu"))
@@ -126,7 +112,7 @@ def write_trace(run: Path, question: Question, out: Path | None = None) -> Path:
         )
     if roles.generator is None:
         raise UserError(f"The profile {profile.name} has no image generator any more, so synthetic images are lost.")
-    segmenter = roles.segmenter if identity.masks == "segmenter" and _needs_masks(recorded.condition) else None
+    segmenter = roles.segmenter if identity.masks == "segmenter" and needs_masks(recorded.condition) else None
     page = trace_page(recorded, probing, roles.generator, segmenter)
     path = out or run / "traces" / _file_name(recorded)
     data = io.BytesIO()
@@ -190,75 +176,13 @@ def trace_page(
     beyond = [image for image in recorded.trace.images() if image >= len(probing.ids)]
     if beyond:
         raise UserError(f"The trace speaks of image {beyond[0]}, but the run has images 0 to {len(probing.ids) - 1}.")
-    pictures = Redrawn(recorded, probing, generator, segmenter)
+    pictures = Redrawn(recorded.trace, recorded.condition, recorded.identity.seed, probing, generator, segmenter)
     by_index = {
         i: recorded.activations[probing.ids[i]]
         for i in recorded.trace.images()
         if probing.ids[i] in recorded.activations
     }
     return draw_page(_heading(recorded, len(probing.ids)), recorded.trace, pictures, by_index)
-
-
-class Redrawn:
-    """The images of a trace, drawn again.
-
-    Args:
-        recorded: The trace.
-        probing: The images of the run.
-        generator: Draws the synthetic images.
-        segmenter: Where foreground masks come from; None for the probing set's own.
-    """
-
-    def __init__(
-        self,
-        recorded: Recorded,
-        probing: ProbingImages,
-        generator: ImageGenerator,
-        segmenter: Segmenter | None = None,
-    ) -> None:
-        self.ids: Sequence[str] = probing.ids
-        self._trace = recorded.trace
-        self._generator = generator
-        self._synthetic: dict[tuple[str, int], UInt8[np.ndarray, "count h w 3"]] = {}
-        indices = list(recorded.trace.images())
-        shown = _perturbed(probing, indices, recorded.condition, recorded.identity.seed, segmenter)
-        self._originals = dict(zip(indices, to_array(shown), strict=True))
-
-    def original(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
-        """A probing image under the trace's condition."""
-        return self._originals[image]
-
-    def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
-        """A crop of it."""
-        return crop_image(self._originals[image], box, self._trace.crop_px)
-
-    def synthetic(self, concept: str, seed: int) -> UInt8[np.ndarray, "count h w 3"]:
-        """The synthetic images of a concept, as the unit saw them."""
-        if (concept, seed) not in self._synthetic:
-            how = self._trace.synthesis
-            drawn = self._generator.generate(concept, how.count, seed, how.template).cpu()
-            self._synthetic[concept, seed] = to_array(
-                drawn if how.synth_px is None else reduce_images(drawn, how.synth_px)
-            )
-        return self._synthetic[concept, seed]
-
-
-def _perturbed(
-    probing: ProbingImages, indices: Sequence[int], condition: Condition, seed: int, segmenter: Segmenter | None
-) -> UInt8[Tensor, "n 3 h w"]:
-    chosen = torch.tensor(indices, dtype=torch.int64)
-    images = probing.images[chosen]
-    if condition == CLEAN or not indices:
-        return images
-    seeds = image_seeds(seed, [probing.ids[i] for i in indices], condition)
-    masks = None
-    if _needs_masks(condition):
-        masks = probing.foreground[chosen] if segmenter is None else segmenter.foreground(images)
-    return perturb(images, condition.name, condition.severity, seeds, masks)
-
-
-def _needs_masks(condition: Condition) -> bool:
-    return condition.name in PERTURBATIONS and PERTURBATIONS[condition.name].needs_foreground
 
 
 def _task(identity: RunIdentity, question: Question) -> str:

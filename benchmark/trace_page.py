@@ -37,8 +37,8 @@ class Pictures(Protocol):
         """A crop of it."""
         ...
 
-    def synthetic(self, concept: str, seed: int) -> UInt8[np.ndarray, "count h w 3"]:
-        """The synthetic images of a concept, as the unit saw them."""
+    def synthetic(self, concept: str, seed: int, reduced: bool = True) -> UInt8[np.ndarray, "count h w 3"]:
+        """The synthetic images of a concept: reduced, as the unit saw them, or as drawn, as the captioner did."""
         ...
 
 
@@ -88,10 +88,11 @@ def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: M
     return sheet.image()
 
 
-def _section(sheet: Sheet, title: str, explanation: str) -> None:
+def _section(sheet: Sheet, title: str, explanation: str, ruled: bool = True) -> None:
     sheet.gap(10)
-    sheet.rule()
-    sheet.gap(10)
+    if ruled:
+        sheet.rule()
+        sheet.gap(10)
     sheet.text(title, _SECTION, most=2)
     sheet.gap(1)
     sheet.text(explanation, SMALL, SOFT)
@@ -143,17 +144,20 @@ def _described(sheet: Sheet, trace: Trace, pictures: Pictures) -> None:
 
 
 def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: frozenset[str]) -> None:
-    name = "" if trace.rounds is None else f"Round {turn.round}. "
+    if trace.rounds is not None:
+        sheet.gap(14)
+        sheet.banner(f"Round {turn.round} of {len(trace.rounds)}", 20)
     if turn.synthetic:
         _section(
             sheet,
-            f"{name}Captioned synthetic images",
+            "Captioned synthetic images",
             "The synthetic images of the rounds before that activate the unit most; their captions join those above.",
+            ruled=False,
         )
         sheet.thumbs(
             [
                 Thumb(
-                    pictures.synthetic(image.concept, image.seed)[image.number],
+                    pictures.synthetic(image.concept, image.seed, reduced=False)[image.number],
                     ((f"of: {image.concept}", SOFT), (image.caption, INK)),
                 )
                 for image in turn.synthetic
@@ -161,17 +165,22 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
             most=6,
         )
     _section(
-        sheet, f"{name}Replies and candidates", "What each summary of the shuffled captions said, and what it names."
+        sheet,
+        "Replies and candidates",
+        "What each summary of the shuffled captions said, and what it names.",
+        ruled=trace.rounds is None or bool(turn.synthetic),
     )
     sheet.columns([(f"reply {i}", reply or "(nothing)") for i, reply in enumerate(turn.replies, start=1)], 5, most=4)
     sheet.text("Candidates: " + ("; ".join(turn.candidates) or "none"), most=3)
     if turn.tested:
-        _section(sheet, f"{name}Candidates on synthetic images", _explained(trace, turn))
+        _section(sheet, "Candidates on synthetic images", _explained(trace, turn))
         for place, tested in enumerate(turn.tested, start=1):
             _candidate(sheet, trace, turn, tested, place, pictures, shown_before=tested.concept in before)
+            sheet.gap(6)
     elif turn.candidates:
         sheet.text("No synthetic images were drawn: without a selection the first candidate is the label.")
     if turn.threshold is not None:
+        sheet.gap(4)
         sheet.text(_outcome(turn))
 
 

@@ -215,6 +215,7 @@ SUMMARY = TableSchema(
         Column("units", "integer", "Number of units that the means rest on.", low=0),
         Column("dead", "integer", "Number of dead or constant units, left out.", low=0),
         Column("missing", "integer", "Number of units without a label, left out.", low=0),
+        Column("known", "integer", "Number of units whose truth is known, on which the accuracies rest.", low=0),
         *(part for column in _SUMMARISED for part in _with_interval(column)),
         Column(
             "p_value",

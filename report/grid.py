@@ -69,6 +69,7 @@ class MethodFacts:
     units: int
     dead: int
     missing: int
+    known: int
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ def _grid(task: str, profile: str, rows: list[Record], kind: Kind) -> Grid:
         groups,
         Row("mean", means),
         tuple(_facts(method, [row for row in rows if row["method"] == method]) for method in methods),
-        tuple(_notes(profile, kind, severity, [cell for row in flat for cell in row.cells])),
+        tuple(
+            _notes(profile, kind, severity, [c for row in flat for c in row.cells], max(int(r["known"]) for r in rows))
+        ),
     )
 
 
@@ -210,10 +213,11 @@ def _facts(method: str, rows: list[Record]) -> MethodFacts:
         max(int(row["units"]) for row in rows),
         max(int(row["dead"]) for row in rows),
         max(int(row["missing"]) for row in rows),
+        max(int(row["known"]) for row in rows),
     )
 
 
-def _notes(profile: str, kind: Kind, severity: str, cells: list[Cell]) -> Iterator[str]:
+def _notes(profile: str, kind: Kind, severity: str, cells: list[Cell], known: int) -> Iterator[str]:
     at = "mean over severities" if severity == "all" else f"severity {severity}"
     if kind == "stability":
         yield (
@@ -221,7 +225,10 @@ def _notes(profile: str, kind: Kind, severity: str, cells: list[Cell]) -> Iterat
             "brackets: 95 % bootstrap interval over units."
         )
     else:
-        yield f"Profile {profile}, {at}. Share of units whose label names the true concept: clean, then perturbed."
+        yield (
+            f"Profile {profile}, {at}. Share of the {known} units whose truth is known that are named right: "
+            "on clean images, then on perturbed ones."
+        )
     if any(cell.marked for cell in cells):
         yield (
             f"* Differs from the method's own noise: paired Wilcoxon test by unit, Holm-corrected, p < {SIGNIFICANT:g}."

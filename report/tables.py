@@ -101,11 +101,11 @@ def terminal_table(grid: Grid, width: int = 120) -> Table:
 
 def _facts_table(grid: Grid) -> Table:
     table = Table(show_edge=False, pad_edge=False)
-    for number, heading in enumerate(("method", "noise floor", "chance", "units", "dead", "missing")):
+    for number, heading in enumerate(("method", "noise floor", "chance", "units", "dead", "missing", "truth known")):
         table.add_column(Text(heading), justify="right" if number else "left")
     for facts in grid.facts:
         values = (_plain_number(facts.noise_floor), _plain_number(facts.chance))
-        counts = (str(facts.units), str(facts.dead), str(facts.missing))
+        counts = (str(facts.units), str(facts.dead), str(facts.missing), str(facts.known))
         table.add_row(_text(facts.method), *map(Text, (*values, *counts)))
     return table
 
@@ -172,6 +172,7 @@ def _latex_facts(grid: Grid) -> list[str]:
         ("units", [str(f.units) for f in facts]),
         ("dead units", [str(f.dead) for f in facts]),
         ("missing labels", [str(f.missing) for f in facts]),
+        ("truth known", [str(f.known) for f in facts]),
     ]
     return [rf"{name} & {' & '.join(values)} \\" for name, values in lines]
 

@@ -70,7 +70,7 @@ class Task(_Strict):
         units: How many units there are and how many a run labels.
         concept_set: The concepts that label sets are drawn from, by the name under which profiles offer them.
         truth: What the true concepts are, where they are known: ``class_names`` for the units of a classifier's output;
-            ``best_concept`` for hidden units on annotated images: the concept whose presence the unit's clean activation
+            ``best_concept`` for hidden units on annotated images: the concept whose presence the clean activation
             predicts best, where it does so well (AUROC of at least 0.9; other units have no truth).
         licences: What is under which licence: part of the task → licence.
         citation: What to cite, as BibTeX or plain text.

@@ -6,3 +6,9 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+from hypothesis import HealthCheck, settings
+
+# Seeded, and patient: a busy machine is no reason to fail.
+settings.register_profile("clear", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("clear")

@@ -140,7 +140,8 @@ class CountingSummariser:
             raise ValueError("summarise needs a list of captions, not one string; wrap it in a list.")
         words = [found for found in map(words_of, captions) if found]
         drawn = self._draw(words, seed)
-        in_draw = count_words(drawn, background)
+        # A draw may hold nothing but function words; all captions together then decide.
+        in_draw = count_words(drawn, background) or count_words(words, background)
         if not in_draw:
             return ""
         shared = {count.word: count for count in in_draw if count.share >= self.min_share}

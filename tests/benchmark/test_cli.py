@@ -45,7 +45,7 @@ class FakeRunner(types.ModuleType):
 @pytest.fixture
 def runner(monkeypatch) -> FakeRunner:
     base = {column.name: None for column in SUMMARY.columns}
-    base |= {"task": TASK, "profile": "miniature", "method": "dnd", "units": 24, "dead": 1, "missing": 0}
+    base |= {"task": TASK, "profile": "miniature", "method": "dnd", "units": 24, "dead": 1, "missing": 0, "known": 24}
     base |= {"noise_floor": 0.97, "chance": 0.61}
     rows = [
         {**base, "perturbation": "fog", "severity": "3", "stability": 0.5, "stability_low": 0.4, "stability_high": 0.6}

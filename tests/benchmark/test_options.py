@@ -59,8 +59,11 @@ def test_order_and_doubles_do_not_change_the_identity():
 
 
 def test_naming_the_default_methods_is_the_same_run():
-    assert RunOptions(tasks=TASK, methods=registry.names()).identity_hash() == RunOptions(tasks=TASK).identity_hash()
-    assert RunOptions(tasks=TASK).method_names() == registry.names()
+    assert (
+        RunOptions(tasks=TASK, methods=registry.default_names()).identity_hash()
+        == RunOptions(tasks=TASK).identity_hash()
+    )
+    assert RunOptions(tasks=TASK).method_names() == registry.default_names()
 
 
 def test_folders_follow_from_the_options():

@@ -21,7 +21,7 @@ from tasks.miniature.render import render
 from tasks.miniature.scene import scene_at
 from tasks.miniature.training import cards
 from tasks.miniature.training.evaluate import Quality
-from tasks.miniature.vocabulary import CATEGORIES, CONCEPTS, KINDS
+from tasks.miniature.vocabulary import CATEGORIES, CONCEPTS
 from tasks.models.weights import file_sha256
 
 COUNT = 12
@@ -82,11 +82,11 @@ def test_annotation_is_the_full_one_at_every_other_pixel(probing):
         assert tuple(segmentation.labels[number] for number in numbers) == CATEGORIES[category]
     for number in range(3):
         picture = render(scene_at("probe", number))
-        kinds = segmentation.pixels(number)["object"]
-        assert kinds.shape == segmentation.size
-        for row, column in ((30, 50), (56, 56), (80, 40)):
-            kind = picture.kind[2 * row + 1, 2 * column + 1]
-            assert segmentation.labels[kinds[row, column]] == ("", *KINDS)[kind]
+        layers = {"object": picture.kind, "part": picture.part, "color": picture.colour, "texture": picture.pattern}
+        for category, layer in layers.items():
+            names = np.array(["", *CATEGORIES[category]])[layer]
+            found = np.array(segmentation.labels)[segmentation.pixels(number)[category]]
+            assert np.array_equal(found, names[1::2, 1::2])
 
 
 def test_export_round_trip(probing, folder):

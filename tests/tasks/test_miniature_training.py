@@ -17,9 +17,9 @@ from tasks.images import resize, to_array, to_tensor
 from tasks.miniature.captions import draw_caption, full_caption
 from tasks.miniature.scene import scene_at
 from tasks.miniature.training import data, evaluate
-from tasks.miniature.training.common import Recipe, image_batch, optimiser, scheduled
+from tasks.miniature.training.common import Recipe, image_batch, mirrored, optimiser, scheduled
 from tasks.miniature.training.data import batches, rendered_scenes
-from tasks.miniature.training.tokenizer import CONTEXT_LENGTH, SPECIAL, build_tokenizer, save_tokenizer
+from tasks.miniature.training.tokenizer import CONTEXT_LENGTH, FUNCTION_WORDS, SPECIAL, build_tokenizer, save_tokenizer
 from tasks.miniature.vocabulary import CONCEPTS, HELD_OUT
 
 RECIPE = Recipe(images=10, views=2000, batch=20, peak_rate=0.01, weight_decay=0.1)
@@ -37,12 +37,10 @@ def test_rendered_data_is_what_the_models_see_at_run_time():
         assert np.array_equal(rows["images"][place], small)
         assert {CONCEPTS[number] for number in np.flatnonzero(rows["concepts"][place])} == scene.concepts
         assert rows["grid"].shape == (4, 4, 16, 16)
-        for cell in ((3, 5), (8, 8), (12, 4)):
-            row, column = (14 * number + 7 for number in cell)
-            found = rows["grid"][place][:, cell[0], cell[1]].tolist()
-            assert found == [
-                layer[row, column] for layer in (picture.kind, picture.part, picture.colour, picture.pattern)
-            ]
+        for found, layer in zip(
+            rows["grid"][place], (picture.kind, picture.part, picture.colour, picture.pattern), strict=True
+        ):
+            assert np.array_equal(found, layer[7::14, 7::14])
         large = cv2.resize(rows["foreground"][place].astype(np.uint8), (224, 224), interpolation=cv2.INTER_NEAREST) > 0
         assert (large & picture.foreground).sum() / (large | picture.foreground).sum() > 0.9
 
@@ -109,15 +107,23 @@ def test_only_matrices_are_decayed():
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
 
 
-def test_image_batches_are_mirrored_half_of_the_time():
-    images = np.random.default_rng(0).integers(0, 256, (200, 2, 3, 3), dtype=np.uint8)
-    plain = image_batch(images, torch.device("cpu"))
-    assert torch.equal(plain, torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    mixed = image_batch(images, torch.device("cpu"), np.random.default_rng(1))
-    same = (mixed == plain).flatten(1).all(1)
-    mirrored = (mixed == plain.flip(3)).flatten(1).all(1)
-    assert (same | mirrored).all()
-    assert 60 < int(mirrored.sum()) < 140
+def test_images_are_mirrored_half_of_the_time_with_their_grids():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 2, 3, 3), dtype=np.uint8)
+    grid = rng.integers(0, 9, (200, 4, 16, 16), dtype=np.uint8)
+    moved, moved_grid = mirrored(images, grid, np.random.default_rng(1))
+    assert moved.dtype == moved_grid.dtype == np.uint8
+    flipped = [np.array_equal(now, before[:, ::-1]) for now, before in zip(moved, images, strict=True)]
+    for place, flip in enumerate(flipped):
+        assert np.array_equal(moved[place], images[place][:, ::-1] if flip else images[place])
+        assert np.array_equal(moved_grid[place], grid[place][..., ::-1] if flip else grid[place])
+    assert 70 < sum(flipped) < 130
+
+
+def test_image_batches_are_channels_first_in_zero_to_one():
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 3, 3), dtype=np.uint8)
+    batch = image_batch(images, torch.device("cpu"))
+    assert torch.equal(batch, torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
 
 
 def test_all_captions_fit_and_come_back(tokenizer):
@@ -132,7 +138,7 @@ def test_all_captions_fit_and_come_back(tokenizer):
 
 
 def test_a_word_of_the_world_is_one_token_and_others_are_spelt(tokenizer):
-    for word in {part for name in CONCEPTS for part in name.split()}:
+    for word in {part for name in CONCEPTS for part in name.split()} | set(FUNCTION_WORDS):
         assert len(tokenizer.tokenize(word)) == 1, word
     assert tokenizer.tokenize("zebra") == ["z", "##e", "##b", "##r", "##a"]
     assert tokenizer.unk_token_id not in tokenizer("Route 66 quickly").input_ids

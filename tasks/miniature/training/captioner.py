@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,54 +20,95 @@ from tasks.miniature.training.data import SIDE, batches, rendered_scenes
 from tasks.miniature.training.tokenizer import CONTEXT_LENGTH, save_tokenizer
 from tasks.miniature.vocabulary import CONCEPTS
 
-RECIPE: Final = Recipe(images=60_000, views=160_000, batch=64, peak_rate=1.5e-3, weight_decay=0.05)
+
+@dataclass(frozen=True)
+class Stage:
+    """One cosine schedule.
+
+    Attributes:
+        recipe: Length and rate.
+        cells: Weights of kind, part, colour and pattern in the auxiliary loss.
+        crowded: Every how many-th scene of two objects is kept; scenes of one object all are.
+    """
+
+    recipe: Recipe
+    cells: tuple[float, float, float, float]
+    crowded: int
+
+
+STAGES: Final = (
+    # After the first stage 71 % of captions were right altogether: kinds (0.81) and patterns (0.87) come last.
+    Stage(Recipe(images=60_000, views=120_000, batch=64, peak_rate=1.5e-3, weight_decay=0.05), (1, 1, 1, 4), 1),
+    Stage(Recipe(images=60_000, views=180_000, batch=64, peak_rate=1.2e-3, weight_decay=0.05, seed=1), (3, 1, 1, 4), 3),
+)
 PATCH: Final = 8
 WIDTH: Final = 160
 MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
 
-def train_captioner(folder: Path, cache: Path) -> dict[str, float]:
+def train_captioner(folder: Path, cache: Path, done: int = 0, start: dict[str, Tensor] | None = None) -> dict[str, Any]:
     """Train and save a folder for ``BlipForConditionalGeneration.from_pretrained`` (float16) and ``BlipProcessor``.
 
     Args:
         folder: Where to save.
         cache: Folder of the rendered training data.
+        done: How many stages are done.
+        start: State dict that the last of them ended with.
 
     Returns:
         Facts for the model card.
     """
     device = pick_device()
-    torch.manual_seed(RECIPE.seed)
+    torch.manual_seed(STAGES[0].recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = save_tokenizer(folder)
-    model = BlipForConditionalGeneration(_config(tokenizer)).to(device).train()
-    helpers = _Helpers().to(device)
+    model = BlipForConditionalGeneration(_config(tokenizer))
+    if start is not None:
+        model.load_state_dict(start)
+    model.to(device).train()
+    facts = []
+    for stage in STAGES[done:]:
+        started = time.monotonic()
+        loss = _train_stage(model, tokenizer, stage, cache, device)
+        facts.append({"views": stage.recipe.views, "seconds": round(time.monotonic() - started), "loss": loss})
+    model.half().to("cpu").eval().save_pretrained(folder)
+    processor = BlipImageProcessor(
+        size={"height": SIDE, "width": SIDE}, image_mean=list(MEAN), image_std=list(STD), resample=2
+    )
+    BlipProcessor(processor, tokenizer).save_pretrained(folder)
+    return {"side": SIDE, "stages": facts}
+
+
+def _train_stage(
+    model: BlipForConditionalGeneration, tokenizer: Any, stage: Stage, cache: Path, device: torch.device
+) -> float:
+    recipe = stage.recipe
+    helpers = _Helpers(stage.cells).to(device)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
-    data = rendered_scenes("train", RECIPE.images, cache)
+    data = rendered_scenes("train", recipe.images, cache)
     encoded = tokenizer([full_caption(scene) for scene in data.scenes], padding=True, return_tensors="pt").input_ids
     encoded[:, 0] = tokenizer.bos_token_id
-    generator = np.random.default_rng(RECIPE.seed)
-    order = batches(len(data.images), RECIPE.batch, generator)
-    optimizer = optimiser([model, helpers], RECIPE)
-    started, loss = time.monotonic(), torch.tensor(0.0)
-    for step in scheduled(optimizer, RECIPE, "captioner"):
-        rows = next(order)
+    single = np.array([len(scene.things) == 1 for scene in data.scenes])
+    kept = np.flatnonzero(single | (np.cumsum(~single) % stage.crowded == 0))
+    order = batches(len(kept), recipe.batch, np.random.default_rng(recipe.seed))
+    optimizer = optimiser([model, helpers], recipe)
+    loss = torch.tensor(0.0)
+    for step in scheduled(optimizer, recipe, "captioner"):
+        rows = kept[next(order)]
         pixels = (image_batch(data.images[rows], device) - mean) / std
         vision = model.vision_model(pixel_values=pixels).last_hidden_state
         ids = encoded[torch.from_numpy(rows)].to(device)
-        labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
         words = model.text_decoder(
             input_ids=ids,
             attention_mask=(ids != tokenizer.pad_token_id).long(),
             encoder_hidden_states=vision,
-            labels=labels,
+            labels=ids.masked_fill(ids == tokenizer.pad_token_id, -100),
             reduction="mean",
         ).loss
         wanted = torch.from_numpy(data.concepts[rows]).to(device).float()
-        grid = torch.from_numpy(data.grid[rows]).to(device).long()
-        auxiliary = helpers(vision, wanted, grid)
+        auxiliary = helpers(vision, wanted, torch.from_numpy(data.grid[rows]).to(device).long())
         loss = words + auxiliary
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -74,20 +116,15 @@ def train_captioner(folder: Path, cache: Path) -> dict[str, float]:
         optimizer.step()
         if step % 100 == 0:
             log.info("captioner: step %d, words %.4f, patches %.4f", step, words.item(), auxiliary.item())
-    model.half().to("cpu").eval().save_pretrained(folder)
-    processor = BlipImageProcessor(
-        size={"height": SIDE, "width": SIDE}, image_mean=list(MEAN), image_std=list(STD), resample=2
-    )
-    BlipProcessor(processor, tokenizer).save_pretrained(folder)
-    return {"seconds": time.monotonic() - started, "views": RECIPE.views, "side": SIDE, "loss": loss.item()}
+    return round(loss.item(), 4)
 
 
 class _Helpers(nn.Module):
     """Auxiliary heads, dropped after training: what stands in each cell, and what the image holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: tuple[float, float, float, float]) -> None:
         super().__init__()
-        self.cells = CellHeads(WIDTH, SIDE // PATCH)
+        self.cells = CellHeads(WIDTH, SIDE // PATCH, weights=weights)
         self.concepts = nn.Linear(WIDTH, len(CONCEPTS))
 
     def forward(self, vision: Tensor, wanted: Tensor, grid: Tensor) -> Tensor:
@@ -96,7 +133,7 @@ class _Helpers(nn.Module):
         return loss + 0.25 * self.cells(patches, grid)
 
 
-def _config(tokenizer: object) -> BlipConfig:
+def _config(tokenizer: Any) -> BlipConfig:
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.sep_token_id,

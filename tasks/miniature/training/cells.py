@@ -20,10 +20,12 @@ class CellHeads(nn.Module):
     Args:
         width: Channels of the map.
         side: Its side.
+        weights: Of kind, part, colour and pattern in the loss.
     """
 
-    def __init__(self, width: int, side: int) -> None:
+    def __init__(self, width: int, side: int, weights: tuple[float, float, float, float] = (1, 1, 1, 1)) -> None:
         super().__init__()
+        self.weights = weights
         self.side = side
         self.fine = GRID // side
         self.read = nn.Conv2d(width, sum(SIZES) * self.fine**2, kernel_size=1)
@@ -31,7 +33,8 @@ class CellHeads(nn.Module):
     def forward(
         self, features: Float[Tensor, "n width side side"], grid: Int[Tensor, "n 4 16 16"]
     ) -> Float[Tensor, ""]:
-        """Sum of the four mean cross-entropies."""
+        """Weighted sum of the four mean cross-entropies."""
         logits = functional.pixel_shuffle(self.read(features), self.fine)
         parts = logits.split(SIZES, dim=1)
-        return torch.stack([functional.cross_entropy(part, grid[:, n]) for n, part in enumerate(parts)]).sum()
+        losses = [functional.cross_entropy(part, grid[:, n]) for n, part in enumerate(parts)]
+        return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()

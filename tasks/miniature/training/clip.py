@@ -74,7 +74,7 @@ def _train_stage(
     model: open_clip.CLIP, tokenizer: Any, recipe: Recipe, dense: float, cache: Path, device: torch.device
 ) -> float:
     head = nn.Linear(EMBED_DIM, len(CONCEPTS)).to(device)
-    cells = CellHeads(256, SIDE // 8).to(device)
+    cells = CellHeads(256, SIDE // 8, weights=(1, 1, 1, 4)).to(device)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
     data = rendered_scenes("train", recipe.images, cache)
@@ -100,8 +100,10 @@ def _train_stage(
         wanted = torch.from_numpy(data.concepts[rows]).to(device).float()
         auxiliary = functional.binary_cross_entropy_with_logits(head(features), wanted)
         loss = _contrastive_loss(logits, torch.from_numpy(match).to(device)) + 2 * auxiliary
+        cell_loss = 0.0
         if dense:
-            loss = loss + dense * cells(middle["layer2"], torch.from_numpy(grid).to(device).long())
+            told = cells(middle["layer2"], torch.from_numpy(grid).to(device).long())
+            loss, cell_loss = loss + dense * told, told.item()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -109,7 +111,9 @@ def _train_stage(
         with torch.no_grad():
             model.logit_scale.clamp_(0, float(np.log(50)))
         if step % 50 == 0:
-            log.info("clip: step %d, loss %.3f, concepts %.4f", step, loss.item(), auxiliary.item())
+            log.info(
+                "clip: step %d, loss %.3f, concepts %.4f, cells %.4f", step, loss.item(), auxiliary.item(), cell_loss
+            )
     handle.remove()
     return round(loss.item(), 4)
 

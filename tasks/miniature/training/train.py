@@ -19,7 +19,7 @@ def train(name: str, cache: Path) -> None:
     if name == "clip":
         facts, seed = clip.train_clip(CHECKPOINTS / "clip", cache), clip.STAGES[0][0].seed
     elif name == "captioner":
-        facts, seed = captioner.train_captioner(CHECKPOINTS / "captioner", cache), captioner.RECIPE.seed
+        facts, seed = captioner.train_captioner(CHECKPOINTS / "captioner", cache), captioner.STAGES[0].recipe.seed
     elif name == "segmenter":
         model, facts = segmenter.train_segmenter()
         save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=False)

@@ -1,0 +1,92 @@
+"""The pictures of a trace, drawn again from the run's images, its seeds and the generator; no network is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+
+from baselines.dnd.crops import crop_image
+from baselines.dnd.synthesis import reduce_images
+from benchmark.trace_record import Trace
+from tasks.images import to_array
+from tasks.observe import CLEAN, Condition, image_seeds
+from tasks.perturbations import PERTURBATIONS, perturb
+from tasks.roles import ImageGenerator, Segmenter
+
+
+class ProbingImages(Protocol):
+    """What is needed of a probing set."""
+
+    ids: tuple[str, ...]
+    images: UInt8[Tensor, "n 3 h w"]
+    foreground: Bool[Tensor, "n h w"]
+
+
+def needs_masks(condition: Condition) -> bool:
+    """Whether images under a condition depend on foreground masks."""
+    return condition.name in PERTURBATIONS and PERTURBATIONS[condition.name].needs_foreground
+
+
+class Redrawn:
+    """The images of a trace, drawn again.
+
+    Args:
+        trace: The trace.
+        condition: What was done to the probing images.
+        seed: The run's seed.
+        probing: The images of the run.
+        generator: Draws the synthetic images.
+        segmenter: Where foreground masks come from; None for the probing set's own.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        condition: Condition,
+        seed: int,
+        probing: ProbingImages,
+        generator: ImageGenerator,
+        segmenter: Segmenter | None = None,
+    ) -> None:
+        self.ids: Sequence[str] = probing.ids
+        self._trace = trace
+        self._generator = generator
+        self._drawn: dict[tuple[str, int], UInt8[Tensor, "count 3 h w"]] = {}
+        indices = list(trace.images())
+        shown = _perturbed(probing, indices, condition, seed, segmenter)
+        self._originals = dict(zip(indices, to_array(shown), strict=True))
+
+    def original(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
+        """A probing image under the trace's condition."""
+        return self._originals[image]
+
+    def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
+        """A crop of it."""
+        return crop_image(self._originals[image], box, self._trace.crop_px)
+
+    def synthetic(self, concept: str, seed: int, reduced: bool = True) -> UInt8[np.ndarray, "count h w 3"]:
+        """The synthetic images of a concept: reduced, as the unit saw them, or as drawn, as the captioner did."""
+        how = self._trace.synthesis
+        if (concept, seed) not in self._drawn:
+            self._drawn[concept, seed] = self._generator.generate(concept, how.count, seed, how.template).cpu()
+        drawn = self._drawn[concept, seed]
+        return to_array(reduce_images(drawn, how.synth_px) if reduced and how.synth_px is not None else drawn)
+
+
+def _perturbed(
+    probing: ProbingImages, indices: Sequence[int], condition: Condition, seed: int, segmenter: Segmenter | None
+) -> UInt8[Tensor, "n 3 h w"]:
+    chosen = torch.tensor(indices, dtype=torch.int64)
+    images = probing.images[chosen]
+    if condition == CLEAN or not indices:
+        return images
+    seeds = image_seeds(seed, [probing.ids[i] for i in indices], condition)
+    masks = None
+    if needs_masks(condition):
+        masks = probing.foreground[chosen] if segmenter is None else segmenter.foreground(images)
+    return perturb(images, condition.name, condition.severity, seeds, masks)
