@@ -56,7 +56,7 @@ def score_run(folder: RunFolder, works: Sequence[Work], roles: Roles) -> pd.Data
         roles: For the text encoders, class names and synonyms.
     """
     labels = folder.read_labels()
-    best = labels[labels["rank"] == 1]
+    best = labels.loc[labels["rank"].to_numpy() == 1]
     embeddings = LabelEmbeddings(roles, best["label"].tolist())
     frames = [
         _score_method(folder, work, method, best, embeddings, roles)
@@ -70,7 +70,9 @@ def score_run(folder: RunFolder, works: Sequence[Work], roles: Roles) -> pd.Data
 def _score_method(
     folder: RunFolder, work: Work, method: str, best: pd.DataFrame, embeddings: LabelEmbeddings, roles: Roles
 ) -> pd.DataFrame:
-    own = best[(best["task"] == work.task.name) & (best["profile"] == work.profile) & (best["method"] == method)]
+    own = best.loc[
+        (best[["task", "profile", "method"]] == [work.task.name, work.profile, method]).all(axis=1).to_numpy()
+    ]
     units = np.array(work.units)
     clean_marker = folder.marker(work.observation_key(CLEAN), "evidence")
     facts: Mapping[str, Any] = clean_marker.extra if clean_marker else {}
@@ -115,7 +117,10 @@ def _score_method(
                         "label": now,
                         "clip_similarity": similarity,
                         "sentence_similarity": sentences,
-                        "exact": [exact_match(a, b) if ok else None for a, b, ok in zip(now, clean, both, strict=True)],
+                        "exact": [
+                            None if a is None or b is None else exact_match(a, b)
+                            for a, b in zip(now, clean, strict=True)
+                        ],
                         "noise_floor": floor,
                         "chance": luck,
                         "stability": stability(similarity, luck),
@@ -132,11 +137,16 @@ def _score_method(
     return pd.concat(frames, ignore_index=True)
 
 
+def _exact(now: Sequence[str | None], clean: Sequence[str | None]) -> list[bool | None]:
+    return [None if a is None or b is None else exact_match(a, b) for a, b in zip(now, clean, strict=True)]
+
+
 def _labels_of(
     own: pd.DataFrame, name: str, severity: int, repeat: int, units: Sequence[int], dead: np.ndarray
 ) -> list[str | None]:
     """Rank-1 labels in the order of the units; None where missing, and for units that are dead on clean images."""
-    rows = own[(own["perturbation"] == name) & (own["severity"] == severity) & (own["repeat"] == repeat)]
+    here = (own["perturbation"] == name) & (own["severity"] == severity) & (own["repeat"] == repeat)
+    rows = own.loc[here.to_numpy()]
     found = dict(zip(rows["unit"].tolist(), rows["label"].tolist(), strict=True))
     return [None if lost else found.get(unit) for unit, lost in zip(units, dead, strict=True)]
 

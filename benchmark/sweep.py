@@ -23,6 +23,7 @@ from benchmark.work import Work, all_conditions
 from leaderboard.errors import StoreError
 from leaderboard.store import RunFolder
 from metrics.oracle import best_concept
+from tasks.activations import Pooling
 from tasks.errors import UserError
 from tasks.images import to_array, to_tensor
 from tasks.models.counting_summariser import caption_background
@@ -128,7 +129,7 @@ class Sweep:
 
     def _observe(self, condition: Condition, images: UInt8[Tensor, "n 3 h w"]) -> dict[str, Observation]:
         target = self.roles.target(self.works[0].task.model)
-        layers = {work.task.layer: work.task.pooling for work in self._with(condition)}
+        layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
         return observe(target, layers, self.probe, condition, images, self.roles.clip, maps=list(layers))
 
     @cached_property

@@ -101,12 +101,14 @@ def terminal_table(grid: Grid, width: int = 120) -> Table:
 
 def _facts_table(grid: Grid) -> Table:
     table = Table(show_edge=False, pad_edge=False)
-    for number, heading in enumerate(("method", "noise floor", "chance", "units", "dead", "missing", "truth known")):
+    headings = ("method", "mean stability", "noise floor", "chance", "units", "dead", "missing", "truth known")
+    for number, heading in enumerate(headings):
         table.add_column(Text(heading), justify="right" if number else "left")
-    for facts in grid.facts:
+    for facts, mean in zip(grid.facts, grid.mean.cells, strict=True):
         values = (_plain_number(facts.noise_floor), _plain_number(facts.chance))
         counts = (str(facts.units), str(facts.dead), str(facts.missing), str(facts.known))
-        table.add_row(_text(facts.method), *map(Text, (*values, *counts)))
+        stability = _terminal_cell(mean, grid.kind, intervals=True)
+        table.add_row(_text(facts.method), stability, *map(Text, (*values, *counts)))
     return table
 
 

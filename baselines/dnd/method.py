@@ -234,6 +234,7 @@ class DescribeAndDissect:
             {
                 "concept": request.concept,
                 "ranks": sorted(ranks[i].tolist()),
+                "image_ranks": ranks[i].tolist(),
                 "topk_sq_mean": float(squares[i]),
                 "image_similarity": float(similarity[i]),
                 "score": float(scores[i]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -26,11 +27,9 @@ class BlipCaptioner:
 
     def __init__(self, folder: Path, device: torch.device, batch_size: int = 128, max_new_tokens: int = 32) -> None:
         disable_progress_bar()  # the run shows its own
-        self._model = (
-            BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-            .eval()
-            .to(device)
-        )
+        # transformers' own types are loose here: a nested config may be a dictionary or absent.
+        model: Any = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        self._model = model.eval().to(device)
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         # Some versions of transformers build a near-empty tokenizer without an error.
         if len(self._tokenizer) != self._model.config.text_config.vocab_size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -25,7 +26,7 @@ class OpenClipEncoder:
 
     def __init__(self, folder: Path, device: torch.device, batch_size: int = 128) -> None:
         name = f"local-dir:{folder}"
-        model, _, _ = open_clip.create_model_and_transforms(name)
+        model: Any = open_clip.create_model_and_transforms(name)[0]
         self._model = model.float().eval().to(device)
         self._tokenizer = open_clip.get_tokenizer(name)
         self._device = device

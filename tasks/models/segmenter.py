@@ -9,6 +9,7 @@ from torch.nn import functional
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from tasks.images import resize
+from tasks.models.layout import place
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -27,7 +28,7 @@ class ForegroundSegmenter:
     def __init__(self, weights: dict[str, Tensor], side: int, device: torch.device, batch_size: int = 32) -> None:
         network: nn.Module = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=1)
         network.load_state_dict(weights)
-        self._network = network.eval().to(device=device, memory_format=torch.channels_last)
+        self._network = place(network.eval(), device, channels_last=True)
         self._side = side
         self._device = device
         self._batch_size = batch_size

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tasks.activations import LayerCapture, Pooling, layer_kind, pool
 from tasks.images import resize, resize_to
+from tasks.models.layout import place
 from tasks.observation import LayerKind
 
 
@@ -76,7 +77,7 @@ class TargetModel:
     def __init__(
         self, network: nn.Module, preprocessing: Preprocessing, device: torch.device, batch_size: int = 64
     ) -> None:
-        self.network = network.eval().to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network = place(network.eval(), device, channels_last=True)
         self.preprocessing = preprocessing
         self.device = device
         self.batch_size = batch_size

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 import torchvision
+from torch import nn
 
-from tasks.errors import UserError
+from tasks.errors import UserError, unknown_name
 from tasks.miniature.generator import RenderingGenerator
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONYMS
@@ -20,7 +21,7 @@ from tasks.models.segmenter import ForegroundSegmenter
 from tasks.models.sentence_encoder import MiniLmEncoder
 from tasks.models.target import Preprocessing, TargetModel
 from tasks.models.weights import check_file, load_weights
-from tasks.profiles.schema import Folder, Profile
+from tasks.profiles.schema import Folder, Profile, Target
 from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, Segmenter, SentenceEncoder, Summariser
 
 
@@ -48,8 +49,7 @@ class Roles:
         """
         if name not in self._targets:
             entry = self.profile.target(name)
-            network = torchvision.models.get_model(entry.architecture, weights=None, num_classes=entry.classes)
-            network.load_state_dict(load_weights(entry.weights, entry.sha256))
+            network = _network(entry)
             steps = Preprocessing(entry.input.resize, entry.input.crop, entry.input.mean, entry.input.std)
             self._targets[name] = TargetModel(network, steps, self.device, self.batch_size)
         return self._targets[name]
@@ -127,6 +127,20 @@ class Roles:
         if entry is None:
             return None
         return ForegroundSegmenter(load_weights(entry.weights, entry.sha256), entry.side, self.device)
+
+
+def _network(entry: Target) -> nn.Module:
+    if entry.architecture not in torchvision.models.list_models():
+        raise unknown_name("architecture", entry.architecture, torchvision.models.list_models())
+    network = torchvision.models.get_model(entry.architecture, weights=None, num_classes=entry.classes)
+    try:
+        network.load_state_dict(load_weights(entry.weights, entry.sha256))
+    except RuntimeError as error:
+        raise UserError(
+            f"{entry.weights} does not fit {entry.architecture} with {entry.classes} classes "
+            f"({str(error).splitlines()[-1].strip()}); correct the profile."
+        ) from error
+    return network
 
 
 def _checked(entry: Folder) -> Path:

@@ -387,8 +387,9 @@ def test_captions_are_painted_in_the_column_of_their_picture(draw):
     _, columns = np.nonzero((pages[0] != pages[1]).any(axis=2))
     second = MARGIN + THUMB + GAP
     assert len(columns) > 100
-    assert second <= columns.min()
-    assert columns.max() < second + THUMB
+    # A letter's smoothed edge may reach one pixel beyond its box.
+    assert second - 1 <= columns.min()
+    assert columns.max() < second + THUMB + 1
 
 
 @pytest.mark.parametrize("width", [40, 104, 300])

@@ -21,10 +21,10 @@ def definition() -> dict:
 @pytest.mark.parametrize(
     ("name", "model", "layer", "total", "label", "truth"),
     [
-        ("resnet50_layer4", "resnet50", "layer4", 2048, 24, "best_concept"),
-        ("resnet50_layer3", "resnet50", "layer3", 1024, 24, "best_concept"),
+        ("resnet50_layer4", "resnet50", "layer4", 2048, 48, "best_concept"),
+        ("resnet50_layer3", "resnet50", "layer3", 1024, 48, "best_concept"),
         ("resnet50_fc", "resnet50", "fc", None, "all", "class_names"),
-        ("resnet18_layer4", "resnet18", "layer4", 512, 24, "best_concept"),
+        ("resnet18_layer4", "resnet18", "layer4", 512, 48, "best_concept"),
     ],
 )
 def test_shipped_tasks(name, model, layer, total, label, truth):

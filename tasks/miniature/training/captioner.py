@@ -63,7 +63,7 @@ def train_captioner(folder: Path, cache: Path, done: int = 0, start: dict[str, T
     torch.manual_seed(STAGES[0].recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = save_tokenizer(folder)
-    model = BlipForConditionalGeneration(_config(tokenizer))
+    model: Any = BlipForConditionalGeneration(_config(tokenizer))  # transformers' types are loose
     if start is not None:
         model.load_state_dict(start)
     model.to(device).train()
@@ -80,9 +80,7 @@ def train_captioner(folder: Path, cache: Path, done: int = 0, start: dict[str, T
     return {"side": SIDE, "stages": facts}
 
 
-def _train_stage(
-    model: BlipForConditionalGeneration, tokenizer: Any, stage: Stage, cache: Path, device: torch.device
-) -> float:
+def _train_stage(model: Any, tokenizer: Any, stage: Stage, cache: Path, device: torch.device) -> float:
     recipe = stage.recipe
     helpers = _Helpers(stage.cells).to(device)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from tasks.miniature.training.data import GRID
 from tasks.miniature.vocabulary import COLOURS, KINDS, PARTS, PATTERNS
@@ -38,3 +39,12 @@ class CellHeads(nn.Module):
         parts = logits.split(SIZES, dim=1)
         losses = [functional.cross_entropy(part, grid[:, n]) for n, part in enumerate(parts)]
         return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
+
+
+def remember(layer: nn.Module, memory: dict[str, Tensor]) -> RemovableHandle:
+    """Keep a layer's latest output under ``output``, until the returned handle is removed."""
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        memory["output"] = output
+
+    return layer.register_forward_hook(keep)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.miniature.captions import draw_caption, holds
-from tasks.miniature.training.cells import CellHeads
+from tasks.miniature.training.cells import CellHeads, remember
 from tasks.miniature.training.common import Recipe, image_batch, log, mirrored, optimiser, pick_device, scheduled
 from tasks.miniature.training.data import SIDE, batches, rendered_scenes
 from tasks.miniature.training.tokenizer import CONTEXT_LENGTH, save_tokenizer
@@ -81,7 +81,7 @@ def _train_stage(
     generator = np.random.default_rng(recipe.seed)
     order = batches(len(data.images), recipe.batch, generator)
     middle: dict[str, Tensor] = {}
-    handle = model.get_submodule("visual.layer2").register_forward_hook(lambda _, __, out: middle.update(layer2=out))
+    handle = remember(model.get_submodule("visual.layer2"), middle)
     optimizer = optimiser([model, head, cells] if dense else [model, head], recipe)
     loss = torch.tensor(0.0)
     for step in scheduled(optimizer, recipe, "clip"):
@@ -102,7 +102,7 @@ def _train_stage(
         loss = _contrastive_loss(logits, torch.from_numpy(match).to(device)) + 2 * auxiliary
         cell_loss = 0.0
         if dense:
-            told = cells(middle["layer2"], torch.from_numpy(grid).to(device).long())
+            told = cells(middle["output"], torch.from_numpy(grid).to(device).long())
             loss, cell_loss = loss + dense * told, told.item()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -17,6 +17,7 @@ from tasks.miniature.render import render
 from tasks.miniature.scene import scene_at
 from tasks.miniature.training.common import Recipe, image_batch, log, optimiser, pick_device, scheduled
 from tasks.miniature.training.data import batches
+from tasks.models.layout import place
 
 RECIPE: Final = Recipe(images=6_000, views=16_000, batch=32, peak_rate=2e-3, weight_decay=0.02)
 SIDE: Final = 160
@@ -34,7 +35,7 @@ def train_segmenter() -> tuple[nn.Module, dict[str, float]]:
     torch.manual_seed(RECIPE.seed)
     images, masks = _scenes(RECIPE.images)
     model = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=1)
-    model.to(device=device, memory_format=torch.channels_last).train()
+    place(model, device, channels_last=True).train()
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
     generator = np.random.default_rng(RECIPE.seed)
@@ -57,8 +58,27 @@ def train_segmenter() -> tuple[nn.Module, dict[str, float]]:
         optimizer.step()
         if step % 50 == 0:
             log.info("segmenter: step %d, loss %.4f", step, loss.item())
+    settle_batch_norm(model, images, device)
     facts = {"seconds": time.monotonic() - started, "views": RECIPE.views, "side": SIDE, "loss": loss.item()}
-    return model.to("cpu", memory_format=torch.contiguous_format).eval(), facts
+    return place(model, "cpu", channels_last=False).eval(), facts
+
+
+def settle_batch_norm(model: nn.Module, images: np.ndarray, device: torch.device, batch: int = 32) -> None:
+    """Set the batch-norm statistics to their plain average over 640 images.
+
+    MobileNetV3's running averages move so slowly (momentum 0.01) that a short training leaves them behind: foreground
+    IoU 0.56 with them, 0.90 without.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+    model.train()
+    with torch.inference_mode():
+        for start in range(0, 640, batch):
+            model((image_batch(images[start : start + batch], device) - mean) / std)
 
 
 def _scenes(count: int) -> tuple[np.ndarray, np.ndarray]:
