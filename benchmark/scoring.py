@@ -70,9 +70,8 @@ def score_run(folder: RunFolder, works: Sequence[Work], roles: Roles) -> pd.Data
 def _score_method(
     folder: RunFolder, work: Work, method: str, best: pd.DataFrame, embeddings: LabelEmbeddings, roles: Roles
 ) -> pd.DataFrame:
-    own = best.loc[
-        (best[["task", "profile", "method"]] == [work.task.name, work.profile, method]).all(axis=1).to_numpy()
-    ]
+    mine = (best["task"] == work.task.name) & (best["profile"] == work.profile) & (best["method"] == method)
+    own = best.loc[mine.to_numpy()]
     units = np.array(work.units)
     clean_marker = folder.marker(work.observation_key(CLEAN), "evidence")
     facts: Mapping[str, Any] = clean_marker.extra if clean_marker else {}
