@@ -92,10 +92,11 @@ def test_a_closed_pool_says_so() -> None:
 
 
 SCRIPT = """
-    import os, sys, time
+    import os, signal, sys, time
     from tasks.perturbations.worker import PerturbationPool
 
     if __name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
         with PerturbationPool(2) as pool:
             pids = [pool._executor.submit(os.getpid).result(), pool._executor.submit(os.getpid).result()]
             print(*set(pids), *pool._executor._processes, flush=True)
