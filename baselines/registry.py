@@ -72,7 +72,7 @@ _BUILT_IN = {
             ("captioner", "clip", "generator", "summariser"),
             "1",
             "baselines.dnd.refined:RefinedDescribeAndDissect",
-            default=False,  # it costs as much as all the others together
+            default=False,  # no published method
         ),
         MethodEntry(
             "random_label",
