@@ -15,7 +15,7 @@ from tasks.schema import Task
 
 _PACKAGES = {
     "PIL": "pillow",
-    "cv2": "opencv-python-headless",
+    "cv2": "opencv-python",
     "open_clip": "open_clip_torch",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Bool
 
 from baselines import registry
 from baselines.base import Method
 from baselines.concepts import load_concepts
+from baselines.evidence import EVIDENCE_SIZE
 from benchmark.display import Display
 from benchmark.options import RunOptions
 from benchmark.scoring import score_run
 from benchmark.summary import summarise
-from benchmark.sweep import EVIDENCE_IMAGES, TRUTH_BAR, Sweep
+from benchmark.sweep import TRUTH_BAR, Sweep
 from benchmark.work import Work, plan_work
 from leaderboard.identity import identity_hash
 from leaderboard.store import RunFolder
@@ -41,13 +44,11 @@ class RunResult:
         folder: The run folder.
         failed: Cells that failed, each with its reason.
         summary: In the columns of ``leaderboard.schema.SUMMARY``.
-        note: The sentence that every output of the profile carries.
     """
 
     folder: Path
     failed: list[str]
     summary: pd.DataFrame
-    note: str
 
 
 def run(options: RunOptions, display: Display) -> RunResult:
@@ -70,7 +71,8 @@ def run(options: RunOptions, display: Display) -> RunResult:
     works = [plan_work(task, profile, options, roles.unit_count(task.model, task.layer)) for task in tasks]
     concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}
     with display.stage("images and masks", None, "images") as stage:
-        probes = {work.task.name: _probe(work, roles, options.masks) for work in works}
+        masks = options.masks if _needs_masks(works) else None
+        probes = {work.task.name: _probe(work, roles, masks) for work in works}
         stage.advance(sum(work.images for work in works))
     identity = _identity(options, profile, works, methods, concepts, roles)
     facts = {
@@ -83,9 +85,7 @@ def run(options: RunOptions, display: Display) -> RunResult:
         continued = folder.create_or_continue(identity, facts)
         display.log_to(folder.path / "progress.jsonl")
         display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
-        folder.record(
-            "profile", {"name": profile.name, "note": profile.note, "masks": _mask_source(works, options.masks)}
-        )
+        folder.record("profile", {"name": profile.name, "note": profile.note, "masks": masks or "none needed"})
         failed: list[str] = []
         for group in _groups(works):
             probe, presence = probes[group[0].task.name]
@@ -95,7 +95,7 @@ def run(options: RunOptions, display: Display) -> RunResult:
         summary = _finish(folder, works, roles, display)
         if roles.unknown_texts():
             folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
-    return RunResult(folder.path, failed, summary, profile.note)
+    return RunResult(folder.path, failed, summary)
 
 
 def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Display) -> pd.DataFrame:
@@ -160,24 +160,19 @@ def _load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
     return methods
 
 
-def _probe(work: Work, roles: Roles, masks: str) -> tuple[Probe, Any]:
+def _needs_masks(works: Sequence[Work]) -> bool:
+    names = {condition.name for work in works for condition in work.conditions}
+    return any(name in names and entry.needs_foreground for name, entry in PERTURBATIONS.items())
+
+
+def _probe(work: Work, roles: Roles, masks: str | None) -> tuple[Probe, Bool[np.ndarray, "images concepts"]]:
     probing = roles.probing_set(work.task.probing_set, work.images)
-    needed = any(c.name in PERTURBATIONS and PERTURBATIONS[c.name].needs_foreground for c in work.conditions)
-    foreground = None
-    if needed and masks == "segmenter":
+    foreground = probing.foreground if masks else None
+    if masks == "segmenter":
         if roles.segmenter is None:
             raise UserError(f"--masks segmenter: the profile {roles.profile.name} has no segmenter.")
         foreground = roles.segmenter.foreground(probing.images)
-    elif needed:
-        foreground = probing.foreground
     return Probe(probing.ids, probing.images, foreground, probing.segmentation), probing.presence
-
-
-def _mask_source(works: Sequence[Work], masks: str) -> str:
-    needed = any(
-        c.name in PERTURBATIONS and PERTURBATIONS[c.name].needs_foreground for work in works for c in work.conditions
-    )
-    return masks if needed else "none needed"
 
 
 def _workers(options: RunOptions) -> int:
@@ -185,11 +180,20 @@ def _workers(options: RunOptions) -> int:
 
 
 def _groups(works: Sequence[Work]) -> list[list[Work]]:
-    """Tasks that share network, images and conditions run in one pass."""
-    groups: dict[tuple[Any, ...], list[Work]] = {}
+    """Tasks that share network and images run in one pass; one layer pooled in two ways needs two."""
+    groups: list[list[Work]] = []
     for work in works:
-        groups.setdefault((work.task.model, work.task.probing_set, work.images), []).append(work)
-    return list(groups.values())
+        source = (work.task.model, work.task.probing_set, work.images)
+        for group in groups:
+            first = group[0]
+            layers = {other.task.layer: other.task.pooling for other in group}
+            alike = source == (first.task.model, first.task.probing_set, first.images)
+            if alike and layers.get(work.task.layer, work.task.pooling) == work.task.pooling:
+                group.append(work)
+                break
+        else:
+            groups.append([work])
+    return groups
 
 
 def _identity(
@@ -211,7 +215,7 @@ def _identity(
                 name: hashlib.sha256("\n".join(words).encode()).hexdigest() for name, words in concepts.items()
             },
             "methods": {name: method.version for name, method in methods.items()},
-            "evidence_images": EVIDENCE_IMAGES,
+            "evidence_images": EVIDENCE_SIZE,
             "truth_bar": TRUTH_BAR,
         },
     }

@@ -12,7 +12,7 @@ from benchmark.work import Work
 from leaderboard.store import CellKey, RunFolder
 from metrics.stability import chance, clip_similarity, evidence_overlap, noise_floor, stability
 from metrics.text import concept_match, exact_match
-from tasks.observe import CLEAN
+from tasks.observe import CLEAN, Condition
 from tasks.profiles.build import Roles
 
 
@@ -161,8 +161,7 @@ def _right(labels: Sequence[str | None], truth: Sequence[str | None], roles: Rol
 
 
 def _evidence(folder: RunFolder, work: Work, name: str, severity: int) -> dict[int, set[str]]:
-    key = CellKey(work.task.name, work.profile, "observation", name, severity, 0)
-    rows = folder.read_cell(key, "evidence")
+    rows = folder.read_cell(work.observation_key(Condition(name, severity)), "evidence")
     return {int(str(unit)): set(group["image"]) for unit, group in rows.groupby("unit")}
 
 

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from baselines.base import Method, UnitLabels
-from baselines.evidence import dead_units, top_images
+from baselines.evidence import EVIDENCE_SIZE, dead_units, top_images
 from benchmark.display import Display
 from benchmark.work import Work, all_conditions
 from leaderboard.errors import StoreError
@@ -35,9 +35,6 @@ from tasks.profiles.build import Roles
 from tasks.schema import Task
 
 log = logging.getLogger(__name__)
-
-EVIDENCE_IMAGES = 10
-"""Top images a unit whose overlap is the evidence overlap."""
 
 TRUTH_BAR = 0.9
 """A hidden unit has a truth only if some concept's presence predicts its activation at least so well (AUROC)."""
@@ -179,9 +176,8 @@ class Sweep:
                     found = self.methods[key.method].label(repeated(observation, key.repeat), work.units, tools)
                 except (UserError, StoreError, KeyboardInterrupt, MemoryError):
                     raise
-                except (
-                    Exception
-                ) as error:  # one method's fault must not lose the others' cells; it is listed at the end
+                # One method's fault must not lose the others' cells; it is listed at the end.
+                except Exception as error:
                     log.warning("cell %s failed", key.name, exc_info=True)
                     failed.append(f"{key.name}: {type(error).__name__}: {error}")
                 else:
@@ -237,6 +233,6 @@ def evidence_rows(observation: Observation, units: Sequence[int]) -> pd.DataFram
     rows = []
     for unit in units:
         column = observation.activations[:, unit]
-        for rank, image in enumerate(top_images(column, EVIDENCE_IMAGES), start=1):
+        for rank, image in enumerate(top_images(column, EVIDENCE_SIZE), start=1):
             rows.append((unit, rank, observation.image_ids[image], float(column[image])))
     return pd.DataFrame(rows, columns=["unit", "rank", "image", "activation"])

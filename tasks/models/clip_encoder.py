@@ -1,4 +1,4 @@
-"""CLIP by open_clip, from a local folder or by name with published weights."""
+"""CLIP by open_clip, from a local folder."""
 
 from __future__ import annotations
 

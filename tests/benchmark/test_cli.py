@@ -299,7 +299,7 @@ def test_optional_packages_name_their_extra(monkeypatch):
 
     assert said("sentence_transformers.models").endswith('pip install "clear-benchmark[sentence]"')
     assert said("gguf").endswith('pip install "clear-benchmark[llm]"')
-    assert said("cv2").endswith("pip install opencv-python-headless")
+    assert said("cv2").endswith("pip install opencv-python")
     assert said("tasks.nothing") is None
 
 

@@ -15,6 +15,7 @@ from benchmark.display import Display
 from benchmark.options import RunOptions
 from leaderboard.errors import StoreError
 from leaderboard.store import RunFolder
+from tasks.catalogue import DEFINITIONS
 from tasks.errors import UserError
 
 UNITS = (2, 12, 23, 25)
@@ -143,6 +144,17 @@ def test_two_layers_of_one_network_share_each_pass(tmp_path: Path, monkeypatch: 
     assert set(result.summary["task"]) == {"resnet50_layer4", "resnet50_fc"}
 
 
+def test_one_layer_pooled_in_two_ways_is_read_twice(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    literal = (DEFINITIONS / "resnet50_layer4.yaml").read_text()
+    mine.write_text(literal.replace("name: resnet50_layer4", "name: peaks").replace("pooling: mean", "pooling: max"))
+    changes = {"tasks": ("resnet50_layer4", str(mine)), "methods": ("constant_label",), "images": 20, "unit_ids": (5,)}
+    result = run(tmp_path / "both", **changes)
+    evidence = RunFolder(result.folder).read_table("evidence")
+    strongest = evidence[evidence["rank"] == 1].groupby("task")["activation"].first()
+    assert strongest["peaks"] > strongest["resnet50_layer4"]
+
+
 def test_hidden_units_have_a_truth_only_above_the_bar(tmp_path: Path) -> None:
     changes = {"tasks": ("resnet50_layer4",), "methods": ("random_label",), "unit_ids": None, "units": 40}
     result = run(tmp_path / "hidden", **changes)
@@ -151,7 +163,10 @@ def test_hidden_units_have_a_truth_only_above_the_bar(tmp_path: Path) -> None:
     marker = folder.marker(key, "evidence")
     assert marker is not None
     assert marker.extra["layer_units"] == 2048
-    assert all(found["auroc"] >= 0.9 for found in marker.extra["truth"].values())
+    known = marker.extra["truth"]
+    assert 0 < len(known) < 40
+    assert all(found["auroc"] >= 0.9 for found in known.values())
+    assert (result.summary["known"] == len(known)).all()
 
 
 def test_masks_may_come_from_the_segmenter(tmp_path: Path) -> None:
@@ -215,4 +230,3 @@ def test_label_texts_survive_as_they_are(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("baselines.floors.ConstantLabel.label", label)
     result = run(tmp_path / "hostile", methods=("constant_label",), images=20)
     assert set(RunFolder(result.folder).read_table("labels")["label"]) == {hostile}
-    assert "\\input" not in (result.folder / "tables" / "stability.tex").read_text()

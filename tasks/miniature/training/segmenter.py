@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
 
 
-def train_segmenter() -> tuple[nn.Module, dict[str, float]]:
+def train_segmenter() -> tuple[nn.Module, dict[str, Any]]:
     """Train the segmenter; its scenes are larger than the shared ones and few, so they are rendered on the way.
 
     Returns:
@@ -59,7 +59,8 @@ def train_segmenter() -> tuple[nn.Module, dict[str, float]]:
         if step % 50 == 0:
             log.info("segmenter: step %d, loss %.4f", step, loss.item())
     settle_batch_norm(model, images, device)
-    facts = {"seconds": time.monotonic() - started, "views": RECIPE.views, "side": SIDE, "loss": loss.item()}
+    stage = {"views": RECIPE.views, "seconds": round(time.monotonic() - started), "loss": round(loss.item(), 4)}
+    facts = {"side": SIDE, "stages": [stage]}
     return place(model, "cpu", channels_last=False).eval(), facts
 
 
