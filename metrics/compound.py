@@ -1,0 +1,59 @@
+"""Is a label right for a truth made of several concepts? For one, and for AND and OR of two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from metrics.text import Synonyms, concept_match
+
+Op = Literal["single", "and", "or"]
+
+
+def compound_match(
+    label: str, op: Op, concepts: Sequence[str], synonyms: Synonyms, rivals: Mapping[str, Iterable[str]]
+) -> bool:
+    """Whether a label is right for a unit that responds to a concept, to two at once, or to either of two.
+
+    With N(c) = the label names c and none of c's rivals (``concept_match``), where the truth's own concepts are never
+    each other's rivals:
+
+    - ``single``: N(a).
+    - ``and``: N(a) and N(b). "red car" is right for *red AND car*; "red" alone says too little and "red and blue car"
+      too much.
+    - ``or``: N(a) or N(b). "red", "blue" and "red or blue" are right for *red OR blue*; "red or green" is not. One
+      half is enough, because a label of one concept is what most methods give and what the unit's strongest images may
+      all show. A rival of one concept does not spoil the other: "blue fish" is right for *red OR fish*, as for *fish*.
+
+    What the label says besides (a word of another category) does not count, as for one concept.
+
+    Args:
+        label: A free text.
+        op: How the concepts belong together.
+        concepts: One for ``single``, two or more different ones for ``and`` and ``or``.
+        synonyms: Concept → other words or phrases for it.
+        rivals: Concept → concepts that a right label must not name; a concept that is absent has none.
+
+    Returns:
+        False for an empty label.
+
+    Raises:
+        ValueError: If ``op`` is unknown or does not fit the number of concepts.
+
+    Example:
+        >>> compound_match("striped red fish", "and", ["red", "striped"], {}, {"red": ["blue"]})
+        True
+        >>> compound_match("a red fish", "and", ["red", "striped"], {}, {"red": ["blue"]})
+        False
+    """
+    if isinstance(concepts, str):
+        raise ValueError(f"concepts must be a list, not the string {concepts!r}")
+    if op not in ("single", "and", "or"):
+        raise ValueError(f"op must be 'single', 'and' or 'or', not {op!r}")
+    if len(set(concepts)) != len(concepts) or (len(concepts) == 1) != (op == "single") or not concepts:
+        raise ValueError(f"{op!r} cannot join the concepts {list(concepts)}: one for 'single', else different ones")
+    named = [
+        concept_match(label, concept, synonyms, [rival for rival in rivals.get(concept, ()) if rival not in concepts])
+        for concept in concepts
+    ]
+    return any(named) if op == "or" else all(named)

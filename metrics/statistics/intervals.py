@@ -1,0 +1,225 @@
+"""Confidence intervals with the unit as the statistical unit."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from metrics.statistics.result import check_finite, check_share, paired_values
+
+_DRAWN_AT_ONCE: Final = 2**20
+_POINT: Final = 1e-12
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence interval.
+
+    Attributes:
+        estimate: The mean (or other statistic) or share; NaN without a value.
+        low: Lower bound; NaN where there is no interval.
+        high: Upper bound; NaN where there is no interval.
+        n: Values (units) that entered.
+        reason: Why the interval is missing or of another kind; empty otherwise.
+        left_out: Units left out, for they have no value.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    reason: str
+    left_out: int = 0
+
+
+class Statistic(Protocol):
+    """A reduction along an axis, such as ``np.mean``."""
+
+    def __call__(self, values: Float[np.ndarray, " ..."], /, *, axis: int) -> Float[np.ndarray, " ..."]:
+        """Reduce along ``axis``."""
+        ...
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, " units"],
+    *,
+    statistic: Statistic = np.mean,
+    confidence: float = 0.95,
+    resamples: int = 9_999,
+    seed: int = 0,
+) -> Interval:
+    """A statistic over units with its bias-corrected and accelerated bootstrap interval (Efron, 1987).
+
+    Plain bootstrap intervals are too narrow for few units, even of normal data: they use the spread with divisor n and
+    no t quantile (88 % instead of 95 % at n = 8, 93 % at n = 24). So the level is first widened as Hesterberg (The
+    American Statistician 69, 2015, section 4.3) proposes: see ``expanded_confidence``. In simulations the 95 % interval
+    of the mean then covers 93 to 97 % from 24 units on, for bounded, skewed values with many ties at 1; with 8 to 12
+    units and strong skew 91 to 95 %. No interval helps where a rare value decides the mean: with values that differ in
+    one of twenty units, coverage is 85 % at 24 units and 90 % at 48, as a sample often shows none of them.
+
+    Args:
+        values: One number a unit; NaN is missing and left out.
+        statistic: Reduces along an axis.
+        confidence: In (0, 1).
+        resamples: Bootstrap samples of the units.
+        seed: Seed of a generator used here only.
+
+    Returns:
+        No interval for fewer than three units; both bounds equal to the estimate when all values are equal; the
+        percentile interval, with its reason, where the bias correction is undefined.
+
+    Raises:
+        ValueError: For infinite values or a confidence outside (0, 1).
+
+    Example:
+        >>> bootstrap_interval(np.array([0.5, 0.5, 0.5, np.nan]))
+        Interval(estimate=0.5, low=0.5, high=0.5, n=3, reason='all values are equal', left_out=1)
+    """
+    check_share("confidence", confidence)
+    every = np.asarray(values, dtype=np.float64).reshape(-1)
+    check_finite(every)
+    present = every[~np.isnan(every)]
+    n, left_out = len(present), int(np.isnan(every).sum())
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, "no value", left_out)
+    # The mean of equal floats may be off in the last digit.
+    alike = present.min() == present.max()
+    estimate = float(statistic(present[:1] if alike else present, axis=0))
+    if n < 3:
+        return Interval(estimate, math.nan, math.nan, n, "fewer than three values", left_out)
+    if alike:
+        return Interval(estimate, estimate, estimate, n, "all values are equal", left_out)
+    low, high, reason = _bounds((present,), statistic, confidence, resamples, seed)
+    return Interval(estimate, low, high, n, reason, left_out)
+
+
+def paired_interval(
+    first: Float[np.ndarray, " units"],
+    second: Float[np.ndarray, " units"],
+    *,
+    statistic: Statistic = np.mean,
+    confidence: float = 0.95,
+    resamples: int = 9_999,
+    seed: int = 0,
+) -> Interval:
+    """statistic(first) − statistic(second) with its bootstrap interval; a unit's two values are drawn together.
+
+    Args:
+        first: One number a unit, of one method or condition; NaN is missing.
+        second: The same units' other number; a unit without either is left out.
+        statistic: Reduces along an axis.
+        confidence: In (0, 1).
+        resamples: Bootstrap samples of the units.
+        seed: Seed of a generator used here only.
+
+    Returns:
+        As ``bootstrap_interval``; a point, with its reason, where all resamples are equal, such as where all units
+        differ alike.
+
+    Raises:
+        ValueError: If the shapes differ, for infinite values or a confidence outside (0, 1).
+
+    Example:
+        >>> paired_interval(np.array([0.5, 0.75, 1.0]), np.array([0.25, 0.5, 0.75]))[:5]
+        (0.25, 0.25, 0.25, 3, 'all resamples are equal')
+    """
+    check_share("confidence", confidence)
+    one, other, left_out = paired_values(first, second)
+    n = len(one)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, "no value", left_out)
+
+    def difference(a: Float[np.ndarray, " ..."], b: Float[np.ndarray, " ..."], axis: int) -> Float[np.ndarray, " ..."]:
+        return statistic(a, axis=axis) - statistic(b, axis=axis)
+
+    estimate = float(difference(one, other, axis=0))
+    if n < 3:
+        return Interval(estimate, math.nan, math.nan, n, "fewer than three values", left_out)
+    low, high, reason = _bounds((one, other), difference, confidence, resamples, seed)
+    if high - low <= _POINT:
+        return Interval(estimate, estimate, estimate, n, "all resamples are equal", left_out)
+    return Interval(estimate, low, high, n, reason, left_out)
+
+
+def expanded_confidence(confidence: float, n: int) -> float:
+    """The bootstrap level at which n normal units are covered as often as ``confidence`` says.
+
+    1 − 2 Φ(−√(n / (n − 1)) t), with t the (1 + confidence)/2 quantile of Student's distribution with n − 1 degrees of
+    freedom (Hesterberg, 2015, section 4.3).
+
+    Args:
+        confidence: In (0, 1).
+        n: Units, at least 2.
+
+    Example:
+        >>> round(expanded_confidence(0.95, 24), 4)
+        0.9654
+    """
+    quantile = stats.t.ppf((1 + confidence) / 2, n - 1)
+    return float(1 - 2 * stats.norm.sf(math.sqrt(n / (n - 1)) * quantile))
+
+
+def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """A share with Wilson's score interval, which stays inside [0, 1] and is sound for shares near 0 and 1.
+
+    Counts are whole numbers, so that coverage swings about its level: for 24 to 48 units and shares of 0.05 to 0.95 the
+    95 % interval covers 92 to 98 %, 95 % on average.
+
+    Args:
+        successes: Units that are right.
+        n: Units that have a verdict.
+        confidence: In (0, 1).
+
+    Returns:
+        Without units the share and bounds are NaN.
+
+    Raises:
+        ValueError: Unless 0 ≤ successes ≤ n.
+
+    Example:
+        >>> [round(number, 4) for number in wilson_interval(8, 10)[:3]]
+        [0.8, 0.4902, 0.9433]
+    """
+    check_share("confidence", confidence)
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie between 0 and n = {n}, not {successes}")
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, "no value")
+    low, high = np.asarray(proportion_confint(successes, n, alpha=1 - confidence, method="wilson"), dtype=np.float64)
+    return Interval(successes / n, float(low), float(high), n, "")
+
+
+def _bounds(
+    columns: tuple[Float[np.ndarray, " units"], ...],
+    statistic: Callable[..., Float[np.ndarray, " ..."]],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float, str]:
+    n = len(columns[0])
+    for method, reason in (("BCa", ""), ("percentile", "bias correction undefined: percentile interval")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
+            # SciPy divides by a spread of zero before it reports an undefined interval, which is handled below.
+            warnings.filterwarnings("ignore", message="invalid value encountered", category=RuntimeWarning)
+            interval = stats.bootstrap(
+                columns,
+                statistic,
+                paired=len(columns) > 1,
+                vectorized=True,
+                confidence_level=expanded_confidence(confidence, n),
+                n_resamples=resamples,
+                batch=max(1, _DRAWN_AT_ONCE // n),
+                method=method,
+                rng=np.random.default_rng(seed),
+            ).confidence_interval
+        low, high = float(interval.low), float(interval.high)
+        if math.isfinite(low) and math.isfinite(high):
+            return low, high, reason
+    raise AssertionError("a percentile interval of finite values is finite")
