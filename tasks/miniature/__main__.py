@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tasks.errors import UserError
 
-MODELS = ("resnet50", "clip", "captioner", "resnet18", "segmenter")
+# The planted units are fitted to the ResNet-50, so they come after it.
+MODELS = ("resnet50", "planted", "clip", "captioner", "resnet18", "segmenter")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,10 +17,13 @@ from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONY
 from tasks.models.blip_captioner import BlipCaptioner
 from tasks.models.clip_encoder import OpenClipEncoder
 from tasks.models.counting_summariser import CountingSummariser
+from tasks.models.grabcut import GrabCutSegmenter
+from tasks.models.planted import plant
 from tasks.models.segmenter import ForegroundSegmenter
 from tasks.models.sentence_encoder import MiniLmEncoder
 from tasks.models.target import Preprocessing, TargetModel
 from tasks.models.weights import check_file, load_weights
+from tasks.profiles.planted import PlantedUnit, read_planted
 from tasks.profiles.schema import Folder, Profile, Target
 from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, Segmenter, SentenceEncoder, Summariser
 
@@ -63,6 +66,22 @@ class Roles:
         target = self.target(name)
         grey = torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
         return target.read(grey, {layer: "mean"})[layer].pooled.shape[1]
+
+    def planted(self, name: str) -> Mapping[int, PlantedUnit]:
+        """The planted units of a target: number in its ``layer4`` → what the unit detects, and how well.
+
+        Raises:
+            UserError: for an unknown name, a target without planted units, a missing or wrong file.
+        """
+        entry = self.profile.target(name).planted
+        if entry is None:
+            raise UserError(
+                f"The model {name!r} of profile {self.profile.name!r} has no planted units, so a task with "
+                "'truth: planted' cannot use it."
+            )
+        check_file(entry.weights, entry.sha256)
+        planted = read_planted(entry.weights)
+        return dict(enumerate(planted.units, start=planted.first))
 
     def unknown_texts(self) -> int:
         """How many different concepts the generator could not read and drew as random images."""
@@ -121,11 +140,11 @@ class Roles:
         return RenderingGenerator() if self.profile.generator else None
 
     @cached_property
-    def segmenter(self) -> Segmenter | None:
-        """The segmenter, if the profile has one."""
+    def segmenter(self) -> Segmenter:
+        """The profile's segmenter; GrabCut if it names none."""
         entry = self.profile.segmenter
         if entry is None:
-            return None
+            return GrabCutSegmenter()
         return ForegroundSegmenter(load_weights(entry.weights, entry.sha256), entry.side, self.device)
 
 
@@ -140,6 +159,8 @@ def _network(entry: Target) -> nn.Module:
             f"{entry.weights} does not fit {entry.architecture} with {entry.classes} classes "
             f"({str(error).splitlines()[-1].strip()}); correct the profile."
         ) from error
+    if entry.planted:
+        return plant(network, entry.planted.weights, entry.planted.sha256, entry.sha256)
     return network
 
 

@@ -40,6 +40,13 @@ class Input(_Strict):
         return self
 
 
+class PlantedFile(_Strict):
+    """Planted units of a ResNet's ``layer4``: see ``tasks.models.planted``."""
+
+    weights: Path
+    sha256: str | None = None
+
+
 class Target(_Strict):
     """A target network.
 
@@ -51,6 +58,7 @@ class Target(_Strict):
         sha256: Of that file; a missing hash is not checked.
         licence: Of the weights.
         input: Its preprocessing.
+        planted: Units to add behind the channels of its last stage.
     """
 
     loader: Literal["torchvision"]
@@ -60,6 +68,7 @@ class Target(_Strict):
     sha256: str | None = None
     licence: str
     input: Input
+    planted: PlantedFile | None = None
 
 
 class Folder(_Strict):
@@ -168,14 +177,16 @@ def _resolved(profile: Profile, base: Path) -> Profile:
     def folder(entry: Folder | None) -> Folder | None:
         return entry and entry.model_copy(update={"path": base / entry.path})
 
+    def network(entry: Target) -> Target:
+        planted = entry.planted
+        moved = planted and planted.model_copy(update={"weights": base / planted.weights})
+        return entry.model_copy(update={"weights": base / entry.weights, "planted": moved})
+
     clip = folder(profile.clip)
     segmenter = profile.segmenter
     return profile.model_copy(
         update={
-            "targets": {
-                name: target.model_copy(update={"weights": base / target.weights})
-                for name, target in profile.targets.items()
-            },
+            "targets": {name: network(target) for name, target in profile.targets.items()},
             "concept_sets": {name: base / path for name, path in profile.concept_sets.items()},
             "clip": clip,
             "captioner": folder(profile.captioner),

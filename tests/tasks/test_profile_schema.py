@@ -26,6 +26,7 @@ GOOD = {
             "sha256": "ab" * 32,
             "licence": "MIT",
             "input": {"resize": 232, "crop": 224, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.3]},
+            "planted": {"weights": "models/planted.safetensors"},
         }
     },
     "probing_sets": {"scenes": {"loader": "miniature", "split": "probe", "licence": "MIT"}},
@@ -74,6 +75,7 @@ def test_paths_are_relative_to_the_file(write, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     profile = load_profile(path)
     assert profile.target("resnet18").weights == tmp_path / "models/resnet18.safetensors"
+    assert profile.target("resnet18").planted.weights == tmp_path / "models/planted.safetensors"
     assert profile.concept_set("words") == tmp_path / "words.txt"
     assert profile.clip.path == tmp_path / "clip"
     assert profile.captioner.path == Path("/elsewhere/blip")
@@ -96,6 +98,7 @@ def test_roles_may_be_absent(write):
         (("targets", "resnet18", "input", "std"), None, "std' is missing"),
         (("captionner",), {}, "Did you mean 'captioner'"),
         (("targets", "resnet18", "sha265"), "x", "sha265"),
+        (("targets", "resnet18", "planted"), {"weight": "x"}, "weight"),
         (("targets", "resnet18", "loader"), "timmm", "cannot be 'timmm'"),
         (("targets", "resnet18", "classes"), 0, "classes' cannot be 0"),
         (("targets", "resnet18", "input", "resize"), 8, "resize' cannot be 8"),

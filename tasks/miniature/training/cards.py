@@ -18,6 +18,7 @@ PROFILE = Path(__file__).parents[2] / "profiles" / "miniature.yaml"
 FILES = {
     "resnet50": "resnet50.safetensors",
     "resnet18": "resnet18.safetensors",
+    "planted": "planted.safetensors",
     "segmenter": "segmenter.safetensors",
     "clip": "clip/open_clip_model.safetensors",
     "captioner": "captioner/model.safetensors",

@@ -12,7 +12,9 @@ from tasks.images import to_tensor
 from tasks.miniature.captions import full_caption
 from tasks.miniature.render import Rendering, render
 from tasks.miniature.scene import Scene, Wish, draw_scene, scene_at
-from tasks.miniature.vocabulary import BACKGROUNDS, CATEGORIES, COLOURS, CONCEPTS, HELD_OUT, KINDS, PATTERNS
+from tasks.miniature.training.data import GRID
+from tasks.miniature.training.planted_truth import measure
+from tasks.miniature.vocabulary import BACKGROUNDS, CATEGORIES, COLOURS, CONCEPTS, HELD_OUT, KINDS, PATTERNS, SIZE
 from tasks.models.counting_summariser import caption_background
 from tasks.profiles.build import Roles
 from tasks.roles import ImageTextEncoder
@@ -63,7 +65,9 @@ def evaluate(roles: Roles, count: int = 2000) -> list[Quality]:
     """Measure every role of the miniature profile on the test split."""
     everything = test_scenes(count)
     single = everything.where(lambda scene: len(scene.things) == 1)
-    figures = [q for name in roles.profile.targets for q in evaluate_target(roles, name, everything)]
+    figures = []
+    for name, target in roles.profile.targets.items():
+        figures += (evaluate_planted if target.planted else evaluate_target)(roles, name, everything)
     figures += evaluate_clip(roles, single)
     figures += evaluate_captioner(roles, single)
     figures += evaluate_segmenter(roles, everything)
@@ -96,6 +100,31 @@ def evaluate_target(roles: Roles, name: str, data: TestScenes) -> list[Quality]:
         )
     )
     return figures
+
+
+def evaluate_planted(roles: Roles, name: str, data: TestScenes) -> list[Quality]:
+    """How well planted units detect what they are said to; see ``PlantedUnit`` for the figures."""
+    truths = roles.planted(name)
+    maps = roles.target(name).read(data.images, {"layer4": "mean"}, maps=["layer4"])["layer4"].maps
+    if maps is None:
+        raise RuntimeError("layer4 has no maps")
+    grid = cell_centres(data.drawn)
+    found = [measure(told.op, told.concepts, maps[:, unit].float(), data.scenes, grid) for unit, told in truths.items()]
+    count = len(data.scenes)
+    return [
+        Quality("planted", "units", len(found), 100, count),
+        Quality("planted", "mean AUROC", float(np.mean([unit.auroc for unit in found])), 0.95, count),
+        Quality("planted", "mean strict AUROC", float(np.mean([unit.strict_auroc for unit in found])), 0.95, count),
+        Quality("planted", "mean IoU on cells", float(np.mean([unit.cell_iou for unit in found])), 0.5, count),
+        Quality("planted", "mean IoU on pixels", float(np.mean([unit.iou for unit in found])), None, count),
+    ]
+
+
+def cell_centres(drawn: Sequence[Rendering]) -> np.ndarray:
+    """uint8 [n, 4, 16, 16]: kind, part, colour, pattern numbers as in ``RenderedScenes.grid``."""
+    step = SIZE // GRID
+    layers = [np.stack([item.kind, item.part, item.colour, item.pattern]) for item in drawn]
+    return np.stack(layers)[:, :, step // 2 :: step, step // 2 :: step]
 
 
 def evaluate_clip(roles: Roles, single: TestScenes) -> list[Quality]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.miniature.training import captioner, clip, segmenter, target
+from tasks.miniature.training import captioner, clip, planted, segmenter, target
 from tasks.miniature.training.cards import CHECKPOINTS, FILES, write_card
 from tasks.models.weights import save_weights
 
@@ -24,6 +24,8 @@ def train(name: str, cache: Path) -> None:
         model, facts = segmenter.train_segmenter()
         save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=False)
         seed = segmenter.RECIPE.seed
+    elif name == "planted":
+        facts, seed = planted.train_planted(CHECKPOINTS / FILES[name], cache), planted.SEED
     else:
         model, facts = target.train_target(name, cache)
         save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=True)
