@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= --task resnet50_layer4
 PYTEST ?=
 
-.PHONY: run test lint clean
+.PHONY: run test lint bench clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m benchmark run $(RUN)
@@ -18,6 +18,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/asv --config tests/asv/asv.conf.json machine --yes
+	$(BIN)/asv --config tests/asv/asv.conf.json run --python=$(CURDIR)/$(BIN)/python --set-commit-hash=HEAD
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CLEAR needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

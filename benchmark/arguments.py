@@ -10,6 +10,7 @@ import yaml
 
 from benchmark.options import RunOptions
 from tasks.errors import UserError
+from tasks.perturbations.settings import Settings
 from tasks.validation import parse
 
 Texts = Sequence[str] | None
@@ -52,6 +53,16 @@ def options_from(
         "method_options": method_options(settings),
     }
     return parse(RunOptions, values | rest, "the command line")
+
+
+def settings_from(corruptions: str, lengths: str, feather: float) -> Settings:
+    """How images are perturbed, by the rules of ``RunOptions``.
+
+    Raises:
+        UserError: A value is none of those allowed.
+    """
+    values = {"tasks": ["none"], "corruptions": corruptions, "lengths": lengths, "feather": feather}
+    return parse(RunOptions, values, "the command line").perturbing()
 
 
 def words(texts: Texts) -> list[str] | None:

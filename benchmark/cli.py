@@ -99,7 +99,9 @@ def _fail(sentence: str, code: int) -> NoReturn:
 def run(
     task: Annotated[list[str], typer.Option("--task", help="Task name or YAML file; repeat it or use commas.")],
     methods: Annotated[list[str] | None, typer.Option(help="Methods. [default: all but dnd_refined]")] = None,
-    suites: Annotated[list[str] | None, typer.Option(help="Perturbation suites. [default: the task's]")] = None,
+    suites: Annotated[
+        list[str] | None, typer.Option(help="Suites, perturbations or YAML files. [default: the task's]")
+    ] = None,
     severities: Annotated[list[str] | None, typer.Option(help="Strengths 1 to 5. [default: the task's]")] = None,
     units: Annotated[str | None, typer.Option(help="How many units, or all. [default: the task's]")] = None,
     unit_ids: Annotated[list[str] | None, typer.Option("--unit-ids", help="Unit numbers instead, from 0.")] = None,
@@ -109,8 +111,12 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Method option, METHOD.OPTION=VALUE.")] = None,
     masks: Annotated[str, typer.Option(help="Foreground from the probing_set or the segmenter.")] = "probing_set",
+    corruptions: Annotated[
+        str, typer.Option(help="Known faults fixed, as in the released code, or by the reference package.")
+    ] = "fixed",
+    lengths: Annotated[str, typer.Option(help="Lengths scaled with the image's size, or raw pixels.")] = "scaled",
+    feather: Annotated[float, typer.Option(help="Pixels over which a masked change sets in.")] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Processes that perturb images.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in one forward pass.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. [default: runs/TASKS]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; progress goes to standard error.")] = False,
@@ -132,7 +138,9 @@ def run(
         settings=settings,
         masks=masks,
         device=device,
-        workers=workers,
+        corruptions=corruptions,
+        lengths=lengths,
+        feather=feather,
         batch_size=batch_size,
         out=out,
         as_json=as_json,
@@ -190,6 +198,27 @@ def trace(
 
     path = write_trace(run, Question(unit, task, method, condition, severity, repeat), out)
     typer.echo(terminal(f"Trace: {path}"))
+
+
+@app.command()
+@_guarded
+def preview(
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    suites: Annotated[list[str] | None, typer.Option(help="Suites, perturbations or YAML files.")] = None,
+    corruptions: Annotated[str, typer.Option(help="fixed, code or reference; see run.")] = "fixed",
+    lengths: Annotated[str, typer.Option(help="scaled or raw; see run.")] = "scaled",
+    feather: Annotated[float, typer.Option(help="Pixels over which a masked change sets in.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+) -> None:
+    """Draw an image of yours under perturbations at all severities."""
+    from benchmark.arguments import settings_from, words
+    from benchmark.preview import write_preview
+    from report.escape import terminal
+
+    chosen = words(suites) or ["imagenet_c", "imagenet_c_extra", "foreground_background"]
+    path = write_preview(image, chosen, settings_from(corruptions, lengths, feather), seed, out)
+    typer.echo(terminal(f"Preview: {path}"))
 
 
 def _run(options: RunOptions) -> RunResult:

@@ -37,13 +37,37 @@ def methods() -> list[dict[str, Any]]:
 
 
 def suites() -> list[dict[str, Any]]:
-    """Name and perturbations of each suite."""
-    from tasks.perturbations.registry import SUITES
+    """The suites, then each perturbation, which is a suite of its own; plugins included."""
+    from tasks.perturbations.registry import PERTURBATIONS
+    from tasks.perturbations.suites import load_suite, suite_names
 
-    return [
-        {"name": name, "description": ", ".join(perturbations), "perturbations": list(perturbations)}
-        for name, perturbations in SUITES.items()
-    ]
+    rows: list[dict[str, Any]] = []
+    for name in suite_names():
+        suite = load_suite(name)
+        listed = ", ".join(suite.perturbations)
+        rows.append(
+            {
+                "name": name,
+                "description": f"{suite.description} {listed}.",
+                "perturbations": list(suite.perturbations),
+                "severities": list(suite.severities or ()),
+                "source": suite.source,
+            }
+        )
+    for name, entry in PERTURBATIONS.items():
+        rows.append(
+            {
+                "name": name,
+                "description": f"{entry.family}: {entry.description}" + "".join(f"; needs {n}" for n in entry.needs),
+                "perturbations": [name],
+                "family": entry.family,
+                "parameters": list(entry.parameters),
+                "needs": list(entry.needs),
+                "random": entry.random,
+                "source": entry.source,
+            }
+        )
+    return rows
 
 
 def profiles() -> list[dict[str, Any]]:
@@ -60,11 +84,11 @@ def task(name: str) -> dict[str, Any]:
         UserError: No such task, or a mistake in its file.
     """
     from tasks.catalogue import load_task
-    from tasks.perturbations.registry import SUITES
+    from tasks.perturbations.suites import load_suite, perturbations_of
 
     found = load_task(name)
-    perturbations = dict.fromkeys(each for suite in found.suites for each in SUITES[suite])
-    return {**found.model_dump(mode="json"), "perturbations": list(perturbations)}
+    perturbations = perturbations_of(load_suite(suite) for suite in found.suites)
+    return {**found.model_dump(mode="json"), "perturbations": perturbations}
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:

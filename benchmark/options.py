@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from baselines import registry
 from leaderboard.identity import as_json, identity_hash, safe_name
+from tasks.perturbations.settings import Corruptions, Lengths, Settings
 
 Scalar = bool | int | float | str | None
 
@@ -31,11 +32,14 @@ IDENTITY: frozenset[str] = frozenset(
         "profile",
         "seed",
         "masks",
+        "corruptions",
+        "lengths",
+        "feather",
     }
 )
 """Fields that may change a result."""
 
-RUNTIME: frozenset[str] = frozenset({"device", "out", "as_json", "workers", "batch_size"})
+RUNTIME: frozenset[str] = frozenset({"device", "out", "as_json", "batch_size"})
 """Fields that must not change a result."""
 
 _UNORDERED = frozenset({"tasks", "methods", "suites", "severities", "unit_ids"})
@@ -64,7 +68,7 @@ class RunOptions(BaseModel):
         tasks: Names of tasks, or YAML files.
         methods: Names of methods; ``None`` for the default ones.
         method_options: Method → option → value, from ``--set METHOD.OPTION=VALUE``.
-        suites: Names of perturbation suites.
+        suites: Names of perturbation suites or of perturbations, or YAML files.
         severities: Strengths, 1 to 5.
         units: How many units to label, or ``all``; at most one of ``units`` and ``unit_ids`` is given.
         unit_ids: Numbers of the units to label, from 0.
@@ -72,11 +76,15 @@ class RunOptions(BaseModel):
         images: How many probing images.
         profile: Name of a profile, or a YAML file.
         seed: Seed of the run, 0 or more.
-        masks: Where foreground masks come from: the probing set's own, or the profile's segmenter.
+        masks: Where foreground masks come from: the probing set's own, or the profile's segmenter
+            (GrabCut if it has none).
+        corruptions: CLEAR's engine with known faults ``fixed`` or as in the released ``code``, or the ``reference``
+            package; see ``tasks.perturbations.settings``.
+        lengths: Whether lengths are ``scaled`` with the image's size or ``raw`` pixels.
+        feather: Pixels over which a change of foreground or background sets in.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         out: Run folder; ``None`` for one that follows from the other options.
         as_json: Print JSON instead of tables.
-        workers: Processes that perturb images; ``None`` for as many as there are cores.
         batch_size: Images in one forward pass; ``None`` for the profile's.
     """
 
@@ -94,10 +102,12 @@ class RunOptions(BaseModel):
     profile: str = "miniature"
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
     masks: Literal["probing_set", "segmenter"] = "probing_set"
+    corruptions: Corruptions = "fixed"
+    lengths: Lengths = "scaled"
+    feather: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
     device: Annotated[str, AfterValidator(_device)] = "auto"
     out: Path | None = None
     as_json: bool = False
-    workers: Annotated[StrictInt, Field(ge=0)] | None = None
     batch_size: Annotated[StrictInt, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
@@ -109,6 +119,10 @@ class RunOptions(BaseModel):
     def method_names(self) -> tuple[str, ...]:
         """The methods of the run: those asked for, or the default ones."""
         return registry.default_names() if self.methods is None else self.methods
+
+    def perturbing(self) -> Settings:
+        """The choices that hold for all perturbations."""
+        return Settings(self.corruptions, self.lengths, self.feather)
 
     def identity(self) -> dict[str, Any]:
         """The options that may change a result, as JSON; lists whose order does not matter are sorted.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from baselines import registry
 from benchmark.options import RunOptions
 from tasks.catalogue import load_task, profile_path
-from tasks.errors import UserError, unknown_name
-from tasks.perturbations.registry import SUITES
+from tasks.errors import UserError
+from tasks.perturbations.suites import load_suite
 from tasks.schema import Task
 
 _PACKAGES = {
@@ -44,8 +44,7 @@ def check(options: RunOptions) -> tuple[Task, ...]:
     if double is not None:
         raise UserError(f"Two of the tasks are named {double}; give each task file its own name.")
     for suite in options.suites or ():
-        if suite not in SUITES:
-            raise unknown_name("suite", suite, SUITES)
+        load_suite(suite)
     for method in options.methods or ():
         registry.entry(method)
     _check_method_options(options)
@@ -67,8 +66,9 @@ def _check_units(options: RunOptions, task: Task) -> None:
     total = task.units.total
     if total is None:
         return
-    if isinstance(options.units, int) and options.units > total:
-        raise UserError(f"--units {options.units} is more than the {total} units of task {task.name}.")
+    labelled = total - task.units.first
+    if isinstance(options.units, int) and options.units > labelled:
+        raise UserError(f"--units {options.units} is more than the {labelled} units of task {task.name}.")
     beyond: Sequence[int] = [unit for unit in options.unit_ids or () if unit >= total]
     if beyond:
         raise UserError(f"Unit {beyond[0]} does not exist: task {task.name} has units 0 to {total - 1}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,10 @@ from leaderboard.store import RunFolder
 from report.tables import write_tables
 from tasks.catalogue import load_task
 from tasks.errors import UserError
-from tasks.observe import Probe
+from tasks.observe import CLEAN, Probe
+from tasks.perturbations.engine import VERSION as ENGINE_VERSION
 from tasks.perturbations.registry import PERTURBATIONS
+from tasks.perturbations.settings import needs_foreground
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile, load_profile
 from tasks.schema import Task
@@ -78,7 +79,6 @@ def run(options: RunOptions, display: Display) -> RunResult:
     facts = {
         "device": str(device),
         "batch_size": roles.batch_size,
-        "workers": _workers(options),
         "threads": torch.get_num_threads(),
     }
     with RunFolder(options.folder()) as folder:
@@ -89,7 +89,7 @@ def run(options: RunOptions, display: Display) -> RunResult:
         failed: list[str] = []
         for group in _groups(works):
             probe, presence = probes[group[0].task.name]
-            sweep = Sweep(tuple(group), methods, concepts, roles, probe, presence, options.seed, _workers(options))
+            sweep = Sweep(tuple(group), methods, concepts, roles, probe, presence, options.seed, options.perturbing())
             failed += sweep.run(folder, display)
         _say_what_is_open(folder, works, failed, display)
         summary = _finish(folder, works, roles, display)
@@ -161,22 +161,15 @@ def _load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
 
 
 def _needs_masks(works: Sequence[Work]) -> bool:
-    names = {condition.name for work in works for condition in work.conditions}
-    return any(name in names and entry.needs_foreground for name, entry in PERTURBATIONS.items())
+    return any(needs_foreground(condition.name) for work in works for condition in work.conditions)
 
 
 def _probe(work: Work, roles: Roles, masks: str | None) -> tuple[Probe, Bool[np.ndarray, "images concepts"]]:
     probing = roles.probing_set(work.task.probing_set, work.images)
     foreground = probing.foreground if masks else None
     if masks == "segmenter":
-        if roles.segmenter is None:
-            raise UserError(f"--masks segmenter: the profile {roles.profile.name} has no segmenter.")
         foreground = roles.segmenter.foreground(probing.images)
     return Probe(probing.ids, probing.images, foreground, probing.segmentation), probing.presence
-
-
-def _workers(options: RunOptions) -> int:
-    return options.workers if options.workers is not None else min(os.cpu_count() or 1, 8)
 
 
 def _groups(works: Sequence[Work]) -> list[list[Work]]:
@@ -214,6 +207,10 @@ def _identity(
             "concepts": {
                 name: hashlib.sha256("\n".join(words).encode()).hexdigest() for name, words in concepts.items()
             },
+            "conditions": {
+                work.task.name: [[c.name, c.severity] for c in work.conditions if c != CLEAN] for work in works
+            },
+            "perturbations": {"engine": ENGINE_VERSION, **_perturbation_facts(works)},
             "methods": {name: method.version for name, method in methods.items()},
             "evidence_images": EVIDENCE_SIZE,
             "truth_bar": TRUTH_BAR,
@@ -221,8 +218,14 @@ def _identity(
     }
 
 
+def _perturbation_facts(works: Sequence[Work]) -> dict[str, Any]:
+    names = {condition.name for work in works for condition in work.conditions if condition != CLEAN}
+    entries = [PERTURBATIONS[name] for name in sorted(names)]
+    return {entry.name: {"version": entry.version, "parameters": entry.parameters} for entry in entries}
+
+
 def _task_facts(task: Task) -> dict[str, Any]:
-    return task.model_dump(mode="json", exclude={"description", "citation", "licences"})
+    return task.model_dump(mode="json", exclude={"description", "citation", "licences", "suites", "severities"})
 
 
 def _profile_facts(profile: Profile) -> dict[str, Any]:

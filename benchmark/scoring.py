@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ import pandas as pd
 
 from benchmark.work import Work
 from leaderboard.store import CellKey, RunFolder
-from metrics.stability import chance, clip_similarity, evidence_overlap, noise_floor, stability
-from metrics.text import concept_match, exact_match
+from metrics.compound import compound_match
+from metrics.evidence import evidence_overlap, rank_biased_overlap
+from metrics.stability import chance, clip_similarity, noise_floor, stability
+from metrics.text import exact_match
 from tasks.observe import CLEAN, Condition
 from tasks.profiles.build import Roles
 
@@ -76,7 +78,9 @@ def _score_method(
     clean_marker = folder.marker(work.observation_key(CLEAN), "evidence")
     facts: Mapping[str, Any] = clean_marker.extra if clean_marker else {}
     dead = np.isin(units, facts.get("dead", []))
-    truth = [facts.get("truth", {}).get(str(unit), {}).get("concept") for unit in units]
+    known = [facts.get("truth", {}).get(str(unit)) for unit in units]
+    truth = [entry and entry["concept"] for entry in known]
+    operation = [entry and entry.get("op", "single") for entry in known]
     clean = _labels_of(own, CLEAN.name, 0, 0, work.units, dead)
     clean_vectors = embeddings.clip(clean)
     repeats = [
@@ -86,7 +90,7 @@ def _score_method(
     ]
     floor = noise_floor(np.stack(repeats), clean_vectors) if repeats else np.full(len(units), np.nan)
     luck = chance(clean_vectors)
-    right_clean = _right(clean, truth, roles)
+    right_clean = _right(clean, known, roles)
     top_clean = _evidence(folder, work, CLEAN.name, 0)
     frames = []
     for condition in work.conditions:
@@ -123,21 +127,20 @@ def _score_method(
                         "noise_floor": floor,
                         "chance": luck,
                         "stability": stability(similarity, luck),
-                        "evidence_overlap": _overlaps(top_now, top_clean, units, dead),
+                        "evidence_overlap": _each(units, dead, top_now, top_clean, evidence_overlap),
+                        "rank_biased_overlap": _each(units, dead, top_now, top_clean, rank_biased_overlap),
+                        "activation_correlation": _correlations(folder, work, condition, units, dead),
                         "dead": dead,
                         "missing": ~dead & ~np.array(both),
                         "truth": truth,
+                        "truth_op": operation,
                         "right_clean": right_clean,
-                        "right": _right(now, truth, roles),
+                        "right": _right(now, known, roles),
                         "detector": _detectors(folder, key, units),
                     }
                 )
             )
     return pd.concat(frames, ignore_index=True)
-
-
-def _exact(now: Sequence[str | None], clean: Sequence[str | None]) -> list[bool | None]:
-    return [None if a is None or b is None else exact_match(a, b) for a, b in zip(now, clean, strict=True)]
 
 
 def _labels_of(
@@ -150,30 +153,48 @@ def _labels_of(
     return [None if lost else found.get(unit) for unit, lost in zip(units, dead, strict=True)]
 
 
-def _right(labels: Sequence[str | None], truth: Sequence[str | None], roles: Roles) -> list[bool | None]:
+def _right(labels: Sequence[str | None], known: Sequence[Mapping[str, Any] | None], roles: Roles) -> list[bool | None]:
     synonyms = roles.synonyms()
-    return [
-        None
-        if concept is None or label is None
-        else concept_match(label, concept, synonyms, rivals=roles.rivals(concept))
-        for label, concept in zip(labels, truth, strict=True)
-    ]
+    right: list[bool | None] = []
+    for label, truth in zip(labels, known, strict=True):
+        if label is None or truth is None:
+            right.append(None)
+            continue
+        concepts = truth.get("concepts", [truth["concept"]])
+        rivals = {concept: roles.rivals(concept) for concept in concepts}
+        right.append(compound_match(label, truth.get("op", "single"), concepts, synonyms, rivals))
+    return right
 
 
-def _evidence(folder: RunFolder, work: Work, name: str, severity: int) -> dict[int, set[str]]:
-    rows = folder.read_cell(work.observation_key(Condition(name, severity)), "evidence")
-    return {int(str(unit)): set(group["image"]) for unit, group in rows.groupby("unit")}
+def _evidence(folder: RunFolder, work: Work, name: str, severity: int) -> dict[int, list[str]]:
+    """Unit → its top images, strongest first."""
+    rows = folder.read_cell(work.observation_key(Condition(name, severity)), "evidence").sort_values("rank")
+    return {int(str(unit)): group["image"].tolist() for unit, group in rows.groupby("unit")}
 
 
-def _overlaps(
-    now: Mapping[int, set[str]], clean: Mapping[int, set[str]], units: np.ndarray, dead: np.ndarray
+def _each(
+    units: np.ndarray,
+    dead: np.ndarray,
+    now: Mapping[int, list[str]],
+    clean: Mapping[int, list[str]],
+    measure: Callable[[list[str], list[str]], float],
 ) -> np.ndarray:
+    """A measure of each unit's two evidences; NaN for dead units."""
     return np.array(
         [
-            np.nan if lost else evidence_overlap(now.get(unit, set()), clean.get(unit, set()))
+            np.nan if lost else measure(now.get(unit, []), clean.get(unit, []))
             for unit, lost in zip(units.tolist(), dead, strict=True)
         ]
     )
+
+
+def _correlations(
+    folder: RunFolder, work: Work, condition: Condition, units: np.ndarray, dead: np.ndarray
+) -> np.ndarray:
+    marker = folder.marker(work.observation_key(condition), "evidence")
+    found: Mapping[str, float | None] = marker.extra.get("correlation", {}) if marker else {}
+    values = np.array([found.get(str(unit)) for unit in units.tolist()], dtype=np.float64)
+    return np.where(dead, np.nan, values)
 
 
 def _detectors(folder: RunFolder, key: CellKey, units: np.ndarray) -> list[bool | None]:

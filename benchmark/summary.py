@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Final, cast
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from metrics.statistics import Interval, bootstrap_interval, holm, paired_wilcoxon, wilson_interval
+from metrics.statistics import Interval, bootstrap_interval, holm, noise_floor_test, wilson_interval
 
 MEANS: Final[dict[str, str]] = {
     "stability": "stability",
@@ -19,6 +18,8 @@ MEANS: Final[dict[str, str]] = {
     "noise_floor": "noise_floor",
     "chance": "chance",
     "evidence_overlap": "evidence_overlap",
+    "rank_biased_overlap": "rank_biased_overlap",
+    "activation_correlation": "activation_correlation",
     "exact": "exact",
     "accuracy": "right",
     "accuracy_clean": "right_clean",
@@ -29,7 +30,7 @@ SHARES: Final = ("exact", "accuracy", "accuracy_clean")
 """Summary columns that are shares of units: Wilson's interval where each unit has one row, else the bootstrap."""
 
 RESAMPLES: Final = 4_999
-"""Bootstrap samples of an interval."""
+"""Bootstrap samples of an interval, and permutations of a test."""
 
 ALL: Final = "all"
 
@@ -48,20 +49,12 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Returns:
         In the columns of ``leaderboard.schema.SUMMARY``; empty for no scores.
     """
-    # statsmodels collects garbage at each correction; without this it would walk through all that torch has loaded.
-    gc.freeze()
-    try:
-        return _summary(scores, seed)
-    finally:
-        gc.unfreeze()
-
-
-def _summary(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     rows = []
     for names, method in scores.groupby(["task", "profile", "method"], sort=False):
+        repeats = _similarities(method.loc[_clean(method) & (method["repeat"].to_numpy() > 0)])
         for perturbation, severity, group in _groups(method):
             head = dict(zip(("task", "profile", "method"), cast(tuple[str, str, str], names), strict=True))
-            rows.append({**head, "perturbation": perturbation, "severity": severity, **_row(group, seed)})
+            rows.append({**head, "perturbation": perturbation, "severity": severity, **_row(group, repeats, seed)})
     summary = pd.DataFrame(rows)
     if len(summary):
         summary["p_adjusted"] = _corrected(summary)
@@ -69,7 +62,7 @@ def _summary(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    clean = scores["perturbation"].to_numpy() == "clean"
+    clean = _clean(scores)
     yield "clean", "0", scores.loc[clean & (scores["repeat"].to_numpy() == 0)]
     perturbed = scores.loc[~clean]
     if not len(perturbed):
@@ -85,7 +78,18 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     yield ALL, ALL, perturbed
 
 
-def _row(group: pd.DataFrame, seed: int) -> dict[str, float | int]:
+def _clean(scores: pd.DataFrame) -> np.ndarray:
+    return scores["perturbation"].to_numpy() == "clean"
+
+
+def _similarities(rows: pd.DataFrame) -> pd.DataFrame:
+    """Similarity to the clean label: one row a unit that lives, one column a condition and repeat."""
+    alive = rows.loc[~rows["dead"].to_numpy(bool)]
+    places = ["perturbation", "severity", "repeat"]
+    return alive.pivot_table(index="unit", columns=places, values="clip_similarity", aggfunc="mean", dropna=False)
+
+
+def _row(group: pd.DataFrame, repeats: pd.DataFrame, seed: int) -> dict[str, float | int]:
     dead = group["dead"].to_numpy(bool)
     alive = group.loc[~dead]
     unnamed = alive["missing"].to_numpy(bool)
@@ -102,9 +106,17 @@ def _row(group: pd.DataFrame, seed: int) -> dict[str, float | int]:
         rows = _verdicts(alive, source) if column in ("accuracy", "accuracy_clean") else scored
         interval = _interval(_unit_means(rows, source), share=single and column in SHARES, seed=seed)
         row |= {column: interval.estimate, f"{column}_low": interval.low, f"{column}_high": interval.high}
-    test = paired_wilcoxon(_unit_means(scored, "clip_similarity"), _unit_means(scored, "noise_floor"))
-    row["p_value"] = test.p_value
+    row["p_value"] = _moved(group, repeats, seed)
     return row
+
+
+def _moved(group: pd.DataFrame, repeats: pd.DataFrame, seed: int) -> float:
+    """How likely such labels are if they move as they do from one clean repeat to the next."""
+    if _clean(group).any() or repeats.empty:
+        return float("nan")
+    conditions = _similarities(group)
+    floor = repeats.reindex(conditions.index)
+    return noise_floor_test(conditions.to_numpy(float), floor.to_numpy(float), resamples=RESAMPLES, seed=seed).p_value
 
 
 def _verdicts(rows: pd.DataFrame, source: str) -> pd.DataFrame:

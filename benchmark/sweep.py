@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from baselines.base import Method, UnitLabels
@@ -22,16 +22,16 @@ from benchmark.display import Display
 from benchmark.work import Work, all_conditions
 from leaderboard.errors import StoreError
 from leaderboard.store import RunFolder
+from metrics.evidence import activation_correlation
 from metrics.oracle import best_concept
 from tasks.activations import Pooling
 from tasks.errors import UserError
-from tasks.images import to_array, to_tensor
 from tasks.models.counting_summariser import caption_background
 from tasks.observation import Observation, Toolbox
-from tasks.observe import CLEAN, Condition, Probe, image_seeds, observe, repeated
-from tasks.perturbations.registry import PERTURBATIONS
-from tasks.perturbations.worker import PerturbationPool
+from tasks.observe import CLEAN, Condition, Probe, observe, perturbed, repeated
+from tasks.perturbations.settings import Settings
 from tasks.profiles.build import Roles
+from tasks.profiles.planted import PlantedUnit
 from tasks.schema import Task
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Sweep:
         probe: The images.
         presence: bool [images, concepts] in the order of the profile's class names; which concepts an image shows.
         seed: The run's seed.
-        workers: Processes that perturb images.
+        settings: How images are perturbed.
     """
 
     works: tuple[Work, ...]
@@ -62,7 +62,10 @@ class Sweep:
     probe: Probe
     presence: np.ndarray
     seed: int
-    workers: int
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        self._clean: dict[str, Float[np.ndarray, "images units"]] = {}
 
     def run(self, folder: RunFolder, display: Display) -> list[str]:
         """Do all cells that are not done.
@@ -80,17 +83,12 @@ class Sweep:
             for work in self._with(condition)
             for key in work.cells(condition)
         )
-        # No more workers than conditions could use; a single condition is perturbed here.
-        workers = self.workers if len(pending) > 1 else 0
-        with PerturbationPool(workers) as pool, display.stage(self._title(), cells, "cells") as stage:
-            begin = self._beginner(pool)
-            ahead = None
-            for condition, following in zip_longest(pending, pending[1:]):
-                images = (ahead or begin(condition))()
-                # Beside a GPU the processor is free for the next images; without one, both would only be slower.
-                ahead = begin(following) if following and self.roles.device.type != "cpu" else None
+        with display.stage(self._title(), cells, "cells") as stage:
+            for condition in pending:
                 stage.note(str(condition))
-                observations = self._observe(condition, images)
+                probe = self._usable(condition, display)
+                images = perturbed(probe, condition, self.seed, self.settings, self.roles.device)
+                observations = self._observe(probe, condition, images)
                 for work in self._with(condition):
                     observation = observations[work.task.layer]
                     self._write_evidence(folder, work, condition, observation)
@@ -110,24 +108,25 @@ class Sweep:
             for work in self._with(condition)
         )
 
-    def _beginner(self, pool: PerturbationPool) -> Callable[[Condition], Callable[[], UInt8[Tensor, "n 3 h w"]]]:
-        originals = to_array(self.probe.images)
-        masks = None if self.probe.foreground is None else self.probe.foreground.numpy()
+    def _usable(self, condition: Condition, display: Display) -> Probe:
+        probe = self.probe.usable(condition)
+        lost = len(self.probe.ids) - len(probe.ids)
+        if len(probe.ids) < 2:
+            raise UserError(
+                f"{condition} needs images with a foreground and a background, but only {len(probe.ids)} of "
+                f"{len(self.probe.ids)} have both: try --masks segmenter, or leave the perturbation out."
+            )
+        if lost:
+            display.warning(
+                f"{condition}: {lost} of {len(self.probe.ids)} images have no usable foreground mask and are left out "
+                "(listed in the markers of the evidence)."
+            )
+        return probe
 
-        def begin(condition: Condition) -> Callable[[], UInt8[Tensor, "n 3 h w"]]:
-            if condition == CLEAN:
-                return lambda: self.probe.images
-            seeds = image_seeds(self.seed, self.probe.ids, condition)
-            needs_mask = PERTURBATIONS[condition.name].needs_foreground
-            finish = pool.submit(originals, condition.name, condition.severity, seeds, masks if needs_mask else None)
-            return lambda: to_tensor(finish()).contiguous()
-
-        return begin
-
-    def _observe(self, condition: Condition, images: UInt8[Tensor, "n 3 h w"]) -> dict[str, Observation]:
+    def _observe(self, probe: Probe, condition: Condition, images: UInt8[Tensor, "n 3 h w"]) -> dict[str, Observation]:
         target = self.roles.target(self.works[0].task.model)
         layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
-        return observe(target, layers, self.probe, condition, images, self.roles.clip, maps=list(layers))
+        return observe(target, layers, probe, condition, images, self.roles.clip, maps=list(layers))
 
     @cached_property
     def _tools(self) -> dict[str, Toolbox]:
@@ -191,14 +190,40 @@ class Sweep:
         if folder.is_done(key, "evidence"):
             return
         dead = dead_units(observation.activations)
+        before = self._clean_activations(work, observation if condition == CLEAN else None)
         extra: dict[str, Any] = {"dead": [unit for unit in work.units if dead[unit]]}
+        extra["correlation"] = self._correlation(work, observation, before)
+        if len(observation.image_ids) < len(self.probe.ids):
+            extra["left_out"] = sorted(set(self.probe.ids) - set(observation.image_ids))
         if condition == CLEAN:
             extra["layer_units"] = observation.activations.shape[1]
             extra["layer_dead"] = int(np.asarray(dead).sum())
             extra["truth"] = self._truth(work, observation, np.asarray(dead))
         folder.write_evidence(key, evidence_rows(observation, work.units), extra)
 
+    def _clean_activations(self, work: Work, observation: Observation | None) -> Float[np.ndarray, "images units"]:
+        """Those of the units to label; read once more where the clean condition was done by an earlier session."""
+        name = work.task.name
+        if name not in self._clean:
+            if observation is None:
+                observation = self._observe(self.probe, CLEAN, self.probe.images)[work.task.layer]
+            self._clean[name] = observation.activations[:, list(work.units)].numpy()
+        return self._clean[name]
+
+    def _correlation(
+        self, work: Work, observation: Observation, before: Float[np.ndarray, "images units"]
+    ) -> dict[str, float]:
+        """Unit → correlation of its activations with the clean ones on the same images, where there is one."""
+        place = {name: index for index, name in enumerate(self.probe.ids)}
+        before = before[[place[name] for name in observation.image_ids]]
+        found = activation_correlation(before, observation.activations[:, list(work.units)].numpy()).pearson
+        pairs = zip(work.units, found.tolist(), strict=True)
+        return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}
+
     def _truth(self, work: Work, observation: Observation, dead: np.ndarray) -> dict[str, dict[str, Any]]:
+        if work.task.truth == "planted":
+            planted = self.roles.planted(work.task.model)
+            return {str(unit): planted_truth(planted[unit]) for unit in work.units if unit in planted}
         names = self.roles.class_names()
         if work.task.truth is None or names is None:
             return {}
@@ -211,6 +236,12 @@ class Sweep:
             for unit, concept, auroc in zip(units, best.concept, best.auroc, strict=True)
             if auroc >= TRUTH_BAR
         }
+
+
+def planted_truth(unit: PlantedUnit) -> dict[str, Any]:
+    """The concepts of a planted unit, and how well it was measured to detect them."""
+    measured = {"auroc": unit.auroc, "strict_auroc": unit.strict_auroc, "iou": unit.iou, "cell_iou": unit.cell_iou}
+    return {"concept": unit.text, "op": unit.op, "concepts": list(unit.concepts), **measured}
 
 
 def label_rows(found: Sequence[UnitLabels]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from benchmark.trace_images import ProbingImages, Redrawn, needs_masks
+from benchmark.trace_images import ProbingImages, Redrawn, without
 from benchmark.trace_page import Heading, draw_page
 from benchmark.trace_record import RunIdentity, TaskFacts, Trace, conditions_of
 from leaderboard import atomic
@@ -21,7 +21,7 @@ from leaderboard.identity import safe_name
 from leaderboard.store import OBSERVATION, CellKey, RunFolder
 from tasks.errors import UserError, unknown_name
 from tasks.observe import CLEAN, Condition
-from tasks.perturbations import SUITES
+from tasks.perturbations.settings import needs_foreground
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
 from tasks.roles import ImageGenerator, Segmenter
@@ -64,6 +64,7 @@ class Recorded:
         trace: What happened.
         truth: The unit's true concept in words; None where it is not known.
         activations: Image id → the unit's activation, for the unit's top images.
+        left_out: Ids of the images that the condition could not be made of.
         note: The sentence that every output of the profile carries.
     """
 
@@ -74,6 +75,7 @@ class Recorded:
     trace: Trace
     truth: str | None
     activations: Mapping[str, float]
+    left_out: frozenset[str]
     note: str
 
     @property
@@ -112,8 +114,8 @@ def write_trace(run: Path, question: Question, out: Path | None = None) -> Path:
         )
     if roles.generator is None:
         raise UserError(f"The profile {profile.name} has no image generator any more, so synthetic images are lost.")
-    segmenter = roles.segmenter if identity.masks == "segmenter" and needs_masks(recorded.condition) else None
-    page = trace_page(recorded, probing, roles.generator, segmenter)
+    segmenter = roles.segmenter if identity.masks == "segmenter" and needs_foreground(recorded.condition.name) else None
+    page = trace_page(recorded, without(probing, recorded.left_out), roles.generator, segmenter)
     path = out or run / "traces" / _file_name(recorded)
     data = io.BytesIO()
     page.save(data, "PNG")
@@ -136,7 +138,7 @@ def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question:
     task = _task(identity, question)
     facts = identity.content.tasks[task]
     method = _method(identity, question)
-    condition = _condition(conditions_of(identity, facts, SUITES), question)
+    condition = _condition(conditions_of(identity, task), question)
     _check_repeat(identity, condition, question.repeat)
     key = CellKey(task, profile, method, condition.name, condition.severity, question.repeat)
     cell = f"{method} on {task}, {condition}, repeat {question.repeat}"
@@ -155,8 +157,17 @@ def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question:
         raise UserError(f"The method {method} writes no traces down; {' and '.join(METHODS)} do.")
     trace = parse(Trace, found["trace"], f"the trace of unit {question.unit}, {cell}, in {folder.path}")
     note = folder.info().get("facts", {}).get("profile", {}).get("note", "")
-    activations = _activations(folder, key, question.unit)
-    return Recorded(identity, facts, key, question.unit, trace, _truth(folder, key, question.unit), activations, note)
+    return Recorded(
+        identity,
+        facts,
+        key,
+        question.unit,
+        trace,
+        _truth(folder, key, question.unit),
+        _activations(folder, key, question.unit),
+        _left_out(folder, key),
+        note,
+    )
 
 
 def trace_page(
@@ -176,7 +187,7 @@ def trace_page(
     beyond = [image for image in recorded.trace.images() if image >= len(probing.ids)]
     if beyond:
         raise UserError(f"The trace speaks of image {beyond[0]}, but the run has images 0 to {len(probing.ids) - 1}.")
-    pictures = Redrawn(recorded.trace, recorded.condition, recorded.identity.seed, probing, generator, segmenter)
+    pictures = Redrawn(recorded.trace, recorded.condition, recorded.identity, probing, generator, segmenter)
     by_index = {
         i: recorded.activations[probing.ids[i]]
         for i in recorded.trace.images()
@@ -241,6 +252,11 @@ def _truth(folder: RunFolder, key: CellKey, unit: int) -> str | None:
     if "concept" not in truth:
         return None
     return f"{truth['concept']} (AUROC {truth['auroc']})" if "auroc" in truth else str(truth["concept"])
+
+
+def _left_out(folder: RunFolder, key: CellKey) -> frozenset[str]:
+    marker = folder.marker(_observation(key, Condition(key.condition, key.severity)), "evidence")
+    return frozenset() if marker is None else frozenset(map(str, marker.extra.get("left_out", ())))
 
 
 def _activations(folder: RunFolder, key: CellKey, unit: int) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from baselines.dnd.crops import crop_image
 from baselines.dnd.synthesis import reduce_images
-from benchmark.trace_record import Trace
+from benchmark.trace_record import RunIdentity, Trace
 from tasks.images import to_array
 from tasks.observe import CLEAN, Condition, image_seeds
-from tasks.perturbations import PERTURBATIONS, perturb
+from tasks.perturbations.settings import needs_foreground
 from tasks.roles import ImageGenerator, Segmenter
 
 
@@ -27,9 +28,19 @@ class ProbingImages(Protocol):
     foreground: Bool[Tensor, "n h w"]
 
 
-def needs_masks(condition: Condition) -> bool:
-    """Whether images under a condition depend on foreground masks."""
-    return condition.name in PERTURBATIONS and PERTURBATIONS[condition.name].needs_foreground
+@dataclass
+class _Kept:
+    ids: tuple[str, ...]
+    images: UInt8[Tensor, "n 3 h w"]
+    foreground: Bool[Tensor, "n h w"]
+
+
+def without(probing: ProbingImages, left_out: Collection[str]) -> ProbingImages:
+    """The images that a condition was made of, numbered as the method saw them."""
+    if not left_out:
+        return probing
+    kept = [index for index, name in enumerate(probing.ids) if name not in left_out]
+    return _Kept(tuple(probing.ids[index] for index in kept), probing.images[kept], probing.foreground[kept])
 
 
 class Redrawn:
@@ -38,7 +49,7 @@ class Redrawn:
     Args:
         trace: The trace.
         condition: What was done to the probing images.
-        seed: The run's seed.
+        identity: Of the run: its seed, and how images were perturbed.
         probing: The images of the run.
         generator: Draws the synthetic images.
         segmenter: Where foreground masks come from; None for the probing set's own.
@@ -48,7 +59,7 @@ class Redrawn:
         self,
         trace: Trace,
         condition: Condition,
-        seed: int,
+        identity: RunIdentity,
         probing: ProbingImages,
         generator: ImageGenerator,
         segmenter: Segmenter | None = None,
@@ -58,7 +69,7 @@ class Redrawn:
         self._generator = generator
         self._drawn: dict[tuple[str, int], UInt8[Tensor, "count 3 h w"]] = {}
         indices = list(trace.images())
-        shown = _perturbed(probing, indices, condition, seed, segmenter)
+        shown = _perturbed(probing, indices, condition, identity, segmenter)
         self._originals = dict(zip(indices, to_array(shown), strict=True))
 
     def original(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -79,14 +90,18 @@ class Redrawn:
 
 
 def _perturbed(
-    probing: ProbingImages, indices: Sequence[int], condition: Condition, seed: int, segmenter: Segmenter | None
+    probing: ProbingImages,
+    indices: Sequence[int],
+    condition: Condition,
+    identity: RunIdentity,
+    segmenter: Segmenter | None,
 ) -> UInt8[Tensor, "n 3 h w"]:
     chosen = torch.tensor(indices, dtype=torch.int64)
     images = probing.images[chosen]
     if condition == CLEAN or not indices:
         return images
-    seeds = image_seeds(seed, [probing.ids[i] for i in indices], condition)
+    seeds = image_seeds(identity.seed, [probing.ids[i] for i in indices], condition)
     masks = None
-    if needs_masks(condition):
+    if needs_foreground(condition.name):
         masks = probing.foreground[chosen] if segmenter is None else segmenter.foreground(images)
-    return perturb(images, condition.name, condition.severity, seeds, masks)
+    return identity.perturbing().apply(images, condition.name, condition.severity, seeds, masks)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.perturbations.settings import Corruptions, Lengths, Settings
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
@@ -22,29 +23,33 @@ class TaskFacts(_Record):
     layer: str
     probing_set: str
     images: Count
-    suites: tuple[str, ...]
-    severities: tuple[int, ...]
 
 
 class Content(_Record):
-    """What the names in a run's options stood for when it ran: its tasks, and the digest of each one's images."""
+    """What the names in a run's options stood for when it ran: tasks, digests of their images, their conditions."""
 
     tasks: dict[str, TaskFacts]
     images: dict[str, str]
+    conditions: dict[str, tuple[tuple[str, int], ...]]
 
 
 class RunIdentity(_Record):
     """The part of ``run.json`` that fixes every picture; see ``benchmark.options.RunOptions``."""
 
     methods: tuple[str, ...]
-    suites: tuple[str, ...] | None
-    severities: tuple[int, ...] | None
     repeats: Count
     images: Count | None
     profile: str
     seed: Index
     masks: Literal["probing_set", "segmenter"]
+    corruptions: Corruptions
+    lengths: Lengths
+    feather: float
     content: Content
+
+    def perturbing(self) -> Settings:
+        """How images were perturbed."""
+        return Settings(self.corruptions, self.lengths, self.feather)
 
 
 class Described(_Record):
@@ -164,16 +169,9 @@ class Trace(_Record):
         return tuple(dict.fromkeys((*self.top_images, *(picture.image for picture in self.described))))
 
 
-def conditions_of(
-    identity: RunIdentity, task: TaskFacts, suites: Mapping[str, tuple[str, ...]]
-) -> dict[str, list[int]]:
-    """Condition → severities of one task in a run, ``clean`` first.
-
-    Args:
-        identity: The run.
-        task: The task.
-        suites: Suite → its perturbations.
-    """
-    severities = sorted(identity.severities or task.severities)
-    names = (name for suite in identity.suites or task.suites for name in suites.get(suite, ()))
-    return {"clean": [0], **{name: severities for name in names}}
+def conditions_of(identity: RunIdentity, task: str) -> dict[str, list[int]]:
+    """Condition → severities of one task in a run, ``clean`` first."""
+    found: dict[str, list[int]] = {"clean": [0]}
+    for name, severity in identity.content.conditions.get(task, ()):
+        found.setdefault(name, []).append(severity)
+    return found

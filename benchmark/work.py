@@ -9,7 +9,7 @@ from benchmark.options import RunOptions
 from leaderboard.store import OBSERVATION, CellKey
 from tasks.errors import UserError
 from tasks.observe import CLEAN, Condition
-from tasks.perturbations.registry import SUITES
+from tasks.perturbations.suites import load_suite
 from tasks.profiles.schema import Profile
 from tasks.schema import Task
 from tasks.seeding import generator
@@ -65,8 +65,8 @@ def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int
     """
     conditions = [CLEAN]
     for suite in options.suites or task.suites:
-        for name in SUITES[suite]:
-            conditions += [Condition(name, severity) for severity in options.severities or task.severities]
+        pairs = load_suite(suite).conditions(options.severities, task.severities)
+        conditions += [Condition(name, severity) for name, severity in pairs]
     return Work(
         task=task,
         profile=profile.name,
@@ -96,13 +96,17 @@ def choose_units(task: Task, options: RunOptions, unit_count: int) -> tuple[int,
                 f"Unit {wrong[0]} does not exist: {task.layer} of {task.model} has units 0 to {unit_count - 1}."
             )
         return tuple(sorted(set(options.unit_ids)))
+    first = task.units.first
     count = options.units or task.units.label
-    if count == "all" or count == unit_count:
-        return tuple(range(unit_count))
-    if count > unit_count:
-        raise UserError(f"--units {count} is too many: {task.layer} of {task.model} has {unit_count} units.")
-    drawn = generator(options.seed, "units", task.name).permutation(unit_count)[:count]
-    return tuple(sorted(int(unit) for unit in drawn))
+    if count == "all" or count == unit_count - first:
+        return tuple(range(first, unit_count))
+    if count > unit_count - first:
+        after = f" from unit {first} on" if first else ""
+        raise UserError(
+            f"--units {count} is too many: {task.layer} of {task.model} has {unit_count - first} units{after}."
+        )
+    drawn = generator(options.seed, "units", task.name).permutation(unit_count - first)[:count]
+    return tuple(sorted(first + int(unit) for unit in drawn))
 
 
 def all_conditions(works: Sequence[Work]) -> tuple[Condition, ...]:

@@ -129,6 +129,19 @@ _STABILITY = Column(
 _OVERLAP = _share(
     "evidence_overlap", "Evidence overlap", "Jaccard index of the unit's top images, clean and perturbed."
 )
+_RANK_OVERLAP = _share(
+    "rank_biased_overlap", "Rank-biased overlap", "RBO (p = 0.9) of the same images in order (Webber et al. 2010)."
+)
+_CORRELATION = Column(
+    "activation_correlation",
+    "number",
+    "Pearson's correlation of the unit's activations on the same images, clean and perturbed; absent if constant.",
+    optional=True,
+    low=-1.0,
+    high=1.0,
+    higher_is_better=True,
+    title="Activation correlation",
+)
 
 SCORES = TableSchema(
     "scores",
@@ -154,11 +167,19 @@ SCORES = TableSchema(
         _CHANCE,
         _STABILITY,
         _OVERLAP,
+        _RANK_OVERLAP,
+        _CORRELATION,
         Column("dead", "flag", "The unit is dead or constant on the clean images: shown, counted, never scored."),
         Column(
             "missing", "flag", "The method gave no label, clean or under this condition, to a unit that is not dead."
         ),
         Column("truth", "text", "The true concept; absent where it is not known.", optional=True),
+        Column(
+            "truth_op",
+            "text",
+            "How the truth's concepts belong together: `single`, `and`, `or`; absent where it is not known.",
+            optional=True,
+        ),
         Column("right_clean", "flag", "The clean label names the true concept; absent without truth.", optional=True),
         Column("right", "flag", "The label under this condition names it; absent without truth.", optional=True),
         Column(
@@ -195,6 +216,8 @@ _SUMMARISED = (
     _NOISE_FLOOR,
     _CHANCE,
     _OVERLAP,
+    _RANK_OVERLAP,
+    _CORRELATION,
     _share("exact", "Exact", "Share of units whose two labels are equal."),
     _share(
         "accuracy", "Accuracy", "Share of units whose label names the truth under this condition; absent without truth."
@@ -220,7 +243,7 @@ SUMMARY = TableSchema(
         Column(
             "p_value",
             "number",
-            "Paired Wilcoxon test by unit of clip_similarity against noise_floor; absent where it is not defined.",
+            "Permutation test within units of clip_similarity against that of clean repeats; absent without repeats.",
             optional=True,
             low=0.0,
             high=1.0,

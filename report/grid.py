@@ -21,8 +21,11 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
     ("snow", "frost", "fog", "brightness", "spatter"),
     ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
+    ("foreground_grey", "background_grey", "foreground_mean", "background_mean"),
+    ("foreground_noise", "background_noise"),
+    ("random_mask_blur", "foreground_blur_matched", "background_blur_matched", "gaussian_blur_5x5", "reencode"),
 )
-"""Perturbations in the order of the tables: the blurs, then ImageNet-C's noise, blur, weather and digital."""
+"""Perturbations in the order of the tables: the blurs, ImageNet-C's noise, blur, weather and digital, then controls."""
 
 FLOORS = ("random_label", "constant_label")
 """Methods that every other one must beat; they stand last."""
@@ -231,7 +234,8 @@ def _notes(profile: str, kind: Kind, severity: str, cells: list[Cell], known: in
         )
     if any(cell.marked for cell in cells):
         yield (
-            f"* Differs from the method's own noise: paired Wilcoxon test by unit, Holm-corrected, p < {SIGNIFICANT:g}."
+            "* Differs from the method's own noise: permutation test within units against clean repeats, "
+            f"Holm-corrected, p < {SIGNIFICANT:g}."
         )
     if profile == "miniature":
         yield MINIATURE_NOTE

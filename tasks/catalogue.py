@@ -32,7 +32,7 @@ def load_task(name_or_path: str) -> Task:
     """
     if is_file(name_or_path):
         path = Path(name_or_path).expanduser()
-        task = _validated(read_yaml(path), str(path))
+        task = _validated(_beside(read_yaml(path), path.parent), str(path))
         if task.name in task_names() and not _same_file(path, DEFINITIONS / f"{task.name}.yaml"):
             raise UserError(
                 f"In {path}: the name {task.name} belongs to a task of CLEAR's own; give yours another name, so that "
@@ -81,6 +81,15 @@ def profile_description(name: str) -> str:
 def is_file(name_or_path: str) -> bool:
     """Whether text on the command line is meant as a file rather than as a name."""
     return name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path or os.sep in name_or_path
+
+
+def _beside(literal: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The literal with suite files found from the task file's folder instead of from where the command is given."""
+    suites = literal.get("suites")
+    if not isinstance(suites, list):
+        return literal
+    found = [str(folder / suite) if isinstance(suite, str) and is_file(suite) else suite for suite in suites]
+    return {**literal, "suites": found}
 
 
 def _validated(literal: dict[str, Any], where: str) -> Task:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from tasks.activations import Pooling
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Segmentation
+from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.roles import ImageTextEncoder
 from tasks.seeding import integer_seed
 
@@ -29,6 +30,7 @@ class Condition:
 
 
 CLEAN = Condition("clean", 0)
+_PERTURBED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,53 @@ class Probe:
     foreground: Bool[Tensor, "n h w"] | None
     segmentation: Segmentation | None
 
+    def usable(self, condition: Condition) -> Probe:
+        """The images that a condition can be made of: all, or those with a foreground and a background."""
+        if not needs_foreground(condition.name) or self.foreground is None:
+            return self
+        share = self.foreground.flatten(1).float().mean(1)
+        kept = torch.nonzero((share > 0) & (share < 1)).flatten()
+        return self if len(kept) == len(self.ids) else self._chosen(kept)
+
+    def _chosen(self, kept: Int[Tensor, " k"]) -> Probe:
+        indices = kept.tolist()
+        whole = self.segmentation
+        return Probe(
+            ids=tuple(self.ids[index] for index in indices),
+            images=self.images[kept],
+            foreground=None if self.foreground is None else self.foreground[kept],
+            segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(indices[index])),
+        )
+
 
 def image_seeds(seed: int, ids: Sequence[str], condition: Condition, repeat: int = 0) -> list[int]:
     """One seed an image; it depends on nothing but the run's seed, the image, the condition and the repeat."""
     return [integer_seed(seed, "perturb", name, condition.name, condition.severity, repeat) for name in ids]
+
+
+def perturbed(
+    probe: Probe, condition: Condition, seed: int, settings: Settings, device: torch.device
+) -> UInt8[Tensor, "n 3 h w"]:
+    """The images under a condition, on the CPU.
+
+    Args:
+        probe: Images that the condition can be made of; see ``Probe.usable``.
+        condition: The condition.
+        seed: The run's seed.
+        settings: The run's choices.
+        device: Where they are perturbed.
+    """
+    if condition == CLEAN:
+        return probe.images
+    seeds = image_seeds(seed, probe.ids, condition)
+    masks = probe.foreground if needs_foreground(condition.name) else None
+    parts = []
+    for start in range(0, len(probe.ids), _PERTURBED_AT_ONCE):
+        part = slice(start, start + _PERTURBED_AT_ONCE)
+        own = None if masks is None else masks[part].to(device)
+        images = probe.images[part].to(device)
+        parts.append(settings.apply(images, condition.name, condition.severity, seeds[part], own).cpu())
+    return torch.cat(parts)
 
 
 def observe(

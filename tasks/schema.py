@@ -6,11 +6,12 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, field_validator, model_validator
 
-from tasks.perturbations.registry import SUITES
+from tasks.errors import UserError
+from tasks.perturbations.suites import load_suite
 
 Pooling = Literal["mean", "max", "cls"]
 Library = Literal["torchvision", "timm"]
-Truth = Literal["class_names", "best_concept"]
+Truth = Literal["class_names", "best_concept", "planted"]
 Item = TypeVar("Item")
 Severity = Annotated[StrictInt, Field(ge=1, le=5)]
 
@@ -34,16 +35,24 @@ class Units(_Strict):
 
     Attributes:
         total: Number of units; absent means "as many as the profile's model has".
-        label: How many units a run labels unless told otherwise, or ``all``.
+        first: The first unit that a run labels unless told otherwise; those before it are labelled only when they are
+            asked for by number.
+        label: How many units a run labels unless told otherwise, or ``all`` from ``first`` on.
     """
 
     total: Annotated[StrictInt, Field(ge=1)] | None = None
+    first: Annotated[StrictInt, Field(ge=0)] = 0
     label: Annotated[StrictInt | Literal["all"], BeforeValidator(_count_or_all)] = 24
 
     @model_validator(mode="after")
     def _enough(self) -> Units:
-        if self.total is not None and self.label != "all" and self.label > self.total:
-            raise ValueError(f"units.label is {self.label}, but the layer has {self.total} units")
+        if self.total is None:
+            return self
+        if self.first >= self.total:
+            raise ValueError(f"units.first is {self.first}, but the layer has units 0 to {self.total - 1}")
+        if self.label != "all" and self.label > self.total - self.first:
+            after = f" from unit {self.first} on" if self.first else ""
+            raise ValueError(f"units.label is {self.label}, but the layer has {self.total - self.first} units{after}")
         return self
 
 
@@ -71,7 +80,8 @@ class Task(_Strict):
         concept_set: The concepts that label sets are drawn from, by the name under which profiles offer them.
         truth: What the true concepts are, where they are known: ``class_names`` for the units of a classifier's output;
             ``best_concept`` for hidden units on annotated images: the concept whose presence the clean activation
-            predicts best, where it does so well (AUROC of at least 0.9; other units have no truth).
+            predicts best, where it does so well (AUROC of at least 0.9; other units have no truth); ``planted`` for
+            units that were planted to detect one concept or AND or OR of two.
         licences: What is under which licence: part of the task → licence.
         citation: What to cite, as BibTeX or plain text.
     """
@@ -98,8 +108,10 @@ class Task(_Strict):
     @classmethod
     def _known_suites(cls, suites: tuple[str, ...]) -> tuple[str, ...]:
         for suite in suites:
-            if suite not in SUITES:
-                raise ValueError(f"unknown suite {suite!r}; allowed: {', '.join(SUITES)}")
+            try:
+                load_suite(suite)
+            except UserError as error:
+                raise ValueError(str(error)) from None
         return _distinct(suites)
 
     @field_validator("severities")

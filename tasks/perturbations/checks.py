@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
 
-from tasks.errors import UserError, unknown_name
-from tasks.perturbations.registry import PERTURBATIONS, SEVERITIES, Perturbation
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+
+from tasks.errors import UserError
+from tasks.perturbations.registry import SEVERITIES, Perturbation, perturbation
 
 MIN_SIDE = 32
 
@@ -18,11 +21,10 @@ def check_request(name: str, severity: int) -> Perturbation:
     Raises:
         UserError: The name is unknown or the severity is not one of 0 to 5.
     """
-    if name not in PERTURBATIONS:
-        raise unknown_name("perturbation", name, PERTURBATIONS)
+    entry = perturbation(name)
     if isinstance(severity, bool) or severity not in (0, *SEVERITIES):
         raise UserError(f"Severity {severity!r} of {name} does not exist: give a whole number from 0 (identity) to 5.")
-    return PERTURBATIONS[name]
+    return entry
 
 
 def check_size(height: int, width: int) -> None:
@@ -63,52 +65,64 @@ def check_seeds(seeds: Sequence[int], images: int) -> list[int]:
     return [check_seed(seed) for seed in seeds]
 
 
-def check_images(shape: Sequence[int], dtype: object, layout: str) -> None:
-    """Refuse what is no batch (or single) uint8 colour image of the stated layout.
-
-    Args:
-        shape: Shape of the array or tensor.
-        dtype: Its dtype, NumPy's or torch's.
-        layout: The expected axes, e.g. ``"n 3 h w"``; the axis ``3`` must have length 3.
+def check_images(images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
+    """The images as uint8; floats from 0 to 1 are rounded to the nearest of the 256 levels.
 
     Raises:
-        UserError: Wrong dtype, wrong shape, or a side shorter than 32 px.
+        UserError: Another shape or dtype, values outside 0 to 1, or a side shorter than 32 px.
     """
-    axes = layout.split()
-    if str(dtype).removeprefix("torch.") != "uint8":
-        raise UserError(f"Images to perturb must be uint8 with values 0 to 255, but these are {dtype}.")
-    if len(shape) != len(axes) or shape[axes.index("3")] != 3:
-        raise UserError(f"Images to perturb must have the shape [{', '.join(axes)}], but these have {list(shape)}.")
-    check_size(shape[axes.index("h")], shape[axes.index("w")])
+    if images.dim() != 4 or images.shape[1] != 3:
+        raise UserError(
+            f"Images to perturb must have the shape [n, 3, h, w], but these have {list(images.shape)}: "
+            "give colour images, channels first."
+        )
+    check_size(*images.shape[2:])
+    if images.is_floating_point():
+        if images.numel() and not bool(((images >= 0) & (images <= 1)).all()):
+            raise UserError(
+                "Float images to perturb must lie between 0 and 1, but these do not: "
+                "divide by 255, or give uint8 with values 0 to 255."
+            )
+        return (images.double() * 255).round().to(torch.uint8)
+    if images.dtype != torch.uint8:
+        raise UserError(
+            f"Images to perturb must be uint8 with values 0 to 255 (or float, 0 to 1), but these are {images.dtype}."
+        )
+    return images
 
 
-class _Array(Protocol):
-    @property
-    def shape(self) -> Sequence[int]: ...
-    @property
-    def dtype(self) -> object: ...
-
-
-_Mask = TypeVar("_Mask", bound=_Array)
-
-
-def check_foreground(name: str, mask: _Mask | None, expected: Sequence[int]) -> _Mask:
+def check_foreground(name: str, mask: Tensor | None, images: Tensor) -> Bool[Tensor, "n h w"]:
     """The foreground mask, once it is known to be there and to fit its images.
 
     Args:
         name: The perturbation that needs it.
-        mask: Array or tensor; None where there is none.
-        expected: The shape that fits the images.
+        mask: None where there is none.
+        images: [n, 3, h, w].
 
     Raises:
         UserError: The mask is missing, not boolean, or of another shape.
     """
     if mask is None:
         raise UserError(f"{name} needs a foreground mask for every image: pass foreground, True on the foreground.")
-    if str(mask.dtype).removeprefix("torch.") != "bool":
-        raise UserError(f"The foreground of {name} must be boolean, but it is {mask.dtype}.")
-    if tuple(mask.shape) != tuple(expected):
+    if mask.dtype != torch.bool:
         raise UserError(
-            f"The foreground of {name} has the shape {list(mask.shape)}, but its images need {list(expected)}."
+            f"The foreground of {name} must be boolean, but it is {mask.dtype}: compare it with a threshold."
         )
-    return mask
+    expected = [images.shape[0], *images.shape[2:]]
+    if list(mask.shape) != expected:
+        raise UserError(f"The foreground of {name} has the shape {list(mask.shape)}, but its images need {expected}.")
+    return mask.to(images.device)
+
+
+def check_result(entry: Perturbation, result: object, images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
+    """What a perturbation returned, once it is known to be images again.
+
+    Raises:
+        UserError: It is something else, which only a plugin's can be.
+    """
+    if not isinstance(result, Tensor) or result.dtype != torch.uint8 or result.shape != images.shape:
+        what = f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+        raise UserError(
+            f"The perturbation {entry.name} must return uint8 {list(images.shape)}, but returned {what}: correct it."
+        )
+    return result

@@ -1,72 +1,154 @@
-"""Gaussian blur of the foreground only, or of the background only, without colour leaking across the border.
+"""Changes of one part of the image, foreground or background, that leave every pixel of the other part as it is.
 
 Blurring the whole image and pasting one part back would carry the colour of the object into a halo on the ground.
-Normalised convolution takes the mean over the blurred part alone: ``G(x·w) / G(w)`` with the weight ``w`` 1 inside and
+Normalised convolution takes the mean over the changed part alone: ``G(x·w) / G(w)`` with the weight ``w`` 1 inside and
 0 outside (Knutsson and Westin 1993, Normalized and Differential Convolution).
+
+The part is the foreground mask or what is left of the image. An empty part changes nothing.
 """
 
 from __future__ import annotations
 
-import math
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
 
-import cv2
-import numpy as np
-from jaxtyping import Bool, UInt8
+from tasks.perturbations.arithmetic import convolve, gaussian_weights, whole_weights
+from tasks.perturbations.context import Context
+from tasks.perturbations.noise import normal
+from tasks.perturbations.spatter import distance_to
 
-from tasks.perturbations.registry import BLUR_SIGMA
+_BITS = 20  # of a weight: 8 + 2 · 20 bits are exact in float64
+_GREY = 127.5
 
-_TRUNCATE = 4.0  # kernel radius in sigmas, as scikit-image has it for gaussian_blur
+Images = UInt8[Tensor, "n 3 h w"]
+Part = Bool[Tensor, "n h w"]
 
 
-def blur_inside(
-    image: UInt8[np.ndarray, "h w 3"], inside: Bool[np.ndarray, "h w"], sigma: float
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Blur the pixels of one region with their own kind; all others keep their bits.
+def foreground_blur(images: Images, sigma: float, context: Context) -> Images:
+    """Blur the foreground with a Gaussian cut off at 4 sigma; sigma in pixels at 224 px."""
+    return _blurred(images, sigma, _foreground(context), context)
 
-    The kernel is cut off at 4 sigma, the border is mirrored and the result is rounded to the nearest grey level.
+
+def background_blur(images: Images, sigma: float, context: Context) -> Images:
+    """Blur the background with a Gaussian cut off at 4 sigma; sigma in pixels at 224 px."""
+    return _blurred(images, sigma, _background(context), context)
+
+
+def random_mask_blur(images: Images, sigma: float, context: Context) -> Images:
+    """Blur where the foreground mask comes to lie when it is moved to a random place, round the border."""
+    part = moved(_foreground(context), context.draws.number(0, 1), context.draws.number(0, 1))
+    return _blurred(images, sigma, part, context)
+
+
+def foreground_blur_matched(images: Images, sigma: float, context: Context) -> Images:
+    """As ``foreground_blur``, faded so that ‖x′ − x‖₂ is that of the weaker of foreground and background blur."""
+    return _matched(images, _foreground(context), _background(context), sigma, context)
+
+
+def background_blur_matched(images: Images, sigma: float, context: Context) -> Images:
+    """As ``background_blur``, faded so that ‖x′ − x‖₂ is that of the weaker of foreground and background blur."""
+    return _matched(images, _background(context), _foreground(context), sigma, context)
+
+
+def foreground_grey(images: Images, share: float, context: Context) -> Images:
+    """Fade the foreground to mid-grey; at share 1 nothing is left of it."""
+    return _faded(images, _GREY, share, _foreground(context), context)
+
+
+def background_grey(images: Images, share: float, context: Context) -> Images:
+    """Fade the background to mid-grey; at share 1 nothing is left of it."""
+    return _faded(images, _GREY, share, _background(context), context)
+
+
+def foreground_mean(images: Images, share: float, context: Context) -> Images:
+    """Fade the foreground to its mean colour."""
+    return _faded(images, mean_inside(images, _foreground(context)), share, _foreground(context), context)
+
+
+def background_mean(images: Images, share: float, context: Context) -> Images:
+    """Fade the background to its mean colour."""
+    return _faded(images, mean_inside(images, _background(context)), share, _background(context), context)
+
+
+def foreground_noise(images: Images, sigma: float, context: Context) -> Images:
+    """Add Gaussian noise to the foreground; sigma on the scale 0 to 1."""
+    return _noisy(images, sigma, _foreground(context), context)
+
+
+def background_noise(images: Images, sigma: float, context: Context) -> Images:
+    """Add Gaussian noise to the background; sigma on the scale 0 to 1."""
+    return _noisy(images, sigma, _background(context), context)
+
+
+def blurred_inside(images: Images, part: Part, sigma: float) -> Float[Tensor, "n 3 h w"]:
+    """Blur by normalised convolution; outside the part the values mean nothing.
 
     Args:
-        image: One image, 0 to 255.
-        inside: True where the image is blurred; may be empty (the image comes back) or full (a plain Gaussian blur).
-        sigma: Standard deviation in pixels of this image, whatever its size; greater than 0.
+        images: 0 to 255.
+        part: Where the blur is wanted, and what it takes its means of.
+        sigma: In pixels of these images. The kernel is cut off at 4 sigma, the border mirrored.
 
     Returns:
-        A new image.
+        float64, 0 to 255.
     """
-    out = image.copy()
-    if not inside.any():
-        return out
-    layers = np.empty((*inside.shape, 4), np.float32)
-    layers[..., 3] = inside
-    np.multiply(image, layers[..., 3:], out=layers[..., :3])
-    size = 2 * math.ceil(_TRUNCATE * sigma) + 1
-    blurred = cv2.GaussianBlur(layers, (size, size), sigmaX=sigma, borderType=cv2.BORDER_REFLECT)[inside]
-    # The centre of the kernel lies inside, so the weight is never 0 here.
-    out[inside] = np.rint(blurred[:, :3] / blurred[:, 3:]).clip(0, 255).astype(np.uint8)
-    return out
+    inside = part[:, None].double()
+    layers = torch.cat([images.double().mul_(inside), inside], 1)
+    weights = whole_weights(gaussian_weights(sigma), _BITS)
+    blurred = convolve(convolve(layers, weights, -2, "symmetric"), weights, -1, "symmetric")
+    return blurred[:, :3] / blurred[:, 3:].clamp(min=1)
 
 
-def foreground_blur(
-    image: UInt8[np.ndarray, "h w 3"], foreground: Bool[np.ndarray, "h w"], severity: int
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Blur the foreground; background pixels stay bit-exact.
-
-    Args:
-        image: One image, 0 to 255.
-        foreground: True on the foreground. An empty one gives the image back, a full one blurs all of it.
-        severity: 1 to 5, for sigma 1, 2, 3, 4, 6 px.
-    """
-    return blur_inside(image, foreground, BLUR_SIGMA[severity - 1])
+def mean_inside(images: Images, part: Part) -> Float[Tensor, "n 3 1 1"]:
+    """The mean colour of a part; 0 where it is empty."""
+    inside = part[:, None]
+    total = images.mul(inside).sum((2, 3), keepdim=True, dtype=torch.int64)
+    return total.double() / inside.sum((2, 3), keepdim=True).clamp(min=1)
 
 
-def background_blur(
-    image: UInt8[np.ndarray, "h w 3"], foreground: Bool[np.ndarray, "h w"], severity: int
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Blur the background; foreground pixels stay bit-exact.
+def moved(mask: Part, down: list[float], right: list[float]) -> Part:
+    """Each mask moved by a share of the sides, wrapped around the border: same area, same shape but for the wrap."""
+    height, width = mask.shape[1:]
+    steps = [(int(y * height), int(x * width)) for y, x in zip(down, right, strict=True)]
+    return torch.stack([one.roll(step, (0, 1)) for one, step in zip(mask, steps, strict=True)])
 
-    Args:
-        image: One image, 0 to 255.
-        foreground: True on the foreground. A full one gives the image back, an empty one blurs all of it.
-        severity: 1 to 5, for sigma 1, 2, 3, 4, 6 px.
-    """
-    return blur_inside(image, ~foreground, BLUR_SIGMA[severity - 1])
+
+def _foreground(context: Context) -> Part:
+    assert context.foreground is not None  # noqa: S101 checked where the request is
+    return context.foreground
+
+
+def _background(context: Context) -> Part:
+    return ~_foreground(context)
+
+
+def _blend(images: Images, changed: Float[Tensor, "n 3 h w"], part: Part, context: Context) -> Images:
+    """The changed values inside the part, rounded; over the feather they set in gradually from the part's border on."""
+    if context.feather > 0:
+        depth = distance_to(~part, int(context.feather) + 1).double().div_(context.feather + 1).clamp_(max=1)
+        changed = (changed - images).mul_(depth[:, None]).add_(images)
+    return torch.where(part[:, None], changed.add(0.5).clamp_(0, 255).to(torch.uint8), images)
+
+
+def _blurred(images: Images, sigma: float, part: Part, context: Context) -> Images:
+    return _blend(images, blurred_inside(images, part, sigma * context.scale), part, context)
+
+
+def _faded(
+    images: Images, target: float | Float[Tensor, "n 3 1 1"], share: float, part: Part, context: Context
+) -> Images:
+    return _blend(images, images.double().mul_(1 - share).add_(target * share), part, context)
+
+
+def _noisy(images: Images, sigma: float, part: Part, context: Context) -> Images:
+    added = normal(context.draws.uniform16(*images.shape[1:]), 0.0, 255.0 * sigma)
+    return _blend(images, added.double().add_(images), part, context)
+
+
+def _matched(images: Images, part: Part, other: Part, sigma: float, context: Context) -> Images:
+    own, its = (_blurred(images, sigma, where, context) for where in (part, other))
+    change, its_change = (after.double() - images for after in (own, its))
+    energy, its_energy = (squares.square().sum((1, 2, 3), keepdim=True) for squares in (change, its_change))
+    # The change is linear in the fading, so its norm is too.
+    kept = (its_energy / energy.clamp(min=1)).sqrt().clamp(max=1)
+    return torch.where(part[:, None], change.mul_(kept).add_(images).add_(0.5).floor_().to(torch.uint8), images)

@@ -8,7 +8,8 @@ imports is neither replaced nor changed. What is repaired, and why:
 * ``gaussian(multichannel=...)`` is gone from scikit-image, ``np.float_`` from NumPy 2.
 * Every draw went to NumPy's global generator (scikit-image's own one for impulse_noise). The copy sees a NumPy whose
   ``random`` is a generator of the calling thread, so that no global state is read or changed and threads do not mix.
-* Its motion blur (also of the snow) and its zoom (also of the snow) are those of ``rewritten``.
+* Its glass_blur visits each pixel in a Python loop, over a second an image: the same bits come from whole arrays here.
+* It prints to the terminal at some sizes, and does no longer.
 """
 
 from __future__ import annotations
@@ -19,15 +20,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from tasks.errors import UserError
-from tasks.perturbations.rewritten import clipped_zoom, motion_blur
 
-_INSTALL = "pip install 'imagecorruptions>=1.1.2,<2' scikit-image opencv-python-headless"
+_INSTALL = "pip install 'imagecorruptions>=1.1.2,<2' scikit-image opencv-python"
 _lock = threading.Lock()
 _loaded: ModuleType | None = None
 _drawing = threading.local()
@@ -46,6 +46,26 @@ class _NumpyProxy:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
+
+
+class _SkimageProxy:
+    """scikit-image as the corruptions see it: its noise draws from what ``drawing`` set, too."""
+
+    @property
+    def util(self) -> Any:
+        import skimage.util
+
+        def random_noise(image: np.ndarray, **options: Any) -> np.ndarray:
+            own = np.random.default_rng(_drawing.state.randint(2**31))
+            return skimage.util.random_noise(image, rng=own, **options)
+
+        return SimpleNamespace(random_noise=random_noise)
+
+    @property
+    def color(self) -> Any:
+        import skimage.color
+
+        return skimage.color
 
 
 @contextmanager
@@ -123,13 +143,15 @@ def _stand_ins(package: Path) -> Iterator[None]:
 
 
 def _repair(module: ModuleType) -> ModuleType:
+    gaussian = _with_channel_axis(module.gaussian)
     vars(module).update(
-        np=_NumpyProxy(),
-        gaussian=_with_channel_axis(module.gaussian),
-        _motion_blur=motion_blur,
-        clipped_zoom=clipped_zoom,
+        np=_NumpyProxy(), sk=_SkimageProxy(), gaussian=gaussian, glass_blur=_glass_blur(gaussian), print=_silent
     )
     return module
+
+
+def _silent(*_: object) -> None:
+    pass
 
 
 def _with_channel_axis(gaussian: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -137,3 +159,42 @@ def _with_channel_axis(gaussian: Callable[..., np.ndarray]) -> Callable[..., np.
         return gaussian(image, *args, channel_axis=-1 if multichannel else None, **options)
 
     return repaired
+
+
+def _glass_blur(gaussian: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """The package's glass_blur, bit by bit, offsets drawn in one call that yields the numbers of its loop.
+
+    Its "swap" of two array views is a copy: a visited pixel takes its neighbour's value, which the neighbour keeps.
+    """
+
+    def glass_blur(image: Any, severity: int = 1) -> np.ndarray:
+        sigma, reach, passes = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity - 1]
+        pixels = np.asarray(image)
+        height, width = pixels.shape[:2]
+        flat = np.uint8(gaussian(pixels / 255.0, sigma=sigma, multichannel=True) * 255).reshape(-1, 3)
+        for _ in range(passes):
+            flat = flat[_copied_from(height, width, reach, _drawing.state)]
+        out = gaussian(flat.reshape(pixels.shape) / 255.0, sigma=sigma, multichannel=True)
+        return np.clip(out, 0, 1) * 255
+
+    return glass_blur
+
+
+def _copied_from(height: int, width: int, reach: int, random: np.random.RandomState) -> np.ndarray:
+    """For each flat pixel, the pixel whose value it holds after one pass of sequential copies."""
+    rows, columns = np.arange(height - reach, reach, -1), np.arange(width - reach, reach, -1)
+    visited = (rows[:, None] * width + columns).ravel()
+    offsets = random.randint(-reach, reach, size=(visited.size, 2))
+    neighbour = visited + offsets[:, 1] * width + offsets[:, 0]
+    turn = np.full(height * width, visited.size)
+    turn[visited] = np.arange(visited.size)
+    # A neighbour visited before holds a copy by now, so follow it; any other still holds its own value.
+    after = np.arange(height * width)
+    source = np.arange(height * width)
+    source[visited] = neighbour
+    follow = visited[turn[neighbour] < turn[visited]]
+    after[follow] = source[follow]
+    # The chains of earlier visits end where a pixel copied an untouched one; doubling the step finds all ends at once.
+    while not np.array_equal(further := after[after], after):
+        after = further
+    return source[after]

@@ -1,25 +1,37 @@
-"""The perturbations by name, their published strengths, and the suites; imports nothing heavy."""
+"""The perturbations by name, CLEAR's own and those of installed plugins; imports nothing heavy.
+
+A perturbation of your own is a function and an entry::
+
+    def darker(images, share, context):  # uint8 [n, 3, h, w] in and out
+        return (images.float() * (1 - share)).to(torch.uint8)
+
+    DARKER = Perturbation("darker", "digital", "Darker (share that is taken away)", (0.1, 0.2, 0.3, 0.4, 0.5), darker)
+
+``register(DARKER)`` makes it known to this process; an installed package makes it known to every command by the entry
+point ``darker = "my_package:DARKER"`` in the group ``clear.perturbations``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import importlib
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
+from functools import lru_cache
+from importlib import metadata
+from typing import Any, Literal, get_args
 
-Family = Literal["noise", "blur", "weather", "digital", "selective_blur"]
-Strength = float | tuple[float, ...]
+from tasks.errors import UserError, unknown_name
 
+ENTRY_POINT_GROUP = "clear.perturbations"
 SEVERITIES = (1, 2, 3, 4, 5)
 """The strengths of every perturbation; severity 0 is the identity."""
 
-BLUR_SIGMA = (1.0, 2.0, 3.0, 4.0, 6.0)
-"""Standard deviation of the Gaussian blurs in pixels of the image as it is given, severities 1 to 5."""
-
-_IMAGENET_C = (
-    "Hendrycks and Dietterich 2019, arXiv 1903.12261; values of imagecorruptions 1.1.2 (Michaelis et al. 2019)"
-)
-_SELECTIVE = "CLEAR; normalised convolution (Knutsson and Westin 1993) with the sigmas of ImageNet-C's gaussian_blur"
+Family = Literal["noise", "blur", "weather", "digital", "mask"]
+Need = Literal["foreground", "imagecorruptions"]
+Strength = float | tuple[float, ...]
+Transform = Callable[[Any, Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,14 @@ class Perturbation:
         name: The name used on the command line and in the results.
         family: Its group; brightness counts as weather, as in the order of the ImageNet-C list.
         description: One line for ``list``, with the meaning of the parameters.
-        parameters: The published parameters of severities 1 to 5.
+        parameters: Those of severities 1 to 5; lengths are pixels at 224 px.
+        transform: ``transform(images, parameters, context)``: uint8 [n, 3, h, w] → the same, each image on its own,
+            with the ``Context`` of ``tasks.perturbations.context``; or ``"module:function"``, imported when first used.
         random: Whether the result depends on the seed.
-        needs_foreground: Whether a foreground mask is required.
+        needs: A foreground mask, or the package whose pictures are used.
+        pixels_at_once: Pixels of a batch that are best handed over together; by default about one 224-px image, which
+            stays in a processor's cache. Many small steps want more.
+        version: Raised whenever the same seed may give another image.
         source: Where definition and parameters come from.
     """
 
@@ -40,144 +57,104 @@ class Perturbation:
     family: Family
     description: str
     parameters: tuple[Strength, Strength, Strength, Strength, Strength]
+    transform: str | Transform
     random: bool = False
-    needs_foreground: bool = False
-    source: str = _IMAGENET_C
+    needs: tuple[Need, ...] = ()
+    pixels_at_once: int | None = None
+    version: str = "1"
+    source: str = ""
+
+    @property
+    def needs_foreground(self) -> bool:
+        """Whether every image must come with a foreground mask."""
+        return "foreground" in self.needs
+
+    def load(self) -> Transform:
+        """The function, imported if need be."""
+        if not isinstance(self.transform, str):
+            return self.transform
+        module, _, function = self.transform.partition(":")
+        return getattr(importlib.import_module(module), function)
 
 
-_COMMON = (
-    Perturbation(
-        "gaussian_noise", "noise", "Gaussian noise (standard deviation on [0, 1])", (0.08, 0.12, 0.18, 0.26, 0.38), True
-    ),
-    Perturbation(
-        "shot_noise", "noise", "Poisson noise (expected count of a white pixel)", (60.0, 25.0, 12.0, 5.0, 3.0), True
-    ),
-    Perturbation(
-        "impulse_noise", "noise", "Salt and pepper (share of the values)", (0.03, 0.06, 0.09, 0.17, 0.27), True
-    ),
-    Perturbation(
-        "defocus_blur",
-        "blur",
-        "Disk blur (radius in px, sigma that softens its edge)",
-        ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
-    ),
-    Perturbation(
-        "glass_blur",
-        "blur",
-        "Frosted glass: pixels copied from near by (blur sigma, reach in px, passes)",
-        ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
-        True,
-    ),
-    Perturbation(
-        "motion_blur",
-        "blur",
-        "One-sided motion blur, angle within 45 degrees (radius in px, sigma in px)",
-        ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-        True,
-    ),
-    Perturbation(
-        "zoom_blur",
-        "blur",
-        "Mean of zoomed copies (largest zoom, step)",
-        ((1.10, 0.01), (1.15, 0.01), (1.20, 0.02), (1.25, 0.02), (1.30, 0.03)),
-    ),
-    Perturbation(
-        "snow",
-        "weather",
-        "Falling snow (mean, standard deviation, zoom, threshold, blur radius, blur sigma, share of the image)",
-        (
-            (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
-            (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
-            (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-            (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
-            (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
-        ),
-        True,
-    ),
-    Perturbation(
-        "frost",
-        "weather",
-        "Photographed frost laid over the image (weight of the image, weight of the frost)",
-        ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
-        True,
-    ),
-    Perturbation(
-        "fog",
-        "weather",
-        "Diamond-square fog (strength, decay of its detail)",
-        ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
-        True,
-    ),
-    Perturbation("brightness", "weather", "Brighter (added to the value of HSV)", (0.1, 0.2, 0.3, 0.4, 0.5)),
-    Perturbation("contrast", "digital", "Less contrast (gain about the channel mean)", (0.4, 0.3, 0.2, 0.1, 0.05)),
-    Perturbation(
-        "elastic_transform",
-        "digital",
-        "Smooth random displacement (gain of the displacement field)",
-        (12.5, 16.25, 21.25, 25.0, 30.0),
-        True,
-    ),
-    Perturbation("pixelate", "digital", "Fewer, larger pixels (factor of the side)", (0.6, 0.5, 0.4, 0.3, 0.25)),
-    Perturbation("jpeg_compression", "digital", "JPEG artefacts (quality)", (25, 18, 15, 10, 7)),
-)
-
-_EXTRA = (
-    Perturbation(
-        "speckle_noise",
-        "noise",
-        "Noise in proportion to the value (standard deviation)",
-        (0.15, 0.2, 0.35, 0.45, 0.6),
-        True,
-    ),
-    Perturbation("gaussian_blur", "blur", "Gaussian blur of the whole image (sigma in px)", BLUR_SIGMA),
-    Perturbation(
-        "spatter",
-        "weather",
-        "Drops of water or mud (mean, standard deviation, blur sigma, threshold, intensity, 0 = water or 1 = mud)",
-        (
-            (0.65, 0.3, 4, 0.69, 0.6, 0),
-            (0.65, 0.3, 3, 0.68, 0.6, 0),
-            (0.65, 0.3, 2, 0.68, 0.5, 0),
-            (0.65, 0.3, 1, 0.65, 1.5, 1),
-            (0.67, 0.4, 1, 0.65, 1.5, 1),
-        ),
-        True,
-    ),
-    Perturbation(
-        "saturate",
-        "digital",
-        "Less, then more colour (factor of the saturation, added to it)",
-        ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
-    ),
-)
-
-_OURS = tuple(
-    Perturbation(
-        f"{part}_blur",
-        "selective_blur",
-        f"Gaussian blur of the {part} only; the rest stays bit-exact (sigma in px)",
-        BLUR_SIGMA,
-        needs_foreground=True,
-        source=_SELECTIVE,
-    )
-    for part in ("foreground", "background")
-)
+_registered: dict[str, Perturbation] = {}
 
 
-def _by_name(entries: Iterable[Perturbation]) -> Mapping[str, Perturbation]:
-    return MappingProxyType({entry.name: entry for entry in entries})
+def register(entry: Perturbation) -> Perturbation:
+    """Make a perturbation known to this process.
+
+    Raises:
+        UserError: Its name is taken or no name, or a part of it is missing.
+    """
+    _check(entry)
+    if entry.name in PERTURBATIONS:
+        raise UserError(f"A perturbation named {entry.name!r} exists already; give yours another name.")
+    _registered[entry.name] = entry
+    return entry
 
 
-PERTURBATIONS: Mapping[str, Perturbation] = _by_name((*_OURS, *_COMMON, *_EXTRA))
-"""Every perturbation by name."""
+def _check(entry: object) -> None:
+    if not isinstance(entry, Perturbation):
+        raise UserError(f"{entry!r} is no tasks.perturbations.Perturbation.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,59}", entry.name):
+        raise UserError(f"{entry.name!r} is no name for a perturbation: use small letters, digits and underscores.")
+    if entry.family not in get_args(Family):
+        raise UserError(f"{entry.name}: unknown family {entry.family!r}; choose from {', '.join(get_args(Family))}.")
+    if len(entry.parameters) != len(SEVERITIES):
+        raise UserError(f"{entry.name} has {len(entry.parameters)} strengths: give one for each severity 1 to 5.")
 
-SUITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "gaussian_blur": ("gaussian_blur",),
-        "foreground_blur": ("foreground_blur",),
-        "background_blur": ("background_blur",),
-        "imagenet_c": tuple(entry.name for entry in _COMMON),
-        "imagenet_c_extra": tuple(entry.name for entry in _EXTRA),
-    }
-)
-"""Named lists of perturbations. ``gaussian_blur`` is also one of the four extras: the same perturbation, run once."""
+
+class _Perturbations(Mapping[str, Perturbation]):
+    """All perturbations. Plugins are imported only when a name is not found, or all are listed."""
+
+    def __getitem__(self, name: str) -> Perturbation:
+        found = _own().get(name) or _registered.get(name) or _plugins().get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**_own(), **_plugins(), **_registered})
+
+    def __len__(self) -> int:
+        return len({**_own(), **_plugins(), **_registered})
+
+
+PERTURBATIONS: Mapping[str, Perturbation] = _Perturbations()
+"""Every perturbation by name, in the order of the tables."""
+
+
+def perturbation(name: str) -> Perturbation:
+    """The perturbation of that name.
+
+    Raises:
+        UserError: There is none; the message names the nearest.
+    """
+    if name not in PERTURBATIONS:
+        raise unknown_name("perturbation", name, PERTURBATIONS)
+    return PERTURBATIONS[name]
+
+
+@lru_cache(maxsize=1)
+def _own() -> Mapping[str, Perturbation]:
+    from tasks.perturbations.definitions import DEFINITIONS
+
+    return {entry.name: entry for entry in DEFINITIONS}
+
+
+@lru_cache(maxsize=1)
+def _plugins() -> Mapping[str, Perturbation]:
+    """Those of installed packages; a broken one is a warning that names it."""
+    found: dict[str, Perturbation] = {}
+    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            entry = point.load()
+            _check(entry)
+            if entry.name in _own() or entry.name in found:
+                raise UserError(f"the name {entry.name!r} is taken")
+        except Exception as error:
+            package = point.dist.name if point.dist else "an unknown package"
+            warnings.warn(f"The perturbation {point.name!r} of {package} is left out: {error}", stacklevel=2)
+        else:
+            found[entry.name] = entry
+    return found

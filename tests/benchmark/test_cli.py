@@ -19,7 +19,8 @@ from benchmark.preflight import missing_package
 from leaderboard.errors import StoreError
 from leaderboard.schema import SUMMARY
 from tasks.catalogue import task_names
-from tasks.perturbations.registry import SUITES
+from tasks.perturbations import PERTURBATIONS
+from tasks.perturbations.suites import suite_names
 
 TASK = "resnet50_layer4"
 
@@ -77,7 +78,7 @@ def sentence(result) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("tasks", task_names()), ("methods", registry.names()), ("suites", tuple(SUITES))],
+    [("tasks", task_names()), ("methods", registry.names()), ("suites", (*suite_names(), *PERTURBATIONS))],
 )
 def test_list(kind, names):
     shown, as_json = call("list", kind), call("list", kind, "--json")
@@ -97,7 +98,7 @@ def test_list_profiles(tmp_path, monkeypatch):
 
 def test_show(tmp_path):
     facts = json.loads(call("show", TASK, "--json").stdout)
-    assert facts["units"] == {"total": 2048, "label": 48}
+    assert facts["units"] == {"total": 2048, "first": 0, "label": 48}
     assert facts["perturbations"][:3] == ["gaussian_blur", "foreground_blur", "background_blur"]
     assert len(facts["perturbations"]) == 18
     assert "layer: layer4" in call("show", TASK).stdout
@@ -135,7 +136,20 @@ def test_lists_by_comma_and_by_repetition(runner):
         *["run", "--task", f"{TASK},resnet50_fc", "--methods", "dnd", "--methods", "clip_dissect, random_label"],
         *["--suites", "gaussian_blur,imagenet_c", "--severities", "1,3", "--severities", "5", "--unit-ids", "3,17"],
         *["--repeats", "4", "--images", "50", "--profile", "mine.yaml", "--seed", "7", "--device", "cpu"],
-        *["--workers", "0", "--batch-size", "8", "--out", "somewhere", "--masks", "segmenter"],
+        *[
+            "--corruptions",
+            "code",
+            "--lengths",
+            "raw",
+            "--feather",
+            "1.5",
+            "--batch-size",
+            "8",
+            "--out",
+            "somewhere",
+            "--masks",
+            "segmenter",
+        ],
         *["--set", "clip_dissect.similarity=wpmi", "--set", "dnd.k=5", "--set", "dnd.crops=false"],
     )
     assert result.exit_code == 0, result.output
@@ -151,7 +165,9 @@ def test_lists_by_comma_and_by_repetition(runner):
         profile="mine.yaml",
         seed=7,
         device="cpu",
-        workers=0,
+        corruptions="code",
+        lengths="raw",
+        feather=1.5,
         batch_size=8,
         out=Path("somewhere"),
         masks="segmenter",

@@ -24,10 +24,12 @@ CHANGES = {
     "profile": "paper",
     "seed": 1,
     "masks": "segmenter",
+    "corruptions": "reference",
+    "lengths": "raw",
+    "feather": 2.0,
     "device": "cuda:1",
     "out": Path("elsewhere"),
     "as_json": True,
-    "workers": 3,
     "batch_size": 3,
 }
 """Another value for every option."""

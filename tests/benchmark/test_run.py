@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from baselines.base import Label, UnitLabels
 from benchmark import runner
@@ -31,7 +33,6 @@ def options(out: Path, **changes: object) -> RunOptions:
         "unit_ids": UNITS,
         "out": out,
         "device": "cpu",
-        "workers": 0,
     }
     return RunOptions.model_validate(values | changes)
 
@@ -173,6 +174,52 @@ def test_masks_may_come_from_the_segmenter(tmp_path: Path) -> None:
     result = run(tmp_path / "masks", methods=("constant_label",), images=20, masks="segmenter")
     facts = json.loads((result.folder / "run.json").read_text())
     assert facts["facts"]["profile"]["masks"] == "segmenter"
+
+
+def test_images_without_a_mask_are_listed_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.miniature.probing import MiniatureProbingSet
+
+    real = MiniatureProbingSet.__init__
+
+    def without_masks(self: MiniatureProbingSet, split: str, count: int) -> None:
+        real(self, split, count)
+        self.foreground[3], self.foreground[7] = False, True
+
+    monkeypatch.setattr(MiniatureProbingSet, "__init__", without_masks)
+    changes = {"methods": ("constant_label",), "images": 20, "suites": ("background_blur", "gaussian_blur")}
+    folder = RunFolder(run(tmp_path / "masks", **changes).folder)
+    markers = {key.condition: folder.marker(key, "evidence") for key in folder.done_cells("evidence")}
+    assert {name: marker.extra.get("left_out") for name, marker in markers.items() if marker} == {
+        "clean": None,
+        "gaussian_blur": None,
+        "background_blur": ["probe-000003", "probe-000007"],
+    }
+    evidence = folder.read_table("evidence")
+    blurred = evidence[evidence["perturbation"] == "background_blur"]
+    assert not {"probe-000003", "probe-000007"} & set(blurred["image"])
+
+
+def test_a_run_whose_images_have_no_masks_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.models.segmenter import ForegroundSegmenter
+
+    monkeypatch.setattr(
+        ForegroundSegmenter, "foreground", lambda self, images: torch.zeros(images.shape[0], 224, 224) > 0
+    )
+    with pytest.raises(UserError, match="needs images with a foreground and a background, but only 0 of 20"):
+        run(tmp_path / "none", methods=("constant_label",), images=20, masks="segmenter")
+
+
+def test_the_reference_engine_and_other_choices_give_other_images(tmp_path: Path) -> None:
+    changes = {"methods": ("constant_label",), "images": 20, "suites": ("pixelate", "frost"), "severities": (5,)}
+    evidence = [
+        RunFolder(run(tmp_path / engine, **changes, corruptions=engine).folder).read_table("evidence")
+        for engine in ("fixed", "code", "reference")
+    ]
+    frost = [table[table["perturbation"] == "frost"]["activation"].to_numpy() for table in evidence]
+    assert not any(np.allclose(frost[i], frost[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    pixelate = [table[table["perturbation"] == "pixelate"]["activation"].to_numpy() for table in evidence]
+    assert np.array_equal(pixelate[0], pixelate[1])
+    assert np.allclose(pixelate[0], pixelate[2], atol=0.5)
 
 
 def test_a_broken_method_loses_only_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

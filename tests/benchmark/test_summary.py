@@ -16,7 +16,7 @@ from benchmark import summary as module
 from benchmark.summary import MEANS, summarise
 from leaderboard.frames import to_arrow, to_pandas
 from leaderboard.schema import SCORES, SUMMARY
-from metrics.statistics import Interval
+from metrics.statistics import Interval, expanded_confidence, noise_floor_test
 
 FLAGS = ("exact", "right", "right_clean")
 UNITS = 8
@@ -40,9 +40,12 @@ def score_row(unit, perturbation="clean", severity=0, repeat=0, method="m", **va
         "chance": 0.5,
         "stability": 1.0,
         "evidence_overlap": 1.0,
+        "rank_biased_overlap": 1.0,
+        "activation_correlation": 1.0,
         "dead": False,
         "missing": False,
         "truth": None,
+        "truth_op": None,
         "right_clean": None,
         "right": None,
         "detector": None,
@@ -53,6 +56,7 @@ def score_row(unit, perturbation="clean", severity=0, repeat=0, method="m", **va
 def dead(unit, **place):
     nothing = dict.fromkeys(("clean_label", "label", "exact", "right", "right_clean"))
     numbers = ("clip_similarity", "sentence_similarity", "noise_floor", "chance", "stability", "evidence_overlap")
+    numbers += ("rank_biased_overlap", "activation_correlation")
     return score_row(unit, dead=True, **nothing, **dict.fromkeys(numbers, math.nan), **place)
 
 
@@ -67,16 +71,16 @@ def some_scores(methods=("m",), conditions=(("snow", 1), ("snow", 3), ("frost", 
     for method in methods:
         floor = rng.uniform(0.8, 1.0, UNITS)
         truth_clean = rng.random(UNITS) < 0.7
-        for name, severity in (("clean", 0), *conditions):
+        for name, severity, repeat in (("clean", 0, 0), ("clean", 0, 1), *((*place, 0) for place in conditions)):
             for unit in range(UNITS):
-                similarity = (
-                    1.0 if name == "clean" else min(1.0, float(floor[unit] - rng.uniform(-0.02, 0.1) * severity))
-                )
+                moved = min(1.0, float(floor[unit] - rng.uniform(-0.02, 0.1) * severity))
+                similarity = moved if name != "clean" else (1.0, float(floor[unit]))[repeat]
                 rows.append(
                     score_row(
                         unit,
                         name,
                         severity,
+                        repeat,
                         method=method,
                         clip_similarity=similarity,
                         sentence_similarity=float(rng.uniform(0, 1)),
@@ -149,7 +153,8 @@ def test_a_single_severity_has_no_mean_over_severities():
 
 def test_means_are_over_units(scores, summary):
     for name, severity in (("clean", 0), ("snow", 1), ("frost", 3)):
-        rows = scores[(scores["perturbation"] == name) & (scores["severity"] == severity)]
+        here = (scores["perturbation"] == name) & (scores["severity"] == severity) & (scores["repeat"] == 0)
+        rows = scores[here]
         found = line(summary, name, str(severity))
         for column, source in MEANS.items():
             assert found[column] == pytest.approx(np.mean([float(value) for value in rows[source]])), column
@@ -162,8 +167,9 @@ def test_each_unit_is_averaged_over_conditions_before_the_bootstrap(scores, summ
         ("all", "all", scores[scores["perturbation"] != "clean"]),
     ):
         per_unit = np.array([rows[rows["unit"] == unit]["stability"].mean() for unit in range(UNITS)])
+        level = expanded_confidence(0.95, UNITS)
         interval = stats.bootstrap(
-            (per_unit,), np.mean, n_resamples=499, method="BCa", rng=np.random.default_rng(0)
+            (per_unit,), np.mean, confidence_level=level, n_resamples=499, method="BCa", rng=np.random.default_rng(0)
         ).confidence_interval
         found = line(summary, name, severity)
         assert found["units"] == UNITS
@@ -172,7 +178,7 @@ def test_each_unit_is_averaged_over_conditions_before_the_bootstrap(scores, summ
         assert found["stability_high"] == pytest.approx(interval.high)
         shares = np.array([rows[rows["unit"] == unit]["exact"].astype(float).mean() for unit in range(UNITS)])
         interval = stats.bootstrap(
-            (shares,), np.mean, n_resamples=499, method="BCa", rng=np.random.default_rng(0)
+            (shares,), np.mean, confidence_level=level, n_resamples=499, method="BCa", rng=np.random.default_rng(0)
         ).confidence_interval
         assert (found["exact_low"], found["exact_high"]) == pytest.approx((interval.low, interval.high))
 
@@ -194,11 +200,12 @@ def test_shares_of_units_have_wilsons_interval(scores, summary):
 
 def test_p_values_are_paired_by_unit(scores, summary):
     rows = scores[(scores["perturbation"] == "frost") & (scores["severity"] == 1)].sort_values("unit")
-    expected = stats.wilcoxon(rows["clip_similarity"], rows["noise_floor"]).pvalue
-    assert line(summary, "frost", "1")["p_value"] == pytest.approx(expected)
-    means = scores[scores["perturbation"] != "clean"].groupby("unit")[["clip_similarity", "noise_floor"]].mean()
-    expected = stats.wilcoxon(means["clip_similarity"], means["noise_floor"]).pvalue
-    assert line(summary, "all", "all")["p_value"] == pytest.approx(expected)
+    expected = noise_floor_test(rows[["clip_similarity"]].to_numpy(), rows[["noise_floor"]].to_numpy(), resamples=499)
+    assert line(summary, "frost", "1")["p_value"] == pytest.approx(expected.p_value)
+    perturbed = scores[scores["perturbation"] != "clean"]
+    conditions = perturbed.pivot_table(index="unit", columns=["perturbation", "severity"], values="clip_similarity")
+    expected = noise_floor_test(conditions.to_numpy(), rows[["noise_floor"]].to_numpy(), resamples=499)
+    assert line(summary, "all", "all")["p_value"] == pytest.approx(expected.p_value)
 
 
 @pytest.mark.usefixtures("no_bootstrap")
@@ -274,9 +281,9 @@ def test_without_truth_there_is_no_accuracy_and_without_repeats_no_test():
 
 
 def test_clean_is_repeat_zero_alone(scores, summary):
-    other = scores[scores["perturbation"] == "clean"].assign(repeat=1, clip_similarity=0.1, stability=0.0, right=False)
-    found = summarise(pd.concat([scores, other], ignore_index=True))
-    pd.testing.assert_frame_equal(found, summary)
+    other = scores[scores["perturbation"] == "clean"].assign(repeat=2, clip_similarity=0.1, stability=0.0, right=False)
+    found = summarise(pd.concat([scores, other], ignore_index=True)).drop(columns=["p_value", "p_adjusted"])
+    pd.testing.assert_frame_equal(found, summary.drop(columns=["p_value", "p_adjusted"]))
 
 
 @pytest.mark.usefixtures("no_bootstrap")

@@ -28,6 +28,7 @@ from tasks.miniature.generator import RenderingGenerator
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.observe import Condition, image_seeds
 from tasks.perturbations import perturb
+from tasks.perturbations.suites import load_suite
 
 TASK, PROFILE, UNIT, SEED, IMAGES, SIDE = "resnet50_layer4", "miniature", 17, 5, 6, 40
 CLEAN, NOISE, FOREGROUND = ("clean", 0), ("gaussian_noise", 2), ("foreground_blur", 3)
@@ -139,25 +140,31 @@ class RecordingSheet(Sheet):
         super().thumbs(thumbs, most)
 
 
+CONDITIONS = ("foreground_blur", *load_suite("imagenet_c").perturbations)
+
+
 def identity(**changes) -> dict:
     facts = {
         "layer": "layer4",
         "probing_set": "scenes",
         "images": 500,
-        "suites": ["gaussian_blur"],
-        "severities": [3],
         "name": TASK,
     }
     return {
         "methods": ["clip_dissect", "dnd", "dnd_refined"],
-        "suites": ["foreground_blur", "imagenet_c"],
-        "severities": [3, 2],
         "repeats": 2,
         "images": IMAGES,
         "profile": PROFILE,
         "seed": SEED,
         "masks": "probing_set",
-        "content": {"tasks": {TASK: facts}, "images": {TASK: "unknown"}},
+        "corruptions": "fixed",
+        "lengths": "scaled",
+        "feather": 0.0,
+        "content": {
+            "tasks": {TASK: facts},
+            "images": {TASK: "unknown"},
+            "conditions": {TASK: [[name, severity] for name in CONDITIONS for severity in (2, 3)]},
+        },
         **changes,
     }
 
@@ -449,7 +456,7 @@ def test_the_method_is_the_first_that_left_traces(tmp_path):
 
 def test_a_run_of_several_tasks_asks_which(tmp_path):
     tasks = identity()["content"]["tasks"]
-    content = {"tasks": {**tasks, "other": tasks[TASK]}, "images": {}}
+    content = {"tasks": {**tasks, "other": tasks[TASK]}, "images": {}, "conditions": {}}
     path = make_run(tmp_path / "run", content=content)
     with pytest.raises(UserError, match="several tasks; choose one with --task: other, resnet50_layer4"):
         find(path, UNIT)

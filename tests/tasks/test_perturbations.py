@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import UserError
-from tasks.perturbations import PERTURBATIONS, SUITES, perturb
-from tasks.perturbations.worker import perturb_numpy
+from tasks.perturbations import PERTURBATIONS, perturb
 
 NAMES = tuple(PERTURBATIONS)
 RANDOM = tuple(name for name, entry in PERTURBATIONS.items() if entry.random)
 GOLDEN = Path(__file__).parents[1] / "data" / "imagecorruptions_astronaut.npz"
-# Not stronger at each published step: snow changes its kind, frost mixes two images, saturate turns round.
-UNEVEN = {"glass_blur", "snow", "frost", "saturate"}
+# Not stronger at each published step: snow and fog change their kind, frost mixes two images, saturate turns round.
+UNEVEN = {"glass_blur", "snow", "frost", "fog", "saturate"}
 
 
 @pytest.fixture(scope="module")
-def astronaut() -> np.ndarray:
+def astronaut() -> torch.Tensor:
     with np.load(GOLDEN) as golden:
-        return golden["image"]
+        return torch.from_numpy(golden["image"]).permute(2, 0, 1)[None].contiguous()
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def batch(count: int, height: int = 48, width: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,8 +60,9 @@ def test_severity_0_is_the_identity_and_a_copy(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pixels_do_not_depend_on_batch_or_order(name: str) -> None:
-    images, masks = batch(3)
+def test_pixels_do_not_depend_on_batch_order_or_threads(name: str, threads: None) -> None:
+    # Large enough that a batch is cut into pieces.
+    images, masks = batch(3, 300, 260)
     before = images.clone()
     seeds = [7, 2**40 + 1, 0]
     together = perturb(images, name, 3, seeds, masks)
@@ -62,9 +70,20 @@ def test_pixels_do_not_depend_on_batch_or_order(name: str) -> None:
     assert together.shape == images.shape
     assert torch.equal(images, before)
     turned = perturb(images.flip(0), name, 3, seeds[::-1], masks.flip(0)).flip(0)
-    alone = torch.cat([perturb(images[i : i + 1], name, 3, [seeds[i]], masks[i : i + 1]) for i in range(3)])
     assert torch.equal(together, turned)
-    assert torch.equal(together, alone)
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        alone = torch.cat([perturb(images[i : i + 1], name, 3, [seeds[i]], masks[i : i + 1]) for i in range(3)])
+        assert torch.equal(together, alone)
+        assert torch.equal(together, perturb(images, name, 3, seeds, masks))
+        assert torch.get_num_threads() == count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_layout_does_not_matter(name: str) -> None:
+    images, masks = batch(2)
+    strided = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert torch.equal(perturb(images, name, 2, [1, 2], masks), perturb(strided, name, 2, [1, 2], masks))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,17 +110,19 @@ def test_global_generators_are_neither_read_nor_changed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (50, 70)], ids=str)
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (50, 70), (300, 40)], ids=str)
 @pytest.mark.filterwarnings("error")
 def test_any_size_from_32_on(name: str, size: tuple[int, int]) -> None:
     images, masks = batch(1, *size)
-    for severity in (1, 5):
-        out = perturb(images, name, severity, [3], masks)
-        assert out.shape == images.shape
-        assert not torch.equal(out, images)
+    for lengths in ("scaled", "raw"):
+        for severity in (1, 5):
+            out = perturb(images, name, severity, [3], masks, lengths=lengths)
+            assert out.shape == images.shape
+            # Scaled to 32 px, the weakest blurs are too narrow to show, and an image may get no drop.
+            assert lengths == "scaled" or not torch.equal(out, images)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(NAMES),
     severity=st.integers(1, 5),
@@ -109,43 +130,59 @@ def test_any_size_from_32_on(name: str, size: tuple[int, int]) -> None:
     width=st.integers(32, 70),
     seed=st.integers(0, 2**70),
     grey=st.sampled_from([0, 128, 255]),
+    raw=st.booleans(),
 )
 @pytest.mark.filterwarnings("error")
 def test_flat_images_of_any_size_give_images(
-    name: str, severity: int, height: int, width: int, seed: int, grey: int
+    name: str, severity: int, height: int, width: int, seed: int, grey: int, raw: bool
 ) -> None:
-    image = np.full((height, width, 3), grey, np.uint8)
-    out = perturb_numpy(image, name, severity, seed, np.zeros((height, width), bool))
+    image = torch.full((1, 3, height, width), grey, dtype=torch.uint8)
+    mask = torch.zeros((1, height, width), dtype=torch.bool)
+    mask[:, :9] = True
+    out = perturb(image, name, severity, [seed], mask, lengths="raw" if raw else "scaled")
     assert out.shape == image.shape
-    assert out.dtype == np.uint8
-    if PERTURBATIONS[name].family in ("blur", "selective_blur"):
-        assert np.abs(out.astype(int) - grey).max() <= 1
+    assert out.dtype == torch.uint8
+    if "blur" in name:
+        # The published defocus kernels sum to up to 1.013.
+        allowed = 0.013 * grey + 1 if name == "defocus_blur" else 0
+        assert (out.int() - grey).abs().max() <= allowed
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_distance_to_the_clean_image_grows_with_severity(name: str, astronaut: np.ndarray) -> None:
-    image = astronaut[::2, ::2]
-    mask = np.zeros(image.shape[:2], bool)
-    mask[20:90, 30:80] = True
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "reencode"])
+def test_distance_to_the_clean_image_grows_with_severity(name: str, astronaut: torch.Tensor) -> None:
+    mask = torch.zeros((1, 224, 224), dtype=torch.bool)
+    mask[:, 40:180, 60:160] = True
     severities = (1, 5) if name in UNEVEN else (1, 2, 3, 4, 5)
+    runs = 16 if PERTURBATIONS[name].random else 1
+    images, masks = astronaut.repeat(runs, 1, 1, 1), mask.repeat(runs, 1, 1)
     distances = [
-        np.mean([np.abs(perturb_numpy(image, name, s, seed, mask).astype(int) - image).mean() for seed in range(3)])
-        for s in severities
+        (perturb(images, name, severity, range(runs), masks).float() - images).abs().mean().item()
+        for severity in severities
     ]
     assert distances[0] > 0.5
     assert (np.diff(distances) > 0).all(), distances
 
 
-def test_suites_hold_the_published_lists() -> None:
-    assert set(SUITES) == {"gaussian_blur", "foreground_blur", "background_blur", "imagenet_c", "imagenet_c_extra"}
-    assert " ".join(SUITES["imagenet_c"]) == (
-        "gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog "
-        "brightness contrast elastic_transform pixelate jpeg_compression"
-    )
-    assert set(SUITES["imagenet_c_extra"]) == {"speckle_noise", "gaussian_blur", "spatter", "saturate"}
-    assert {name for suite in SUITES.values() for name in suite} == set(PERTURBATIONS)
-    assert all(len(entry.parameters) == 5 and entry.name == name for name, entry in PERTURBATIONS.items())
-    assert PERTURBATIONS["gaussian_blur"].parameters == (1, 2, 3, 4, 6)
+def test_half_the_size_gets_half_the_lengths(astronaut: torch.Tensor) -> None:
+    small = torch.nn.functional.avg_pool2d(astronaut.float(), 2).round().to(torch.uint8)
+
+    def shrunk_first(name: str, lengths: str) -> float:
+        large = torch.nn.functional.avg_pool2d(perturb(astronaut, name, 3, [0]).float(), 2)
+        return (large - perturb(small, name, 3, [0], lengths=lengths).float()).abs().mean().item()
+
+    for name in ("gaussian_blur", "defocus_blur"):
+        assert shrunk_first(name, "scaled") < 0.35 * shrunk_first(name, "raw"), name
+
+
+def test_at_224_px_lengths_are_those_published(astronaut: torch.Tensor) -> None:
+    for name in ("gaussian_blur", "motion_blur", "snow", "spatter", "glass_blur"):
+        assert torch.equal(perturb(astronaut, name, 3, [1]), perturb(astronaut, name, 3, [1], lengths="raw"))
+
+
+def test_floats_from_0_to_1_are_read_as_levels() -> None:
+    images, _ = batch(1)
+    assert torch.equal(perturb(images.float() / 255, "fog", 2, [4]), perturb(images, "fog", 2, [4]))
+    assert torch.equal(perturb(images.double() / 255, "fog", 0, [4]), images)
 
 
 IMAGES, MASKS = batch(2)
@@ -159,7 +196,9 @@ IMAGES, MASKS = batch(2)
         (lambda: perturb(IMAGES, "fog", -1, [0, 1]), "Severity -1 of fog does not exist"),
         (lambda: perturb(IMAGES, "fog", True, [0, 1]), "Severity True of fog does not exist"),
         (lambda: perturb(IMAGES[..., :31], "fog", 1, [0, 1]), "48 x 31 px is too small"),
-        (lambda: perturb(IMAGES.float(), "fog", 1, [0, 1]), "must be uint8"),
+        (lambda: perturb(IMAGES.float(), "fog", 1, [0, 1]), "must lie between 0 and 1"),
+        (lambda: perturb(IMAGES * float("nan"), "fog", 1, [0, 1]), "must lie between 0 and 1"),
+        (lambda: perturb(IMAGES.int(), "fog", 1, [0, 1]), "must be uint8"),
         (lambda: perturb(IMAGES[0], "fog", 1, [0, 1]), r"must have the shape \[n, 3, h, w\]"),
         (lambda: perturb(IMAGES[:, :1], "fog", 1, [0, 1]), r"must have the shape \[n, 3, h, w\]"),
         (lambda: perturb(IMAGES, "fog", 1, [0]), "1 seeds were given for 2 images"),
@@ -168,6 +207,8 @@ IMAGES, MASKS = batch(2)
         (lambda: perturb(IMAGES, "foreground_blur", 1, [0, 1]), "foreground_blur needs a foreground mask"),
         (lambda: perturb(IMAGES, "background_blur", 1, [0, 1], MASKS.int()), "must be boolean"),
         (lambda: perturb(IMAGES, "background_blur", 1, [0, 1], MASKS[:1]), r"has the shape \[1, 48, 40\]"),
+        (lambda: perturb(IMAGES, "background_blur", 1, [0, 1], MASKS, feather=-1), "A feather of -1 px"),
+        (lambda: perturb(IMAGES, "background_blur", 1, [0, 1], MASKS, feather=float("nan")), "A feather of nan px"),
     ],
 )
 def test_mistakes_get_one_clear_sentence(call, sentence: str) -> None:
@@ -176,16 +217,29 @@ def test_mistakes_get_one_clear_sentence(call, sentence: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_no_images_give_no_images() -> None:
-    assert perturb(IMAGES[:0], "snow", 3, []).shape == (0, 3, 48, 40)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_images_give_no_images(name: str) -> None:
+    assert perturb(IMAGES[:0], name, 3, [], MASKS[:0]).shape == (0, 3, 48, 40)
 
 
-def test_the_registry_and_the_workers_import_no_torch() -> None:
+def test_the_registry_and_the_suites_import_nothing_heavy() -> None:
     code = (
-        "import sys, tasks.perturbations, tasks.perturbations.registry\n"
-        "assert not {'torch', 'cv2', 'skimage', 'imagecorruptions'} & set(sys.modules)\n"
-        "import tasks.perturbations.worker, numpy as np\n"
-        "tasks.perturbations.worker.perturb_numpy(np.zeros((32, 32, 3), np.uint8), 'fog', 1, 0)\n"
-        "assert not {'torch', 'imagecorruptions', 'pkg_resources'} & set(sys.modules)\n"
+        "import sys, tasks.perturbations, tasks.perturbations.suites as suites\n"
+        "list(tasks.perturbations.PERTURBATIONS); suites.load_suite('imagenet_c')\n"
+        "assert not {'torch', 'cv2', 'skimage', 'scipy', 'imagecorruptions'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-W", "error::DeprecationWarning:tasks", "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", NAMES)
+def test_cuda_gives_the_bits_of_the_processor(name: str, astronaut: torch.Tensor) -> None:
+    images = torch.cat([astronaut, astronaut.flip(3)])
+    masks = torch.zeros((2, 224, 224), dtype=torch.bool)
+    masks[:, 40:180, 60:160] = True
+    for severity in (1, 3, 5):
+        here = perturb(images, name, severity, [1, 2], masks, feather=2.0)
+        there = perturb(images.cuda(), name, severity, [1, 2], masks.cuda(), feather=2.0)
+        assert there.is_cuda
+        assert torch.equal(here, there.cpu()), severity

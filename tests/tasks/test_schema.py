@@ -25,6 +25,7 @@ def definition() -> dict:
         ("resnet50_layer3", "resnet50", "layer3", 1024, 48, "best_concept"),
         ("resnet50_fc", "resnet50", "fc", None, "all", "class_names"),
         ("resnet18_layer4", "resnet18", "layer4", 512, 48, "best_concept"),
+        ("resnet50_planted", "resnet50_planted", "layer4", 2176, "all", "planted"),
     ],
 )
 def test_shipped_tasks(name, model, layer, total, label, truth):
@@ -49,7 +50,7 @@ def test_every_definition_loads_and_is_named_after_its_file():
         ({"pooling": "men"}, r"'pooling' cannot be 'men'\. Did you mean 'mean'\? Allowed: 'mean', 'max', 'cls'"),
         ({"library": "keras"}, r"'library' cannot be 'keras'.*'torchvision', 'timm'"),
         ({"truth": "labels"}, r"'truth' cannot be 'labels'.*'class_names'"),
-        ({"suites": ["gaussian_blr"]}, r"'suites': unknown suite 'gaussian_blr'; allowed: gaussian_blur, "),
+        ({"suites": ["gaussian_blr"]}, r"'suites': Unknown suite 'gaussian_blr'. Did you mean gaussian_blur"),
         ({"suites": []}, "'suites'"),
         ({"suites": ["imagenet_c", "imagenet_c"]}, "given twice"),
         ({"severities": [0]}, r"'severities\.0' cannot be 0"),
@@ -59,6 +60,9 @@ def test_every_definition_loads_and_is_named_after_its_file():
         ({"images": 1}, "'images' cannot be 1"),
         ({"version": "1"}, "'version' cannot be '1'"),
         ({"units": {"total": 8, "label": 9}}, "the layer has 8 units"),
+        ({"units": {"total": 8, "first": 8, "label": "all"}}, "units.first is 8, but the layer has units 0 to 7"),
+        ({"units": {"total": 8, "first": 6, "label": 3}}, "units.label is 3, but the layer has 2 units from unit 6 on"),
+        ({"units": {"first": -1}}, r"'units\.first' cannot be -1"),
         ({"units": {"label": "some"}}, r"'units\.label'.*or 'all', not 'some'"),
         ({"layer": "x;import os"}, "'layer' cannot be 'x;import os'"),
         ({"layer": "layer4."}, "'layer'"),

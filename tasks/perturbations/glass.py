@@ -1,0 +1,97 @@
+"""Frosted glass: a blur, pixels that change places with their neighbours, and a blur again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from tasks.perturbations.arithmetic import gaussian_blur, pieces, to_uint8
+from tasks.perturbations.context import Context, Mode
+from tasks.perturbations.draws import Draws
+
+
+def glass_blur(
+    images: UInt8[Tensor, "n 3 h w"], parameters: tuple[float, float, int], context: Context
+) -> UInt8[Tensor, "n 3 h w"]:
+    """Blur, let each pixel change places with a random neighbour, blur again.
+
+    Pixels are visited from bottom right to top left. The released code means to exchange two pixels, but its array
+    views make it a copy: the neighbour keeps its value, so that values are lost at each visit. It also never reaches
+    the largest offset down or right. ``fixed`` exchanges, and reaches all ways; ``code`` does as released.
+
+    Args:
+        images: 0 to 255.
+        parameters: Sigma of both blurs and largest offset, in pixels at 224 px; number of passes.
+        context: Random numbers, scale and mode.
+    """
+    sigma, reach, passes = parameters
+    height, width = images.shape[2:]
+    sigma, reach = sigma * context.scale, max(1, round(reach * context.scale))
+    sources = shuffled(context.draws, len(images), (height, width), reach, int(passes), context.mode)
+    out = torch.empty_like(images)
+    for piece in pieces(images):
+        once = gaussian_blur(images[piece].float(), sigma).floor_()
+        mixed = once.flatten(2).gather(2, sources[piece, None].expand(-1, 3, -1))
+        out[piece] = to_uint8(gaussian_blur(mixed.view_as(once), sigma))
+    return out
+
+
+def shuffled(
+    draws: Draws, count: int, size: tuple[int, int], reach: int, passes: int, mode: Mode
+) -> Int[Tensor, "n pixels"]:
+    """For each pixel, the pixel whose value it holds after all visits, one after the other.
+
+    Two visits of pixels more than 2 · reach apart touch no common pixel, so all visits on one slanted front are made at
+    once, in all images and passes; the outcome is that of the sequential loop.
+    """
+    device, (height, width) = draws.device, size
+    visits = _visits(height, width, reach, passes, mode, device)
+    ways = torch.arange(-reach, reach + (mode == "fixed"), dtype=torch.int32, device=device)
+    steps = (ways[:, None] * width + ways).flatten()
+    # Offsets are drawn image by image, in memory that stays in the cache.
+    there = torch.empty((count, len(visits.pixels)), dtype=torch.int32, device=device)
+    for image, own in enumerate(draws.each()):
+        drawn = own.below(len(steps), len(visits.pixels))[0]
+        torch.add(steps.index_select(0, drawn), visits.pixels, out=there[image])
+    first = torch.arange(count, device=device)[:, None] * (height * width)
+    held = torch.arange(height * width, device=device).repeat(count)
+    for start, end in visits.fronts:
+        at, to = ((pixels + first).reshape(-1) for pixels in (visits.pixels[start:end], there[:, start:end]))
+        before = held.index_select(0, at) if mode == "fixed" else None
+        held.index_copy_(0, at, held.index_select(0, to))
+        if before is not None:
+            held.index_copy_(0, to, before)
+    return held.reshape(count, -1)
+
+
+@dataclass(frozen=True)
+class _Visits:
+    """The order of the visits: pixels front by front, and where each front begins and ends."""
+
+    pixels: Int[Tensor, " visits"]
+    fronts: tuple[tuple[int, int], ...]
+
+
+@lru_cache(maxsize=8)
+def _visits(height: int, width: int, reach: int, passes: int, mode: Mode, device: torch.device) -> _Visits:
+    if mode == "fixed":
+        rows, columns = np.arange(reach, height - reach), np.arange(reach, width - reach)
+    else:
+        rows, columns = np.arange(reach + 1, height - reach + 1), np.arange(reach + 1, width - reach + 1)
+    # The bottom right comes first; a row may start when the row below is 2 · reach + 1 pixels ahead, and a pass when
+    # the one before it is out of reach.
+    slope = 2 * reach + 1
+    turn = (height - rows[:, None]) * slope + (width - columns)
+    later = np.arange(passes)[:, None, None] * (2 * reach * (slope + 1) + 1)
+    turns = (turn + later).ravel()
+    pixels = np.broadcast_to(rows[:, None] * width + columns, (passes, len(rows), len(columns))).ravel()
+    order = np.argsort(turns, kind="stable")
+    ends = np.flatnonzero(np.diff(turns[order], append=-1)) + 1
+    starts = np.concatenate([[0], ends[:-1]])
+    fronts = tuple(zip(starts.tolist(), ends.tolist(), strict=True))
+    return _Visits(torch.from_numpy(pixels[order].astype(np.int32)).to(device), fronts)
