@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-Border = Literal["replicate", "reflect", "symmetric"]
+Border = Literal["replicate", "symmetric"]
 _CPU_PIXELS, _GPU_PIXELS = 2**16, 2**23
 _BLOCK = 16
 _FIRST_BITS, _SECOND_BITS, _KEPT_BITS = 16, 12, 4
@@ -67,8 +67,8 @@ def convolve(
         images: Values on which the exactness rests: |image| · Σ|weights| must stay below 2^24 (2^53 in float64).
         weights: An odd number of taps.
         dim: -2 convolves down the columns, -1 along the rows.
-        border: ``replicate`` the outermost pixel (``nearest`` in SciPy's words), ``reflect`` without it (``mirror``),
-            or ``symmetric``: with it (``reflect``).
+        border: ``replicate`` the outermost pixel (``nearest`` in SciPy's words), or ``symmetric``: mirror with it
+            (``reflect``).
     """
     *lead, height, width = images.shape
     planes = images.reshape(-1, height, width)
@@ -126,9 +126,6 @@ def border_index(length: int, before: int, after: int, border: Border) -> np.nda
     places = np.arange(-before, length + after)
     if border == "replicate":
         return places.clip(0, length - 1)
-    if border == "reflect":
-        folded = places % (2 * (length - 1))
-        return np.minimum(folded, 2 * (length - 1) - folded)
     folded = places % (2 * length)
     return np.minimum(folded, 2 * length - 1 - folded)
 
@@ -136,7 +133,7 @@ def border_index(length: int, before: int, after: int, border: Border) -> np.nda
 def gaussian_blur(images: Float[Tensor, "*n h w"], sigma: float) -> Float[Tensor, "*n h w"]:
     """Gaussian blur of whole numbers, cut off at 4 sigma; the outermost pixel goes on beyond the border.
 
-    Between the two passes four bits after the point are kept, so the result is within a tenth of a grey level of the
+    Between the two passes four bits after the point are kept, so the result is within a fifth of a grey level of the
     real-valued one, and the same on every device.
 
     Args:

@@ -202,6 +202,15 @@ _EXTRA = (
 
 _CONTROLS = (
     Perturbation(
+        "faint_noise",
+        "noise",
+        "Gaussian noise that can hardly be seen (standard deviation on [0, 1])",
+        (0.01, 0.02, 0.03, 0.04, 0.05),
+        "tasks.perturbations.noise:gaussian_noise",
+        random=True,
+        source="the probing-set noise of Srivastava, Oikarinen and Weng 2023, arXiv 2310.16332, and around it",
+    ),
+    Perturbation(
         "gaussian_blur_5x5",
         "blur",
         "Blur with a 5 x 5 kernel, sigma 1 px, mirrored border (how often it is applied)",

@@ -30,7 +30,13 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_suites_hold_the_published_lists() -> None:
-    assert suite_names() == ("foreground_background", "imagenet_c", "imagenet_c_extra", "seed_study")
+    assert suite_names() == (
+        "corrupted_explanations",
+        "foreground_background",
+        "imagenet_c",
+        "imagenet_c_extra",
+        "seed_study",
+    )
     assert " ".join(load_suite("imagenet_c").perturbations) == (
         "gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog "
         "brightness contrast elastic_transform pixelate jpeg_compression"
