@@ -116,6 +116,7 @@ def run(
     ] = "fixed",
     lengths: Annotated[str, typer.Option(help="Lengths scaled with the image's size, or raw pixels.")] = "scaled",
     feather: Annotated[float, typer.Option(help="Pixels over which a masked change sets in.")] = 0.0,
+    faithfulness: Annotated[str, typer.Option(help="Measure it for labels on clean images, all, or none.")] = "clean",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in one forward pass.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. [default: runs/TASKS]")] = None,
@@ -141,6 +142,7 @@ def run(
         corruptions=corruptions,
         lengths=lengths,
         feather=feather,
+        faithfulness=faithfulness,
         batch_size=batch_size,
         out=out,
         as_json=as_json,
@@ -252,12 +254,18 @@ def _print_tables(result: RunResult) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from report.comparisons import terminal_comparisons
     from report.escape import terminal
+    from report.faithfulness import terminal_faithfulness
     from report.tables import terminal_tables
 
     # A log has no width of its own; 120 columns hold four methods with their intervals.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
-    for part in terminal_tables(result.summary, console.width):
+    for part in terminal_tables(result.summary, console.width, result.scores):
+        console.print(part)
+    for part in terminal_comparisons(result.comparisons):
+        console.print(part)
+    for part in terminal_faithfulness(result.faithfulness, console.width):
         console.print(part)
     console.print(Text(terminal(f"Results: {result.folder}")), soft_wrap=True)
 

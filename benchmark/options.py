@@ -39,8 +39,8 @@ IDENTITY: frozenset[str] = frozenset(
 )
 """Fields that may change a result."""
 
-RUNTIME: frozenset[str] = frozenset({"device", "out", "as_json", "batch_size"})
-"""Fields that must not change a result."""
+RUNTIME: frozenset[str] = frozenset({"device", "out", "as_json", "batch_size", "faithfulness"})
+"""Fields that must not change a cell's result; faithfulness is a table of its own, made from the cells."""
 
 _UNORDERED = frozenset({"tasks", "methods", "suites", "severities", "unit_ids"})
 
@@ -82,6 +82,7 @@ class RunOptions(BaseModel):
             package; see ``tasks.perturbations.settings``.
         lengths: Whether lengths are ``scaled`` with the image's size or ``raw`` pixels.
         feather: Pixels over which a change of foreground or background sets in.
+        faithfulness: Which labels' faithfulness is measured: those given on clean images, all, or none.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         out: Run folder; ``None`` for one that follows from the other options.
         as_json: Print JSON instead of tables.
@@ -105,6 +106,7 @@ class RunOptions(BaseModel):
     corruptions: Corruptions = "fixed"
     lengths: Lengths = "scaled"
     feather: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
+    faithfulness: Literal["none", "clean", "all"] = "clean"
     device: Annotated[str, AfterValidator(_device)] = "auto"
     out: Path | None = None
     as_json: bool = False

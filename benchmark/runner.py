@@ -17,15 +17,21 @@ from baselines import registry
 from baselines.base import Method
 from baselines.concepts import load_concepts
 from baselines.evidence import EVIDENCE_SIZE
+from benchmark.comparison import compare
 from benchmark.display import Display
+from benchmark.faithfulness import measure_run
 from benchmark.options import RunOptions
 from benchmark.scoring import score_run
 from benchmark.summary import summarise
 from benchmark.sweep import TRUTH_BAR, Sweep
 from benchmark.work import Work, plan_work
+from leaderboard import atomic
 from leaderboard.identity import identity_hash
 from leaderboard.store import RunFolder
+from report.comparisons import markdown_comparisons
+from report.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
 from report.tables import write_tables
+from report.ties import ties_from
 from tasks.catalogue import load_task
 from tasks.errors import UserError
 from tasks.observe import CLEAN, Probe
@@ -44,12 +50,18 @@ class RunResult:
     Attributes:
         folder: The run folder.
         failed: Cells that failed, each with its reason.
+        scores: In the columns of ``leaderboard.schema.SCORES``.
         summary: In the columns of ``leaderboard.schema.SUMMARY``.
+        comparisons: In the columns of ``leaderboard.schema.COMPARISONS``.
+        faithfulness: Tables of how faithful the labels are; none if they were not asked for.
     """
 
     folder: Path
     failed: list[str]
+    scores: pd.DataFrame
     summary: pd.DataFrame
+    comparisons: pd.DataFrame
+    faithfulness: list[FaithfulnessTable]
 
 
 def run(options: RunOptions, display: Display) -> RunResult:
@@ -92,23 +104,36 @@ def run(options: RunOptions, display: Display) -> RunResult:
             sweep = Sweep(tuple(group), methods, concepts, roles, probe, presence, options.seed, options.perturbing())
             failed += sweep.run(folder, display)
         _say_what_is_open(folder, works, failed, display)
-        summary = _finish(folder, works, roles, display)
+        measured = measure_run(folder, works, roles, options.seed, options.faithfulness, display)
+        faithful = faithfulness_tables(measured, folder.info()["facts"].get("faithfulness"), options.seed)
+        scores, summary, comparisons = _finish(folder, works, roles, options.seed, display)
+        _write_markdown(folder, "comparisons", markdown_comparisons(comparisons))
+        _write_markdown(folder, "faithfulness", markdown_faithfulness(faithful))
         if roles.unknown_texts():
             folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
-    return RunResult(folder.path, failed, summary)
+    return RunResult(folder.path, failed, scores, summary, comparisons, faithful)
 
 
-def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Display) -> pd.DataFrame:
+def _finish(
+    folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, display: Display
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     with display.stage("scores and tables", None, "tables") as stage:
         scores = score_run(folder, works, roles)
         summary = summarise(scores)
+        comparisons = compare(scores, seed)
         folder.write_table("labels", folder.read_labels())
         folder.write_table("evidence", folder.read_evidence())
         folder.write_table("scores", scores)
         folder.write_table("summary", summary)
-        write_tables(folder.path, summary)
-        stage.advance(4)
-    return summary
+        folder.write_table("comparisons", comparisons)
+        write_tables(folder.path, summary, scores, ties_from(comparisons))
+        stage.advance(5)
+    return scores, summary, comparisons
+
+
+def _write_markdown(folder: RunFolder, name: str, text: str) -> None:
+    if text:
+        atomic.write_bytes(folder.path / "tables" / f"{name}.md", text.encode())
 
 
 def _say_what_is_open(folder: RunFolder, works: Sequence[Work], failed: Sequence[str], display: Display) -> None:

@@ -27,6 +27,9 @@ class LabelEmbeddings:
         self._clip = roles.clip.encode_text(unique).numpy() if unique else np.zeros((0, 1))
         encoder = roles.sentence_encoder
         self._sentence = encoder.encode(unique) if encoder and unique else None
+        self._cut = {"clip": int(roles.clip.over_limit(unique).sum())}
+        if encoder:
+            self._cut["sentence_encoder"] = int(encoder.over_limit(unique).sum())
 
     @property
     def has_sentences(self) -> bool:
@@ -40,6 +43,10 @@ class LabelEmbeddings:
     def sentence(self, labels: Sequence[str | None]) -> np.ndarray:
         """[labels, d]; a row of NaN for a missing label."""
         return self._rows(self._sentence if self._sentence is not None else np.zeros((0, 1)), labels)
+
+    def cut(self) -> dict[str, int]:
+        """Encoder → how many different labels are longer than it reads; it embeds their beginning."""
+        return self._cut
 
     def _rows(self, table: np.ndarray, labels: Sequence[str | None]) -> np.ndarray:
         rows = np.full((len(labels), table.shape[1]), np.nan)
@@ -60,6 +67,7 @@ def score_run(folder: RunFolder, works: Sequence[Work], roles: Roles) -> pd.Data
     labels = folder.read_labels()
     best = labels.loc[labels["rank"].to_numpy() == 1]
     embeddings = LabelEmbeddings(roles, best["label"].tolist())
+    folder.record("labels_cut_by", embeddings.cut())
     frames = [
         _score_method(folder, work, method, best, embeddings, roles)
         for work in works

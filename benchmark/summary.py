@@ -99,6 +99,7 @@ def _row(group: pd.DataFrame, repeats: pd.DataFrame, seed: int) -> dict[str, flo
         "units": len(named),
         "dead": int(group.loc[dead, "unit"].nunique()),
         "missing": len(units - named),
+        "distinct": int(scored["clean_label"].nunique()),
         "known": int(alive.loc[alive["truth"].notna().to_numpy(), "unit"].nunique()),
     }
     single = len(group) == group["unit"].nunique()

@@ -238,6 +238,7 @@ SUMMARY = TableSchema(
         Column("units", "integer", "Number of units that the means rest on.", low=0),
         Column("dead", "integer", "Number of dead or constant units, left out.", low=0),
         Column("missing", "integer", "Number of units without a label, left out.", low=0),
+        Column("distinct", "integer", "Number of different clean labels among these units.", low=0),
         Column("known", "integer", "Number of units whose truth is known, on which the accuracies rest.", low=0),
         *(part for column in _SUMMARISED for part in _with_interval(column)),
         Column(
@@ -253,4 +254,131 @@ SUMMARY = TableSchema(
     ("task", "profile", "method", "perturbation", "severity"),
 )
 
-TABLES = {schema.name: schema for schema in (LABELS, EVIDENCE, SCORES, SUMMARY)}
+FAITHFULNESS = TableSchema(
+    "faithfulness",
+    (
+        _TASK,
+        _PROFILE,
+        _METHOD,
+        _PERTURBATION,
+        _SEVERITY,
+        _REPEAT,
+        _UNIT,
+        Column("label", "text", "Rank-1 label under this condition. Dead units and missing labels have no row."),
+        _share(
+            "cosy_auc",
+            "CoSy AUC",
+            "Chance that an image made from the label activates the unit more than a clean probing image does; absent "
+            "without an image generator.",
+        ),
+        Column(
+            "cosy_mad",
+            "number",
+            "Mean activation on images made from the label less that on clean probing images, in standard deviations "
+            "of the latter; absent without an image generator.",
+            optional=True,
+            higher_is_better=True,
+            title="CoSy MAD",
+        ),
+        Column(
+            "presence",
+            "text",
+            "How the images that show the label were found: `annotation` or `clip` (see `benchmark.presence`).",
+        ),
+        _share("f1", "F1", "F1 of the label's presence for the images that the unit is active on."),
+        _share("iou", "IoU", "Intersection over union of the same two sets of images."),
+        _cosine(
+            "correlation", "Correlation", "Pearson's r of activation and presence; 0 for a presence that is alike."
+        ),
+        _cosine("cosine", "Cosine", "Cosine of activation and presence, not centred; 0 for a presence of 0."),
+        _share("auprc", "AUPRC", "Average precision of presence for the images that the unit is active on."),
+    ),
+    ("task", "profile", "method", "perturbation", "severity", "repeat", "unit"),
+)
+
+COMPARISONS = TableSchema(
+    "comparisons",
+    (
+        _TASK,
+        _PROFILE,
+        Column(
+            "measure",
+            "text",
+            "What is compared: `stability`, `accuracy` (both the unit's mean over the perturbed conditions) or "
+            "`accuracy_clean`.",
+        ),
+        Column(
+            "kind",
+            "text",
+            "`method`: one method's mean, rank and letters; `omnibus`: all methods at once; `pair`: two methods; "
+            "`condition`: one method's right labels, clean against perturbed; `effect`: a term of the mixed model of "
+            "stability over severities; `slope`: one method's change of stability for one severity step.",
+        ),
+        Column(
+            "first",
+            "text",
+            "The method; on clean images in `condition` rows; all methods, with commas, in `omnibus` rows; the term in "
+            "`effect` rows.",
+        ),
+        Column("second", "text", "What it is compared with: a method, or a perturbation and severity.", optional=True),
+        Column("floor", "flag", "A floor (random or constant labels) is among the methods of the row."),
+        Column("family", "text", "Which tests were corrected together; absent where the test stands alone.", True),
+        Column("test", "text", "How the numbers were found; absent where there are none.", optional=True),
+        Column("hypothesis", "text", "The null hypothesis, in words; absent without a test.", optional=True),
+        Column("n", "integer", "Number of units that entered.", low=0),
+        Column(
+            "left_out",
+            "integer",
+            "Number of units that did not enter: dead, of unknown truth, or in no condition named by every method.",
+            low=0,
+        ),
+        Column("statistic", "number", "Statistic of the test; absent without one.", optional=True),
+        Column("p_value", "number", "Two-sided p before correction; absent without a test.", True, 0.0, 1.0),
+        Column("p_corrected", "number", "p after correction in its family; absent without a family.", True, 0.0, 1.0),
+        Column("correction", "text", "Which correction, over how many tests; absent without one.", optional=True),
+        Column("effect", "number", "Effect size; absent where there is none.", optional=True),
+        Column("effect_name", "text", "Which effect size, with its range.", optional=True),
+        Column("value_first", "number", "Mean or share of `first` over the units; absent without units.", True),
+        Column("value_second", "number", "The same of `second`; absent where there is no second.", optional=True),
+        Column(
+            "difference",
+            "number",
+            "value_first - value_second, or the slope in `slope` rows; absent where there is none.",
+            optional=True,
+        ),
+        Column(
+            "low",
+            "number",
+            "Lower end of the 95 % interval of the difference, in `method` rows of value_first; not corrected.",
+            optional=True,
+        ),
+        Column("high", "number", "Upper end of the same interval.", optional=True),
+        Column(
+            "smallest_detectable",
+            "number",
+            "The smallest mean difference that so many units show with 80 % power, given the observed spread, at 5 % "
+            "divided by the number of tests in the family; absent without a spread.",
+            optional=True,
+            low=0.0,
+        ),
+        Column(
+            "rank",
+            "number",
+            "1 + the number of methods that are better and told apart from it, so that ties share a rank; in `method` "
+            "rows.",
+            optional=True,
+            low=1.0,
+        ),
+        Column(
+            "letters",
+            "text",
+            "The method's groups: two methods have a letter in common if and only if they cannot be told apart; in "
+            "`method` rows.",
+            optional=True,
+        ),
+        Column("reason", "text", "Why numbers are missing or mean little; absent for an ordinary row.", optional=True),
+    ),
+    ("task", "profile", "measure", "kind", "first", "second"),
+)
+
+TABLES = {schema.name: schema for schema in (LABELS, EVIDENCE, SCORES, SUMMARY, FAITHFULNESS, COMPARISONS)}

@@ -4,7 +4,8 @@ Layout::
 
     run.json                identity, its hash, versions, machine, one entry a session
     parts/                  what each finished cell found (``leaderboard.parts``)
-    labels.parquet, evidence.parquet, scores.parquet, summary.parquet    the merged tables (``leaderboard.schema``)
+    labels.parquet, evidence.parquet, scores.parquet, summary.parquet, comparisons.parquet
+                            the merged tables (``leaderboard.schema``)
     claims/, .start, .active    locks; empty files
     corrupt/                parts whose hash no longer fits, set aside and done again
 
@@ -211,7 +212,7 @@ class RunFolder:
     # ---- merged tables ----
 
     def write_table(self, name: str, frame: pd.DataFrame) -> Path:
-        """Write ``labels``, ``evidence``, ``scores`` or ``summary``, checked against its schema; same rows, same bytes.
+        """Write one of ``leaderboard.schema.TABLES``, checked against its schema; the same rows give the same bytes.
 
         Raises:
             StoreError: No such table, a frame that breaks its schema, or no space.

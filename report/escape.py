@@ -52,6 +52,9 @@ _LATEX_LETTERS = frozenset(
 )
 _LATEX_LIGATURE = re.compile(r"([-,])(?=\1)")
 
+# An underscore inside a word is no markup, so that names stay readable in the source; `www.` and `:` make links.
+_MARKDOWN_ACTIVE = re.compile(r"[\\`*\[\]<>&|~$@#]|:(?=\S)|(?<=[wW]{3})\.|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
 _FORMULA_STARTS = "=+-@\uff1d\uff0b\uff0d\uff20"
 
 
@@ -89,6 +92,11 @@ def latex(text: str, unicode_engine: bool = False) -> str:
     """
     escaped = "".join(_latex_character(character, unicode_engine) for character in plain(text))
     return _LATEX_LIGATURE.sub(r"\1{}", escaped)
+
+
+def markdown(text: str) -> str:
+    """For text in Markdown (CommonMark and GitHub's tables): no markup, no HTML, no link, no mathematics."""
+    return _MARKDOWN_ACTIVE.sub(r"\\\g<0>", plain(text))
 
 
 def terminal(text: str, limit: int | None = None) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from leaderboard.schema import SUMMARY
+from report.best import FLOORS
+from report.content import Cell, Row, count_of
 
 Kind = Literal["stability", "accuracy"]
 
@@ -17,7 +19,7 @@ MINIATURE_NOTE = "Measured on the miniature world: it measures methods and machi
 
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("gaussian_blur", "foreground_blur", "background_blur"),
-    ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
+    ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "faint_noise"),
     ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
     ("snow", "frost", "fog", "brightness", "spatter"),
     ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
@@ -27,39 +29,12 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 )
 """Perturbations in the order of the tables: the blurs, ImageNet-C's noise, blur, weather and digital, then controls."""
 
-FLOORS = ("random_label", "constant_label")
-"""Methods that every other one must beat; they stand last."""
+GROUP_NAMES = ("blur", "noise", "blur", "weather", "digital", "mask", "mask", "control")
+"""One name for each of the groups; groups of one name are summed up together."""
 
 SIGNIFICANT = 0.05
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One value of a table; NaN where there is none.
-
-    Attributes:
-        value: The mean over units; in accuracy tables the share that is right when perturbed.
-        low: Lower end of the 95 % interval.
-        high: Upper end.
-        before: In accuracy tables the share that is right on clean images.
-        marked: The movement differs from the method's own noise (corrected p below 0.05).
-    """
-
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    before: float = math.nan
-    marked: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One perturbation, or the mean over all: a name and one cell a method."""
-
-    name: str
-    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -89,6 +64,7 @@ class Grid:
         methods: One column each.
         groups: Rows in groups.
         mean: The last row.
+        clean: The same on clean images.
         facts: One line a method.
         notes: Sentences that belong under the table.
     """
@@ -102,6 +78,7 @@ class Grid:
     methods: tuple[str, ...]
     groups: tuple[tuple[Row, ...], ...]
     mean: Row
+    clean: Row
     facts: tuple[MethodFacts, ...]
     notes: tuple[str, ...]
 
@@ -133,19 +110,19 @@ def _grouped(records: Iterable[Record], first: str, second: str) -> dict[tuple[s
 
 def _grid(task: str, profile: str, rows: list[Record], kind: Kind) -> Grid:
     chosen = {key: _one_severity(part) for key, part in _grouped(rows, "method", "perturbation").items()}
-    methods = _ordered_methods({method for method, _ in chosen})
+    methods = ordered_methods({method for method, _ in chosen})
     perturbations = {name for _, name in chosen} - {"clean", "all"}
     groups = tuple(
         tuple(Row(name, tuple(_cell(chosen.get((method, name)), kind) for method in methods)) for name in names)
         for names in _ordered_groups(perturbations)
     )
     flat = [row for group in groups for row in group]
-    means = tuple(
-        _mean_cell(chosen.get((method, "all")), [row.cells[i] for row in flat], kind)
-        for i, method in enumerate(methods)
-    )
+    columns = {method: [row.cells[number] for row in flat] for number, method in enumerate(methods)}
+    means = tuple(_mean_cell(chosen.get((method, "all")), cells, kind) for method, cells in columns.items())
+    clean = tuple(_clean_cell(chosen.get((method, "clean")), cells, kind) for method, cells in columns.items())
     severities = {str(row["severity"]) for (_, name), row in chosen.items() if name not in ("clean", "all")}
     severity = severities.pop() if len(severities) == 1 else "all"
+    facts = tuple(_facts(method, [row for row in rows if row["method"] == method]) for method in methods)
     column = SUMMARY.column(kind)
     return Grid(
         kind,
@@ -157,10 +134,9 @@ def _grid(task: str, profile: str, rows: list[Record], kind: Kind) -> Grid:
         methods,
         groups,
         Row("mean", means),
-        tuple(_facts(method, [row for row in rows if row["method"] == method]) for method in methods),
-        tuple(
-            _notes(profile, kind, severity, [c for row in flat for c in row.cells], max(int(r["known"]) for r in rows))
-        ),
+        Row("clean", clean),
+        facts,
+        tuple(_notes(profile, kind, severity, [cell for row in flat for cell in row.cells], facts)),
     )
 
 
@@ -172,7 +148,8 @@ def _one_severity(rows: list[Record]) -> Record:
     return picked[0]
 
 
-def _ordered_methods(methods: set[str]) -> tuple[str, ...]:
+def ordered_methods(methods: set[str]) -> tuple[str, ...]:
+    """By name, the floors last."""
     floors = tuple(name for name in FLOORS if name in methods)
     return (*sorted(methods - set(floors)), *floors)
 
@@ -189,8 +166,15 @@ def _cell(row: Record | None, kind: Kind) -> Cell:
     if row is None:
         return Cell()
     before = _number(row["accuracy_clean"]) if kind == "accuracy" else math.nan
-    marked = kind == "stability" and _number(row["p_adjusted"]) < SIGNIFICANT
-    return Cell(_number(row[kind]), _number(row[f"{kind}_low"]), _number(row[f"{kind}_high"]), before, marked)
+    p_value = _number(row["p_adjusted"]) if kind == "stability" else math.nan
+    ends = _number(row[f"{kind}_low"]), _number(row[f"{kind}_high"])
+    return Cell(_number(row[kind]), *ends, before, not math.isnan(p_value), p_value < SIGNIFICANT)
+
+
+def _clean_cell(row: Record | None, cells: Sequence[Cell], kind: Kind) -> Cell:
+    if row is not None:
+        return replace(_cell(row, kind), before=math.nan)
+    return Cell(next((cell.before for cell in cells if not math.isnan(cell.before)), math.nan))
 
 
 def _mean_cell(row: Record | None, cells: list[Cell], kind: Kind) -> Cell:
@@ -220,25 +204,35 @@ def _facts(method: str, rows: list[Record]) -> MethodFacts:
     )
 
 
-def _notes(profile: str, kind: Kind, severity: str, cells: list[Cell], known: int) -> Iterator[str]:
+def _notes(
+    profile: str, kind: Kind, severity: str, cells: Sequence[Cell], facts: Sequence[MethodFacts]
+) -> Iterator[str]:
     at = "mean over severities" if severity == "all" else f"severity {severity}"
     if kind == "stability":
+        units = count_of([fact.units for fact in facts], "units")
         yield (
             f"Profile {profile}, {at}. 1 = labels unchanged, 0 = as if another unit's label were drawn; "
-            "brackets: 95 % bootstrap interval over units."
+            f"brackets: 95 % bootstrap interval over {units}."
         )
+        yield from _test_notes(cells)
     else:
+        units = count_of([fact.known for fact in facts], "units")
         yield (
-            f"Profile {profile}, {at}. Share of the {known} units whose truth is known that are named right: "
+            f"Profile {profile}, {at}. Share of the {units} whose truth is known that are named right: "
             "on clean images, then on perturbed ones."
-        )
-    if any(cell.marked for cell in cells):
-        yield (
-            "* Differs from the method's own noise: permutation test within units against clean repeats, "
-            f"Holm-corrected, p < {SIGNIFICANT:g}."
         )
     if profile == "miniature":
         yield MINIATURE_NOTE
+
+
+def _test_notes(cells: Sequence[Cell]) -> Iterator[str]:
+    test = f"permutation test within units against clean repeats, Holm-corrected, p < {SIGNIFICANT:g}."
+    if any(cell.marked for cell in cells):
+        yield f"* Differs from the method's own noise: {test}"
+    elif any(cell.tested for cell in cells):
+        yield f"Nothing differs from the methods' own noise: {test}"
+    else:
+        yield "Not tested against the methods' own noise: there are no clean repeats."
 
 
 def _number(value: Any) -> float:

@@ -1,32 +1,50 @@
-"""The results tables on the terminal and in LaTeX; the same summary gives the same bytes."""
+"""The results tables of a run: LaTeX, Markdown and the terminal from one content; same data, same bytes."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from leaderboard import atomic
 from report import escape
-from report.grid import Cell, Grid, Kind, Row, grids
+from report.best import emphasis_notes, emphasised
+from report.content import Cell, Row, Section, Table
+from report.grid import Grid, Kind, grids
+from report.latex import latex_tables
+from report.markdown import markdown_tables
+from report.terminal import facts_table, terminal_table
+from report.ties import RowKey, Ties
+from report.truth import accuracy_by_truth, right_and_stable
 
-KINDS: tuple[Kind, ...] = ("stability", "accuracy")
+KINDS: Final[tuple[Kind, ...]] = ("stability", "accuracy")
 
-_ABSENT = "–"
-_WORDS = {"mean": "mean of all"}
+_MEAN: Final = "mean of all"
 
 
-def write_tables(run_folder: str | os.PathLike[str], summary: pd.DataFrame) -> list[Path]:
-    """Write ``tables/stability.tex``, and ``tables/accuracy.tex`` where the truth is known.
+def write_tables(
+    run_folder: str | os.PathLike[str],
+    summary: pd.DataFrame,
+    scores: pd.DataFrame | None = None,
+    ties: Mapping[RowKey, Ties] | None = None,
+) -> list[Path]:
+    """Write the tables of a run as ``tables/NAME.tex`` and ``tables/NAME.md``.
+
+    ``stability`` always; where the truth is known also ``accuracy`` and, from the scores, ``right_and_stable`` and
+    ``accuracy_by_truth``.
 
     Args:
         run_folder: The run folder.
         summary: Rows of ``leaderboard.schema.SUMMARY``.
+        scores: Rows of ``leaderboard.schema.SCORES``.
+        ties: What a test between methods found, see ``report.ties``; without it, ties are methods that print the same.
 
     Returns:
         What was written.
@@ -35,81 +53,124 @@ def write_tables(run_folder: str | os.PathLike[str], summary: pd.DataFrame) -> l
         StoreError: A file cannot be written.
     """
     written = []
-    for kind in KINDS:
-        text = latex_table(summary, kind)
-        if text:
-            path = Path(run_folder) / "tables" / f"{kind}.tex"
+    for name, tables in document_tables(summary, scores, ties).items():
+        for suffix, text in (("tex", latex_tables(tables)), ("md", markdown_tables(tables))):
+            path = Path(run_folder) / "tables" / f"{name}.{suffix}"
             atomic.write_bytes(path, text.encode())
             written.append(path)
     return written
 
 
-def latex_table(summary: pd.DataFrame, kind: Kind, unicode_engine: bool = False) -> str:
-    """LaTeX ``table`` environments with booktabs rules, one for each task and profile; empty if there are none.
+def document_tables(
+    summary: pd.DataFrame, scores: pd.DataFrame | None = None, ties: Mapping[RowKey, Ties] | None = None
+) -> dict[str, list[Table]]:
+    """The tables of a run by name, each a list of one table a task and profile; names without any are left out.
 
     Args:
         summary: Rows of ``leaderboard.schema.SUMMARY``.
-        kind: ``stability`` or ``accuracy``.
-        unicode_engine: See ``report.escape.latex``.
+        scores: Rows of ``leaderboard.schema.SCORES``.
+        ties: What a test between methods found, see ``report.ties``.
     """
-    found = grids(summary, kind)
-    if not found:
-        return ""
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(_latex(grid, unicode_engine) for grid in found)
+    found: dict[str, list[Table]] = {
+        kind: [_document_table(grid, ties) for grid in grids(summary, kind)] for kind in KINDS
+    }
+    if scores is not None:
+        found |= {"right_and_stable": right_and_stable(scores), "accuracy_by_truth": accuracy_by_truth(scores)}
+    return {name: tables for name, tables in found.items() if tables}
 
 
-def terminal_tables(summary: pd.DataFrame, width: int = 120) -> list[Table | Text]:
-    """All tables of a run for the terminal: stability, accuracy where known, a line a method, and the notes.
+def terminal_tables(
+    summary: pd.DataFrame, width: int = 120, scores: pd.DataFrame | None = None
+) -> list[RichTable | Text]:
+    """All tables of a run for the terminal: stability, a line a method, what is known of the truth, and the notes.
 
     Args:
         summary: Rows of ``leaderboard.schema.SUMMARY``.
         width: Columns of the terminal; intervals are left out where they do not fit.
+        scores: Rows of ``leaderboard.schema.SCORES``, for the tables that need them.
     """
-    parts: list[Table | Text] = []
+    parts: list[RichTable | Text] = []
     for kind in KINDS:
         for grid in grids(summary, kind):
             # A table's own title would be wrapped to the width of the table.
-            parts += [Text(escape.terminal(_title(grid)), style="bold"), terminal_table(grid, width)]
+            parts += [_heading(_title(grid)), terminal_table(_terminal_content(grid), width)]
             if kind == "stability":
-                parts += [Text("\nBy method", style="bold"), _facts_table(grid)]
-            parts += [Text(escape.terminal(note), style="dim") for note in grid.notes]
-            parts.append(Text())
+                parts += [Text("\nBy method", style="bold"), facts_table(grid.facts, grid.mean.cells)]
+            parts += [*_dim(grid.notes), Text()]
+    for table in [*right_and_stable(scores), *accuracy_by_truth(scores)] if scores is not None else []:
+        subject = f" {table.subject}" if table.subject else ""
+        title = f"{table.title}{table.arrow}{subject}: {table.task}, profile {table.profile}"
+        parts += [_heading(title), terminal_table(table, width), *_dim(table.notes), Text()]
     return parts
 
 
-def terminal_table(grid: Grid, width: int = 120) -> Table:
-    """One table for the terminal, of ``Text`` only, so that no label can be read as markup.
+def _document_table(grid: Grid, ties: Mapping[RowKey, Ties] | None) -> Table:
+    """The grid with the best method of each row in bold, and with what a page has room for."""
+    tests: dict[str, str] = {}
 
-    Args:
-        grid: What to show.
-        width: Columns of the terminal; intervals are left out where they do not fit.
-    """
-    rows = [*(row for group in grid.groups for row in group), grid.mean]
-    intervals = grid.kind == "stability" and _full_width(grid, rows) <= width
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column(Text("perturbation"), no_wrap=True)
-    for method in grid.methods:
-        table.add_column(_text(method), justify="right", no_wrap=intervals)
-    for group in grid.groups:
-        for row in group:
-            table.add_row(_text(row.name), *(_terminal_cell(cell, grid.kind, intervals) for cell in row.cells))
-        table.add_section()
-    cells = (_terminal_cell(cell, grid.kind, intervals) for cell in grid.mean.cells)
-    table.add_row(Text(_WORDS["mean"], style="bold"), *cells)
-    return table
+    def marked(row: Row, perturbation: str, name: str) -> Row:
+        found = (ties or {}).get((grid.kind, grid.task, grid.profile, perturbation))
+        if found:
+            tests[name] = found.test
+        groups = None if ties is None else found.groups if found else {}
+        cells = [replace(cell, before=math.nan) for cell in row.cells]
+        better = grid.higher_is_better is not False
+        return Row(name, emphasised(cells, grid.methods, groups, better))
+
+    sections = [Section(tuple(marked(row, row.name, row.name) for row in group)) for group in grid.groups]
+    sections.append(Section((marked(grid.mean, "all", _MEAN),)))
+    notes = grid.notes
+    if grid.kind == "stability":
+        facts = [Section(tuple(_facts(grid)))]
+    else:
+        facts = []
+        sections.insert(0, Section((marked(grid.clean, "clean", "clean"),)))
+        notes = (*notes, "Brackets: 95 % interval, Wilson where each unit has one verdict, else bootstrap over units.")
+    compared = [row for section in sections for row in section.rows]
+    return Table(
+        grid.kind,
+        grid.task,
+        grid.profile,
+        grid.title,
+        "of unit labels",
+        grid.higher_is_better,
+        "Perturbation",
+        grid.methods,
+        (*sections, *facts),
+        notes,
+        tuple(emphasis_notes(compared, grid.methods, tests)),
+    )
 
 
-def _facts_table(grid: Grid) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    headings = ("method", "mean stability", "noise floor", "chance", "units", "dead", "missing", "truth known")
-    for number, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="right" if number else "left")
-    for facts, mean in zip(grid.facts, grid.mean.cells, strict=True):
-        values = (_plain_number(facts.noise_floor), _plain_number(facts.chance))
-        counts = (str(facts.units), str(facts.dead), str(facts.missing), str(facts.known))
-        stability = _terminal_cell(mean, grid.kind, intervals=True)
-        table.add_row(_text(facts.method), stability, *map(Text, (*values, *counts)))
-    return table
+def _facts(grid: Grid) -> list[Row]:
+    facts = grid.facts
+    means = {"noise floor": [fact.noise_floor for fact in facts], "chance": [fact.chance for fact in facts]}
+    counts = {
+        "units": [fact.units for fact in facts],
+        "dead units": [fact.dead for fact in facts],
+        "missing labels": [fact.missing for fact in facts],
+        "truth known": [fact.known for fact in facts],
+    }
+    return [
+        *(Row(name, tuple(map(Cell, values))) for name, values in means.items()),
+        *(Row(name, tuple(Cell(count, digits=0) for count in values)) for name, values in counts.items()),
+    ]
+
+
+def _terminal_content(grid: Grid) -> Table:
+    sections = (*(Section(group) for group in grid.groups), Section((replace(grid.mean, name=_MEAN),)))
+    return Table(
+        grid.kind,
+        grid.task,
+        grid.profile,
+        grid.title,
+        "",
+        grid.higher_is_better,
+        "perturbation",
+        grid.methods,
+        sections,
+        grid.notes,
+    )
 
 
 def _title(grid: Grid) -> str:
@@ -122,90 +183,9 @@ def _severity(grid: Grid) -> str:
     return "all severities" if grid.severity == "all" else f"severity {grid.severity}"
 
 
-def _full_width(grid: Grid, rows: Sequence[Row]) -> int:
-    first = max([len("perturbation"), len(_WORDS["mean"]), *(len(row.name) for row in rows)])
-    columns = [
-        max([len(method), *(len(_terminal_cell(row.cells[i], grid.kind, True).plain) for row in rows)])
-        for i, method in enumerate(grid.methods)
-    ]
-    return first + sum(columns) + 3 * len(columns)
+def _heading(title: str) -> Text:
+    return Text(escape.terminal(title), style="bold")
 
 
-def _terminal_cell(cell: Cell, kind: Kind, intervals: bool) -> Text:
-    if math.isnan(cell.value):
-        return Text(_ABSENT, style="dim")
-    if kind == "accuracy":
-        return Text(f"{_plain_number(cell.before)} → {_plain_number(cell.value)}")
-    text = Text(_plain_number(cell.value) + ("*" if cell.marked else ""))
-    if intervals and not math.isnan(cell.low):
-        text.append(f" [{_plain_number(cell.low)}, {_plain_number(cell.high)}]", style="dim")
-    return text
-
-
-def _latex(grid: Grid, unicode_engine: bool) -> str:
-    def escaped(text: str) -> str:
-        return escape.latex(text, unicode_engine)
-
-    heads = " & ".join(escaped(method) for method in grid.methods)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escaped(grid.title)}{_latex_arrow(grid)} of unit labels, task {escaped(grid.task)}. "
-        rf"{' '.join(escaped(note) for note in grid.notes)}}}",
-        rf"\label{{tab:{grid.kind}-{escape.filename(grid.task)}-{escape.filename(grid.profile)}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(grid.methods)}}}",
-        r"\toprule",
-        rf"Perturbation & {heads} \\",
-    ]
-    for group in grid.groups:
-        lines.append(r"\midrule")
-        lines += [_latex_row(escaped(row.name), row.cells, grid.kind) for row in group]
-    lines += [r"\midrule", _latex_row(escaped(_WORDS["mean"]), grid.mean.cells, grid.kind)]
-    if grid.kind == "stability":
-        lines += [r"\midrule", *_latex_facts(grid)]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
-
-
-def _latex_facts(grid: Grid) -> list[str]:
-    facts = grid.facts
-    lines = [
-        ("noise floor", [_latex_number(f.noise_floor) for f in facts]),
-        ("chance", [_latex_number(f.chance) for f in facts]),
-        ("units", [str(f.units) for f in facts]),
-        ("dead units", [str(f.dead) for f in facts]),
-        ("missing labels", [str(f.missing) for f in facts]),
-        ("truth known", [str(f.known) for f in facts]),
-    ]
-    return [rf"{name} & {' & '.join(values)} \\" for name, values in lines]
-
-
-def _latex_row(name: str, cells: Sequence[Cell], kind: Kind) -> str:
-    return rf"{name} & {' & '.join(_latex_cell(cell, kind) for cell in cells)} \\"
-
-
-def _latex_cell(cell: Cell, kind: Kind) -> str:
-    if math.isnan(cell.value):
-        return "--"
-    if kind == "accuracy":
-        return rf"{_latex_number(cell.before)} $\rightarrow$ {_latex_number(cell.value)}"
-    text = _latex_number(cell.value) + ("$^{*}$" if cell.marked else "")
-    if not math.isnan(cell.low):
-        text += rf" {{\scriptsize [{_latex_number(cell.low)}, {_latex_number(cell.high)}]}}"
-    return text
-
-
-def _latex_arrow(grid: Grid) -> str:
-    return {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}[grid.higher_is_better]
-
-
-def _plain_number(value: float) -> str:
-    # Adding zero turns a rounded -0.0 into 0.0.
-    return _ABSENT if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
-
-
-def _latex_number(value: float) -> str:
-    return "--" if math.isnan(value) else _plain_number(value).replace("-", "$-$")
-
-
-def _text(text: str) -> Text:
-    return Text(escape.terminal(text, limit=200))
+def _dim(notes: tuple[str, ...]) -> list[Text]:
+    return [Text(escape.terminal(note), style="dim") for note in notes]

@@ -25,13 +25,21 @@ class ImageTextEncoder(Protocol):
         """Embed bare strings, no template; text beyond the token limit is cut."""
         ...
 
+    def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Which texts ``encode_text`` cuts."""
+        ...
+
 
 @runtime_checkable
 class SentenceEncoder(Protocol):
     """A sentence encoder; embeddings have unit L2 norm."""
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Embed sentences."""
+        """Embed sentences; text beyond the token limit is cut."""
+        ...
+
+    def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Which texts ``encode`` cuts."""
         ...
 
 

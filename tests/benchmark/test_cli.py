@@ -46,7 +46,16 @@ class FakeRunner(types.ModuleType):
 @pytest.fixture
 def runner(monkeypatch) -> FakeRunner:
     base = {column.name: None for column in SUMMARY.columns}
-    base |= {"task": TASK, "profile": "miniature", "method": "dnd", "units": 24, "dead": 1, "missing": 0, "known": 24}
+    base |= {
+        "task": TASK,
+        "profile": "miniature",
+        "method": "dnd",
+        "units": 24,
+        "dead": 1,
+        "missing": 0,
+        "distinct": 20,
+        "known": 24,
+    }
     base |= {"noise_floor": 0.97, "chance": 0.61}
     rows = [
         {**base, "perturbation": "fog", "severity": "3", "stability": 0.5, "stability_low": 0.4, "stability_high": 0.6}
@@ -136,20 +145,8 @@ def test_lists_by_comma_and_by_repetition(runner):
         *["run", "--task", f"{TASK},resnet50_fc", "--methods", "dnd", "--methods", "clip_dissect, random_label"],
         *["--suites", "gaussian_blur,imagenet_c", "--severities", "1,3", "--severities", "5", "--unit-ids", "3,17"],
         *["--repeats", "4", "--images", "50", "--profile", "mine.yaml", "--seed", "7", "--device", "cpu"],
-        *[
-            "--corruptions",
-            "code",
-            "--lengths",
-            "raw",
-            "--feather",
-            "1.5",
-            "--batch-size",
-            "8",
-            "--out",
-            "somewhere",
-            "--masks",
-            "segmenter",
-        ],
+        *["--corruptions", "code", "--lengths", "raw", "--feather", "1.5", "--faithfulness", "all"],
+        *["--batch-size", "8", "--out", "somewhere", "--masks", "segmenter"],
         *["--set", "clip_dissect.similarity=wpmi", "--set", "dnd.k=5", "--set", "dnd.crops=false"],
     )
     assert result.exit_code == 0, result.output
@@ -168,6 +165,7 @@ def test_lists_by_comma_and_by_repetition(runner):
         corruptions="code",
         lengths="raw",
         feather=1.5,
+        faithfulness="all",
         batch_size=8,
         out=Path("somewhere"),
         masks="segmenter",

@@ -27,6 +27,7 @@ CHANGES = {
     "corruptions": "reference",
     "lengths": "raw",
     "feather": 2.0,
+    "faithfulness": "none",
     "device": "cuda:1",
     "out": Path("elsewhere"),
     "as_json": True,

@@ -33,6 +33,7 @@ def options(out: Path, **changes: object) -> RunOptions:
         "unit_ids": UNITS,
         "out": out,
         "device": "cpu",
+        "faithfulness": "none",
     }
     return RunOptions.model_validate(values | changes)
 
@@ -73,6 +74,11 @@ def test_scores_follow_their_definitions(finished: runner.RunResult) -> None:
     clean = scores[(scores["perturbation"] == "clean") & (scores["repeat"] == 0)]
     assert clean["clip_similarity"].to_numpy() == pytest.approx(1.0)
     assert clean["evidence_overlap"].to_numpy() == pytest.approx(1.0)
+    assert clean["rank_biased_overlap"].to_numpy() == pytest.approx(1.0)
+    assert clean["activation_correlation"].to_numpy() == pytest.approx(1.0)
+    blurred = scores[scores["perturbation"] == "background_blur"]
+    assert blurred["activation_correlation"].between(0.3, 0.999).all()
+    assert (scores["truth_op"] == "single").all()
     deterministic = scores[scores["method"].isin(["clip_dissect", "network_dissection", "constant_label"])]
     assert deterministic["noise_floor"].to_numpy() == pytest.approx(1.0)
 
@@ -115,6 +121,20 @@ def test_an_interrupted_run_continues_to_the_same_tables(finished: runner.RunRes
     run(copy)
     assert (copy / "labels.parquet").read_bytes() == (finished.folder / "labels.parquet").read_bytes()
     assert (copy / "summary.parquet").read_bytes() == (finished.folder / "summary.parquet").read_bytes()
+
+
+def test_evidence_that_was_lost_is_made_again_beside_the_clean_activations(
+    finished: runner.RunResult, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.folder, copy)
+    lost = [path for path in copy.glob("parts/**/*.json") if "evidence" in str(path) and "background_blur" in str(path)]
+    assert lost
+    for marker in lost:
+        marker.unlink()
+    run(copy)
+    before, after = (RunFolder(folder).read_table("scores") for folder in (finished.folder, copy))
+    pd.testing.assert_frame_equal(before, after)
 
 
 def test_a_unit_alone_gets_the_label_it_gets_among_others(finished: runner.RunResult, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def summary_row() -> Callable[..., dict]:
     def row(method: str, perturbation: str, stability: float | None, **values) -> dict:
         base = {column.name: None for column in SUMMARY.columns}
         base |= {"task": "resnet50_layer4", "profile": "miniature", "severity": "3"}
-        base |= {"units": 24, "dead": 2, "missing": 1, "known": 15, "noise_floor": 0.97, "chance": 0.61}
+        base |= {"units": 24, "dead": 2, "missing": 1, "distinct": 20, "known": 15, "noise_floor": 0.97, "chance": 0.61}
         return {**base, "method": method, "perturbation": perturbation, "stability": stability, **values}
 
     return row

@@ -13,7 +13,10 @@ from rich.console import Console
 from leaderboard.frames import to_arrow, to_pandas
 from leaderboard.schema import SUMMARY
 from report.grid import GROUPS, MINIATURE_NOTE, grids
-from report.tables import latex_table, terminal_table, terminal_tables, write_tables
+from report.latex import latex_tables
+from report.markdown import markdown_tables
+from report.tables import document_tables, terminal_tables, write_tables
+from report.ties import Ties
 
 
 def printed(parts, width=120) -> str:
@@ -22,9 +25,14 @@ def printed(parts, width=120) -> str:
     return stream.getvalue()
 
 
+def latex_table(summary, kind, ties=None) -> str:
+    return latex_tables(document_tables(summary, ties=ties).get(kind, []))
+
+
 def rows_of(source: str) -> dict[str, list[str]]:
-    """LaTeX rows: name → cells."""
-    lines = re.findall(r"^(.*?) & (.*) \\\\$", source, re.M)
+    """LaTeX rows: name → cells; those of the interval line under a row are named with its name and a prime."""
+    lines = re.findall(r"^(.*?) ?& (.*) \\\\", source, re.M)
+    lines = [(name or f"{lines[number - 1][0]}'", cells) for number, (name, cells) in enumerate(lines)]
     return {name: [cell.strip() for cell in cells.split(" & ")] for name, cells in lines}
 
 
@@ -69,7 +77,7 @@ def test_an_incomplete_column_has_no_mean(summary):
     lacking = summary[~((summary["method"] == "dnd") & (summary["perturbation"] == "snow"))]
     (grid,) = grids(lacking, "stability")
     assert [math.isnan(cell.value) for cell in grid.mean.cells] == [False, True, False]
-    assert rows_of(latex_table(lacking, "stability"))["mean of all"][1] == "--"
+    assert rows_of(latex_table(lacking, "stability"))["mean of all"][1] == "{--}"
 
 
 def test_several_severities_need_their_mean(summary, summary_row):
@@ -81,33 +89,46 @@ def test_several_severities_need_their_mean(summary, summary_row):
 
 
 def test_latex_values(summary):
-    source = latex_table(summary, "stability")
-    rows = rows_of(source)
-    assert rows["Perturbation"] == [r"clip\_dissect", r"dnd", r"random\_label"]
-    assert rows["snow"][1] == r"0.50 {\scriptsize [0.40, 0.55]}"
-    assert rows["snow"][2] == r"$-$0.30 {\scriptsize [$-$0.40, $-$0.25]}"
+    rows = rows_of(latex_table(summary, "stability"))
+    assert rows["Perturbation"] == [r"{clip\_dissect}", "{dnd}", r"{random\_label}"]
+    assert rows["snow"] == [r"\bfseries 0.60", "0.50", "-0.30"]
+    assert rows["snow'"][1:] == [r"{\tiny [0.40, 0.55]}", r"{\tiny [$-$0.40, $-$0.25]}"]
     assert rows["noise floor"] == ["0.97"] * 3
     assert rows["chance"] == ["0.61"] * 3
-    assert (rows["units"], rows["dead units"], rows["missing labels"]) == (["24"] * 3, ["2"] * 3, ["1"] * 3)
+    assert [rows[name] for name in ("units", "dead units", "missing labels", "truth known")] == [
+        [f"{{{count}}}"] * 3 for count in (24, 2, 1, 15)
+    ]
 
 
 def test_latex_is_a_booktabs_table_with_the_arrow_of_the_schema(summary):
     source = latex_table(summary, "stability")
+    assert source.startswith("% Needs \\usepackage{booktabs} and \\usepackage{siunitx}")
     assert [source.count(rf"\{rule}") for rule in ("toprule", "bottomrule", "begin{table}", "end{table}")] == [1] * 4
     assert r"Stability $\uparrow$" in source
     assert SUMMARY.column("stability").higher_is_better
-    assert r"\begin{tabular}{lrrr}" in source
-    widths = {line.count("&") for line in source.splitlines() if line.endswith(r"\\")}
-    assert widths == {3}
+    formats = re.findall(r"S\[table-format=(.*?),", source)
+    assert formats == ["1.2", "1.2", "-1.2"]
+    assert {len(cells) for cells in rows_of(source).values()} == {3}
+
+
+def test_the_caption_says_what_n_is_and_which_test(summary):
+    tested = latex_table(summary, "stability")
+    assert "n = 24 units" in tested
+    assert "Nothing differs from the methods{\\textquoteright} own noise: permutation test within units" in tested
+    assert "Holm-corrected" in tested
+    untested = latex_table(summary.assign(p_adjusted=None), "stability")
+    assert "Not tested against the methods{\\textquoteright} own noise" in untested
+    assert "permutation" not in untested
+    few = latex_table(summary.assign(units=[24, *[20] * 14]), "stability")
+    assert "n = 20 units" in few
 
 
 def test_significant_movement_is_marked_and_explained(summary):
     assert "$^{*}$" not in latex_table(summary, "stability")
-    assert "permutation test" not in latex_table(summary, "stability")
     marked = summary.assign(p_adjusted=[0.01, *[0.2] * 14])
     source = latex_table(marked, "stability")
-    assert rows_of(source)["snow"][2].startswith("$-$0.30$^{*}$")
-    assert source.count("$^{*}$") == 1
+    assert rows_of(source)["snow"][2] == "-0.30{$^{*}$}"
+    assert "table-space-text-post={$^{*}$}" in source
     assert "permutation test" in source
     assert "-0.30* [" in printed(terminal_tables(marked))
 
@@ -124,23 +145,50 @@ def test_every_table_names_its_profile_and_the_miniature_says_what_it_is(summary
 def test_accuracy_shows_clean_and_perturbed(summary):
     full = summary.assign(accuracy=0.413, accuracy_clean=2 / 3)
     rows = rows_of(latex_table(full, "accuracy"))
-    assert rows["snow"] == [r"0.67 $\rightarrow$ 0.41"] * 3
+    assert [cell.removeprefix(r"\bfseries ") for cell in rows["clean"]] == ["0.67", "0.67", "0.67{$^{\\dagger}$}"]
+    assert rows["snow"] == [r"\bfseries 0.41", r"\bfseries 0.41", r"0.41{$^{\dagger}$}"]
+    assert "15 units whose truth is known" in latex_table(full, "accuracy")
     assert "noise floor" not in rows
     assert "0.67 → 0.41" in printed(terminal_tables(full))
 
 
 def test_no_truth_no_accuracy_table(summary, tmp_path):
     assert latex_table(summary, "accuracy") == ""
-    assert [path.name for path in write_tables(tmp_path, summary)] == ["stability.tex"]
+    names = ["stability.tex", "stability.md"]
+    assert [path.name for path in write_tables(tmp_path, summary)] == names
     full = summary.assign(accuracy=0.4, accuracy_clean=0.6)
-    assert [path.name for path in write_tables(tmp_path, full)] == ["stability.tex", "accuracy.tex"]
-    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == ["accuracy.tex", "stability.tex"]
+    names += ["accuracy.tex", "accuracy.md"]
+    assert [path.name for path in write_tables(tmp_path, full)] == names
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(names)
 
 
 def test_bytes_do_not_depend_on_row_order(summary, tmp_path):
-    (first,) = write_tables(tmp_path / "a", summary)
-    (second,) = write_tables(tmp_path / "b", summary.sample(frac=1, random_state=1))
-    assert first.read_bytes() == second.read_bytes()
+    first = write_tables(tmp_path / "a", summary)
+    second = write_tables(tmp_path / "b", summary.sample(frac=1, random_state=1))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_markdown_says_the_same(summary):
+    text = markdown_tables(document_tables(summary)["stability"])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    rows = {name: cells for name, *cells in lines}
+    assert rows["snow"] == ["**0.60** [0.50, 0.65]", "0.50 [0.40, 0.55]", "-0.30 [-0.40, -0.25]"]
+    assert rows["units"] == ["24"] * 3
+    assert "- Bold: best method of the row, the floors (random_label) aside." in text
+    assert "n = 24 units" in text
+
+
+def test_ties_of_a_test_are_marked_in_its_row_only(summary):
+    key = ("stability", "resnet50_layer4", "miniature", "all")
+    found = Ties({"clip_dissect": "a", "dnd": "ab", "random_label": "b"}, "sign test, Holm over 3 pairs")
+    source = latex_table(summary, "stability", {key: found})
+    rows = rows_of(source)
+    assert rows["mean of all"] == [r"\bfseries 0.70", r"0.60{$^{\dagger}$}", "-0.20"]
+    assert "dagger" not in "".join(rows["snow"])
+    assert r"$\dagger$ Not told apart from the best (mean of all: sign test, Holm over 3 pairs)." in source
+    assert "In the other rows methods are not tested against each other." in source
+    apart = {key: Ties({"clip_dissect": "a", "dnd": "b"}, "sign test")}
+    assert "No method is tied with the best (mean of all: sign test)." in latex_table(summary, "stability", apart)
 
 
 def test_each_task_has_its_table_and_label(summary):
@@ -153,8 +201,7 @@ def test_each_task_has_its_table_and_label(summary):
 
 
 def test_a_narrow_terminal_loses_the_intervals_not_the_values(summary):
-    (grid,) = grids(summary, "stability")
-    wide, narrow = printed([terminal_table(grid, 120)]), printed([terminal_table(grid, 60)], 60)
+    wide, narrow = printed(terminal_tables(summary, 120)[1:2]), printed(terminal_tables(summary, 60)[1:2], 60)
     assert "0.50 [0.40, 0.55]" in wide
     assert "0.50" in narrow
     assert "[0.40, 0.55]" not in narrow
@@ -168,7 +215,7 @@ def test_terminal_names_the_method_facts(summary):
 
 def test_rounded_zero_has_no_sign(summary):
     shown = rows_of(latex_table(summary.assign(stability=-0.001, stability_low=None), "stability"))
-    assert shown["snow"][0] == "0.00"
+    assert shown["snow"][0].endswith("0.00")
 
 
 def test_hostile_names_are_shown_as_text(summary):
@@ -180,7 +227,7 @@ def test_hostile_names_are_shown_as_text(summary):
         assert "\x1b" not in printed(terminal_tables(hostile))
         source = latex_table(hostile, "stability")
         assert not re.search(r"\\(input|write|def|immediate|cmd)\b", source)
-        assert source.count(r"\end{tabular}") == 1
+        assert source.count(r"\end{table}") == 1
 
 
 def test_an_empty_summary_gives_nothing(summary, tmp_path):
