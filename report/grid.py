@@ -45,6 +45,7 @@ class MethodFacts:
     noise_floor: float
     chance: float
     units: int
+    distinct: int
     dead: int
     missing: int
     known: int
@@ -198,6 +199,7 @@ def _facts(method: str, rows: list[Record]) -> MethodFacts:
         _mean(row["noise_floor"] for row in rows),
         _mean(row["chance"] for row in rows),
         max(int(row["units"]) for row in rows),
+        max(int(row["distinct"]) for row in rows),
         max(int(row["dead"]) for row in rows),
         max(int(row["missing"]) for row in rows),
         max(int(row["known"]) for row in rows),

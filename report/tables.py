@@ -147,6 +147,7 @@ def _facts(grid: Grid) -> list[Row]:
     means = {"noise floor": [fact.noise_floor for fact in facts], "chance": [fact.chance for fact in facts]}
     counts = {
         "units": [fact.units for fact in facts],
+        "different clean labels": [fact.distinct for fact in facts],
         "dead units": [fact.dead for fact in facts],
         "missing labels": [fact.missing for fact in facts],
         "truth known": [fact.known for fact in facts],

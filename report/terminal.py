@@ -37,12 +37,22 @@ def terminal_table(table: Table, width: int = 120) -> RichTable:
 def facts_table(facts: Sequence[MethodFacts], means: Sequence[Cell]) -> RichTable:
     """One line a method: its mean stability, and what must be known of it before reading its column."""
     table = RichTable(show_edge=False, pad_edge=False)
-    headings = ("method", "mean stability", "noise floor", "chance", "units", "dead", "missing", "truth known")
+    headings = (
+        "method",
+        "mean stability",
+        "noise floor",
+        "chance",
+        "units",
+        "labels",
+        "dead",
+        "missing",
+        "truth known",
+    )
     for number, heading in enumerate(headings):
         table.add_column(Text(heading), justify="right" if number else "left")
     for fact, mean in zip(facts, means, strict=True):
         values = (printed(fact.noise_floor), printed(fact.chance))
-        counts = (str(fact.units), str(fact.dead), str(fact.missing), str(fact.known))
+        counts = tuple(map(str, (fact.units, fact.distinct, fact.dead, fact.missing, fact.known)))
         table.add_row(_text(fact.method), terminal_cell(mean, intervals=True), *map(Text, (*values, *counts)))
     return table
 

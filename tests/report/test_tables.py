@@ -209,7 +209,7 @@ def test_a_narrow_terminal_loses_the_intervals_not_the_values(summary):
 
 def test_terminal_names_the_method_facts(summary):
     shown = printed(terminal_tables(summary))
-    assert re.search(r"dnd\s+│\s+0\.60 \[0\.40, 0\.70\]\s+│\s+0\.97\s+│\s+0\.61\s+│\s+24\s+│\s+2\s+│\s+1", shown)
+    assert re.search(r"dnd\s+│\s+0\.60 \[0\.40, 0\.70\]\s+│\s+0\.97\s+│\s+0\.61\s+│\s+24\s+│\s+20\s+│\s+2\s+│\s+1", shown)
     assert "Stability ↑: resnet50_layer4, profile miniature, severity 3" in shown
 
 
