@@ -17,7 +17,7 @@ from benchmark.cli import app
 from benchmark.options import RunOptions
 from benchmark.preflight import missing_package
 from leaderboard.errors import StoreError
-from leaderboard.schema import SUMMARY
+from leaderboard.schema import COMPARISONS, SCORES, SUMMARY
 from tasks.catalogue import task_names
 from tasks.perturbations import PERTURBATIONS
 from tasks.perturbations.suites import suite_names
@@ -40,7 +40,14 @@ class FakeRunner(types.ModuleType):
         display.message("working")
         if self.error is not None:
             raise self.error
-        return types.SimpleNamespace(folder=options.folder(), failed=self.failed, summary=self.summary, note="")
+        return types.SimpleNamespace(
+            folder=options.folder(),
+            failed=self.failed,
+            scores=pd.DataFrame(columns=[column.name for column in SCORES.columns]),
+            summary=self.summary,
+            comparisons=pd.DataFrame(columns=[column.name for column in COMPARISONS.columns]),
+            faithfulness=[],
+        )
 
 
 @pytest.fixture
