@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.work import Work
+from leaderboard.schema import SCORES
 from leaderboard.store import CellKey, RunFolder
 from metrics.compound import compound_match
 from metrics.evidence import evidence_overlap, rank_biased_overlap
@@ -74,7 +75,9 @@ def score_run(folder: RunFolder, works: Sequence[Work], roles: Roles) -> pd.Data
         for method in work.methods
         if folder.is_done(CellKey(work.task.name, work.profile, method, CLEAN.name, 0, 0))
     ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if not frames:
+        return pd.DataFrame(columns=[column.name for column in SCORES.columns])
+    return pd.concat(frames, ignore_index=True)
 
 
 def _score_method(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from leaderboard.schema import SUMMARY
 from metrics.statistics import Interval, bootstrap_interval, holm, noise_floor_test, wilson_interval
 
 MEANS: Final[dict[str, str]] = {
@@ -55,9 +56,10 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         for perturbation, severity, group in _groups(method):
             head = dict(zip(("task", "profile", "method"), cast(tuple[str, str, str], names), strict=True))
             rows.append({**head, "perturbation": perturbation, "severity": severity, **_row(group, repeats, seed)})
+    if not rows:
+        return pd.DataFrame(columns=[column.name for column in SUMMARY.columns])
     summary = pd.DataFrame(rows)
-    if len(summary):
-        summary["p_adjusted"] = _corrected(summary)
+    summary["p_adjusted"] = _corrected(summary)
     return summary
 
 

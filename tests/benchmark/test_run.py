@@ -17,6 +17,8 @@ from benchmark.display import Display
 from benchmark.options import RunOptions
 from leaderboard.errors import StoreError
 from leaderboard.store import RunFolder
+from report.comparisons import terminal_comparisons
+from report.tables import terminal_tables
 from tasks.catalogue import DEFINITIONS
 from tasks.errors import UserError
 
@@ -253,6 +255,21 @@ def test_a_broken_method_loses_only_its_own_cells(tmp_path: Path, monkeypatch: p
     assert len(result.failed) == 3
     assert all("ZeroDivisionError" in reason for reason in result.failed)
     assert set(result.summary["method"]) == {ConstantLabel.name}
+
+
+def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def label(self: object, observation: object, units: object, tools: object) -> list[UnitLabels]:
+        raise ZeroDivisionError("a method of somebody's")
+
+    monkeypatch.setattr("baselines.floors.RandomLabel.label", label)
+    result = run(tmp_path / "broken", methods=("random_label",), images=20, faithfulness="clean")
+    assert len(result.failed) == 3
+    assert result.summary.empty
+    assert RunFolder(result.folder).read_table("scores").empty
+    assert not terminal_tables(result.summary, 100, result.scores)
+    assert not terminal_comparisons(result.comparisons)
 
 
 def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
