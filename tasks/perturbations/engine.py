@@ -22,7 +22,7 @@ VERSION = "1"
 REFERENCE_SIDE = 224
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def run(
     images: UInt8[Tensor, "n 3 h w"],
     name: str,
@@ -67,7 +67,7 @@ def _spread(work: Callable[[slice], None], images: UInt8[Tensor, "n 3 h w"], at_
         return
 
     def in_thread(part: slice) -> None:
-        with torch.inference_mode():
+        with torch.no_grad():
             work(part)
 
     with ThreadPoolExecutor(min(threads, len(parts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:

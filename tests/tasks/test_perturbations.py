@@ -66,6 +66,7 @@ def test_pixels_do_not_depend_on_batch_order_or_threads(name: str, threads: None
     before = images.clone()
     seeds = [7, 2**40 + 1, 0]
     together = perturb(images, name, 3, seeds, masks)
+    together.bitwise_xor_(0)  # the caller's to change
     assert together.dtype == torch.uint8
     assert together.shape == images.shape
     assert torch.equal(images, before)
