@@ -60,17 +60,12 @@ _PERTURBATION = Column("perturbation", "text", "`clean` or the perturbation's na
 _SEVERITY = Column("severity", "integer", "0 for clean, else 1 (weak) to 5 (strong).", low=0, high=5)
 _REPEAT = Column("repeat", "integer", "Number of the repeat; repeats differ in their seed only.", low=0)
 _UNIT = Column("unit", "integer", "Number of the unit in its layer.", low=0)
+_PLACE = (_TASK, _PROFILE, _METHOD, _PERTURBATION, _SEVERITY, _REPEAT, _UNIT)
 
 LABELS = TableSchema(
     "labels",
     (
-        _TASK,
-        _PROFILE,
-        _METHOD,
-        _PERTURBATION,
-        _SEVERITY,
-        _REPEAT,
-        _UNIT,
+        *_PLACE,
         Column("rank", "integer", "1 is the label, 2 and on are the runners-up.", low=1),
         Column("label", "text", "The text as the method gave it, unescaped. A missing label has no row."),
         Column("score", "number", "The method's own score; absent where the method has none.", optional=True),
@@ -146,13 +141,7 @@ _CORRELATION = Column(
 SCORES = TableSchema(
     "scores",
     (
-        _TASK,
-        _PROFILE,
-        _METHOD,
-        _PERTURBATION,
-        _SEVERITY,
-        _REPEAT,
-        _UNIT,
+        *_PLACE,
         Column("clean_label", "text", "Rank-1 label on clean images, repeat 0; absent if missing.", optional=True),
         Column("label", "text", "Rank-1 label under this condition; absent if missing.", optional=True),
         _CLIP_SIMILARITY,
@@ -257,13 +246,7 @@ SUMMARY = TableSchema(
 FAITHFULNESS = TableSchema(
     "faithfulness",
     (
-        _TASK,
-        _PROFILE,
-        _METHOD,
-        _PERTURBATION,
-        _SEVERITY,
-        _REPEAT,
-        _UNIT,
+        *_PLACE,
         Column("label", "text", "Rank-1 label under this condition. Dead units and missing labels have no row."),
         _share(
             "cosy_auc",

@@ -8,7 +8,7 @@ imports is neither replaced nor changed. What is repaired, and why:
 * ``gaussian(multichannel=...)`` is gone from scikit-image, ``np.float_`` from NumPy 2.
 * Every draw went to NumPy's global generator (scikit-image's own one for impulse_noise). The copy sees a NumPy whose
   ``random`` is a generator of the calling thread, so that no global state is read or changed and threads do not mix.
-* Its glass_blur visits each pixel in a Python loop, over a second an image: the same bits come from whole arrays here.
+* Its glass_blur visits each pixel in a Python loop, half a second an image: the same bits come from whole arrays here.
 * It prints to the terminal at some sizes, and does no longer.
 """
 
