@@ -87,8 +87,10 @@ def _clean(scores: pd.DataFrame) -> np.ndarray:
 def _similarities(rows: pd.DataFrame) -> pd.DataFrame:
     """Similarity to the clean label: one row a unit that lives, one column a condition and repeat."""
     alive = rows.loc[~rows["dead"].to_numpy(bool)]
-    places = ["perturbation", "severity", "repeat"]
-    return alive.pivot_table(index="unit", columns=places, values="clip_similarity", aggfunc="mean", dropna=False)
+    # One key, since three would also make columns of the conditions that did not run.
+    place = list(zip(alive["perturbation"], alive["severity"], alive["repeat"], strict=True))
+    keyed = alive.assign(place=pd.Series(place, index=alive.index, dtype=object))
+    return keyed.pivot_table(index="unit", columns="place", values="clip_similarity", aggfunc="mean", dropna=False)
 
 
 def _row(group: pd.DataFrame, repeats: pd.DataFrame, seed: int) -> dict[str, float | int]:

@@ -209,6 +209,18 @@ def test_p_values_are_paired_by_unit(scores, summary):
 
 
 @pytest.mark.usefixtures("no_bootstrap")
+def test_conditions_that_did_not_run_enter_no_test():
+    scores = some_scores(conditions=(("snow", 1), ("frost", 3), ("frost", 5)))
+    perturbed = scores[scores["perturbation"] != "clean"]
+    ran = perturbed.assign(place=perturbed["perturbation"] + perturbed["severity"].astype(str))
+    conditions = ran.pivot(index="unit", columns="place", values="clip_similarity")[["frost3", "frost5", "snow1"]]
+    assert conditions.shape == (UNITS, 3)
+    floor = scores[(scores["perturbation"] == "clean") & (scores["repeat"] == 1)][["clip_similarity"]]
+    expected = noise_floor_test(conditions.to_numpy(), floor.to_numpy(), resamples=499)
+    assert line(summarise(scores), "all", "all")["p_value"] == pytest.approx(expected.p_value)
+
+
+@pytest.mark.usefixtures("no_bootstrap")
 def test_families_are_corrected_by_holm_within_a_method():
     found = summarise(some_scores(methods=("m", "other")))
     for method in ("m", "other"):
