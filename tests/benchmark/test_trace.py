@@ -18,6 +18,7 @@ from baselines.dnd.crops import crop_image
 from benchmark.cli import app
 from benchmark.sheet import GAP, MARGIN, THUMB, WIDTH, Sheet, _length, drawable, wrapped
 from benchmark.trace import Question, find_trace, trace_page, write_trace
+from benchmark.trace_images import without
 from benchmark.trace_page import CHOSEN_FILL
 from benchmark.trace_record import RunIdentity
 from leaderboard.errors import StoreError
@@ -360,6 +361,15 @@ def test_masks_come_from_the_segmenter_where_the_run_took_them_from_it(draw):
     images = SmallProbing().images
     everywhere = perturb(images, *FOREGROUND, [0] * IMAGES, torch.ones(IMAGES, SIDE, SIDE, dtype=torch.bool))
     assert np.array_equal(sheet.rows[0][0].pixels, to_array(everywhere)[4])
+
+
+def test_images_that_were_left_out_are_not_counted():
+    probing = SmallProbing()
+    kept = without(probing, {probing.ids[1]})
+    assert kept.ids == (probing.ids[0], *probing.ids[2:])
+    assert torch.equal(kept.images[1], probing.images[2])
+    assert torch.equal(kept.foreground[1], probing.foreground[2])
+    assert without(probing, frozenset()) is probing
 
 
 # ---- nothing overflows ----
