@@ -219,7 +219,7 @@ def broden_name(name: str) -> str:
 def _maps(observation: Observation, units: Sequence[int]) -> tuple[Float[Tensor, "images units h w"], bool]:
     chosen = list(units)
     if observation.maps is not None:
-        return observation.maps[:, chosen].detach().float(), False
+        return torch.cat([block.float() for _, block in observation.maps.blocks(chosen)]), False
     if observation.kind == "spatial":
         raise UserError(f"Network Dissection needs the maps of layer {observation.layer}, which were not collected.")
     return observation.activations[:, chosen].detach().float()[:, :, None, None], True

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from tasks.maps import Maps
 from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, Summariser
 
 LayerKind = Literal["spatial", "vector", "tokens"]
@@ -45,7 +46,7 @@ class Observation:
         repeat: Number of the repeat; repeats differ in their seed only.
         image_ids: One identifier an image, in probing order.
         activations: Pooled activations, float32, of the *complete* layer.
-        maps: Un-pooled maps [images, units, h, w] (float16 or float32), absent for vector layers.
+        maps: Un-pooled maps (float16 or float32), read in parts; absent for vector layers.
         clip_embeddings: Unit-norm CLIP image embeddings of the same (perturbed) images.
         images: ``images(indices)`` gives the same (perturbed) images as uint8 [k, 3, h, w].
         segmentation: Concept annotation of the probing set, where it has one.
@@ -58,7 +59,7 @@ class Observation:
     repeat: int
     image_ids: tuple[str, ...]
     activations: Float[Tensor, "images units"]
-    maps: Float[Tensor, "images units h w"] | None
+    maps: Maps | None
     clip_embeddings: Float[Tensor, "images d"]
     images: Callable[[Sequence[int]], UInt8[Tensor, "k 3 h w"]]
     segmentation: Segmentation | None = None

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from tasks.activations import Pooling
+from tasks.maps import MemoryMaps
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Segmentation
 from tasks.perturbations.settings import Settings, needs_foreground
@@ -144,7 +145,7 @@ def observe(
             repeat=0,
             image_ids=probe.ids,
             activations=torch.cat([reading[layer].pooled for reading in readings]),
-            maps=torch.cat(present) if present else None,
+            maps=MemoryMaps(torch.cat(present)) if present else None,
             clip_embeddings=joined,
             images=lambda indices: images[torch.as_tensor(np.asarray(indices, dtype=np.int64))],
             segmentation=probe.segmentation,

@@ -104,7 +104,7 @@ def crop_places(observation: Observation, unit: int, indices: Sequence[int], mod
             f"Describe-and-Dissect needs the activation maps of the spatial layer {observation.layer!r} for its "
             "attention crops; observe the layer with maps, or use the variant without crops."
         )
-    maps = observation.maps[list(indices), unit].float().cpu().numpy()
+    maps = observation.maps.read(indices, [unit])[:, 0].float().numpy()
     return [(i, box) for i, one in zip(indices, maps, strict=True) for box in attention_boxes(one, mode, crop_px)]
 
 

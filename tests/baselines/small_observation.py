@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tasks.maps import MemoryMaps
 from tasks.observation import LayerKind, Observation, Segmentation, Toolbox
 
 
@@ -30,7 +31,7 @@ def observation(
         repeat=repeat,
         image_ids=tuple(f"image-{index}" for index in range(count)),
         activations=activations,
-        maps=maps,
+        maps=None if maps is None else MemoryMaps(maps),
         clip_embeddings=torch.ones(count, 4) / 2 if clip_embeddings is None else clip_embeddings,
         images=lambda indices: torch.zeros(len(indices), 3, 8, 8, dtype=torch.uint8),
         segmentation=segmentation,

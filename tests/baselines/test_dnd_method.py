@@ -16,6 +16,7 @@ from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
 from baselines.dnd.synthesis import Request, draw, reduce_images
 from tasks.errors import UserError
+from tasks.maps import MemoryMaps
 from tasks.models.counting_summariser import CountingSummariser, caption_background
 from tasks.observation import Observation, Toolbox
 from tasks.seeding import generator
@@ -116,7 +117,7 @@ def world(models, kind="spatial", repeat=0, condition="clean", severity=0, count
         repeat=repeat,
         image_ids=tuple(map(str, range(count))),
         activations=maps.mean(dim=(2, 3)),
-        maps=maps if kind == "spatial" else None,
+        maps=MemoryMaps(maps) if kind == "spatial" else None,
         clip_embeddings=models.encode_images(images),
         images=lambda indices: images[list(indices)],
     )
