@@ -1,4 +1,4 @@
-"""The un-pooled maps of one layer over a probing set: too large for memory at any real size, so methods ask for parts."""
+"""The un-pooled maps of one layer over a probing set. They are too large for memory, so methods ask for parts."""
 
 from __future__ import annotations
 
