@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from tasks.maps import Maps
-from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, Summariser
+from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, PictureDescriber, Summariser
 
 LayerKind = Literal["spatial", "vector", "tokens"]
 
@@ -84,4 +84,5 @@ class Toolbox:
     captioner: Captioner | None = None
     summariser: Summariser | None = None
     generator: ImageGenerator | None = None
+    describer: PictureDescriber | None = None
     background: Callable[[], Mapping[str, float]] | None = None

@@ -69,6 +69,15 @@ class Summariser(Protocol):
 
 
 @runtime_checkable
+class PictureDescriber(Protocol):
+    """A vision-language model that looks at several pictures at once and names what they share."""
+
+    def describe(self, pictures: Sequence[UInt8[Tensor, "3 h w"]], seed: int) -> str:
+        """A concept of one to five words, or an empty string; another seed may give another one."""
+        ...
+
+
+@runtime_checkable
 class ImageGenerator(Protocol):
     """Draws images of a concept."""
 
