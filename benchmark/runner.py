@@ -18,6 +18,7 @@ from baselines.evidence import EVIDENCE_SIZE
 from benchmark.about import about_profile, about_task
 from benchmark.display import Display
 from benchmark.faithfulness import measure_run
+from benchmark.finished import is_finished, note_finished, tables_key
 from benchmark.language import build_summariser, check_key, say_usage
 from benchmark.options import RunOptions
 from benchmark.own import check_layer, chosen, counted, fitted, labelled, needs_masks, weights_sha256
@@ -26,8 +27,10 @@ from benchmark.sweep import TRUTH_BAR, Sweep
 from benchmark.work import Work, plan_work
 from leaderboard import atomic
 from leaderboard.comparison import compare
+from leaderboard.frames import empty_frame
 from leaderboard.identity import identity_hash
-from leaderboard.store import RunFolder
+from leaderboard.schema import FAITHFULNESS
+from leaderboard.store import CellKey, RunFolder
 from leaderboard.summary import summarise
 from report.comparisons import markdown_comparisons
 from report.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
@@ -104,6 +107,10 @@ def run(options: RunOptions, display: Display) -> RunResult:
         display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
         folder.record("profile", {**about_profile(profile), "masks": masks or "none needed"})
         folder.record("tasks", {work.task.name: about_task(work.task) for work in works})
+        cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
+        if all(folder.is_done(key) for key in cells) and is_finished(folder, tables_key(folder, options.faithfulness)):
+            display.message("everything was done before; nothing is done again")
+            return _stored(folder, options)
         build_summariser(folder, works, roles)
         failed: list[str] = []
         for group in _groups(works):
@@ -120,21 +127,33 @@ def run(options: RunOptions, display: Display) -> RunResult:
                 options.thumbnails,
             )
             failed += sweep.run(folder, display)
-        _say_what_is_open(folder, works, failed, display)
-        measured = measure_run(folder, works, roles, options.seed, options.faithfulness, display)
-        faithful = faithfulness_tables(measured, folder.info()["facts"].get("faithfulness"), options.seed)
-        scores, summary, comparisons = _finish(folder, works, roles, options.seed, display)
-        _write_markdown(folder, "comparisons", markdown_comparisons(comparisons))
-        _write_markdown(folder, "faithfulness", markdown_faithfulness(faithful))
+        _say_what_is_open(folder, cells, failed, display)
+        measure_run(folder, works, roles, options.seed, options.faithfulness, display)
+        _finish(folder, works, roles, options.seed, display)
+        result = _stored(folder, options, failed)
+        _write_markdown(folder, "comparisons", markdown_comparisons(result.comparisons))
+        _write_markdown(folder, "faithfulness", markdown_faithfulness(result.faithfulness))
         if roles.unknown_texts():
             folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
         say_usage(folder, roles, display)
-    return RunResult(folder.path, failed, scores, summary, comparisons, faithful)
+        note_finished(folder, tables_key(folder, options.faithfulness))
+    return result
 
 
-def _finish(
-    folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, display: Display
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) -> RunResult:
+    """The result as its tables in the run folder say it."""
+    measured = empty_frame(FAITHFULNESS) if options.faithfulness == "none" else folder.read_table("faithfulness")
+    return RunResult(
+        folder.path,
+        list(failed),
+        folder.read_table("scores"),
+        folder.read_table("summary"),
+        folder.read_table("comparisons"),
+        faithfulness_tables(measured, folder.info()["facts"].get("faithfulness"), options.seed),
+    )
+
+
+def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, display: Display) -> None:
     with display.stage("scores and tables", None, "tables") as stage:
         scores = score_run(folder, works, roles)
         summary = summarise(scores)
@@ -147,7 +166,6 @@ def _finish(
         folder.write_table("comparisons", comparisons)
         write_tables(folder.path, summary, scores, ties_from(comparisons))
         stage.advance(5)
-    return scores, summary, comparisons
 
 
 def _write_markdown(folder: RunFolder, name: str, text: str) -> None:
@@ -155,9 +173,8 @@ def _write_markdown(folder: RunFolder, name: str, text: str) -> None:
         atomic.write_bytes(folder.path / "tables" / f"{name}.md", text.encode())
 
 
-def _say_what_is_open(folder: RunFolder, works: Sequence[Work], failed: Sequence[str], display: Display) -> None:
+def _say_what_is_open(folder: RunFolder, cells: Sequence[CellKey], failed: Sequence[str], display: Display) -> None:
     """Cells that another process is doing are not waited for."""
-    cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
     left = sum(not folder.is_done(key) for key in cells) - len(failed)
     if left > 0:
         display.warning(

@@ -112,6 +112,32 @@ def test_the_same_command_does_nothing_twice(finished: runner.RunResult, monkeyp
     assert {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")} == before
 
 
+def test_tables_are_made_again_only_where_one_is_gone_or_the_code_has_changed(
+    finished: runner.RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "main"
+    shutil.copytree(finished.folder, folder)
+    scored: list[Path] = []
+    real = runner.score_run
+    monkeypatch.setattr(runner, "score_run", lambda where, *rest: scored.append(where.path) or real(where, *rest))
+    before = run(folder)
+    assert scored == []
+    pd.testing.assert_frame_equal(before.scores, finished.scores)
+
+    damaged = folder / "tables" / "stability.tex"
+    text = damaged.read_bytes()
+    damaged.write_bytes(text[:-9])
+    run(folder)
+    assert scored == [folder]
+    assert damaged.read_bytes() == text
+
+    monkeypatch.setattr("benchmark.finished._source_hash", lambda: "of corrected code")
+    run(folder)
+    assert scored == [folder] * 2
+    run(folder)
+    assert scored == [folder] * 2
+
+
 def test_an_interrupted_run_continues_to_the_same_tables(finished: runner.RunResult, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished.folder, copy)
