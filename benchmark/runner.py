@@ -108,7 +108,9 @@ def run(options: RunOptions, display: Display) -> RunResult:
         folder.record("profile", {**about_profile(profile), "masks": masks or "none needed"})
         folder.record("tasks", {work.task.name: about_task(work.task) for work in works})
         cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
-        if all(folder.is_done(key) for key in cells) and is_finished(folder, tables_key(folder, options.faithfulness)):
+        seen = [work.observation_key(condition) for work in works for condition in work.conditions]
+        done = all(map(folder.is_done, cells)) and all(folder.is_done(key, "evidence") for key in seen)
+        if done and is_finished(folder, tables_key(folder, options.faithfulness)):
             display.message("everything was done before; nothing is done again")
             return _stored(folder, options)
         build_summariser(folder, works, roles)
