@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from baselines.base import Label, UnitLabels
+from baselines.costs import Cost
 from baselines.evidence import check_units, dead_units
 from tasks.errors import UserError
 from tasks.observation import Observation, Toolbox
@@ -18,6 +19,10 @@ class RandomLabel:
     name: ClassVar[str] = "random_label"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"concepts"})
+
+    def cost(self, units: int, images: int) -> Cost:
+        """What a cell asks of the models; see ``baselines.costs``."""
+        return Cost()
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """One random concept a unit, without score or evidence; none for a dead unit.
@@ -46,6 +51,10 @@ class ConstantLabel:
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset()
     text: ClassVar[str] = "depiction"
+
+    def cost(self, units: int, images: int) -> Cost:
+        """What a cell asks of the models; see ``baselines.costs``."""
+        return Cost()
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """The same word for each unit, without score or evidence; none for a dead unit.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from baselines.base import Method
 
 ENTRY_POINT_GROUP = "clear.methods"
+NEEDS = ("captioner", "clip", "concepts", "describer", "generator", "maps", "segmentation", "summariser")
+"""What a method can need: parts of ``tasks.observation``'s Toolbox and Observation that a profile or task may lack."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,14 @@ _BUILT_IN = {
             "1",
             "baselines.dnd.refined:RefinedDescribeAndDissect",
             default=False,  # no published method
+        ),
+        MethodEntry(
+            "dnd_vision",
+            "Describe-and-Dissect without captions: a vision-language model names what the pictures share",
+            ("clip", "describer", "generator"),
+            "1",
+            "baselines.dnd.vision:VisionDescribeAndDissect",
+            default=False,  # needs a role that most profiles leave out
         ),
         MethodEntry(
             "random_label",
@@ -200,6 +210,9 @@ def _read(point: metadata.EntryPoint) -> tuple[str, tuple[MethodEntry, type[Any]
         raise UserError("its label is no function")
     if isinstance(method.needs, str) or not all(isinstance(need, str) for need in method.needs):
         raise UserError("its needs are no set of names")
+    for need in sorted(method.needs):
+        if need not in NEEDS:
+            raise unknown_name("need", need, NEEDS)
     summary = next(iter((inspect.getdoc(method) or "").splitlines()), "")
     needs, version = tuple(sorted(method.needs)), str(method.version)
     return method.name, (MethodEntry(point.name, summary, needs, version, point.value, package_of(point)), method)

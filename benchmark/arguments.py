@@ -17,6 +17,14 @@ from tasks.validation import parse
 
 Texts = Sequence[str] | None
 
+_UNITS = {
+    "usd": ("budget_usd", 1.0),
+    "s": ("budget_seconds", 1.0),
+    "min": ("budget_seconds", 60.0),
+    "h": ("budget_seconds", 3600.0),
+}
+"""Unit of a budget → field of ``RunOptions``, and how much one is."""
+
 
 def options_from(
     *,
@@ -29,6 +37,8 @@ def options_from(
     images: str | None,
     image_count: int | None,
     settings: Texts,
+    budget: Texts,
+    analysis: Texts,
     **rest: Any,
 ) -> RunOptions:
     """The options of a run.
@@ -43,6 +53,8 @@ def options_from(
         images: ``--images``, a number or a folder.
         image_count: ``--image-count``.
         settings: ``--set``.
+        budget: ``--budget``, money and time.
+        analysis: ``--analysis``.
         rest: Fields of ``RunOptions`` that need no reading.
 
     Raises:
@@ -59,7 +71,9 @@ def options_from(
         "units": _units(units),
         "unit_ids": _in_range("Unit", numbers("--unit-ids", unit_ids), 0, None),
         "method_options": method_options(settings),
+        "analyses": words(analysis) or (),
         **_images(images, image_count),
+        **budgets(budget),
     }
     return parse(RunOptions, values | rest, "the command line")
 
@@ -104,6 +118,30 @@ def method_options(texts: Texts) -> dict[str, dict[str, Any]]:
             raise UserError(f"--set gives {method}.{option} twice.")
         options[method][option] = _scalar(value)
     return options
+
+
+def budgets(texts: Texts) -> dict[str, float]:
+    """``--budget`` as fields of ``RunOptions``: ``5USD``, ``90s``, ``30min`` and ``2h``, also with a space.
+
+    Raises:
+        typer.BadParameter: The text has another form.
+        UserError: Money or time is given twice, or is not more than 0.
+    """
+    found: dict[str, float] = {}
+    for text in words(texts) or ():
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+)", text.lower())
+        if match is None or match[2] not in _UNITS:
+            raise typer.BadParameter(
+                f"{text!r} is no budget: give an amount with a unit, e.g. 5USD, 90s, 30min or 2h.",
+                param_hint="--budget",
+            )
+        field, scale = _UNITS[match[2]]
+        if field in found:
+            raise UserError(f"--budget gives {'money' if field == 'budget_usd' else 'time'} twice.")
+        found[field] = float(match[1]) * scale
+        if not found[field] > 0:
+            raise UserError(f"--budget {text} lets nothing run: give more than 0.")
+    return found
 
 
 def _scalar(text: str) -> Any:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.commands.cache import app as cache_app
+from benchmark.commands.plan import plan
 from benchmark.commands.run import run
 from benchmark.console import INTERRUPTED, MISTAKE, console, guarded, json_text, say
 
@@ -25,6 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(guarded(run))
+app.command()(guarded(plan))
+app.add_typer(cache_app, name="cache")
 
 
 class Kind(StrEnum):
@@ -81,7 +85,9 @@ def trace(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     unit: Annotated[int, typer.Option(help="The unit.")],
     task: Annotated[str | None, typer.Option(help="Task, where the run has several.")] = None,
-    method: Annotated[str | None, typer.Option(help="dnd or dnd_refined. [default: the first that ran]")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="dnd, dnd_refined or dnd_vision. [default: the first that ran]")
+    ] = None,
     condition: Annotated[str, typer.Option(help="clean or a perturbation.")] = "clean",
     severity: Annotated[int | None, typer.Option(help="Its strength. [default: the only one that ran]")] = None,
     repeat: Annotated[int, typer.Option(help="Clean repeat, from 0.")] = 0,

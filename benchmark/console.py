@@ -6,14 +6,13 @@ import functools
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
+from benchmark.interrupt import INTERRUPTED, TERMINATED, Terminated, stopping_on_signals
 from leaderboard.errors import StoreError
 from tasks.errors import UserError
 
@@ -22,12 +21,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-MISTAKE, USAGE, SOME_FAILED, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
-"""Exit codes; 0 is done."""
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, e.g. from a batch system that wants its machine back."""
+MISTAKE, USAGE, SOME_FAILED = 1, 2, 3
+"""Exit codes; 0 is done, and ``benchmark.interrupt`` has those of a run that was stopped."""
 
 
 def guarded(command: Command) -> Command:
@@ -35,8 +30,11 @@ def guarded(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        again = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
+        stopped = f"Interrupted. What is finished is kept; to continue: {again}"
         try:
-            command(*args, **kwargs)
+            with stopping_on_signals(stopped):
+                command(*args, **kwargs)
         except (UserError, StoreError) as error:
             _fail(str(error), MISTAKE)
         except ModuleNotFoundError as error:
@@ -47,25 +45,12 @@ def guarded(command: Command) -> Command:
                 raise
             _fail(sentence, MISTAKE)
         except KeyboardInterrupt as error:
-            again = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
-            code = TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
-            _fail(f"Interrupted. What is finished is kept; to continue: {again}", code)
+            _fail(stopped, TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
         except BrokenPipeError:
             # The reader (`| head`) has seen enough; without this Python complains once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return wrapped  # type: ignore[return-value]
-
-
-def listen_for_sigterm() -> None:
-    """From now on SIGTERM ends the command as Ctrl-C does, with an exit code of its own."""
-
-    def stop(*_: object) -> NoReturn:
-        raise _Terminated
-
-    # Python lets only the main thread set handlers; elsewhere the process has another owner.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
 
 
 def console() -> Console:

@@ -102,9 +102,10 @@ def _packages(profile: Profile) -> Iterator[dict[str, Any]]:
 
 
 def _keys(profile: Profile) -> Iterator[dict[str, Any]]:
-    source = profile.summariser
-    if isinstance(source, OpenAISource) and source.key_variable and not source.on_this_machine:
-        yield {"variable": source.key_variable, "set": bool(os.environ.get(source.key_variable, "").strip())}
+    servers = [source for source in (profile.summariser, profile.describer) if isinstance(source, OpenAISource)]
+    remote = [source.key_variable for source in servers if source.key_variable and not source.on_this_machine]
+    for variable in dict.fromkeys(remote):
+        yield {"variable": variable, "set": bool(os.environ.get(variable, "").strip())}
 
 
 def _devices() -> list[str]:

@@ -11,7 +11,7 @@ detector of what a share p of them shows has an AUC of 1 - p/2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -34,6 +34,7 @@ from tasks.activations import Pooling
 from tasks.observe import CLEAN
 from tasks.profiles.build import Roles
 from tasks.seeding import integer_seed
+from tasks.spool import blocks
 
 Scope = Literal["none", "clean", "all"]
 """Which labels are measured: none, those of clean repeat 0, or those of all conditions and repeats."""
@@ -171,7 +172,9 @@ def _groups(rows: pd.DataFrame, works: Sequence[Work], roles: Roles) -> Iterator
         probing = roles.probing_set(name, images)
         if (name, images) not in places:
             places[name, images] = Presence(probing, roles)
-        clean = _activations(roles, [work for work in group if units[work.task.name]], probing.images, units)
+        labelled = [work for work in group if units[work.task.name]]
+        parts = (probing.load(part) for part in blocks(len(probing.ids), _READ_AT_ONCE))
+        clean = _activations(roles, labelled, parts, units)
         yield _Group(tuple(group), carriers, units, clean, places[name, images])
 
 
@@ -204,7 +207,7 @@ class _Group:
         works = [work for work in self.works if work.task.name in carriers]
         if not works:
             return
-        synthetic = {} if drawn is None else _activations(roles, works, drawn, carriers)
+        synthetic = {} if drawn is None else _activations(roles, works, drawn.split(_READ_AT_ONCE), carriers)
         shown, how = self.presence.of(text)
         for task, units in carriers.items():
             clean = self.clean[task][:, np.searchsorted(self.units[task], units)]
@@ -221,7 +224,7 @@ class _Group:
 
 
 def _activations(
-    roles: Roles, works: Sequence[Work], images: UInt8[Tensor, "n 3 h w"], units: Mapping[str, Sequence[int]]
+    roles: Roles, works: Sequence[Work], images: Iterable[UInt8[Tensor, "k 3 h w"]], units: Mapping[str, Sequence[int]]
 ) -> dict[str, Float[np.ndarray, "n units"]]:
     """Task name → pooled activations of its chosen units; the tasks share network and pooling."""
     if not works:
@@ -229,7 +232,7 @@ def _activations(
     target = roles.target(works[0].task.model)
     layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in works}
     parts: dict[str, list[np.ndarray]] = {work.task.name: [] for work in works}
-    for part in images.split(_READ_AT_ONCE):
+    for part in images:
         reading = target.read(part, layers)
         for work in works:
             parts[work.task.name].append(reading[work.task.layer].pooled[:, list(units[work.task.name])].numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,12 +17,13 @@ _PACKAGES = ("benchmark", "report", "leaderboard", "baselines", "metrics", "task
 _MEASURING = ("numpy", "pandas", "scipy", "statsmodels", "torch", "transformers", "open_clip_torch")
 
 
-def tables_key(folder: RunFolder, faithfulness: str) -> str:
+def tables_key(folder: RunFolder, faithfulness: str, analyses: Sequence[str]) -> str:
     """What the tables of a run follow from: its identity, its cells, this code and these libraries.
 
     Args:
         folder: The run folder.
         faithfulness: Which labels' faithfulness is measured.
+        analyses: Names of the analyses.
     """
     markers = {
         f"{kind}/{key.name}": marker.sha256
@@ -30,7 +31,9 @@ def tables_key(folder: RunFolder, faithfulness: str) -> str:
         for key in folder.done_cells(kind)
         if (marker := folder.marker(key, kind)) is not None
     }
-    return identity_hash([folder.info()["identity_hash"], markers, faithfulness, _source_hash(), _versions()])
+    return identity_hash(
+        [folder.info()["identity_hash"], markers, faithfulness, sorted(analyses), _source_hash(), _versions()]
+    )
 
 
 def is_finished(folder: RunFolder, key: str) -> bool:

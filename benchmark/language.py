@@ -25,8 +25,10 @@ def check_key(methods: Sequence[str], profile: Profile) -> None:
     Raises:
         UserError: There is no usable key, no package, or no price for the model's price cap.
     """
-    if isinstance(profile.summariser, OpenAISource) and _needing(methods) and not opens_no_socket():
-        OpenAIChat(profile.summariser).check()
+    for role in ("summariser", "describer"):
+        source = getattr(profile, role)
+        if isinstance(source, OpenAISource) and _needing(methods, role) and not opens_no_socket():
+            OpenAIChat(source).check()
 
 
 def build_summariser(folder: RunFolder, works: Sequence[Work], roles: Roles) -> None:
@@ -35,7 +37,7 @@ def build_summariser(folder: RunFolder, works: Sequence[Work], roles: Roles) -> 
     Raises:
         UserError: It cannot be built.
     """
-    needing = _needing(works[0].methods)
+    needing = _needing(works[0].methods, "summariser")
     keys = (key for work in works for condition in work.conditions for key in work.cells(condition))
     if any(key.method in needing and not folder.is_done(key) for key in keys):
         _ = roles.summariser
@@ -54,5 +56,5 @@ def say_usage(folder: RunFolder, roles: Roles, display: Display) -> None:
     )
 
 
-def _needing(methods: Sequence[str]) -> list[str]:
-    return [name for name in methods if "summariser" in registry.entry(name).needs]
+def _needing(methods: Sequence[str], role: str) -> list[str]:
+    return [name for name in methods if role in registry.entry(name).needs]

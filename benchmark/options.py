@@ -18,6 +18,7 @@ from leaderboard.identity import as_json, identity_hash, safe_name
 from tasks.perturbations.settings import Corruptions, Lengths, Settings
 from tasks.schema import Pooling
 
+Analysis = Literal["sensitivity"]
 Scalar = bool | int | float | str | None
 
 IDENTITY: frozenset[str] = frozenset(
@@ -51,8 +52,22 @@ PLACES: frozenset[str] = frozenset({"weights", "image_folder", "concepts"})
 _LATER: frozenset[str] = frozenset({"model", "strip_prefix", "layer", "pooling"})
 """Fields that an identity holds only where they are given, so that runs from before they existed can be continued."""
 
-RUNTIME: frozenset[str] = frozenset({"device", "out", "as_json", "batch_size", "faithfulness", "thumbnails"})
-"""Fields that must not change a cell's result; faithfulness and thumbnails are tables of their own beside the cells."""
+RUNTIME: frozenset[str] = frozenset(
+    {
+        "device",
+        "out",
+        "as_json",
+        "batch_size",
+        "faithfulness",
+        "thumbnails",
+        "cell_timeout",
+        "analyses",
+        "cache",
+        "budget_usd",
+        "budget_seconds",
+    }
+)
+"""Fields that must not change a cell's result; faithfulness, analyses and thumbnails are tables beside the cells."""
 
 _UNORDERED = frozenset({"tasks", "methods", "suites", "severities", "unit_ids"})
 
@@ -111,7 +126,12 @@ class RunOptions(BaseModel):
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         out: Run folder; ``None`` for one that follows from the other options.
         as_json: Print JSON instead of tables.
+        cell_timeout: Seconds that a method may take for one cell; a cell that takes longer has failed.
         batch_size: Images in one forward pass; ``None`` for the profile's.
+        analyses: Analyses of whole layers, done after the cells.
+        cache: Folder in which answers of models are kept for other runs; ``None`` for the usual one, ``none`` for none.
+        budget_usd: Most that a language model may cost in all sessions of the run, in place of the profile's cap.
+        budget_seconds: Most time that this session may take.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -144,6 +164,11 @@ class RunOptions(BaseModel):
     out: Path | None = None
     as_json: bool = False
     batch_size: Annotated[StrictInt, Field(ge=1)] | None = None
+    cell_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    cache: str | None = None
+    analyses: Annotated[tuple[Analysis, ...], BeforeValidator(_distinct)] = ()
+    budget_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    budget_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _one_choice_of_units(self) -> RunOptions:

@@ -200,10 +200,9 @@ def _layer(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
 def _described(own: Task, target: Target, task: Task, options: RunOptions) -> Task:
     """The task of a network of the user's without what was said of the network before, and with a name that fits."""
     pooled = f"_{own.pooling}" if own.pooling != task.pooling else ""
-    known = {"library": target.loader} if target.loader != "factory" else {}
     return own.model_copy(
         update={
-            **known,
+            "library": target.loader,
             "name": _name(f"{own.model}_{own.layer}{pooled}"),
             "licences": {"network": f"{options.model}, {_NOT_STATED if options.weights else 'see its source'}"},
             "citation": f"Not stated for {options.model}.",

@@ -6,11 +6,14 @@ from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
 from metrics.text import named_concepts
+from tasks.observe import IMAGES_AT_ONCE
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
+from tasks.spool import blocks
 
 CLIP_BAR: Final = 1.0
 """An image shows a label if their CLIP similarity is more than so many standard deviations above its mean over images.
@@ -54,4 +57,5 @@ class Presence:
 
     @cached_property
     def _embeddings(self) -> Float[np.ndarray, "images d"]:
-        return self._clip.encode_images(self._probing.images).double().numpy()
+        parts = blocks(len(self._probing.ids), IMAGES_AT_ONCE)
+        return torch.cat([self._clip.encode_images(self._probing.load(part)) for part in parts]).double().numpy()

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 
-from baselines import registry
-from baselines.base import Method
 from baselines.concepts import load_concepts
-from baselines.evidence import EVIDENCE_SIZE
 from benchmark.about import about_profile, about_task
+from benchmark.analyses.sensitivity import measure_sensitivity
+from benchmark.budget import TimeBudget, with_budget
 from benchmark.display import Display
 from benchmark.faithfulness import measure_run
 from benchmark.finished import is_finished, note_finished, tables_key
-from benchmark.language import build_summariser, check_key, say_usage
+from benchmark.language import build_summariser, say_usage
 from benchmark.options import RunOptions
-from benchmark.own import check_layer, chosen, counted, fitted, labelled, needs_masks, weights_sha256
+from benchmark.own import chosen, counted, fitted, labelled, needs_masks
+from benchmark.plan.count import count_run
+from benchmark.plan.outcome import record_outcome
+from benchmark.plan.tally import CountedRoles
+from benchmark.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
+from benchmark.run_identity import run_identity
 from benchmark.scoring import score_run
-from benchmark.sweep import TRUTH_BAR, Sweep
+from benchmark.sweep import Sweep
 from benchmark.work import Work, plan_work
 from leaderboard import atomic
 from leaderboard.comparison import compare
 from leaderboard.frames import empty_frame
-from leaderboard.identity import identity_hash
 from leaderboard.schema import FAITHFULNESS
 from leaderboard.store import CellKey, RunFolder
 from leaderboard.summary import summarise
 from report.comparisons import markdown_comparisons
+from report.content import Table
 from report.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
+from report.latex import latex_tables
+from report.markdown import markdown_tables
+from report.sensitivity import sensitivity_contents
 from report.tables import write_tables
 from report.ties import ties_from
-from tasks.errors import UserError
-from tasks.observe import CLEAN, Probe
-from tasks.perturbations.engine import VERSION as ENGINE_VERSION
-from tasks.perturbations.registry import PERTURBATIONS
+from tasks.cache import open_cache
+from tasks.observe import Probe, probe_of
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
-from tasks.profiles.schema import Profile
-from tasks.schema import Task
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class RunResult:
         summary: In the columns of ``leaderboard.schema.SUMMARY``.
         comparisons: In the columns of ``leaderboard.schema.COMPARISONS``.
         faithfulness: Tables of how faithful the labels are; none if they were not asked for.
+        sensitivity: Tables of units that feel a perturbation; none if they were not asked for.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class RunResult:
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     faithfulness: list[FaithfulnessTable]
+    sensitivity: list[Table]
 
 
 def run(options: RunOptions, display: Display) -> RunResult:
@@ -79,23 +82,27 @@ def run(options: RunOptions, display: Display) -> RunResult:
         StoreError: If the run folder cannot be used.
     """
     place = options.folder()
+    budget = TimeBudget(options.budget_seconds)
     profile, tasks = chosen(options)
+    profile = with_budget(profile, options.budget_usd)
     device = pick_device(options.device)
-    _check_roles(options, profile)
-    roles = Roles(profile, device, options.batch_size or 64, replies=place / "replies.sqlite")
+    check_roles(options, profile)
+    roles = CountedRoles(
+        profile, device, options.batch_size or 64, replies=place / "replies.sqlite", cache=open_cache(options.cache)
+    )
     display.message(f"profile {profile.name} on {device}: {profile.note}")
-    methods = _load_methods(options, profile)
-    units = {task.name: _count_units(task, options, roles) for task in tasks}
-    tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
-    options = fitted(options, tasks, roles, display)
-    methods = {name: methods[name] for name in options.method_names()}
-    works = [plan_work(task, profile, options, units[task.name]) for task in tasks]
-    concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}
+    methods = load_methods(options, profile)
+    units = {task.name: count_units(task, options, roles) for task in tasks}
     with display.stage("images and masks", None, "images") as stage:
+        tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
+        options = fitted(options, tasks, roles, display)
+        methods = {name: methods[name] for name in options.method_names()}
+        works = [plan_work(task, profile, options, units[task.name]) for task in tasks]
+        concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}
         masks = options.masks if needs_masks(options, tasks) else None
         probes = {work.task.name: _probe(work, roles, masks) for work in works}
         stage.advance(sum(work.images for work in works))
-    identity = _identity(options, profile, works, methods, concepts, roles)
+    identity = run_identity(options, profile, works, methods, concepts, roles)
     facts = {
         "device": str(device),
         "batch_size": roles.batch_size,
@@ -110,35 +117,45 @@ def run(options: RunOptions, display: Display) -> RunResult:
         cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
         seen = [work.observation_key(condition) for work in works for condition in work.conditions]
         done = all(map(folder.is_done, cells)) and all(folder.is_done(key, "evidence") for key in seen)
-        if done and is_finished(folder, tables_key(folder, options.faithfulness)):
+        if done and is_finished(folder, tables_key(folder, options.faithfulness, options.analyses)):
             display.message("everything was done before; nothing is done again")
             return _stored(folder, options)
         build_summariser(folder, works, roles)
-        failed: list[str] = []
-        for group in _groups(works):
-            probe, probing = probes[group[0].task.name]
-            sweep = Sweep(
+        groups = pass_groups(works)
+        count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
+        roles.tally.clear()  # layers were looked up by a pass over one image
+        sweeps = [
+            Sweep(
                 tuple(group),
                 methods,
                 concepts,
                 roles,
-                probe,
-                probing,
+                *probes[group[0].task.name],
                 options.seed,
                 options.perturbing(),
                 options.thumbnails,
+                budget,
+                options.cell_timeout,
             )
-            failed += sweep.run(folder, display)
-        _say_what_is_open(folder, cells, failed, display)
+            for group in groups
+        ]
+        failed = _sweep(sweeps, folder, cells, display)
+        budget.check("faithfulness and tables")
         measure_run(folder, works, roles, options.seed, options.faithfulness, display)
         _finish(folder, works, roles, options.seed, display)
+        if "sensitivity" in options.analyses:
+            own = {name: probe for name, (probe, _) in probes.items()}
+            measure_sensitivity(folder, groups, roles, own, options.seed, options.perturbing(), display)
         result = _stored(folder, options, failed)
-        _write_markdown(folder, "comparisons", markdown_comparisons(result.comparisons))
-        _write_markdown(folder, "faithfulness", markdown_faithfulness(result.faithfulness))
+        _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons))
+        _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
+        _write_text(folder, "sensitivity.md", markdown_tables(result.sensitivity))
+        _write_text(folder, "sensitivity.tex", latex_tables(result.sensitivity) if result.sensitivity else "")
         if roles.unknown_texts():
             folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
         say_usage(folder, roles, display)
-        note_finished(folder, tables_key(folder, options.faithfulness))
+        record_outcome(folder, count, roles, display)
+        note_finished(folder, tables_key(folder, options.faithfulness, options.analyses))
     return result
 
 
@@ -152,7 +169,13 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
         folder.read_table("summary"),
         folder.read_table("comparisons"),
         faithfulness_tables(measured, folder.info()["facts"].get("faithfulness"), options.seed),
+        _sensitivity_tables(folder) if "sensitivity" in options.analyses else [],
     )
+
+
+def _sensitivity_tables(folder: RunFolder) -> list[Table]:
+    units, detectors, labels = (folder.read_table(name) for name in ("sensitivity", "detectors", "labels"))
+    return sensitivity_contents(units, detectors, labels, folder.info()["facts"]["sensitivity"])
 
 
 def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, display: Display) -> None:
@@ -170,132 +193,29 @@ def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, d
         stage.advance(5)
 
 
-def _write_markdown(folder: RunFolder, name: str, text: str) -> None:
+def _write_text(folder: RunFolder, name: str, text: str) -> None:
     if text:
-        atomic.write_bytes(folder.path / "tables" / f"{name}.md", text.encode())
+        atomic.write_bytes(folder.path / "tables" / name, text.encode())
 
 
-def _say_what_is_open(folder: RunFolder, cells: Sequence[CellKey], failed: Sequence[str], display: Display) -> None:
-    """Cells that another process is doing are not waited for."""
-    left = sum(not folder.is_done(key) for key in cells) - len(failed)
-    if left > 0:
-        display.warning(
-            f"{left} of {len(cells)} cells are being done by another process; the tables hold what is done so far. "
-            "Run the same command again when it has ended."
-        )
+def _sweep(sweeps: Sequence[Sweep], folder: RunFolder, cells: Sequence[CellKey], display: Display) -> list[str]:
+    """Do all cells, and wait for those that other processes do; what such a process leaves undone is done here.
 
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` takes CUDA where there is one.
-
-    Raises:
-        UserError: If the device is not there.
+    Returns:
+        The cells that failed, each with its reason.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda"):
-        count = torch.cuda.device_count()
-        number = int(name.partition(":")[2] or 0)
-        if number >= count:
-            raise UserError(f"--device {name}: this machine shows {count} CUDA devices; choose cpu or auto.")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps is not there on this machine; choose cpu or auto.")
-    return torch.device(name)
-
-
-def _check_roles(options: RunOptions, profile: Profile) -> None:
-    """Refuse, before anything is loaded, methods whose roles the profile cannot fill."""
-    strangers = set(options.method_options) - set(options.method_names())
-    if strangers:
-        raise UserError(
-            f"--set names {sorted(strangers)[0]}, which is not among --methods {','.join(options.method_names())}."
-        )
-    for name in options.method_names():
-        for role in registry.entry(name).needs:
-            if role in ("captioner", "summariser", "generator") and getattr(profile, role) is None:
-                raise UserError(
-                    f"The method {name} needs a {role}, which the profile {profile.name} does not have; "
-                    "leave the method out, or choose another profile."
-                )
-    check_key(options.method_names(), profile)
-
-
-def _load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
-    return {
-        name: registry.load(name, **{**profile.method_options.get(name, {}), **options.method_options.get(name, {})})
-        for name in options.method_names()
-    }
-
-
-def _count_units(task: Task, options: RunOptions, roles: Roles) -> int:
-    if options.model is not None or options.layer is not None or options.pooling is not None:
-        check_layer(roles.target(task.model), task.layer, task.pooling)
-    return roles.unit_count(task.model, task.layer)
+    while True:
+        for sweep in sweeps:
+            sweep.run(folder, display)
+        failed = {key: reason for sweep in sweeps for key, reason in sweep.failed.items()}
+        left = [key for key in cells if key not in failed and not folder.is_done(key)]
+        if not left:
+            # What failed here may have been done elsewhere meanwhile.
+            return [f"{key.name}: {reason}" for key, reason in failed.items() if not folder.is_done(key)]
+        folder.wait_for_others(left, display.message)
 
 
 def _probe(work: Work, roles: Roles, masks: str | None) -> tuple[Probe, ProbingSet]:
     probing = roles.probing_set(work.task.probing_set, work.images)
-    foreground = probing.foreground if masks else None
-    if masks == "segmenter":
-        foreground = roles.segmenter.foreground(probing.images)
-    return Probe(probing.ids, probing.images, foreground, probing.segmentation), probing
-
-
-def _groups(works: Sequence[Work]) -> list[list[Work]]:
-    """Tasks that share network and images run in one pass; one layer pooled in two ways needs two."""
-    groups: list[list[Work]] = []
-    for work in works:
-        source = (work.task.model, work.task.probing_set, work.images)
-        for group in groups:
-            first = group[0]
-            layers = {other.task.layer: other.task.pooling for other in group}
-            alike = source == (first.task.model, first.task.probing_set, first.images)
-            if alike and layers.get(work.task.layer, work.task.pooling) == work.task.pooling:
-                group.append(work)
-                break
-        else:
-            groups.append([work])
-    return groups
-
-
-def _identity(
-    options: RunOptions,
-    profile: Profile,
-    works: Sequence[Work],
-    methods: Mapping[str, Method],
-    concepts: Mapping[str, tuple[str, ...]],
-    roles: Roles,
-) -> dict[str, Any]:
-    """The options, and the content that their names stand for today."""
-    made = [work.task.model for work in works if profile.target(work.task.model).loader == "factory"]
-    return {
-        **options.identity(),
-        "content": {
-            "tasks": {work.task.name: _task_facts(work.task, profile) for work in works},
-            "profile": identity_hash(profile.identity((), ())),
-            "images": {w.task.name: roles.probing_set(w.task.probing_set, w.images).digest for w in works},
-            "concepts": {
-                name: hashlib.sha256("\n".join(words).encode()).hexdigest() for name, words in concepts.items()
-            },
-            "conditions": {
-                work.task.name: [[c.name, c.severity] for c in work.conditions if c != CLEAN] for work in works
-            },
-            "perturbations": {"engine": ENGINE_VERSION, **_perturbation_facts(works)},
-            "methods": {name: method.version for name, method in methods.items()},
-            "evidence_images": EVIDENCE_SIZE,
-            "truth_bar": TRUTH_BAR,
-            **({"networks": {name: weights_sha256(roles.target(name).network) for name in made}} if made else {}),
-        },
-    }
-
-
-def _perturbation_facts(works: Sequence[Work]) -> dict[str, Any]:
-    names = {condition.name for work in works for condition in work.conditions if condition != CLEAN}
-    entries = [PERTURBATIONS[name] for name in sorted(names)]
-    return {entry.name: {"version": entry.version, "parameters": entry.parameters} for entry in entries}
-
-
-def _task_facts(task: Task, profile: Profile) -> dict[str, Any]:
-    """The task, and what its network and images come from: of the profile, only what it uses changes its results."""
-    facts = task.model_dump(mode="json", exclude={"description", "citation", "licences", "suites", "severities"})
-    return {**facts, "profile": identity_hash(profile.identity((task.model,), (task.probing_set,)))}
+    segmenter = roles.segmenter if masks == "segmenter" else None
+    return probe_of(probing, masked=masks is not None, segmenter=segmenter), probing

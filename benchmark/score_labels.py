@@ -13,8 +13,8 @@ from benchmark.agreement import agreement
 from benchmark.label_files import CLEAN, LabelFile, check_units
 from benchmark.naming import WORD, name_scores
 from benchmark.options import RunOptions
+from benchmark.preparation import pick_device
 from benchmark.references import References, profile_references, read_references
-from benchmark.runner import pick_device
 from benchmark.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
 from leaderboard import atomic
 from leaderboard.escape import csv

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,24 +20,27 @@ from torch import Tensor
 from baselines.base import Method, UnitLabels
 from baselines.checks import check_labels
 from baselines.evidence import EVIDENCE_SIZE, dead_units, top_images
-from benchmark.display import Display
+from benchmark.budget import TimeBudget
+from benchmark.display import Display, Stage
+from benchmark.interrupt import TookTooLong, time_limit
 from benchmark.thumbnails import thumbnail_rows
 from benchmark.work import Work, all_conditions
 from leaderboard.errors import StoreError
 from leaderboard.identity import as_json, canonical_json
-from leaderboard.store import RunFolder
+from leaderboard.store import CellKey, RunFolder
 from metrics.evidence import activation_correlation
 from metrics.oracle import best_concept
 from tasks.activations import Pooling
 from tasks.errors import UserError
 from tasks.models.counting_summariser import caption_background
 from tasks.observation import Observation, Toolbox
-from tasks.observe import CLEAN, Condition, Probe, observe, perturbed, repeated
+from tasks.observe import CLEAN, IMAGES_AT_ONCE, Condition, Images, Probe, observe, perturbed, repeated
 from tasks.perturbations.settings import Settings
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 from tasks.profiles.planted import PlantedUnit
 from tasks.schema import Task
+from tasks.spool import blocks
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,9 @@ class Sweep:
         seed: The run's seed.
         settings: How images are perturbed.
         thumbnails: How many of a unit's top images are kept small.
+        budget: The session's time.
+        cell_timeout: Seconds after which a cell counts as failed, if there is a limit.
+        failed: The cells that failed in this session, each with its reason.
     """
 
     works: tuple[Work, ...]
@@ -69,37 +76,68 @@ class Sweep:
     seed: int
     settings: Settings
     thumbnails: int = 0
+    budget: TimeBudget = field(default_factory=TimeBudget)
+    cell_timeout: float | None = None
+    failed: dict[CellKey, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._clean: dict[str, Float[np.ndarray, "images units"]] = {}
 
-    def run(self, folder: RunFolder, display: Display) -> list[str]:
-        """Do all cells that are not done.
-
-        Returns:
-            The names of the cells that failed, each with its reason.
-        """
+    def run(self, folder: RunFolder, display: Display) -> None:
+        """Do all cells that are not done, have not failed, and that no other process is doing."""
         pending = [condition for condition in all_conditions(self.works) if self._open_work(folder, condition)]
         if not pending:
-            return []
-        failed: list[str] = []
-        cells = sum(
-            not folder.is_done(key)
-            for condition in pending
-            for work in self._with(condition)
-            for key in work.cells(condition)
-        )
-        with display.stage(self._title(), cells, "cells") as stage:
+            return
+        left = {key for condition in pending for key in self._cells(condition) if self._is_open(folder, key)}
+        begun: list[Condition] = []
+        parts = {"pass": len(pending), "evidence": len(pending), **Counter(key.method for key in left)}
+        with display.stage(self._title(), len(left), "cells", parts) as stage:
             for condition in pending:
-                stage.note(str(condition))
-                probe = self._usable(condition, display)
+                with folder.claim(f"{self._title()} {condition}") as mine:
+                    if mine:
+                        self._condition(folder, condition, left, stage, display)
+                    else:
+                        begun.append(condition)
+            # Another process has these images in memory, so it is helped with them last.
+            for condition in begun:
+                self._condition(folder, condition, left, stage, display)
+
+    def _condition(
+        self, folder: RunFolder, condition: Condition, left: Container[CellKey], stage: Stage, display: Display
+    ) -> None:
+        """Do what is left of one condition, if anything still is."""
+        keys = [key for key in self._cells(condition) if key in left]
+        if not self._open_work(folder, condition):
+            self._skip(stage, keys)
+            return
+        stage.note(str(condition))
+        probe = self._usable(condition, display)
+        self.budget.check(f"the pass over the images, {condition}", stage.pace.expected("pass"))
+        try:
+            with stage.part("pass"):
                 images = perturbed(probe, condition, self.seed, self.settings, self.roles.device)
                 observations = self._observe(probe, condition, images)
-                for work in self._with(condition):
-                    observation = observations[work.task.layer]
-                    self._write_evidence(folder, work, condition, observation)
-                    failed += self._label(folder, work, condition, observation, stage.advance)
-        return failed
+        except (UserError, StoreError, MemoryError):
+            raise
+        # A fault of one perturbation, perhaps a plugin's, must not lose the other conditions.
+        except Exception as error:
+            log.warning("condition %s failed", condition, exc_info=True)
+            self.failed |= dict.fromkeys(keys, f"{type(error).__name__}: {error}")
+            self._skip(stage, keys)
+            return
+        with stage.part("evidence"):
+            for work in self._with(condition):
+                with folder.claim(work.observation_key(condition), wait=True):
+                    self._write_evidence(folder, work, condition, observations[work.task.layer])
+        for work in self._with(condition):
+            mine = [key for key in work.cells(condition) if key in left]
+            self._label(folder, work, mine, observations[work.task.layer], stage)
+
+    def _skip(self, stage: Stage, keys: Sequence[CellKey]) -> None:
+        for kind in ("pass", "evidence"):
+            stage.skip(kind)
+        for key in keys:
+            stage.skip(key.method, 1)
 
     def _title(self) -> str:
         return " + ".join(work.task.name for work in self.works)
@@ -107,12 +145,20 @@ class Sweep:
     def _with(self, condition: Condition) -> Iterator[Work]:
         return (work for work in self.works if condition in work.conditions)
 
+    def _cells(self, condition: Condition) -> list[CellKey]:
+        return [key for work in self._with(condition) for key in work.cells(condition)]
+
+    def _is_open(self, folder: RunFolder, key: CellKey) -> bool:
+        """Whether a cell is left to do that has not failed, and that no other process is doing."""
+        return key not in self.failed and folder.is_free(key) and not folder.is_done(key)
+
     def _open_work(self, folder: RunFolder, condition: Condition) -> bool:
-        return any(
-            not folder.is_done(work.observation_key(condition), "evidence")
-            or any(not folder.is_done(key) for key in work.cells(condition))
-            for work in self._with(condition)
-        )
+        keys = self._cells(condition)
+        if any(self._is_open(folder, key) for key in keys):
+            return True
+        seen = [work.observation_key(condition) for work in self._with(condition)]
+        # Where the images themselves could not be had, there is no evidence of them either.
+        return not any(key in self.failed for key in keys) and not all(folder.is_done(key, "evidence") for key in seen)
 
     def _usable(self, condition: Condition, display: Display) -> Probe:
         probe = self.probe.usable(condition)
@@ -129,10 +175,15 @@ class Sweep:
             )
         return probe
 
-    def _observe(self, probe: Probe, condition: Condition, images: UInt8[Tensor, "n 3 h w"]) -> dict[str, Observation]:
+    def _observe(self, probe: Probe, condition: Condition, images: Images) -> dict[str, Observation]:
         target = self.roles.target(self.works[0].task.model)
         layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
-        return observe(target, layers, probe, condition, images, self.roles.clip, maps=list(layers))
+        # Methods read the maps of the units they label, no others.
+        maps = {
+            layer: sorted({unit for work in self._with(condition) if work.task.layer == layer for unit in work.units})
+            for layer in layers
+        }
+        return observe(target, layers, probe, condition, images, self.roles.clip, maps=maps)
 
     @cached_property
     def _tools(self) -> dict[str, Toolbox]:
@@ -141,7 +192,10 @@ class Sweep:
     @cached_property
     def _background(self) -> Mapping[str, float]:
         captioner = self.roles.captioner
-        return caption_background(captioner.caption(self.probe.images)) if captioner else {}
+        if captioner is None:
+            return {}
+        parts = (captioner.caption(self.probe.load(part)) for part in blocks(len(self.probe.ids), IMAGES_AT_ONCE))
+        return caption_background([caption for part in parts for caption in part])
 
     def _toolbox(self, task: Task) -> Toolbox:
         target = self.roles.target(task.model)
@@ -157,42 +211,40 @@ class Sweep:
             captioner=self.roles.captioner,
             summariser=self.roles.summariser,
             generator=self.roles.generator,
+            describer=self.roles.describer,
             background=lambda: self._background,
         )
 
     def _label(
-        self,
-        folder: RunFolder,
-        work: Work,
-        condition: Condition,
-        observation: Observation,
-        advance: Callable[[], None],
-    ) -> list[str]:
-        failed = []
-        for key in work.cells(condition):
-            if folder.is_done(key):
-                continue
+        self, folder: RunFolder, work: Work, keys: Sequence[CellKey], observation: Observation, stage: Stage
+    ) -> None:
+        for key in keys:
+            self.budget.check(f"{key.method}, {stage.noted}", stage.pace.expected(key.method))
             with folder.claim(key) as mine:
                 if not mine or folder.is_done(key):
+                    stage.skip(key.method, 1)  # another process does it, or did
                     continue
-                started = time.monotonic()
-                try:
-                    tools = self._tools[work.task.name]
-                    answer = self.methods[key.method].label(repeated(observation, key.repeat), work.units, tools)
-                    found = check_labels(key.method, answer, work.units, len(observation.image_ids))
-                    facts = as_json(unit_facts(found))
-                    canonical_json(facts)  # what cannot be stored must fail here, as this cell's fault
-                except (UserError, StoreError, KeyboardInterrupt, MemoryError):
-                    raise
-                # One method's fault must not lose the others' cells; it is listed at the end.
-                except Exception as error:
-                    log.warning("cell %s failed", key.name, exc_info=True)
-                    failed.append(f"{key.name}: {type(error).__name__}: {error}")
-                else:
-                    extra = {"seconds": round(time.monotonic() - started, 3), "units": facts}
-                    folder.write_cell(key, label_rows(found), extra)
-            advance()
-        return failed
+                with stage.part(key.method, 1):
+                    self._cell(folder, work, key, observation)
+
+    def _cell(self, folder: RunFolder, work: Work, key: CellKey, observation: Observation) -> None:
+        started = time.monotonic()
+        try:
+            tools = self._tools[work.task.name]
+            with time_limit(self.cell_timeout):
+                answer = self.methods[key.method].label(repeated(observation, key.repeat), work.units, tools)
+            found = check_labels(key.method, answer, work.units, len(observation.image_ids))
+            facts = as_json(unit_facts(found))
+            canonical_json(facts)  # what cannot be stored must fail here, as this cell's fault
+        except (UserError, StoreError, KeyboardInterrupt, MemoryError):
+            raise
+        # One method's fault must not lose the others' cells; it is listed at the end.
+        except (Exception, TookTooLong) as error:
+            log.warning("cell %s failed", key.name, exc_info=True)
+            self.failed[key] = f"{type(error).__name__}: {error}"
+        else:
+            extra = {"seconds": round(time.monotonic() - started, 3), "units": facts}
+            folder.write_cell(key, label_rows(found), extra)
 
     def _write_evidence(self, folder: RunFolder, work: Work, condition: Condition, observation: Observation) -> None:
         key = work.observation_key(condition)
@@ -220,7 +272,7 @@ class Sweep:
         name = work.task.name
         if name not in self._clean:
             if observation is None:
-                observation = self._observe(self.probe, CLEAN, self.probe.images)[work.task.layer]
+                observation = self._observe(self.probe, CLEAN, self.probe.load)[work.task.layer]
             self._clean[name] = observation.activations[:, list(work.units)].numpy()
         return self._clean[name]
 
@@ -286,5 +338,6 @@ def evidence_rows(observation: Observation, units: Sequence[int]) -> pd.DataFram
     for unit in units:
         column = observation.activations[:, unit]
         for rank, image in enumerate(top_images(column, EVIDENCE_SIZE), start=1):
-            rows.append((unit, rank, observation.image_ids[image], float(column[image])))
+            value = float(column[image])
+            rows.append((unit, rank, observation.image_ids[image], value if math.isfinite(value) else math.nan))
     return pd.DataFrame(rows, columns=["unit", "rank", "image", "activation"])

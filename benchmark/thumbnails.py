@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tasks.observation import Observation
+from tasks.spool import blocks
 
 SIDE: Final = 96
 """Greatest width and height in pixels."""
@@ -30,10 +31,9 @@ def thumbnail_rows(observation: Observation, ids: Sequence[str]) -> pd.DataFrame
         Columns ``image`` and ``webp``, one row an identifier.
     """
     place = {name: index for index, name in enumerate(observation.image_ids)}
-    images = observation.images([place[name] for name in ids])
-    return pd.DataFrame(
-        {"image": pd.Series(list(ids), dtype=object), "webp": pd.Series([thumbnail(i) for i in images], dtype=object)}
-    )
+    parts = (observation.images([place[ids[index]] for index in part]) for part in blocks(len(ids)))
+    pictures = [thumbnail(image) for images in parts for image in images]
+    return pd.DataFrame({"image": pd.Series(list(ids), dtype=object), "webp": pd.Series(pictures, dtype=object)})
 
 
 def thumbnail(image: UInt8[Tensor, "3 h w"]) -> bytes:

@@ -28,7 +28,7 @@ from tasks.profiles.schema import load_profile
 from tasks.roles import ImageGenerator, Segmenter
 from tasks.validation import parse
 
-METHODS = ("dnd", "dnd_refined")
+METHODS = ("dnd", "dnd_refined", "dnd_vision")
 """The methods that write traces down."""
 
 
@@ -160,7 +160,7 @@ def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question:
     if found.get("dead"):
         raise UserError(f"Unit {question.unit} is dead under {condition}: nothing activates it, so there is no trace.")
     if "trace" not in found:
-        raise UserError(f"The method {method} writes no traces down; {' and '.join(METHODS)} do.")
+        raise UserError(f"The method {method} writes no traces down; {', '.join(METHODS)} do.")
     trace = parse(Trace, found["trace"], f"the trace of unit {question.unit}, {cell}, in {folder.path}")
     note = folder.info().get("facts", {}).get("profile", {}).get("note", "")
     return Recorded(

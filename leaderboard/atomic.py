@@ -50,6 +50,32 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _explained(error, path, 0) from error
+
+
+def move(path: Path, to: Path) -> None:
+    """Move a file, if it is there, within its file system; the folder of ``to`` is made.
+
+    Raises:
+        StoreError: One of the folders cannot be written.
+    """
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, to)
+    except OSError as error:
+        raise _explained(error, to, 0) from error
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove temporary files that killed writers left anywhere under ``folder``; call only while no one else writes.
 

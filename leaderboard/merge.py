@@ -20,7 +20,17 @@ from leaderboard.errors import StoreError
 from leaderboard.frames import empty_frame
 from leaderboard.identity import canonical_json, identity_hash, safe_name
 from leaderboard.names import ordered_methods
-from leaderboard.schema import EVIDENCE, FAITHFULNESS, LABELS, SCORES, SUMMARY, THUMBNAILS, TableSchema
+from leaderboard.schema import (
+    DETECTORS,
+    EVIDENCE,
+    FAITHFULNESS,
+    LABELS,
+    SCORES,
+    SENSITIVITY,
+    SUMMARY,
+    THUMBNAILS,
+    TableSchema,
+)
 from leaderboard.store import RunFolder
 from leaderboard.summary import summarise
 
@@ -31,6 +41,8 @@ _DEPTH: Final = 3
 """How many folders down a run folder is looked for."""
 
 _TABLES: Final = (SCORES, SUMMARY, LABELS, EVIDENCE, THUMBNAILS, FAITHFULNESS)
+_ANALYSES: Final = (SENSITIVITY, DETECTORS)
+"""Tables whose rows rest on each other, so that a group has those of one run."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class Group:
         about_profile: The same of the profile.
         sources: The runs, newest first.
         tables: Table name → rows of all runs, for the names ``scores``, ``summary``, ``labels``, ``evidence``,
-            ``thumbnails`` and ``faithfulness``.
+            ``thumbnails`` and ``faithfulness``; those of the newest run with any for ``sensitivity`` and ``detectors``.
     """
 
     slug: str
@@ -115,6 +127,12 @@ class Group:
     def units(self) -> tuple[int, ...]:
         """The units that were labelled."""
         return tuple(self.settings["units"])
+
+    @property
+    def planted_from(self) -> dict[str, int]:
+        """Task → its first planted unit, where the units before it are the network's own; else empty."""
+        first = self.settings["content"]["task"].get("units", {}).get("first", 0)
+        return {self.task: first} if first else {}
 
     @cached_property
     def suites(self) -> dict[str, tuple[Condition, ...]]:
@@ -225,7 +243,7 @@ def conditions_of(frame: pd.DataFrame) -> tuple[Condition, ...]:
 
 def _parts(folder: RunFolder, name: str) -> Iterator[_Part]:
     info = folder.info()
-    tables = {schema.name: folder.read_table(schema.name) for schema in _TABLES}
+    tables = {schema.name: folder.read_table(schema.name) for schema in (*_TABLES, *_ANALYSES)}
     identity, facts, last = info["identity"], info["facts"], info["sessions"][-1]
     content = identity["content"]
     device = str(last["facts"].get("device", "not stated"))
@@ -298,6 +316,8 @@ def _misfit(part: _Part, newer: Sequence[_Part]) -> str:
 def _group(parts: Sequence[_Part]) -> Group:
     first = parts[0]
     tables = {schema.name: _stacked(schema, [part.tables[schema.name] for part in parts]) for schema in _TABLES}
+    for schema in _ANALYSES:
+        tables[schema.name] = next((own for part in parts if len(own := part.tables[schema.name])), empty_frame(schema))
     owners = Counter(method for part in parts for method in part.tables["scores"]["method"].unique())
     if max(owners.values()) > 1:
         # A method's conditions come from several runs, so none of their summaries covers all of them.

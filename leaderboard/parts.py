@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,7 +118,7 @@ class Parts:
         data = parquet_bytes(table)
         part, marker = self.paths(key)
         # An old marker beside new data would name the wrong hash.
-        marker.unlink(missing_ok=True)
+        atomic.remove(marker)
         atomic.write_bytes(part, data)
         note = {
             "key": asdict(key),
@@ -141,14 +140,16 @@ class Parts:
         return marker is not None and self._data(key, marker) is not None
 
     def set_aside(self, key: CellKey) -> None:
-        """Move a damaged part to ``corrupt/``."""
+        """Move a damaged part to ``corrupt/``.
+
+        Raises:
+            StoreError: The run folder cannot be written.
+        """
         folder = self.root / "corrupt"
-        folder.mkdir(exist_ok=True)
         part, marker = self.paths(key)
         # The marker goes first: without it the part counts as not done, wherever this stops.
         for path in (marker, part):
-            if path.exists():
-                os.replace(path, folder / f"{self.kind}-{path.name}")
+            atomic.move(path, folder / f"{self.kind}-{path.name}")
         _log.warning("%s does not fit its hash; set aside in %s, the cell is done again", part, folder)
 
     def keys(self) -> list[CellKey]:

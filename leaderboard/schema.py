@@ -380,7 +380,92 @@ COMPARISONS = TableSchema(
     ("task", "profile", "measure", "kind", "first", "second"),
 )
 
-TABLES = {schema.name: schema for schema in (LABELS, EVIDENCE, THUMBNAILS, SCORES, SUMMARY, FAITHFULNESS, COMPARISONS)}
+_FAMILY = Column("family", "text", "Family of the perturbation: `noise`, `blur`, `weather`, `digital`, `mask`.")
+_IMAGES = Column("images", "integer", "Number of images, each clean and perturbed.", low=1)
 
-LATER_TABLES = frozenset({"thumbnails", "faithfulness"})
+SENSITIVITY = TableSchema(
+    "sensitivity",
+    (
+        _TASK,
+        _PROFILE,
+        _PERTURBATION,
+        _SEVERITY,
+        _FAMILY,
+        _UNIT,
+        _IMAGES,
+        Column(
+            "auroc",
+            "number",
+            "Chance that a perturbed image activates the unit more than a clean one does, of any two images; absent "
+            "for a unit that is constant on all.",
+            optional=True,
+            low=0.0,
+            high=1.0,
+            title="AUROC",
+        ),
+        Column(
+            "paired_auroc",
+            "number",
+            "Share of images on which the activation rises, ties half; absent as `auroc`.",
+            optional=True,
+            low=0.0,
+            high=1.0,
+            title="Paired AUROC",
+        ),
+        Column(
+            "effect",
+            "number",
+            "Cohen's d_av: mean difference by the mean standard deviation of both; absent without a deviation.",
+            optional=True,
+            title="Effect size",
+        ),
+        Column("p_value", "number", "Wilcoxon's signed-rank test; absent as `auroc`.", True, 0.0, 1.0),
+        Column(
+            "p_corrected",
+            "number",
+            "The same after Holm's correction over all units and conditions of the task.",
+            True,
+            0.0,
+            1.0,
+        ),
+    ),
+    ("task", "profile", "perturbation", "severity", "unit"),
+)
+
+DETECTORS = TableSchema(
+    "detectors",
+    (
+        _TASK,
+        _PROFILE,
+        Column(
+            "trained_on",
+            "text",
+            "A perturbation and severity; `all but FAMILY`; or `all`. Always on other images than it is tested on.",
+        ),
+        Column("selection", "text", "`best`: the most sensitive units of the training images; `random`: any units."),
+        Column("count", "integer", "Number of units of the detector.", low=1),
+        _FAMILY,
+        Column(
+            "perturbation",
+            "text",
+            "What it is tested on; `all` for the mean over the family's conditions, without those it was trained on "
+            "unless `trained_on` is `all`.",
+        ),
+        Column("severity", "integer", "1 (weak) to 5 (strong); 0 where the perturbation is `all`.", low=0, high=5),
+        _IMAGES,
+        Column("auroc", "number", "Of its scores: the images against the same, clean.", False, 0.0, 1.0, True, "AUROC"),
+        Column("low", "number", "Lower end of the 95 % bootstrap interval over images.", False, 0.0, 1.0),
+        Column("high", "number", "Upper end of the same interval.", False, 0.0, 1.0),
+    ),
+    ("task", "profile", "trained_on", "selection", "count", "family", "perturbation", "severity"),
+)
+
+TABLES = {
+    schema.name: schema
+    for schema in (
+        LABELS, EVIDENCE, THUMBNAILS, SCORES, SUMMARY, FAITHFULNESS, COMPARISONS, SENSITIVITY, DETECTORS,
+    )
+}  # fmt: skip
+
+LATER_TABLES = frozenset({"thumbnails", "faithfulness", "sensitivity", "detectors"})
 """Tables that a finished run may lack: nobody asked for them, or they came after it."""

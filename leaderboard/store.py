@@ -7,10 +7,10 @@ Layout::
     labels.parquet, evidence.parquet, thumbnails.parquet, scores.parquet, summary.parquet, comparisons.parquet
                             the merged tables (``leaderboard.schema``)
     replies.sqlite              what a language model answered, where one was asked (``tasks.language.replies``)
-    claims/, .start, .active    locks; empty files
+    claims/, .start, .active    locks; see ``leaderboard.claims``
     corrupt/                parts whose hash no longer fits, set aside and done again
 
-Locks are ``flock`` locks, which the system drops when a process dies: a killed run leaves nothing to clear by hand.
+Locks are dropped by the system when a process dies: a killed run leaves nothing to clear by hand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, get_args
 
@@ -28,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 
 from leaderboard import atomic
+from leaderboard.claims import Claims, lock, open_lock
 from leaderboard.errors import StoreError
 from leaderboard.frames import empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
 from leaderboard.identity import as_json, canonical_json, differences, identity_hash, safe_name
@@ -57,6 +58,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._parts: dict[PartKind, Parts] = {kind: Parts(self.path, kind) for kind in get_args(PartKind)}
+        self._claims = Claims(self.path)
         self._active: IO[bytes] | None = None
 
     def __enter__(self) -> RunFolder:
@@ -145,15 +147,21 @@ class RunFolder:
         Yields:
             True if this process owns it now; False if another one does.
         """
-        name = key.name if isinstance(key, CellKey) else safe_name(key)
-        with self._open(f"claims/{name}") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                owned = False
-            else:
-                owned = True
+        with self._claims.take(_claim_name(key), wait) as owned:
             yield owned
+
+    def is_free(self, key: CellKey | str) -> bool:
+        """Whether no process owns the work at this moment."""
+        return self._claims.is_free(_claim_name(key))
+
+    def wait_for_others(self, keys: Sequence[CellKey], say: Callable[[str], None]) -> None:
+        """Wait while other processes do these cells, until all are done or one is left undone without an owner.
+
+        Args:
+            keys: The cells.
+            say: Told whom it waits for, each time that this changes.
+        """
+        self._claims.wait(lambda: [_claim_name(key) for key in keys if self.marker(key) is None], say)
 
     def write_cell(self, key: CellKey, labels: pd.DataFrame, extra: Mapping[str, Any] | None = None) -> None:
         """Write the labels of a finished cell, whole: part first, marker last.
@@ -286,30 +294,24 @@ class RunFolder:
         return run
 
     def _enter(self) -> None:
-        active = self._open(".active")
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(active, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        active = open_lock(self.path / ".active")
+        if lock(active, fcntl.LOCK_EX | fcntl.LOCK_NB):
             # Nobody else is writing here, so every temporary file is a dead writer's, and no claim is held.
             for path in atomic.remove_leftovers(self.path):
                 _log.info("removed %s, left by an interrupted run", path)
-            for path in (self.path / "claims").glob("*"):
-                path.unlink(missing_ok=True)
-        fcntl.flock(active, fcntl.LOCK_SH)
+            self._claims.clear()
+        lock(active, fcntl.LOCK_SH)
         self._active = active
-
-    def _open(self, name: str) -> IO[bytes]:
-        path = self.path / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return open(path, "ab")
-        except OSError as error:
-            raise StoreError(f"Cannot write {path}: {error.strerror}; choose another --out.") from error
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        with self._open(name) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with open_lock(self.path / name) as file:
+            lock(file, fcntl.LOCK_EX)
             yield
+
+
+def _claim_name(key: CellKey | str) -> str:
+    return key.name if isinstance(key, CellKey) else safe_name(key)
 
 
 def _new_run(identity: dict[str, Any]) -> dict[str, Any]:

@@ -46,9 +46,9 @@ class Observation:
         repeat: Number of the repeat; repeats differ in their seed only.
         image_ids: One identifier an image, in probing order.
         activations: Pooled activations, float32, of the *complete* layer.
-        maps: Un-pooled maps (float16 or float32), read in parts; absent for vector layers.
+        maps: Un-pooled maps (float16 or float32) of the units to label, read in parts; absent for vector layers.
         clip_embeddings: Unit-norm CLIP image embeddings of the same (perturbed) images.
-        images: ``images(indices)`` gives the same (perturbed) images as uint8 [k, 3, h, w].
+        images: ``images(indices)`` gives the same (perturbed) images as uint8 [k, 3, h, w]; ask for few at a time.
         segmentation: Concept annotation of the probing set, where it has one.
     """
 

@@ -1,22 +1,39 @@
-"""One pass over the probing images under one condition, for all layers and methods at once."""
+"""One pass over the probing images under one condition, for all layers and methods at once.
+
+Images go through in blocks: read or decoded, perturbed, shown to the target and to CLIP. In memory stay the CLIP
+embeddings and the pooled activations of the complete layers, 4 bytes a unit and image: CLIP-Dissect compares all units
+on all images. Images and maps lie on disk, see ``tasks.spool``.
+
+Pooled activations stay float32. As float16 some tie: of the 2,048 units of the miniature's ``layer4``, over 500 images,
+15 would have other images among their ten strongest, and 125 another order (as bfloat16 150 and 805).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from tasks.activations import Pooling
-from tasks.maps import MemoryMaps
-from tasks.models.target import TargetModel
-from tasks.observation import Observation, Segmentation
+from tasks.maps import LateMaps, Maps, StoredMaps
+from tasks.models.target import LayerReading, MapsOf, TargetModel, units_of
+from tasks.observation import LayerKind, Observation, Segmentation
 from tasks.perturbations.settings import Settings, needs_foreground
-from tasks.roles import ImageTextEncoder
+from tasks.probing.base import ProbingSet
+from tasks.roles import ImageTextEncoder, Segmenter
 from tasks.seeding import integer_seed
+from tasks.spool import Spool, blocks
+
+Images = Callable[[Sequence[int]], UInt8[Tensor, "k 3 h w"]]
+"""Gives some of the images of a condition, by their numbers."""
+
+Masks = Callable[[Sequence[int]], Bool[Tensor, "k h w"]]
+"""Gives the foreground of some of the images, by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +48,8 @@ class Condition:
 
 
 CLEAN = Condition("clean", 0)
-_PERTURBED_AT_ONCE = 256
+IMAGES_AT_ONCE = 128
+"""Images of one block: 19 MB at 224 px."""
 
 
 @dataclass(frozen=True)
@@ -40,33 +58,64 @@ class Probe:
 
     Attributes:
         ids: One identifier an image.
-        images: uint8 [n, 3, h, w], unperturbed.
-        foreground: Masks for foreground and background blur, where a condition needs them.
+        load: Gives them, unperturbed.
+        masks: Gives their foreground, for foreground and background blur, where a condition needs it.
+        divided: Which images have a foreground and a background; None without masks.
         segmentation: Concept annotation, if the probing set has one.
     """
 
     ids: tuple[str, ...]
-    images: UInt8[Tensor, "n 3 h w"]
-    foreground: Bool[Tensor, "n h w"] | None
-    segmentation: Segmentation | None
+    load: Images
+    masks: Masks | None = None
+    divided: Bool[np.ndarray, " n"] | None = None
+    segmentation: Segmentation | None = None
 
     def usable(self, condition: Condition) -> Probe:
         """The images that a condition can be made of: all, or those with a foreground and a background."""
-        if not needs_foreground(condition.name) or self.foreground is None:
+        if not needs_foreground(condition.name) or self.divided is None or self.divided.all():
             return self
-        share = self.foreground.flatten(1).float().mean(1)
-        kept = torch.nonzero((share > 0) & (share < 1)).flatten()
-        return self if len(kept) == len(self.ids) else self._chosen(kept)
+        return self._chosen(np.flatnonzero(self.divided).tolist())
 
-    def _chosen(self, kept: Int[Tensor, " k"]) -> Probe:
-        indices = kept.tolist()
-        whole = self.segmentation
+    def _chosen(self, kept: Sequence[int]) -> Probe:
+        whole, masks = self.segmentation, self.masks
         return Probe(
-            ids=tuple(self.ids[index] for index in indices),
-            images=self.images[kept],
-            foreground=None if self.foreground is None else self.foreground[kept],
-            segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(indices[index])),
+            ids=tuple(self.ids[index] for index in kept),
+            load=lambda indices: self.load([kept[index] for index in indices]),
+            masks=masks and (lambda indices: masks([kept[index] for index in indices])),
+            divided=np.ones(len(kept), np.bool_),
+            segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(kept[index])),
         )
+
+
+def probe_of(probing: ProbingSet, *, masked: bool, segmenter: Segmenter | None = None) -> Probe:
+    """The images of a probing set.
+
+    Args:
+        probing: The probing set.
+        masked: Whether some condition needs foreground masks; all of them are then read or made here, block by block.
+        segmenter: Where masks come from; None for the probing set's own, if it has any.
+    """
+    whole = Probe(probing.ids, probing.load, segmentation=probing.segmentation)
+    masks = _masks(probing, segmenter) if masked else None
+    if masks is None:
+        return whole
+    divided = np.zeros(len(probing.ids), np.bool_)
+    for part in blocks(len(probing.ids), IMAGES_AT_ONCE):
+        flat = masks(part).flatten(1)
+        divided[part.start : part.stop] = (flat.any(1) & ~flat.all(1)).numpy()
+    return replace(whole, masks=masks, divided=divided)
+
+
+def _masks(probing: ProbingSet, segmenter: Segmenter | None) -> Masks | None:
+    if segmenter is None:
+        # A set that has masks has them also of no images.
+        return None if probing.load_foreground([]) is None else cast(Masks, probing.load_foreground)
+
+    def made(indices: Sequence[int]) -> Bool[np.ndarray, "k h w"]:
+        return segmenter.foreground(probing.load(indices)).cpu().numpy()
+
+    kept = Spool(len(probing.ids), tuple(probing.load([0]).shape[2:]), np.bool_, made)
+    return lambda indices: torch.from_numpy(kept.read(indices))
 
 
 def image_seeds(seed: int, ids: Sequence[str], condition: Condition, repeat: int = 0) -> list[int]:
@@ -74,10 +123,8 @@ def image_seeds(seed: int, ids: Sequence[str], condition: Condition, repeat: int
     return [integer_seed(seed, "perturb", name, condition.name, condition.severity, repeat) for name in ids]
 
 
-def perturbed(
-    probe: Probe, condition: Condition, seed: int, settings: Settings, device: torch.device
-) -> UInt8[Tensor, "n 3 h w"]:
-    """The images under a condition, on the CPU.
+def perturbed(probe: Probe, condition: Condition, seed: int, settings: Settings, device: torch.device) -> Images:
+    """The images under a condition, on the CPU; each is perturbed when it is first asked for, and kept on disk.
 
     Args:
         probe: Images that the condition can be made of; see ``Probe.usable``.
@@ -87,16 +134,17 @@ def perturbed(
         device: Where they are perturbed.
     """
     if condition == CLEAN:
-        return probe.images
+        return probe.load
     seeds = image_seeds(seed, probe.ids, condition)
-    masks = probe.foreground if needs_foreground(condition.name) else None
-    parts = []
-    for start in range(0, len(probe.ids), _PERTURBED_AT_ONCE):
-        part = slice(start, start + _PERTURBED_AT_ONCE)
-        own = None if masks is None else masks[part].to(device)
-        images = probe.images[part].to(device)
-        parts.append(settings.apply(images, condition.name, condition.severity, seeds[part], own).cpu())
-    return torch.cat(parts)
+    masks = probe.masks if needs_foreground(condition.name) else None
+
+    def made(indices: Sequence[int]) -> UInt8[np.ndarray, "k 3 h w"]:
+        own = None if masks is None else masks(indices).to(device)
+        images, own_seeds = probe.load(indices).to(device), [seeds[index] for index in indices]
+        return settings.apply(images, condition.name, condition.severity, own_seeds, own).cpu().numpy()
+
+    kept = Spool(len(probe.ids), tuple(probe.load([0]).shape[1:]), np.uint8, made)
+    return lambda indices: torch.from_numpy(kept.read(indices))
 
 
 def observe(
@@ -104,11 +152,11 @@ def observe(
     layers: Mapping[str, Pooling],
     probe: Probe,
     condition: Condition,
-    images: UInt8[Tensor, "n 3 h w"],
+    images: Images,
     clip: ImageTextEncoder,
     *,
-    maps: Sequence[str] = (),
-    batch: int = 128,
+    maps: MapsOf = (),
+    batch: int = IMAGES_AT_ONCE,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Observation]:
     """Read the layers and the CLIP embeddings of the images of one condition.
@@ -118,39 +166,96 @@ def observe(
         layers: Dotted layer name → pooling.
         probe: What the images are.
         condition: What was done to them.
-        images: The images after it, in the order of ``probe.ids``.
+        images: The images after it, see ``perturbed``.
         clip: The image-text encoder.
-        maps: The layers whose un-pooled maps some method needs.
+        maps: The layers whose un-pooled maps some method needs; a mapping says of which units.
         batch: Images read between two calls of ``advance``; a runtime setting.
         advance: Told how many images are done.
 
     Returns:
         Layer name → observation with repeat 0.
     """
-    readings, embeddings = [], []
-    for part in images.split(batch):
-        readings.append(target.read(part, layers, maps))
-        embeddings.append(clip.encode_images(part))
+    count = len(probe.ids)
+    taken = {layer: _Taken(count) for layer in layers}
+    embeddings = torch.empty(0)
+    for part in blocks(count, batch):
+        pixels = images(part)
+        for layer, reading in target.read(pixels, layers, maps).items():
+            taken[layer].add(part.start, reading, units_of(maps, layer))
+        embedded = clip.encode_images(pixels)
+        if not len(embeddings):
+            embeddings = torch.empty(count, *embedded.shape[1:], dtype=embedded.dtype)
+        embeddings[part.start : part.stop] = embedded
         advance(len(part))
-    joined = torch.cat(embeddings)
-    observations = {}
-    for layer in layers:
-        stored = [reading[layer].maps for reading in readings]
-        present = [part for part in stored if part is not None]
-        observations[layer] = Observation(
+    return {
+        layer: Observation(
             layer=layer,
-            kind=readings[0][layer].kind,
+            kind=found.kind,
             condition=condition.name,
             severity=condition.severity,
             repeat=0,
             image_ids=probe.ids,
-            activations=torch.cat([reading[layer].pooled for reading in readings]),
-            maps=MemoryMaps(torch.cat(present)) if present else None,
-            clip_embeddings=joined,
-            images=lambda indices: images[torch.as_tensor(np.asarray(indices, dtype=np.int64))],
+            activations=found.pooled,
+            maps=found.maps,
+            clip_embeddings=embeddings,
+            images=images,
             segmentation=probe.segmentation,
         )
-    return observations
+        for layer, found in taken.items()
+    }
+
+
+def late_maps(
+    target: TargetModel, layer: str, units: Sequence[int], probe: Probe, images: Images, batch: int = IMAGES_AT_ONCE
+) -> Maps:
+    """Maps for an observation whose activations and embeddings were stored: computed if a method asks for them.
+
+    All images go through the target then, in the batches of ``observe``: other batches give other last bits.
+
+    Args:
+        target: The network.
+        layer: A layer that has maps.
+        units: The units that can be read.
+        probe: What the images are.
+        images: The images under the condition, see ``perturbed``.
+        batch: As ``observe`` was given it.
+    """
+
+    def made() -> Maps:
+        taken = _Taken(len(probe.ids))
+        for part in blocks(len(probe.ids), batch):
+            taken.add(part.start, target.read(images(part), {layer: "mean"}, {layer: units})[layer], units)
+        if taken.maps is None:
+            raise ValueError(f"the layer {layer!r} has no maps")
+        return taken.maps
+
+    return LateMaps(made)
+
+
+class _Taken:
+    """What one layer has shown so far.
+
+    Args:
+        count: How many images there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.kind: LayerKind = "vector"
+        self.pooled: Float[Tensor, "images units"] = torch.empty(count, 0)
+        self.maps: StoredMaps | None = None
+
+    def add(self, start: int, reading: LayerReading, units: Sequence[int] | None) -> None:
+        """Take the reading of the images from number ``start`` on; ``units`` are those of its maps, None all."""
+        if start == 0:
+            self.kind = reading.kind
+            self.pooled = torch.empty(self._count, reading.pooled.shape[1])
+            if reading.maps is not None:
+                height, width = reading.maps.shape[2:]
+                self.maps = StoredMaps((self._count, reading.pooled.shape[1], height, width), units)
+        self.pooled[start : start + len(reading.pooled)] = reading.pooled
+        if self.maps is not None and reading.maps is not None:
+            self.maps.write(start, reading.maps)
 
 
 def repeated(observation: Observation, repeat: int) -> Observation:

@@ -58,6 +58,8 @@ class Summariser(Protocol):
 
     uses_background: bool
     """Whether ``summarise`` wants ``background``: the share of all probing images whose caption holds a word."""
+    cleans_replies: bool
+    """Whether ``summarise`` gives a finished concept; otherwise a method still cuts its reply at colons and commas."""
 
     def simplify(self, caption: str, seed: int) -> str:
         """Shorten one caption, dropping unnecessary detail."""

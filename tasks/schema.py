@@ -10,7 +10,7 @@ from tasks.errors import UserError
 from tasks.perturbations.suites import load_suite
 
 Pooling = Literal["mean", "max", "cls"]
-Library = Literal["torchvision", "timm"]
+Library = Literal["torchvision", "timm", "factory"]
 Truth = Literal["class_names", "best_concept", "planted"]
 Item = TypeVar("Item")
 Severity = Annotated[StrictInt, Field(ge=1, le=5)]
@@ -68,7 +68,7 @@ class Task(_Strict):
         version: Raised whenever the same command may give another number; a result always belongs to one version.
         description: One or two sentences for a reader who sees it first in a table.
         model: The target network, by the name under which profiles offer it.
-        library: Whose model definition it is.
+        library: Whose model definition it is; ``factory`` for a function of the user's.
         weights: Tag of the published weights, for profiles that load those; the miniature trains its own.
         layer: Dotted name of the layer.
         pooling: How a spatial or token output becomes one number a unit.

@@ -12,22 +12,31 @@ import yaml
 from tasks.errors import UserError
 
 _LIMIT = 1_000_000
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading that refuses a key given twice, where YAML would silently take the last."""
+    """Safe loading that refuses a key given twice, where YAML would silently take the last, and merge keys.
+
+    A merge key would let a field come from somewhere else in the file without a word at its place, and a small file of
+    nested ones grows without bound; YAML 1.2 has none.
+    """
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen: set[Hashable] = set()
     for key_node, _ in node.value:
+        if key_node.tag == _MERGE:
+            raise _mistake(key_node, "merge keys ('<<') are not read; write the fields out, or share a value by *name")
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            line = key_node.start_mark.line + 1
-            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice (line {line})")
+            raise _mistake(key_node, f"key '{key}' is given twice")
         seen.add(key)
-    loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
+
+
+def _mistake(node: yaml.Node, what: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, f"{what} (line {node.start_mark.line + 1})")
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
@@ -37,7 +46,8 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a YAML file that holds one mapping; no YAML tag runs code.
 
     Raises:
-        UserError: The file is missing, unreadable, larger than 1 MB, not YAML, has a key twice, or is no mapping.
+        UserError: The file is missing, unreadable, larger than 1 MB, not YAML, has a key twice or a merge key
+            (``<<``), or is no mapping.
     """
     path = Path(path)
     try:

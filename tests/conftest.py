@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["CLEAR_CACHE"] = "none"  # a test must not find what an earlier one left
 
 from hypothesis import HealthCheck, settings
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from baselines.base import Label, Mode, UnitLabels
 from baselines.clip_dissect.scores import SimilarityName, similarity
-from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, top_images
+from baselines.clip_dissect.wpmi import CosineFactors, largest_in_columns
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units
 from tasks.errors import UserError, unknown_name
 from tasks.observation import Observation, Toolbox
 from tasks.roles import ImageTextEncoder
 from tasks.seeding import integer_seed
 
 _RANKED = 5
+_UNITS_AT_ONCE = 64
 
 
 class ClipDissect:
@@ -71,17 +74,20 @@ class ClipDissect:
         if bool(dead.all()):
             return [_unlabelled(unit) for unit in units]
         scores = self._score_layer(observation, activations, dead, tools)
-        return [
-            _unlabelled(unit)
-            if dead[unit]
-            else UnitLabels(
-                unit=unit,
-                ranked=_best(scores[unit], tools.concepts),
-                evidence=tuple(top_images(activations[:, unit], EVIDENCE_SIZE)),
-                extra={"similarity": self.similarity, "mode": self.mode},
-            )
-            for unit in units
-        ]
+        labels = {}
+        for some in torch.tensor([unit for unit in units if not dead[unit]], dtype=torch.int64).split(_UNITS_AT_ONCE):
+            # A NaN score is no label, but would be taken for the largest value.
+            rows = scores[some].nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
+            best = largest_in_columns(rows.T, _RANKED)
+            evidence = largest_in_columns(activations[:, some], EVIDENCE_SIZE)
+            for row, unit in enumerate(some.tolist()):
+                labels[unit] = UnitLabels(
+                    unit=unit,
+                    ranked=_ranked(best[row], rows[row], tools.concepts),
+                    evidence=tuple(evidence[row].tolist()),
+                    extra={"similarity": self.similarity, "mode": self.mode},
+                )
+        return [labels.get(unit, _unlabelled(unit)) for unit in units]
 
     def _score_layer(
         self, observation: Observation, activations: Tensor, dead: Bool[Tensor, " units"], tools: Toolbox
@@ -96,11 +102,11 @@ class ClipDissect:
             address = (self.name, observation.layer, observation.condition, observation.severity, observation.repeat)
             parameters["seed"] = integer_seed(tools.seed, *address)
         # Columns keep their place, so that draws by unit number do not shift when another unit is unusable.
-        usable = torch.where(finite, activations, torch.zeros_like(activations))
-        clip_similarity = self._clip_similarity(observation, tools).to(usable.device)
-        return similarity(self.similarity, clip_similarity, usable, mode=self.mode, **parameters)
+        usable = activations if bool(finite.all()) else activations.where(finite, 0)
+        cosines = self._cosines(observation, tools, usable.device)
+        return similarity(self.similarity, cosines, usable, mode=self.mode, **parameters)
 
-    def _clip_similarity(self, observation: Observation, tools: Toolbox) -> Float[Tensor, "images concepts"]:
+    def _cosines(self, observation: Observation, tools: Toolbox, device: torch.device) -> CosineFactors:
         if tools.clip is None or not tools.concepts:
             missing = "a CLIP model (clip)" if tools.clip is None else "a concept set (concepts)"
             raise UserError(f"CLIP-Dissect needs {missing}, which the profile does not have.")
@@ -108,16 +114,15 @@ class ClipDissect:
         if self._text is None or self._text[0] is not tools.clip or self._text[1] != tools.concepts:
             self._text = (tools.clip, tools.concepts, tools.clip.encode_text(tools.concepts).detach())
         dtype = torch.float64 if self.mode == "fixed" else torch.float32
-        images = torch.nn.functional.normalize(observation.clip_embeddings.detach().to(dtype), dim=1)
-        text = torch.nn.functional.normalize(self._text[2].to(images.device, dtype), dim=1)
-        return images @ text.T
+        embeddings = (observation.clip_embeddings.detach(), self._text[2])
+        return CosineFactors(*(torch.nn.functional.normalize(one.to(device, dtype), dim=1) for one in embeddings))
 
 
-def _best(scores: Float[Tensor, " concepts"], concepts: tuple[str, ...]) -> tuple[Label, ...]:
-    """The best concepts, equal scores in the concept set's order; a NaN score is no label."""
-    # NaN sorts as the largest value, hence the replacement before the sort.
-    order = scores.nan_to_num(nan=-torch.inf).sort(descending=True, stable=True).indices[:_RANKED].tolist()
-    return tuple(Label(concepts[index], float(scores[index])) for index in order if bool(scores[index].isfinite()))
+def _ranked(
+    best: Int[Tensor, " k"], scores: Float[Tensor, " concepts"], concepts: tuple[str, ...]
+) -> tuple[Label, ...]:
+    values = zip(best.tolist(), scores[best].tolist(), strict=True)
+    return tuple(Label(concepts[index], score) for index, score in values if math.isfinite(score))
 
 
 def _unlabelled(unit: int) -> UnitLabels:

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from baselines.base import Mode
+from baselines.clip_dissect.wpmi import CosineFactors, soft_wpmi, wpmi
 from baselines.evidence import top_image_table
 from tasks.errors import UserError, unknown_name
 from tasks.seeding import generator
@@ -29,11 +30,13 @@ SimilarityName = Literal["cos", "cos_cubed", "rank_reorder", "wpmi", "soft_wpmi"
 
 _ELEMENTS_AT_ONCE = 2**21
 _SMALLEST_MEAN_COSINE = 1e-6
+# These take a few concepts at a time, and need no float64 copy of all cosines.
+_READS_PARTS = ("wpmi", "soft_wpmi")
 
 
 def similarity(
     name: SimilarityName | str,
-    clip_similarity: Float[Tensor, "images concepts"],
+    clip_similarity: Float[Tensor, "images concepts"] | CosineFactors,
     activations: Float[Tensor, "images units"],
     *,
     mode: Mode = "fixed",
@@ -45,7 +48,8 @@ def similarity(
 
     Args:
         name: ``cos``, ``cos_cubed``, ``rank_reorder``, ``wpmi`` or ``soft_wpmi``.
-        clip_similarity: Cosines in [-1, 1] of each image with each concept.
+        clip_similarity: Cosines in [-1, 1] of each image with each concept; or the embeddings whose product they are,
+            and which ``wpmi`` and ``soft_wpmi`` in ``fixed`` mode need not multiply out as a whole.
         activations: Pooled activations of the complete layer, finite.
         mode: ``fixed`` (float64) or ``code`` (float32, as released).
         parameters: Other values for the function's parameters: ``epsilon`` of cos_cubed; ``p_norm``, ``top_fraction``,
@@ -71,8 +75,11 @@ def similarity(
         if key not in accepted:
             raise unknown_name(f"parameter of {name}", key, accepted)
     _check(clip_similarity, activations)
+    if mode == "fixed" and name in _READS_PARTS:
+        return function(clip_similarity, activations, mode, **parameters)
     dtype = torch.float64 if mode == "fixed" else torch.float32
-    return function(clip_similarity.to(dtype), activations.to(dtype), mode, **parameters)
+    p = clip_similarity.matrix() if isinstance(clip_similarity, CosineFactors) else clip_similarity
+    return function(p.to(dtype), activations.to(dtype), mode, **parameters)
 
 
 def cos(p: Float[Tensor, "images concepts"], a: Float[Tensor, "images units"], mode: Mode) -> Tensor:
@@ -140,64 +147,6 @@ def rank_reorder(
     return torch.cat(parts)
 
 
-def wpmi(
-    p: Float[Tensor, "images concepts"],
-    a: Float[Tensor, "images units"],
-    mode: Mode,
-    *,
-    top_k: int = 28,
-    scale: float = 2.0,
-    lam: float = 0.6,
-    epsilon: float = 1e-7,
-    prior_units: Bool[Tensor, " units"] | None = None,
-) -> Tensor:
-    """S = L − lam·prior, L[k, c] = Σ over the top_k images x of unit k of log(Q[x, c] + epsilon).
-
-    Q = softmax over concepts of scale·P; prior[c] = log of the mean over units of exp L[k, c]; ``prior_units`` leaves
-    dead units out of that mean.
-
-    Raises:
-        UserError: With fewer images than top_k.
-    """
-    del mode  # Only the precision differs.
-    top = _top("wpmi", a, top_k)
-    q = torch.softmax(scale * p, dim=1)
-    likelihood = _sum_over_ranks(lambda rows, ranks: torch.log(rows + epsilon), q, top)
-    return _less_prior(likelihood, lam, prior_units)
-
-
-def soft_wpmi(
-    p: Float[Tensor, "images concepts"],
-    a: Float[Tensor, "images units"],
-    mode: Mode,
-    *,
-    top_k: int = 100,
-    scale: float = 10.0,
-    lam: float = 1.0,
-    epsilon: float = 1e-7,
-    p_start: float = 0.998,
-    p_end: float = 0.97,
-    prior_units: Bool[Tensor, " units"] | None = None,
-) -> Tensor:
-    """S = L − lam·prior, L[k, c] = Σ_j log(1 + p_j (Q[x_j, c] − 1) + epsilon), x_j the j-th strongest image.
-
-    p_j = p_start − (j / top_k)(p_start − p_end), j = 0..top_k − 1, is the probability that the j-th image shows the
-    concept at all; Q and the prior are those of ``wpmi``.
-
-    Raises:
-        UserError: With fewer images than top_k.
-    """
-    del mode  # Only the precision differs.
-    top = _top("soft_wpmi", a, top_k)
-    q = torch.softmax(scale * p, dim=1)
-    shown = p_start - torch.arange(top_k, dtype=p.dtype, device=p.device) / top_k * (p_start - p_end)
-
-    def term(rows: Tensor, ranks: slice) -> Tensor:
-        return torch.log(1 + shown[ranks].unsqueeze(-1) * (rows - 1) + epsilon)
-
-    return _less_prior(_sum_over_ranks(term, q, top), lam, prior_units)
-
-
 _SIMILARITIES: dict[str, Callable[..., Tensor]] = {
     "cos": cos,
     "cos_cubed": cos_cubed,
@@ -207,50 +156,16 @@ _SIMILARITIES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def _check(p: Tensor, a: Tensor) -> None:
-    if p.ndim != 2 or a.ndim != 2 or p.shape[0] != a.shape[0]:
+def _check(p: Tensor | CosineFactors, a: Tensor) -> None:
+    if len(p.shape) != 2 or a.ndim != 2 or p.shape[0] != a.shape[0]:
         raise ValueError(
             "clip_similarity must be [images, concepts] and activations [images, units] over the same images, "
             f"not {list(p.shape)} and {list(a.shape)}"
         )
-    for what, matrix in (("clip_similarity", p), ("activations", a)):
-        if not bool(matrix.isfinite().all()):
+    for what, parts in (("clip_similarity", p if isinstance(p, CosineFactors) else (p,)), ("activations", (a,))):
+        # The extremes are NaN or infinite when any value is, and need no second matrix.
+        if not all(bool(extreme.isfinite()) for part in parts if part.numel() for extreme in part.aminmax()):
             raise ValueError(f"{what} holds NaN or infinite values; leave such units out before scoring")
-
-
-def _top(name: str, a: Float[Tensor, "images units"], top_k: int) -> Int[Tensor, "units k"]:
-    if top_k < 1:
-        raise UserError(f"top_k of {name} must be at least 1, not {top_k}.")
-    if a.shape[0] < top_k:
-        raise UserError(
-            f"The similarity {name} looks at the {top_k} strongest images of each unit, but the probing set has "
-            f"{a.shape[0]}: use at least {top_k} images, or set clip_dissect's option top_k to {a.shape[0]} or less."
-        )
-    return top_image_table(a, top_k)
-
-
-def _sum_over_ranks(
-    term: Callable[[Tensor, slice], Tensor], q: Float[Tensor, "images concepts"], top: Int[Tensor, "units k"]
-) -> Float[Tensor, "units concepts"]:
-    """Σ over ranks j of term(Q[x_j], j), without [units, top_k, concepts] in memory."""
-    (units, ranks), concepts = top.shape, q.shape[1]
-    if q.dtype == torch.float32:
-        # The release sums each unit's terms in one float32 reduction; another order of adding moves labels that tie.
-        step = max(1, _ELEMENTS_AT_ONCE // (ranks * concepts))
-        return torch.cat([term(q[some], slice(None)).sum(dim=1) for some in top.split(step)])
-    total = torch.zeros(units, concepts, dtype=q.dtype, device=q.device)
-    for rank in range(ranks):
-        images, one = top[:, rank], slice(rank, rank + 1)
-        # With fewer images than units it is cheaper to take the logarithm once an image.
-        total += term(q, one)[images] if q.shape[0] <= units else term(q[images], one)
-    return total
-
-
-def _less_prior(
-    likelihood: Float[Tensor, "units concepts"], lam: float, prior_units: Bool[Tensor, " units"] | None
-) -> Float[Tensor, "units concepts"]:
-    counted = likelihood if prior_units is None else likelihood[prior_units]
-    return likelihood - lam * (torch.logsumexp(counted, dim=0) - math.log(counted.shape[0]))
 
 
 def _random_order_distance(ascending: Float[Tensor, "units n"], p_norm: float, seed: int) -> Float[Tensor, " units"]:

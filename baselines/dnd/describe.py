@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from baselines.base import Mode
-from baselines.dnd.crops import Box, attention_boxes, crop_image
+from baselines.dnd.crops import Box, attention_boxes, crop_image, resize_image
 from baselines.evidence import top_images
 from tasks.errors import UserError
 from tasks.observation import Observation, Toolbox
@@ -47,6 +47,7 @@ class Pictures:
     def __init__(self, observation: Observation, indices: Iterable[int], crop_px: int, batch_size: int) -> None:
         self.crop_px = crop_px
         self._images: dict[int, UInt8[Tensor, "3 h w"]] = {}
+        self._whole: tuple[int, UInt8[np.ndarray, "size size 3"]] | None = None
         wanted = sorted(set(indices))
         for start in range(0, len(wanted), batch_size):
             block = wanted[start : start + batch_size]
@@ -58,8 +59,11 @@ class Pictures:
         image = self._images[index]
         if box is None:
             return image
-        cut = crop_image(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), box, self.crop_px)
-        return torch.from_numpy(cut).permute(2, 0, 1)
+        # The crops of one image are asked for one after another, so that the last one's resized form is enough to keep.
+        if self._whole is None or self._whole[0] != index:
+            whole = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+            self._whole = (index, resize_image(whole, self.crop_px))
+        return torch.from_numpy(crop_image(self._whole[1], box, self.crop_px)).permute(2, 0, 1)
 
     def apply(self, role: Callable[[Tensor], Any], places: Iterable[Place], batch_size: int) -> dict[Place, Any]:
         """Give every distinct picture to a role, in batches of equal size, and collect one result a picture.

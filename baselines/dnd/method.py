@@ -8,9 +8,12 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from baselines.base import Label, Mode, UnitLabels
-from baselines.dnd.candidates import candidate_concepts, clean_reply
+from baselines.costs import Cost
+from baselines.dnd.candidates import candidate_concepts
+from baselines.dnd.cost import dnd_cost
 from baselines.dnd.crops import CROP_SIZE
 from baselines.dnd.describe import Pictures, describe_units
+from baselines.dnd.naming import Describe, captions_of, descriptions, simplified_captions, summaries, words_of
 from baselines.dnd.scoring import (
     Scoring,
     best_first,
@@ -19,12 +22,12 @@ from baselines.dnd.scoring import (
     synthetic_ranks,
     topk_squared_mean_rank,
 )
-from baselines.dnd.study import Roles, Study, address, embedding
+from baselines.dnd.study import Roles, Study, embedding
 from baselines.dnd.synthesis import PROMPT, Request, Synthetic, bank_of
 from baselines.evidence import check_units, dead_units, top_images
 from tasks.errors import UserError, unknown_name
 from tasks.observation import Observation, Toolbox
-from tasks.seeding import generator, integer_seed
+from tasks.seeding import integer_seed
 
 
 class DescribeAndDissect:
@@ -61,6 +64,11 @@ class DescribeAndDissect:
             ``mode`` means 32 in ``code`` mode and None in ``fixed``: up-sampling 32-px images for a 224-px target loses
             detail for no gain, and a small target (the miniature's works at 64 px) would see little more than colour.
         simplify: Whether captions are simplified before they are summarised.
+        describe: ``captions`` of the captioner (published); ``words``, the nearest concept of the concept set by CLIP
+            for each picture; or ``vision``, a vision-language model that sees all pictures of the unit at once and
+            names what they share, without captions. The last two leave nothing to simplify.
+        summarise: False takes the descriptions of as many pictures as there are ``candidates`` as they are, strongest
+            first, without any language model.
         crop_px: Edge of crops (375 as published); smaller is faster where all models work at a small size.
         batch_size: Images at once (runtime only).
         unit_block: Units whose pictures are in memory at once (runtime only).
@@ -72,6 +80,9 @@ class DescribeAndDissect:
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "no_crops": {"crops": False},
         "no_selection": {"scoring": "none"},
+        "no_summary": {"summarise": False},
+        "clip_words": {"describe": "words"},
+        "vision": {"describe": "vision"},
     }
 
     def __init__(
@@ -87,11 +98,17 @@ class DescribeAndDissect:
         crop_px: int = CROP_SIZE,
         batch_size: int = 64,
         unit_block: int = 64,
+        describe: Describe = "captions",
+        summarise: bool = True,
     ) -> None:
         if mode not in get_args(Mode):
             raise unknown_name("Describe-and-Dissect mode", mode, get_args(Mode))
         if scoring not in (*get_args(Scoring), "none"):
             raise unknown_name("Describe-and-Dissect scoring", scoring, (*get_args(Scoring), "none"))
+        if describe not in get_args(Describe):
+            raise unknown_name("Describe-and-Dissect describe", describe, get_args(Describe))
+        if describe == "vision" and not summarise:
+            raise UserError("Describe-and-Dissect: summarise=false takes captions, and describe=vision makes none.")
         if min(top_images, candidates, images_per_concept, crop_px, batch_size, unit_block) < 1:
             raise UserError("Describe-and-Dissect: every count and size must be at least 1; raise the one that is not.")
         self.mode: Mode = mode
@@ -101,10 +118,16 @@ class DescribeAndDissect:
         self.candidates = candidates if scoring != "none" else 1
         self.images_per_concept = images_per_concept
         self.synth_px = (32 if mode == "code" else None) if synth_px == "mode" else synth_px
-        self.simplify = simplify
+        self.simplify = simplify and summarise and describe == "captions"
+        self.describe: Describe = describe
+        self.summarise = summarise
         self.crop_px = crop_px
         self.batch_size = batch_size
         self.unit_block = unit_block
+
+    def cost(self, units: int, images: int) -> Cost:
+        """What a cell asks of the models; see ``baselines.costs``."""
+        return dnd_cost(self, units, images)
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units, in the order asked.
@@ -120,7 +143,7 @@ class DescribeAndDissect:
         Raises:
             UserError: A unit that the layer does not have, a missing role, or a spatial layer without maps.
         """
-        roles = Roles.of(tools, self.name)
+        roles = Roles.of(tools, self.name, self._needs())
         check_units(units, observation.activations.shape[1])
         dead = dead_units(observation.activations)
         labels = {unit: UnitLabels(unit, (), (), {"dead": True}) for unit in units if dead[unit]}
@@ -129,6 +152,13 @@ class DescribeAndDissect:
             studies = self._study(observation, alive[start : start + self.unit_block], tools, roles)
             labels.update((found.unit, found) for found in self._choose(observation, studies, tools, roles))
         return [labels[unit] for unit in units]
+
+    def _needs(self) -> list[str]:
+        """The roles that these options ask, which may be others than the published ones."""
+        asked = {"captions": ["captioner"], "words": [], "vision": ["describer"]}[self.describe]
+        if self.summarise and self.describe != "vision":
+            asked.append("summariser")
+        return [*asked, "generator", "clip"]
 
     def _study(self, observation: Observation, units: Sequence[int], tools: Toolbox, roles: Roles) -> list[Study]:
         """Steps 1 and 2 for one block of units: pictures, captions, candidate concepts."""
@@ -144,22 +174,31 @@ class DescribeAndDissect:
             batch_size=self.batch_size,
             keep=self.top_images,
         )
-        places = [picture.place for of_unit in described.values() for picture in of_unit]
-        captions = pictures.apply(roles.captioner.caption, places, self.batch_size)
-        cut = [place for place in places if place[1] is not None]
+        cut = [picture.place for of_unit in described.values() for picture in of_unit if picture.place[1] is not None]
         embedded = pictures.apply(roles.clip.encode_images, cut, self.batch_size)
+        embeddings = {
+            unit: np.stack([embedding(picture, observation, embedded) for picture in of_unit])
+            for unit, of_unit in described.items()
+        }
+        captions = {unit: ("",) * len(of_unit) for unit, of_unit in described.items()}
+        if self.describe == "captions":
+            captions = captions_of(described, pictures, roles, self.batch_size)
+        elif self.describe == "words":
+            captions = words_of(embeddings, roles)
         studies: list[Study] = []
         for unit, of_unit in described.items():
-            said = tuple(captions[picture.place] for picture in of_unit)
-            simplified = self._simplified(said, observation, unit, tools, roles)
-            vectors = [embedding(picture, observation, embedded) for picture in of_unit]
-            replies = self._replies(simplified, observation, unit, tools, roles)
+            said = captions[unit]
+            simplified = self._simplified(said, observation, unit, roles)
+            if self.describe == "vision":
+                replies = descriptions(of_unit, pictures, observation, unit, roles, self.candidates)
+            else:
+                replies = self._replies(simplified, observation, unit, roles)
             studies.append(
                 Study(
                     unit,
                     tuple(tops[unit]),
                     tuple(of_unit),
-                    np.stack(vectors),
+                    embeddings[unit],
                     said,
                     simplified,
                     tuple(replies),
@@ -169,31 +208,16 @@ class DescribeAndDissect:
         return studies
 
     def _simplified(
-        self, captions: Sequence[str], observation: Observation, unit: int, tools: Toolbox, roles: Roles, turn: int = 1
+        self, captions: Sequence[str], observation: Observation, unit: int, roles: Roles, turn: int = 1
     ) -> tuple[str, ...]:
-        if not self.simplify:
-            return tuple(captions)
-        where = (*address(observation, unit), turn)
-        seeds = (integer_seed(tools.seed, "dnd", "simplify", *where, i) for i in range(len(captions)))
-        return tuple(roles.summariser.simplify(caption, seed) for caption, seed in zip(captions, seeds, strict=True))
+        return simplified_captions(captions, observation, unit, roles, turn) if self.simplify else tuple(captions)
 
     def _replies(
-        self, captions: Sequence[str], observation: Observation, unit: int, tools: Toolbox, roles: Roles, turn: int = 1
+        self, captions: Sequence[str], observation: Observation, unit: int, roles: Roles, turn: int = 1
     ) -> list[str]:
-        """Summarise the captions several times, each time shuffled and with a seed of its own."""
-        replies: list[str] = []
-        for number in range(self.candidates):
-            where = (*address(observation, unit), turn, number)
-            order: list[int] = generator(tools.seed, "dnd", "shuffle", *where).permutation(len(captions)).tolist()
-            shuffled = [captions[i] for i in order]
-            first, again = (integer_seed(tools.seed, "dnd", "summarise", *where, part) for part in ("first", "again"))
-            reply = roles.summariser.summarise(shuffled, first, roles.background)
-
-            def once_more(pieces: list[str], seed: int = again) -> str:
-                return roles.summariser.summarise(pieces, seed, roles.background)
-
-            replies.append(clean_reply(reply, once_more))
-        return replies
+        if not self.summarise:
+            return list(captions[: self.candidates])
+        return summaries(captions, observation, unit, roles, self.candidates, turn)
 
     def _request(self, concept: str, observation: Observation, unit: int, tools: Toolbox) -> Request:
         owner = () if self.mode == "fixed" else (observation.layer, unit)
@@ -262,4 +286,5 @@ class DescribeAndDissect:
             "synthesis": {"template": PROMPT, "count": self.images_per_concept, "synth_px": self.synth_px},
             "tested": tested,
             "chosen": ranked[0].text if ranked else None,
+            **({} if self.describe == "captions" else {"describe": self.describe}),
         }

@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from baselines.base import Label, Mode, UnitLabels
+from baselines.costs import Cost
 from baselines.dnd.candidates import candidate_concepts
+from baselines.dnd.cost import refined_cost
 from baselines.dnd.crops import CROP_SIZE
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.study import Roles, Study
@@ -174,6 +176,10 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
         self.pass_quantile = pass_quantile
         self.synthetic_captions = synthetic_captions
 
+    def cost(self, units: int, images: int) -> Cost:
+        """What a cell asks of the models; see ``baselines.costs``."""
+        return refined_cost(self, units, images)
+
     def _choose(
         self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles
     ) -> Iterator[UnitLabels]:
@@ -218,8 +224,8 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
         for search, images in zip(searches, best, strict=True):
             unit = search.study.unit
             said = [captions[request][number] for request, number in images]
-            texts = [*search.study.simplified, *self._simplified(said, observation, unit, tools, roles, turn)]
-            replies = self._replies(texts, observation, unit, tools, roles, turn)
+            texts = [*search.study.simplified, *self._simplified(said, observation, unit, roles, turn)]
+            replies = self._replies(texts, observation, unit, roles, turn)
             search.rounds.append(candidate_concepts(replies, self.mode))
             shown = [{"concept": r.concept, "number": i, "seed": r.seed, "caption": captions[r][i]} for r, i in images]
             search.records.append({"round": turn, "synthetic": shown, "replies": replies})

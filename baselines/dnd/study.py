@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +13,12 @@ from torch import Tensor
 from baselines.dnd.describe import DescribedImage, Place
 from tasks.errors import UserError
 from tasks.observation import Observation, Toolbox
-from tasks.roles import Captioner, ImageTextEncoder, Summariser
+from tasks.roles import Captioner, ImageTextEncoder, PictureDescriber, Summariser
+
+USUAL = ("captioner", "summariser", "generator", "clip")
+"""The roles of the method as published."""
+
+Role = TypeVar("Role")
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Study:
         top: Its top images, strongest first.
         pictures: The described pictures, strongest first.
         embeddings: Unit-norm CLIP embeddings of the described pictures.
-        captions: One caption a picture.
+        captions: One caption a picture; "" where a vision-language model saw the pictures themselves.
         simplified: The captions, shortened.
         replies: What the summaries said, one a summary; "" where one said nothing.
         candidates: The distinct concepts in those replies, in order.
@@ -42,34 +48,58 @@ class Study:
 
 @dataclass(frozen=True)
 class Roles:
-    """The roles that the method asks, all present, and the summariser's base rates where it wants them."""
+    """The roles that the method asks; all that it needs are there, and base rates where the summariser wants them."""
 
-    captioner: Captioner
-    summariser: Summariser
-    clip: ImageTextEncoder
+    tools: Toolbox
     background: Mapping[str, float] | None
 
     @classmethod
-    def of(cls, tools: Toolbox, method: str) -> Roles:
+    def of(cls, tools: Toolbox, method: str, needs: Collection[str] = USUAL) -> Roles:
         """Take the roles out of a toolbox.
 
         Args:
             tools: The toolbox.
             method: Who asks, for the message.
+            needs: Names of the roles that it asks.
 
         Raises:
             UserError: The profile lacks a role.
         """
-        captioner, summariser, clip = tools.captioner, tools.summariser, tools.clip
-        if captioner is None or summariser is None or clip is None or tools.generator is None:
-            wanted = ("captioner", "summariser", "generator", "clip")
-            missing = " and a ".join(role for role in wanted if getattr(tools, role) is None)
+        missing = " and a ".join(role for role in needs if getattr(tools, role) is None)
+        if missing:
             raise UserError(
                 f"Method {method!r} needs a {missing}, which this profile does not have; "
                 "choose a profile that has it, or leave the method out."
             )
-        counts = summariser.uses_background and tools.background is not None
-        return cls(captioner, summariser, clip, tools.background() if counts and tools.background else None)
+        summariser = tools.summariser if "summariser" in needs else None
+        counts = summariser is not None and summariser.uses_background and tools.background is not None
+        return cls(tools, tools.background() if counts and tools.background else None)
+
+    @property
+    def clip(self) -> ImageTextEncoder:
+        """The image-text encoder."""
+        return _present(self.tools.clip, "clip")
+
+    @property
+    def captioner(self) -> Captioner:
+        """The captioner."""
+        return _present(self.tools.captioner, "captioner")
+
+    @property
+    def summariser(self) -> Summariser:
+        """The summariser."""
+        return _present(self.tools.summariser, "summariser")
+
+    @property
+    def describer(self) -> PictureDescriber:
+        """The vision-language model."""
+        return _present(self.tools.describer, "describer")
+
+
+def _present(role: Role | None, name: str) -> Role:
+    if role is None:
+        raise ValueError(f"The toolbox has no {name}.")
+    return role
 
 
 def address(observation: Observation, unit: int) -> tuple[str | int, ...]:

@@ -19,6 +19,8 @@ _METHODS: Final = {
     "the captions summarised into candidates, and images drawn of each candidate decide between them.",
     "dnd_refined": r"Describe-and-Dissect \cite{dnd} with a bounded loop that puts its own label to the test and tries "
     "again; a variant of this project.",
+    "dnd_vision": r"Describe-and-Dissect \cite{dnd} without captions: a vision-language model names what the images "
+    "and image parts share, and drawn images decide.",
     "network_dissection": r"Network Dissection \cite{netdissect}: the annotated concept whose pixels overlap most with "
     "the places where the unit is strongly active.",
     "random_label": "Floor: a concept drawn at random, anew for each unit and condition.",

@@ -10,6 +10,7 @@ from leaderboard.board import Board
 from leaderboard.comparison.rows import ALPHA
 from leaderboard.summary import RESAMPLES
 from report.document import about
+from report.document.analyses import analyses, analysis_sets
 from report.document.answers import abstract, answer
 from report.document.chapter import Chapter
 from report.document.limits import limits
@@ -34,7 +35,7 @@ def generated_files(board: Board, figures: Sequence[Figure]) -> dict[str, str]:
         Path from the report's folder, with ``/`` → content.
     """
     chapters = [Chapter(standings) for standings in board.standings]
-    sets = {chapter.group.slug: tables(chapter) for chapter in chapters}
+    sets = {chapter.group.slug: tables(chapter) | analysis_sets(chapter) for chapter in chapters}
     files = {
         f"tables/{name}-{slug}.{suffix}": text
         for slug, found in sets.items()
@@ -49,6 +50,7 @@ def generated_files(board: Board, figures: Sequence[Figure]) -> dict[str, str]:
         parts[f"answer-{slug}"] = answer(chapter).whole
         parts[f"results-{slug}"] = results(chapter, title, sets[slug], figures)
         parts[f"appendix-{slug}"] = appendix(chapter, title, sets[slug], figures)
+    parts["analyses"] = analyses(chapters, sets, figures)
     for name in ("results", "appendix"):
         parts[name] = "".join(rf"\input{{parts/{name}-{chapter.group.slug}}}" + "\n" for chapter in chapters)
     return files | {f"parts/{name}.tex": GENERATED + text for name, text in parts.items()}

@@ -17,9 +17,11 @@ _TABLES_OF_APPENDIX: Final = (
 )  # fmt: skip
 _FIGURES: Final = ("right_and_stable", "critical_difference_stability", "heat_map", "stability_curves", "gallery")
 """Figures of the text; the others stand in the appendix."""
+_OF_ANALYSES: Final = frozenset({"sensitivity"})
+"""Figures of ``report.document.analyses``."""
 _SCALES: Final = {"right_and_stable": 0.87}
 """Of the figure that shares a page with the text."""
-_BARRIER: Final = r"\ifdefined\FloatBarrier\FloatBarrier\fi"
+BARRIER: Final = r"\ifdefined\FloatBarrier\FloatBarrier\fi"
 """Floats stay in their subsection where the package placeins is loaded."""
 
 
@@ -67,14 +69,15 @@ def results(chapter: Chapter, title: str, tables: Mapping[str, Set], figures: Se
         [_further(tables)],
         # In an order that fills the pages.
         *([_environment(own, which)] for which in _FIGURES if which != "right_and_stable"),
-        [_BARRIER],
+        [BARRIER],
     ]
     return f"\\subsection{{{name(title)}}}\n\\label{{sec:{slug}}}\n" + paragraphs(shown)
 
 
 def appendix(chapter: Chapter, title: str, tables: Mapping[str, Set], figures: Sequence[Figure]) -> str:
     """The tables and figures of a group that its subsection has no room for; empty if there are none."""
-    own = [figure for figure in figures if figure.group == chapter.group.slug and figure.figure not in _FIGURES]
+    elsewhere = {*_FIGURES, *_OF_ANALYSES}
+    own = [figure for figure in figures if figure.group == chapter.group.slug and figure.figure not in elsewhere]
     present = [key for key in _TABLES_OF_APPENDIX if key in tables]
     if not own and not present:
         return ""
@@ -82,7 +85,7 @@ def appendix(chapter: Chapter, title: str, tables: Mapping[str, Set], figures: S
         f"\\subsection{{{name(title)}}}",
         *(rf"\input{{tables/{key}-{chapter.group.slug}}}" for key in present),
         *map(figure_environment, own),
-        _BARRIER,
+        BARRIER,
     ]
     return "\n".join(parts) + "\n"
 

@@ -61,11 +61,13 @@ def tables(chapter: Chapter) -> dict[str, Set]:
     for name, made in contents.items():
         notes = gaps if name in ("stability", "accuracy") else ()
         if made:
-            found[name] = _set([replace(table, notes=(*table.notes, *notes)) for table in made], f"tab:{name}-{slug}")
+            found[name] = table_set(
+                [replace(table, notes=(*table.notes, *notes)) for table in made], f"tab:{name}-{slug}"
+            )
     found |= {name: text_set(table) for name, table in _comparisons(chapter)}
     faithful = faithfulness_contents(faithfulness_tables(chapter.faithfulness, seed=_seed(chapter)))
     if faithful:
-        found["faithfulness"] = _set(faithful, f"tab:faithfulness-{slug}")
+        found["faithfulness"] = table_set(faithful, f"tab:faithfulness-{slug}")
     return found
 
 
@@ -211,7 +213,8 @@ def _overview_cell(chapter: Chapter, method: str, measure: str) -> str:
     return printed(found.mean) + (f" ({standing.rank})" if standing else "")
 
 
-def _set(made: Sequence[Table], label: str) -> Set:
+def table_set(made: Sequence[Table], label: str) -> Set:
+    """Tables as one set, each with a label of its own."""
     named = [replace(table, label=f"{label}-{number + 1}" if number else label) for number, table in enumerate(made)]
     labels = tuple(label for table in named for label in latex_labels(table, SHEET))
     return Set(latex_tables(named, sheet=SHEET), markdown_tables(named), labels)

@@ -16,10 +16,19 @@ from report.figures.drawing import Drawing, Format
 from report.figures.gallery import gallery
 from report.figures.heatmap import heat_map
 from report.figures.scatter import right_and_stable
+from report.figures.sensitivity import sensitivity_figures
 
 MANIFEST: Final = "figures.json"
 MANIFEST_VERSION: Final = 1
 """Schema of the list; raised whenever a key changes its meaning or goes."""
+
+
+def _sensitivity(standings: Standings) -> Drawing | None:
+    group = standings.group
+    units, detectors = group.tables["sensitivity"], group.tables["detectors"]
+    drawn = sensitivity_figures(units, detectors, {"planted_from": group.planted_from})
+    return drawn.get((group.task, group.profile))
+
 
 FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
     "stability_curves": functools.partial(severity_curves, measure="stability"),
@@ -28,6 +37,7 @@ FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
     **{f"critical_difference_{name}": functools.partial(critical_difference, measure=name) for name in RANKED},
     "right_and_stable": right_and_stable,
     "gallery": gallery,
+    "sensitivity": _sensitivity,
 }
 """Stem of the file name → what draws it, in the order of the report."""
 

@@ -1,18 +1,29 @@
-"""From a profile's entry to a summariser."""
+"""From a profile's entry to a summariser, or to a model that looks at pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tasks.language.chat import ChatModel
+from tasks.cache.keys import device_kind, package_versions
+from tasks.cache.store import Cache
+from tasks.language.chat import ChatModel, Message, Reply
 from tasks.language.client import OpenAIChat
-from tasks.language.config import OpenAISource, TransformersSource
+from tasks.language.config import (
+    OpenAISource,
+    TransformersSource,
+    VisionOpenAISource,
+    VisionTransformersSource,
+)
 from tasks.language.replies import CachedChat, ReplyStore
 from tasks.language.summariser import LanguageModelSummariser
 
 if TYPE_CHECKING:
     import torch
+
+    from tasks.language.describer import VisionLanguageDescriber
 
 
 def build_summariser(
@@ -21,6 +32,7 @@ def build_summariser(
     *,
     replies: Path | None = None,
     offline: bool = False,
+    shared: Cache | None = None,
 ) -> LanguageModelSummariser:
     """The summariser of a profile's entry, with every reply kept.
 
@@ -32,13 +44,59 @@ def build_summariser(
         replies: SQLite file of the replies and requests; None keeps them in memory. The price cap counts what this file
             has seen, so a file in the run's folder makes it a cap on the run, resumed or not.
         offline: Open no socket; replies that the file holds are still given.
+        shared: Where replies are kept for other runs, too.
 
     Raises:
         UserError: No key, no package, no model, a wrong hash, an unknown price with a cap, or an unusable file.
     """
     store = ReplyStore(replies or ":memory:")
-    model = CachedChat(_model(source, device, store, offline), store)
+    model = CachedChat(_model(source, device, store, offline), store, shared, _served(source, device))
     return LanguageModelSummariser(model, source.mode, source.temperature, source.max_tokens)
+
+
+def build_describer(
+    source: VisionOpenAISource | VisionTransformersSource,
+    device: torch.device,
+    *,
+    replies: Path | None = None,
+    offline: bool = False,
+    shared: Cache | None = None,
+) -> VisionLanguageDescriber:
+    """The model that looks at pictures of a profile's entry, with every reply kept; see ``build_summariser``.
+
+    It is made when it is first asked: few methods need it, and runs of the others must not wait for it or miss its key.
+    What ``build_summariser`` raises, its first answer raises.
+
+    Raises:
+        UserError: An unusable file of replies.
+    """
+    from tasks.language.describer import VisionLanguageDescriber
+
+    store = ReplyStore(replies or ":memory:")
+    later = _LaterChat(lambda: _model(source, device, store, offline))
+    model = CachedChat(later, store, shared, _served(source, device))
+    return VisionLanguageDescriber(model, source.mode, source.temperature, source.max_tokens, source.picture_px)
+
+
+class _LaterChat:
+    """A chat model that is made when it is first asked."""
+
+    def __init__(self, make: Callable[[], ChatModel]) -> None:
+        self._made = cache(make)
+
+    @property
+    def identity(self) -> str:
+        return self._made().identity
+
+    def chat(self, messages: Sequence[Message], *, temperature: float, max_tokens: int, seed: int) -> Reply:
+        return self._made().chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+
+
+def _served(source: OpenAISource | TransformersSource, device: torch.device) -> dict[str, Any]:
+    if isinstance(source, OpenAISource):
+        return {"server": source.base_url}
+    packages = package_versions(("transformers", "tokenizers"))
+    return {"dtype": source.dtype, "device": device_kind(device), "packages": packages}
 
 
 def _model(
@@ -49,10 +107,11 @@ def _model(
         if not offline:
             client.check()
         return client
-    from tasks.language.local import TransformersChat
+    from tasks.language.local import TransformersChat, TransformersVisionChat
     from tasks.models.weights import check_file
 
+    chat = TransformersVisionChat if isinstance(source, VisionTransformersSource) else TransformersChat
     if source.path is not None:
         check_file(source.path / source.weights, source.sha256)
-        return TransformersChat(source.path, device, dtype=source.dtype)
-    return TransformersChat(source.name or "", device, dtype=source.dtype, revision=source.revision, offline=offline)
+        return chat(source.path, device, dtype=source.dtype)
+    return chat(source.name or "", device, dtype=source.dtype, revision=source.revision, offline=offline)

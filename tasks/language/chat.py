@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from tasks.errors import UserError
+from tasks.language.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -14,12 +15,19 @@ class Message:
     """One turn of a chat.
 
     Attributes:
-        role: Who speaks. There is no system role: several model families have none.
+        role: Who speaks. ``system`` stands only where a release has it: several model families have no such role.
         content: What is said.
+        pictures: What is shown after it, to models that see.
     """
 
-    role: Literal["user", "assistant"]
+    role: Literal["system", "user", "assistant"]
     content: str
+    pictures: tuple[Picture, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """What a reply depends on, JSON-able; pictures by their SHA-256."""
+        said: dict[str, Any] = {"role": self.role, "content": self.content}
+        return {**said, "pictures": [picture.sha256 for picture in self.pictures]} if self.pictures else said
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class OpenAIChat:
             )
         body: dict[str, Any] = {
             "model": self.source.model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": [{"role": message.role, "content": _content(message)} for message in messages],
             "temperature": temperature,
             self.source.token_limit: max_tokens,
         }
@@ -197,6 +197,14 @@ class OpenAIChat:
 
         seconds = response.request.extensions["timeout"]["read"]
         response.stream = BoundedBody(response.stream, seconds, self._clock)
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """Plain text where there is nothing else: some servers take no parts."""
+    if not message.pictures:
+        return message.content
+    shown = [{"type": "image_url", "image_url": {"url": picture.data_url()}} for picture in message.pictures]
+    return [{"type": "text", "text": message.content}, *shown]
 
 
 def read_key(source: OpenAISource, environment: Mapping[str, str]) -> str | None:

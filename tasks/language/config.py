@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tasks.language.picture import MOST_EDGE
 from tasks.language.prompts import VERSION, Mode
 
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
@@ -38,7 +39,8 @@ class _Source(BaseModel):
     """What both kinds of language model share.
 
     Attributes:
-        mode: ``fixed`` validates replies; ``code`` treats them as the release of Describe-and-Dissect does.
+        mode: ``fixed`` validates replies; ``code`` treats them as the release of Describe-and-Dissect does; ``llama2``
+            asks and cuts as its variant for Llama-2-7b-chat.
         temperature: Of sampling; 0.3 as published.
         max_tokens: Most tokens of a reply. Models that think aloud before they answer need thousands.
         licence: Of the model.
@@ -172,5 +174,38 @@ class TransformersSource(_Source):
         return self
 
 
+class _Vision(_Source):
+    """What both kinds of vision-language model share.
+
+    Attributes:
+        max_tokens: Most tokens of a reply; 300 as published.
+        picture_px: Pixels of a picture's longer side; larger ones are reduced. Servers that count tiles of 512 px count
+            such a picture once.
+    """
+
+    max_tokens: Annotated[int, Field(ge=8, le=32_768)] = 300
+    picture_px: Annotated[int, Field(ge=32, le=MOST_EDGE)] = MOST_EDGE
+
+    @field_validator("mode")
+    @classmethod
+    def _no_text_mode(cls, value: Mode) -> Mode:
+        if value == "llama2":
+            raise ValueError("llama2 is a mode for captions; a model that sees pictures has fixed and code")
+        return value
+
+
+class VisionOpenAISource(_Vision, OpenAISource):
+    """A vision-language model on an OpenAI-compatible server."""
+
+
+class VisionTransformersSource(_Vision, TransformersSource):
+    """A vision-language model (image-text-to-text) that runs in this process by transformers.
+
+    A local folder holds a processor too, with the chat template.
+    """
+
+
 LanguageModelSource: TypeAlias = Annotated[OpenAISource | TransformersSource, Field(discriminator="loader")]
 """The field of a profile: ``loader`` tells which of the two it is."""
+VisionModelSource: TypeAlias = Annotated[VisionOpenAISource | VisionTransformersSource, Field(discriminator="loader")]
+"""The same of the role that looks at pictures."""

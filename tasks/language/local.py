@@ -6,12 +6,20 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
 from tasks.language.chat import LanguageModelError, Message, NoAnswerError, Reply
 from tasks.models.weights import file_sha256
@@ -57,6 +65,12 @@ class TransformersChat:
         LanguageModelError: The model cannot be read, or has no chat template.
     """
 
+    _kind: ClassVar[str] = "language model"
+    _needed: ClassVar[str] = "tokenizer"
+    _readers: ClassVar[Any] = AutoTokenizer
+    _models: ClassVar[Any] = AutoModelForCausalLM
+    _identifying: ClassVar[tuple[str, ...]] = ("*.safetensors", "tokenizer*", "*.jinja")
+
     def __init__(
         self,
         name_or_path: str | Path,
@@ -73,20 +87,19 @@ class TransformersChat:
             "trust_remote_code": False,
         }
         if isinstance(name_or_path, Path) and not name_or_path.is_dir():
-            raise LanguageModelError(f"There is no folder {name_or_path} with a language model; correct the profile.")
+            raise LanguageModelError(f"There is no folder {name_or_path} with a {self._kind}; correct the profile.")
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(name_or_path, **where)
-            model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype, use_safetensors=True, **where)
+            # A tokenizer, or a processor that has one; both know the chat template.
+            self.reader: Any = self._readers.from_pretrained(name_or_path, **where)
+            model = self._models.from_pretrained(name_or_path, dtype=dtype, use_safetensors=True, **where)
         except (OSError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise LanguageModelError(
-                f"The language model {name_or_path} cannot be read ({reason}); it needs config.json, a tokenizer and "
-                "safetensors weights."
+                f"The {self._kind} {name_or_path} cannot be read ({reason}); it needs config.json, a "
+                f"{self._needed} and safetensors weights."
             ) from None
-        if not self.tokenizer.chat_template:
-            raise LanguageModelError(
-                f"The language model {name_or_path} has no chat template; take one made for chats."
-            )
+        if not self.reader.chat_template:
+            raise LanguageModelError(f"The {self._kind} {name_or_path} has no chat template; take one made for chats.")
         # The stubs of transformers hide that a model is a module.
         self.model: Any = torch.nn.Module.to(model, device).eval()
         self.device = device
@@ -100,9 +113,20 @@ class TransformersChat:
     def _identity(self) -> str:
         if not isinstance(self.place, Path):
             return f"{self.place}@{getattr(self.model.config, '_commit_hash', None)}"
-        files = sorted([*self.place.glob("*.safetensors"), *self.place.glob("tokenizer*"), *self.place.glob("*.jinja")])
+        files = sorted(file for pattern in self._identifying for file in self.place.glob(pattern))
         digest = hashlib.sha256("".join(file.name + file_sha256(file) for file in files).encode()).hexdigest()
         return f"{self.place.name}@{digest[:16]}"
+
+    @property
+    def tokenizer(self) -> Any:
+        """Turns text into tokens and back."""
+        return self.reader
+
+    def _prompt(self, messages: Sequence[Message]) -> Any:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        return self.reader.apply_chat_template(
+            turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(self.device)
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -117,10 +141,7 @@ class TransformersChat:
         Raises:
             NoAnswerError: The reply is empty or was cut off at ``max_tokens``.
         """
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        prompt = self.tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        ).to(self.device)
+        prompt = self._prompt(messages)
         noise = LogitsProcessorList([SeededSampling(temperature, seed)] if temperature > 0 else [])
         settings = GenerationConfig(
             do_sample=False, max_new_tokens=max_tokens, eos_token_id=self._ends, pad_token_id=self._ends[0]
@@ -135,3 +156,32 @@ class TransformersChat:
         if not text:
             raise NoAnswerError(f"The reply of {self.place} is empty.")
         return Reply(text, read, len(written), self.identity)
+
+
+class TransformersVisionChat(TransformersChat):
+    """The same with a vision-language model (image-text-to-text), whose messages may show pictures.
+
+    Its processor prepares the pictures as the model was trained.
+    """
+
+    _kind: ClassVar[str] = "vision-language model"
+    _needed: ClassVar[str] = "processor"
+    _readers: ClassVar[Any] = AutoProcessor
+    _models: ClassVar[Any] = AutoModelForImageTextToText
+    _identifying: ClassVar[tuple[str, ...]] = (*TransformersChat._identifying, "*processor_config.json")
+
+    @property
+    def tokenizer(self) -> Any:
+        """The one of the processor."""
+        return self.reader.tokenizer
+
+    def _prompt(self, messages: Sequence[Message]) -> Any:
+        turns = [{"role": message.role, "content": _parts(message)} for message in messages]
+        return self.reader.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True
+        ).to(self.device, dtype=self.model.dtype)
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    shown = [{"type": "image", "image": picture.image()} for picture in message.pictures]
+    return [{"type": "text", "text": message.content}, *shown]

@@ -7,11 +7,14 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+from tasks.cache.store import Cache
 from tasks.errors import UserError
 from tasks.language.chat import ChatModel, Message, Reply
 
@@ -172,16 +175,26 @@ class CachedChat:
     """A chat model that is asked each request once; refusals and errors are not kept.
 
     The key of a reply is the model's identity, the messages, temperature, token limit and seed. Another seed is another
-    sample, so a method's noise floor is kept too. Where the model is served is no part of the key.
+    sample, so a method's noise floor is kept too. Where the model is served is no part of the key within a run.
 
     Args:
         model: The model to ask.
         store: Where replies are kept.
+        shared: Where other runs find them, too; None shares none.
+        served: What may tell models of one name apart between runs (server, libraries), JSON-able.
     """
 
-    def __init__(self, model: ChatModel, store: ReplyStore) -> None:
+    def __init__(
+        self,
+        model: ChatModel,
+        store: ReplyStore,
+        shared: Cache | None = None,
+        served: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.model = model
         self.store = store
+        self.shared = shared or Cache(None)
+        self.served = served
         self.asked = 0
         self.cached = 0
 
@@ -195,7 +208,7 @@ class CachedChat:
         request = json.dumps(
             {
                 "model": self.identity,
-                "messages": [asdict(message) for message in messages],
+                "messages": [message.facts() for message in messages],
                 "temperature": float(temperature),
                 "max_tokens": max_tokens,
                 "seed": seed,
@@ -207,6 +220,14 @@ class CachedChat:
         if kept is not None:
             self.cached += 1
             return kept
+        answerer = {"what": "language-model replies", "schema": SCHEMA, "model": self.identity, **self.served}
+        item = bytes.fromhex(key)
+        known = self.shared.find(answerer, [item]).get(item)
+        if known is not None:
+            self.cached += 1
+            return self.store.put(key, self.identity, request, Reply(**json.loads(known)))
         self.asked += 1
         reply = self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
-        return self.store.put(key, self.identity, request, reply)
+        reply = self.store.put(key, self.identity, request, reply)
+        self.shared.keep(answerer, {item: json.dumps(asdict(reply)).encode()})
+        return reply

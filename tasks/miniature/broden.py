@@ -50,7 +50,7 @@ def _write(folder: Path, probing: MiniatureProbingSet, split: str) -> None:
     rows = []
     for number, name in enumerate(probing.ids):
         picture = f"{name}.png"
-        _write_png(folder / "images" / picture, probing.images[number].permute(1, 2, 0).numpy())
+        _write_png(folder / "images" / picture, probing.load([number])[0].permute(1, 2, 0).numpy())
         row: dict[str, str | int] = {"image": picture, "split": split, "ih": SIZE, "iw": SIZE, "sh": side, "sw": side}
         for category, labels in probing.segmentation.pixels(number).items():
             if isinstance(labels, list):

@@ -90,6 +90,7 @@ class CountingSummariser:
     """
 
     uses_background: bool = True
+    cleans_replies: bool = False
     version: ClassVar[str] = "1"
 
     def __init__(

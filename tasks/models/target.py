@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,20 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from tasks.activations import LayerCapture, Pooling, channels_first, layer_kind, pool, positions, prefix_tokens
+from tasks.models.batches import Batches
 from tasks.models.layout import place
 from tasks.models.preprocessing import Preprocessing
 from tasks.observation import LayerKind
 
-__all__ = ["LayerReading", "Preprocessing", "TargetModel"]
+__all__ = ["LayerReading", "MapsOf", "Preprocessing", "TargetModel", "units_of"]
+
+MapsOf = Collection[str] | Mapping[str, Sequence[int]]
+"""Layers whose un-pooled maps are wanted: of all their units, or, in a mapping, of those named."""
+
+
+def units_of(maps: MapsOf, layer: str) -> Sequence[int] | None:
+    """The units whose maps are wanted of a layer; None for all."""
+    return maps.get(layer) if isinstance(maps, Mapping) else None
 
 
 @dataclass(frozen=True)
@@ -24,13 +33,13 @@ class LayerReading:
     Attributes:
         kind: The kind of layer.
         pooled: float32 [n, units].
-        maps: float16 [n, units, h, w], absent unless asked for and known: of a layer of tokens, the patch tokens put
-            back where they came from.
+        maps: float16 [n, chosen units, h, w], absent unless asked for and known: of a layer of tokens, the patch tokens
+            put back where they came from.
     """
 
     kind: LayerKind
     pooled: Float[Tensor, "n units"]
-    maps: Float[Tensor, "n units h w"] | None
+    maps: Float[Tensor, "n chosen h w"] | None
 
 
 class TargetModel:
@@ -40,7 +49,7 @@ class TargetModel:
         network: In eval mode; moved to the device.
         preprocessing: From uint8 images to the network's input.
         device: Where it runs.
-        batch_size: Images a forward pass; a runtime setting.
+        batch_size: Images a forward pass; a runtime setting. Memory that does not suffice halves it.
     """
 
     def __init__(
@@ -49,41 +58,59 @@ class TargetModel:
         self.network = place(network.eval(), device, channels_last=True)
         self.preprocessing = preprocessing
         self.device = device
-        self.batch_size = batch_size
+        self._batches = Batches(batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Images a forward pass takes now."""
+        return self._batches.size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._batches.size = size
 
     @torch.inference_mode()
     def read(
-        self, images: UInt8[Tensor, "n 3 h w"], layers: Mapping[str, Pooling], maps: Sequence[str] = ()
+        self, images: UInt8[Tensor, "n 3 h w"], layers: Mapping[str, Pooling], maps: MapsOf = ()
     ) -> dict[str, LayerReading]:
         """Read layers for images of one size.
 
         Args:
             images: uint8, any number.
             layers: Dotted layer name → pooling.
-            maps: The layers whose un-pooled maps are wanted as well.
+            maps: The layers whose un-pooled maps are wanted as well; a mapping says of which units.
 
         Returns:
             Layer name → its reading, on the CPU.
 
         Raises:
-            UserError: if there is no such layer, or its output cannot be read or pooled so.
+            UserError: if there is no such layer, its output cannot be read or pooled so, or memory does not suffice for
+                a single image.
         """
-        parts: dict[str, list[LayerReading]] = {name: [] for name in layers}
         with LayerCapture(self.network, list(layers)) as capture:
-            for batch in images.split(self.batch_size):
+
+            def work(batch: UInt8[Tensor, "n 3 h w"]) -> dict[str, LayerReading]:
                 inputs = self.preprocessing(batch).to(self.device).contiguous(memory_format=torch.channels_last)
-                for name, shown in capture(inputs).items():
-                    output = channels_first(self.network, shown)
-                    prefix = prefix_tokens(self.network, output)
-                    spread = positions(output, prefix) if name in maps else None
-                    parts[name].append(
-                        LayerReading(
-                            kind=layer_kind(output),
-                            pooled=pool(output, layers[name], prefix).float().cpu(),
-                            maps=None if spread is None else spread.to("cpu", torch.float16).contiguous(),
-                        )
-                    )
-        return {name: _join(readings) for name, readings in parts.items()}
+                shown = capture(inputs)
+                return {
+                    name: self._reading(shown[name], pooling, name in maps, units_of(maps, name))
+                    for name, pooling in layers.items()
+                }
+
+            parts = list(self._batches.run(work, images))
+        return {name: _join([part[name] for part in parts]) for name in layers}
+
+    def _reading(self, shown: Tensor, pooling: Pooling, mapped: bool, units: Sequence[int] | None) -> LayerReading:
+        output = channels_first(self.network, shown)
+        prefix = prefix_tokens(self.network, output)
+        spread = positions(output, prefix) if mapped else None
+        if spread is not None and units is not None:
+            spread = spread[:, list(units)]
+        return LayerReading(
+            kind=layer_kind(output),
+            pooled=pool(output, pooling, prefix).float().cpu(),
+            maps=None if spread is None else spread.to("cpu", torch.float16).contiguous(),
+        )
 
 
 def _join(readings: Sequence[LayerReading]) -> LayerReading:

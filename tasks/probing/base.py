@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from tasks.observation import Segmentation
+from tasks.spool import Spool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,12 +51,12 @@ class ProbingSet(Protocol):
 
     @property
     def images(self) -> UInt8[Tensor, "n 3 h w"]:
-        """All images at once."""
+        """All images at once, for small sets: a run takes them in parts, by ``load``."""
         ...
 
     @property
     def foreground(self) -> Bool[Tensor, "n h w"] | None:
-        """All foreground masks at once; None if the set has none."""
+        """All foreground masks at once, for small sets; None if the set has none."""
         ...
 
     @property
@@ -129,43 +130,50 @@ class StoredSet:
         return len(self.ids)
 
     def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
-        """Decode some of the images; each is decoded anew at every call.
+        """Some of the images. Each is decoded once and kept on disk, see ``tasks.spool``: 150 KB each at 224 px.
 
         Raises:
             UserError: A file has become unreadable since the set was opened.
         """
-        whole = np.empty((len(indices), 3, *self.size), np.uint8)
-        for place, image in enumerate(in_threads(self.read, indices)):
-            whole[place] = image.transpose(2, 0, 1)
-        return torch.from_numpy(whole)
+        return torch.from_numpy(self._pixels.read(indices))
 
     def load_foreground(self, indices: Sequence[int]) -> Bool[Tensor, "k h w"] | None:
-        """The foreground of some of the images; None if the set has no masks."""
-        if self.mask is None:
-            return None
-        whole = np.empty((len(indices), *self.size), np.bool_)
-        for place, mask in enumerate(in_threads(self.mask, indices)):
-            whole[place] = mask
-        return torch.from_numpy(whole)
+        """The foreground of some of the images, kept like them; None if the set has no masks."""
+        return None if self._masks is None else torch.from_numpy(self._masks.read(indices))
 
     @property
     def images(self) -> UInt8[Tensor, "n 3 h w"]:
-        """All images, held in memory from the first use on: 150 KB each at 224 px."""
-        return self._all_images
+        """All images at once, for small sets: a run takes them in parts, by ``load``."""
+        return self.load(range(len(self)))
 
     @property
     def foreground(self) -> Bool[Tensor, "n h w"] | None:
-        """All foreground masks, held in memory from the first use on; None if the set has none."""
-        return self._all_masks
-
-    # Not the public attributes themselves: to a type checker a cached property is none of a protocol.
-    @cached_property
-    def _all_images(self) -> UInt8[Tensor, "n 3 h w"]:
-        return self.load(range(len(self)))
-
-    @cached_property
-    def _all_masks(self) -> Bool[Tensor, "n h w"] | None:
+        """All foreground masks at once, for small sets; None if the set has none."""
         return self.load_foreground(range(len(self)))
+
+    @cached_property
+    def _pixels(self) -> Spool:
+        def decoded(indices: Sequence[int]) -> UInt8[np.ndarray, "k 3 h w"]:
+            images = np.empty((len(indices), 3, *self.size), np.uint8)
+            for place, image in enumerate(in_threads(self.read, indices)):
+                images[place] = image.transpose(2, 0, 1)
+            return images
+
+        return Spool(len(self), (3, *self.size), np.uint8, decoded)
+
+    @cached_property
+    def _masks(self) -> Spool | None:
+        mask = self.mask
+        if mask is None:
+            return None
+
+        def masks(indices: Sequence[int]) -> Bool[np.ndarray, "k h w"]:
+            found = np.empty((len(indices), *self.size), np.bool_)
+            for place, one in enumerate(in_threads(mask, indices)):
+                found[place] = one
+            return found
+
+        return Spool(len(self), self.size, np.bool_, masks)
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from tasks.errors import UserError
 from tasks.probing.base import StoredSet
 from tasks.probing.broden import open_broden
 from tasks.probing.cifar import open_cifar
 from tasks.probing.folder import Choice, Crop, open_folder
 from tasks.probing.imagenet import open_imagenet
-from tasks.probing.schema import BrodenSource, CifarSource, FolderSource, ImagenetSource, Source
+from tasks.probing.schema import BrodenSource, CifarSource, FolderSource, ImagenetSource, Part, Source, UnionSource
+from tasks.probing.union import shares, union
 
 
 def build(source: Source, count: int | None = None, seed: int = 0) -> StoredSet:
@@ -21,6 +23,8 @@ def build(source: Source, count: int | None = None, seed: int = 0) -> StoredSet:
     Raises:
         UserError: Something is missing or broken; the sentence says what and what to do.
     """
+    if isinstance(source, UnionSource):
+        return _build_union(source, count, seed)
     choice = Choice(count, seed, float(source.max_skipped))
     match source:
         case FolderSource():
@@ -40,3 +44,18 @@ def build(source: Source, count: int | None = None, seed: int = 0) -> StoredSet:
             )
         case CifarSource():
             return open_cifar(source.path, source.licence, choice, variant=source.variant, split=source.split)
+
+
+def _build_union(source: UnionSource, count: int | None, seed: int) -> StoredSet:
+    if count is None:
+        return union({name: build(part, None, seed) for name, part in source.parts.items()})
+    given = shares({name: _available(part, seed) for name, part in source.parts.items()}, count)
+    return union({name: build(part, given[name], seed) for name, part in source.parts.items() if given[name]})
+
+
+def _available(part: Part, seed: int) -> int:
+    """How many images a part has to choose from, read by opening one."""
+    try:
+        return build(part, 1, seed).facts.available
+    except UserError:  # the one may be broken, or the whole part
+        return build(part, None, seed).facts.available

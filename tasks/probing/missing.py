@@ -14,7 +14,9 @@ from tasks.probing.schema import (
     CifarSource,
     FolderSource,
     ImagenetSource,
+    Part,
     Source,
+    UnionSource,
     broden_help,
 )
 
@@ -42,10 +44,11 @@ def missing(source: Source) -> list[Missing]:
     Args:
         source: With absolute paths, or paths relative to the working directory.
     """
-    return list(_missing(source))
+    parts = source.parts.values() if isinstance(source, UnionSource) else [source]
+    return [absent for part in parts for absent in _missing(part)]
 
 
-def _missing(source: Source) -> Iterator[Missing]:
+def _missing(source: Part) -> Iterator[Missing]:
     match source:
         case FolderSource():
             if not source.path.is_dir():

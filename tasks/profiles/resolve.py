@@ -10,7 +10,7 @@ from tasks.probing.missing import missing
 from tasks.profiles.locate import Resource, locate_file, locate_segmenter, locate_source, locate_target
 from tasks.profiles.schema import MiniatureSource, Profile
 
-ROLES = ("clip", "sentence_encoder", "captioner", "summariser", "generator", "segmenter")
+ROLES = ("clip", "sentence_encoder", "captioner", "summariser", "describer", "generator", "segmenter")
 """The roles that a profile fills once; targets, probing sets and concept sets have names."""
 
 

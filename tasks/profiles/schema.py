@@ -10,7 +10,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 from tasks.catalogue import profile_path
 from tasks.errors import unknown_name
-from tasks.language.config import LanguageModelSource
+from tasks.language.config import LanguageModelSource, VisionModelSource
 from tasks.probing.schema import Source as StoredSource
 from tasks.profiles.sources import (
     CaptionerSource,
@@ -20,6 +20,7 @@ from tasks.profiles.sources import (
     SentenceSource,
     Strict,
     Target,
+    optional,
 )
 from tasks.validation import parse
 from tasks.yamlfile import read_yaml
@@ -62,6 +63,7 @@ class Profile(Strict):
         sentence_encoder: The second text similarity.
         captioner: Writes captions.
         summariser: Turns captions into concepts.
+        describer: A vision-language model that names what several pictures share.
         generator: Draws images of a concept.
         segmenter: Finds the foreground where the probing set has no mask, or on request.
         method_options: Method → option → value that fits this profile's models; ``--set`` goes before it.
@@ -86,6 +88,7 @@ class Profile(Strict):
         Annotated[Annotated[Literal["counting"], Tag("name")] | Annotated[LanguageModelSource, Tag("source")], BY_KIND]
         | None
     ) = None
+    describer: VisionModelSource | None = optional()
     generator: (
         Annotated[Annotated[Literal["miniature"], Tag("name")] | Annotated[GeneratorSource, Tag("source")], BY_KIND]
         | None
@@ -115,10 +118,13 @@ class Profile(Strict):
         }
         facts = self.model_copy(update=used).model_dump(mode="json", exclude={"description", "note", "concept_sets"})
         for source in facts["probing_sets"].values():
-            for place in ("path", "ground_truth"):
-                source.pop(place, None)
+            for part in (source, *source.get("parts", {}).values()):
+                for place in ("path", "ground_truth"):
+                    part.pop(place, None)
         if isinstance(self.summariser, BaseModel):
             facts["summariser"] = self.summariser.identity()
+        if self.describer is not None:
+            facts["describer"] = self.describer.identity()
         return _without_places(facts)
 
     def target(self, name: str) -> Target:
@@ -161,12 +167,12 @@ def _resolved(profile: Profile, base: Path) -> Profile:
                 update[field] = base / value.expanduser()
             elif isinstance(value, BaseModel):
                 update[field] = moved(value)
+            elif isinstance(value, dict):
+                update[field] = {k: moved(part) if isinstance(part, BaseModel) else part for k, part in value.items()}
         return entry.model_copy(update=update)
 
     return moved(profile).model_copy(
         update={
-            "targets": {name: moved(target) for name, target in profile.targets.items()},
-            "probing_sets": {name: moved(source) for name, source in profile.probing_sets.items()},
             "concept_sets": {name: base / path.expanduser() for name, path in profile.concept_sets.items()},
         }
     )

@@ -9,6 +9,7 @@ import torch
 from small_observation import TableEncoder, observation, toolbox
 
 from baselines.clip_dissect import ClipDissect, similarity
+from baselines.clip_dissect.wpmi import CosineFactors
 from tasks.errors import UserError
 from tasks.seeding import generator
 
@@ -196,6 +197,28 @@ def test_a_layer_of_dead_units_needs_no_scores():
     assert [(item.unit, item.ranked) for item in labels] == [(2, ()), (0, ())]
 
 
+def test_only_dead_units_and_one_unit_twice_may_be_asked(world):
+    seen, tools = world
+    layer = observation(torch.cat([seen.activations, torch.zeros(150, 1)], dim=1), clip_embeddings=seen.clip_embeddings)
+    assert [item.ranked for item in ClipDissect().label(layer, [8], tools)] == [()]
+    first, dead, again = ClipDissect().label(layer, [2, 8, 2], tools)
+    assert first == again
+    assert first.ranked
+    assert dead.extra == {"dead": True}
+
+
+def test_equal_scores_and_activations_rank_by_number():
+    text = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0]]), dim=1)
+    concepts = ("b", "between", "a")
+    images = torch.nn.functional.normalize(torch.rand(120, 2, generator=torch.Generator().manual_seed(0)), dim=1)
+    activations = (images[:, :1] > 0.8).float()
+    tools = toolbox(concepts=concepts, clip=TableEncoder(dict(zip(concepts, text, strict=True))))
+    (item,) = ClipDissect().label(observation(activations, clip_embeddings=images), [0], tools)
+    assert {label.text for label in item.ranked} == set(concepts)
+    assert [label.text for label in item.ranked if label.text != "between"] == ["b", "a"]
+    assert list(item.evidence) == activations[:, 0].nonzero()[:10, 0].tolist()
+
+
 def test_text_is_encoded_once_for_all_conditions(world):
     seen, tools = world
     tools.clip.calls = 0
@@ -222,3 +245,104 @@ def test_what_is_missing_is_named(world):
         ClipDissect(top_k=0)
     with pytest.raises(UserError, match="looks at the 200 strongest"):
         ClipDissect(top_k=200).label(seen, [0], tools)
+
+
+def term_by_term(p, a, top_k, offsets, slopes, scale, dtype=torch.float64):
+    """L with the softmax as a whole matrix, one unit after another, and a logarithm for each term."""
+    q = torch.softmax(scale * p.to(dtype), dim=1)
+    top = a.sort(dim=0, descending=True, stable=True).indices[:top_k]
+    return torch.stack([torch.log(offsets + slopes * q[top[:, unit]]).sum(dim=0) for unit in range(a.shape[1])])
+
+
+@pytest.mark.parametrize("scale", [2.0, 10.0, 200.0])
+@pytest.mark.parametrize("top_k", [1, 28, 100, 400])
+def test_products_of_terms_give_the_sum_of_their_logarithms(scale, top_k):
+    p, a = random_inputs(images=400, concepts=70, units=6)
+    options = {"top_k": top_k, "scale": scale, "lam": 0.0}
+    for epsilon in (1e-7, 0.5):
+        expected = term_by_term(p, a, top_k, epsilon, 1.0, scale)
+        scores = similarity("wpmi", p, a, epsilon=epsilon, **options)
+        np.testing.assert_allclose(scores.numpy(), expected.numpy(), rtol=1e-13, atol=1e-12)
+    for start, end in ((0.998, 0.97), (1.0, 0.2), (0.5, 0.5)):
+        shown = (start - torch.arange(top_k, dtype=torch.float64) / top_k * (start - end)).unsqueeze(-1)
+        expected = term_by_term(p, a, top_k, 1 - shown + 1e-7, shown, scale)
+        scores = similarity("soft_wpmi", p, a, p_start=start, p_end=end, **options)
+        np.testing.assert_allclose(scores.numpy(), expected.numpy(), rtol=1e-13, atol=1e-12)
+        assert scores.argmax(dim=1).tolist() == expected.argmax(dim=1).tolist()
+
+
+def test_terms_without_an_offset_neither_overflow_nor_vanish():
+    p, a = random_inputs(images=200, concepts=70)
+    expected = term_by_term(p, a, 100, 0.0, 1.0, 10.0)
+    scores = similarity("wpmi", p, a, top_k=100, scale=10.0, epsilon=0.0, lam=0.0)
+    np.testing.assert_allclose(scores.numpy(), expected.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+@pytest.mark.parametrize("factors", [False, True])
+def test_scores_do_not_depend_on_threads_to_the_bit(name, factors, monkeypatch):
+    monkeypatch.setattr("baselines.clip_dissect.wpmi._VALUES_IN_CACHE", 500)
+    p, a = random_inputs(images=150, concepts=203, units=37)
+    given = (
+        CosineFactors(p.double(), random_inputs(concepts=203, images=91)[0].double()) if factors else p
+    )
+    scores = similarity(name, given, a)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3, 40):
+            torch.set_num_threads(count)
+            assert torch.equal(similarity(name, given, a), scores)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_scores_do_not_depend_on_the_size_of_the_pieces(name, monkeypatch):
+    p, a = random_inputs(images=150, concepts=203, units=37)
+    scores = similarity(name, p, a)
+    for values in (1, 300, 2000, 10**6):
+        monkeypatch.setattr("baselines.clip_dissect.wpmi._VALUES_IN_CACHE", values)
+        np.testing.assert_allclose(similarity(name, p, a).numpy(), scores.numpy(), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ["fixed", "code"])
+@pytest.mark.parametrize("units", [1, 30])
+def test_embeddings_score_as_their_cosines(world, name, mode, units):
+    seen, tools = world
+    factors = CosineFactors(seen.clip_embeddings.double(), tools.clip.encode_text(tools.concepts).double())
+    a = random_inputs(units=units)[1]
+    options = {"top_k": 20} if "wpmi" in name else {}  # one unit looks at 20 of 150 images only
+    expected = similarity(name, factors.images @ factors.text.T, a, mode=mode, **options)
+    np.testing.assert_allclose(
+        similarity(name, factors, a, mode=mode, **options).numpy(), expected.numpy(), rtol=1e-9, equal_nan=True
+    )
+
+
+def test_embeddings_that_are_not_finite_are_refused(world):
+    seen, tools = world
+    images = seen.clip_embeddings.double().clone()
+    images[3, 2] = math.nan
+    factors = CosineFactors(images, tools.clip.encode_text(tools.concepts).double())
+    with pytest.raises(ValueError, match="clip_similarity holds NaN"):
+        similarity("soft_wpmi", factors, seen.activations)
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_equal_activations_are_taken_by_image_index(name):
+    p, a = random_inputs(images=300, units=8)
+    ties = (a * 10).round() / 10
+    ranked = ties - 1e-6 * torch.arange(300).unsqueeze(1)
+    assert torch.equal(similarity(name, p, ties), similarity(name, p, ranked))
+    assert torch.equal(similarity(name, p, ties, mode="code"), similarity(name, p, ranked, mode="code"))
+
+
+def test_the_code_mode_keeps_the_bits_of_one_unit_after_another_in_float32():
+    p, a = random_inputs(concepts=40, units=30)
+    shown = (0.998 - torch.arange(100) / 100 * (0.998 - 0.97)).unsqueeze(-1)
+    q = torch.softmax(10 * p, dim=1)
+    top = a.sort(dim=0, descending=True, stable=True).indices[:100]
+    likelihood = torch.stack([torch.log(1 + shown * (q[top[:, unit]] - 1) + 1e-7).sum(dim=0) for unit in range(30)])
+    expected = likelihood - (torch.logsumexp(likelihood, dim=0) - math.log(30))
+    assert torch.equal(similarity("soft_wpmi", p, a, mode="code"), expected)

@@ -15,7 +15,10 @@ from baselines.dnd import synthesis
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
 from baselines.dnd.synthesis import Request, draw, reduce_images
+from baselines.dnd.vision import VisionDescribeAndDissect
 from tasks.errors import UserError
+from tasks.language.chat import Reply
+from tasks.language.summariser import LanguageModelSummariser
 from tasks.maps import MemoryMaps
 from tasks.models.counting_summariser import CountingSummariser, caption_background
 from tasks.observation import Observation, Toolbox
@@ -92,6 +95,7 @@ class Scripted:
     """A summariser that says what it is told, in turn."""
 
     uses_background = False
+    cleans_replies = False
 
     def __init__(self, *replies):
         self.replies, self.seeds = replies, []
@@ -326,6 +330,98 @@ def test_synthetic_images_are_reduced_to_32_pixels_in_code_mode_only():
     assert draw(request, Models(), reduced=False).shape == (2, 3, EDGE, EDGE)
 
 
+class Seeing:
+    """A vision-language model by arithmetic: it names the colour of most pictures, and keeps what it was shown."""
+
+    def __init__(self, models):
+        self.models, self.shown = models, []
+
+    def describe(self, pictures, seed):
+        assert all(picture.dtype == torch.uint8 and picture.ndim == 3 for picture in pictures)
+        said = [self.models.caption(picture[None])[0].split()[1] for picture in pictures]
+        self.shown.append((seed, [int(picture.int().sum()) for picture in pictures]))
+        return max(sorted(set(said)), key=said.count)
+
+
+def test_a_vision_model_sees_the_pictures_in_place_of_captions(models):
+    tools = replace(toolbox(models), captioner=None, summariser=None, describer=Seeing(models))
+    labels = VisionDescribeAndDissect().label(world(models), [RED, GREEN, DEAD], tools)
+    assert named(labels) == ["red", "green", None]
+    assert DescribeAndDissect(describe="vision").label(world(models), [RED, GREEN, DEAD], tools) == labels
+    shown = tools.describer.shown[:5]
+    assert len({seed for seed, _ in shown}) == 5
+    assert len({tuple(pictures) for _, pictures in shown}) == 5, "each time in another order"
+    assert len({tuple(sorted(pictures)) for _, pictures in shown}) == 1, "but the same ten pictures"
+    trace = json.loads(json.dumps(labels[0].extra["trace"], allow_nan=False))
+    assert trace["describe"] == "vision"
+    assert trace["captions"] == trace["simplified"] == [""] * 10
+    assert trace["replies"] == ["red"] * 5
+    alone = replace(tools, describer=Seeing(models))
+    assert VisionDescribeAndDissect(unit_block=1).label(world(models), [GREEN], alone) == [labels[1]]
+    with pytest.raises(UserError, match="'dnd_vision' needs a describer"):
+        VisionDescribeAndDissect().label(world(models), [RED], toolbox(models))
+
+
+def test_clip_may_describe_each_picture_by_a_word(models):
+    """Its nearest concept, as published for the variant with CLIP in place of the captioner."""
+    table = {name: models.generate(name, 1, 0, "One realistic image of {concept}") for name in COLOURS}
+
+    class Naming(Models):
+        def encode_text(self, texts):
+            return torch.cat([self.encode_images(table[text]) for text in texts])
+
+    tools = replace(toolbox(models), clip=Naming(), captioner=None, concepts=tuple(COLOURS))
+    labels = DescribeAndDissect(describe="words", crops=False).label(world(models), [RED, BLUE], tools)
+    assert named(labels) == ["red", "blue"]
+    trace = labels[0].extra["trace"]
+    assert trace["captions"] == trace["simplified"]
+    assert set(trace["captions"]) == {"red"}
+    with pytest.raises(UserError, match="needs a concept set"):
+        DescribeAndDissect(describe="words").label(world(models), [RED], replace(tools, concepts=()))
+
+
+def test_without_a_language_model_captions_are_the_candidates(models):
+    tools = replace(toolbox(models), summariser=None)
+    (unit,) = DescribeAndDissect(summarise=False, candidates=3).label(world(models), [RED], tools)
+    trace = unit.extra["trace"]
+    assert trace["replies"] == trace["captions"][:3] == trace["simplified"][:3]
+    assert [label.text for label in unit.ranked] != []
+    assert {label.text for label in unit.ranked} == set(trace["captions"][:3])
+
+
+def test_a_reply_is_cleaned_once(models):
+    """By the method, or by a summariser that says it does so itself."""
+    replies = ("label: red, shiny", "a: green, flat")
+    raw = Scripted(*replies)
+    (unit,) = DescribeAndDissect(candidates=1).label(world(models), [RED], toolbox(models, raw))
+    assert len(raw.seeds) == 2, "the pieces of a list are summarised once more"
+    assert unit.extra["trace"]["replies"] == ["green, flat"]
+    finished = Scripted(*replies)
+    finished.cleans_replies = True
+    (unit,) = DescribeAndDissect(candidates=1).label(world(models), [RED], toolbox(models, finished))
+    assert len(finished.seeds) == 1
+    assert unit.extra["trace"]["replies"] == ["label: red, shiny"]
+
+
+@pytest.mark.parametrize("mode", ["code", "fixed"])
+def test_a_language_model_is_asked_as_often_as_released(models, mode):
+    class Listing:
+        """Answers with a list, whatever it is asked."""
+
+        identity = "listing"
+        asked = 0
+
+        def chat(self, messages, *, temperature, max_tokens, seed):
+            self.asked += 1
+            return Reply("Label: red, green" if len(messages) > 1 else "Label: red, blue: x", 1, 1, "listing")
+
+    model = Listing()
+    tools = toolbox(models, LanguageModelSummariser(model, mode))
+    (unit,) = DescribeAndDissect(mode=mode, simplify=False).label(world(models), [RED], tools)
+    assert model.asked == 10, "five summaries, and each list once more without examples"
+    assert unit.extra["trace"]["replies"] == (["red, blue"] * 5 if mode == "code" else [""] * 5)
+
+
 def test_mistakes_are_named(models):
     tools = toolbox(models)
     with pytest.raises(UserError, match="generator"):
@@ -338,6 +434,12 @@ def test_mistakes_are_named(models):
         DescribeAndDissect(scoring="topk-compare")
     with pytest.raises(UserError, match="fixed"):
         DescribeAndDissect(mode="fix")
+    with pytest.raises(UserError, match="vision"):
+        DescribeAndDissect(describe="visions")
+    with pytest.raises(UserError, match="describe=vision makes none"):
+        DescribeAndDissect(describe="vision", summarise=False)
+    with pytest.raises(UserError, match="needs a captioner and a summariser, which"):
+        DescribeAndDissect().label(world(models), [RED], replace(tools, captioner=None, summariser=None))
     with pytest.raises(UserError, match="at least 1"):
         DescribeAndDissect(candidates=0)
     with pytest.raises(UserError, match="pass_quantile"):

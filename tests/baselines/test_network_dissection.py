@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +11,14 @@ from small_observation import observation, toolbox
 
 from baselines.network_dissection import (
     NetworkDissection,
-    broden_name,
     count_overlap,
     intersection_over_union,
-    thresholds,
+    primary_categories,
+    survey,
 )
+from baselines.network_dissection.thresholds import _Group
 from tasks.errors import UserError
+from tasks.maps import MemoryMaps
 from tasks.observation import Segmentation
 
 LABELS = ("", "fish", "car", "red", "blue", "beach", "night")
@@ -23,6 +27,14 @@ CATEGORIES = {"object": (1, 2), "color": (3, 4), "scene": (5, 6)}
 
 def segmentation(annotation, size=(8, 8), labels=LABELS, categories=CATEGORIES):
     return Segmentation(labels=labels, categories=categories, pixels=lambda image: annotation[image], size=size)
+
+
+def thresholds(maps, quantile, mode="fixed"):
+    return survey(MemoryMaps(maps), range(maps.shape[1]), quantile, mode).thresholds
+
+
+def counted(maps, limits, segmented):
+    return count_overlap(MemoryMaps(maps), range(maps.shape[1]), limits, segmented)
 
 
 def random_case(units=4, images=30, side=3, seed=0):
@@ -188,10 +200,11 @@ def test_a_vector_layer_says_that_its_iou_is_image_level():
     method = NetworkDissection(quantile=0.1)
     vector = method.label(observation(activations, segmentation=segmented), [0, 1], toolbox())
     assert all(item.extra["image_level"] is True for item in vector)
-    spread = count_overlap(activations[:, :, None, None], thresholds(activations[:, :, None, None], 0.1), segmented)
+    maps = activations[:, :, None, None]
+    spread = counted(maps, thresholds(maps, 0.1), segmented)
     assert (spread.mask % 64 == 0).all()
     assert spread.mask.tolist() == [3 * 64, 3 * 64]
-    scores = intersection_over_union(spread, np.array([-1, 0, 0, 1, 1, 2, 2]))
+    scores = intersection_over_union(spread, primary_categories(segmented))
     assert vector[1].ranked[0].score == scores[1].max().item()
 
 
@@ -225,6 +238,12 @@ def test_dead_units_and_empty_masks_get_no_label():
     labels = NetworkDissection(quantile=0.1).label(seen, range(6), toolbox())
     assert [bool(item.ranked) for item in labels] == [False, False, False, False, False, True]
     assert all(item.evidence == () for item in labels[:5])
+
+
+def test_a_layer_of_dead_units_gets_no_label():
+    _, segmented = random_case()
+    seen = observation(torch.zeros(30, 2), maps=torch.zeros(30, 2, 3, 3), kind="spatial", segmentation=segmented)
+    assert [item.ranked for item in NetworkDissection(quantile=0.1).label(seen, [1, 0], toolbox())] == [(), ()]
 
 
 def test_a_mask_that_meets_no_concept_is_no_label():
@@ -268,11 +287,139 @@ def test_mistakes_get_one_sentence():
 def test_a_broken_annotation_is_named(annotation, categories, message):
     segmented = segmentation([annotation], categories=categories)
     with pytest.raises(UserError, match=message):
-        count_overlap(torch.ones(1, 1, 2, 2), torch.zeros(1), segmented)
+        counted(torch.ones(1, 1, 2, 2), torch.zeros(1), segmented)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("red-c", "red color"), ("street-s", "street"), ("sea-sponge", "sea-sponge"), ("bus", "bus")]
-)
-def test_names_from_broden(name, words):
-    assert broden_name(name) == words
+def counted_in_full(maps, limits, segmented):
+    """|M ∩ L| and |M| from whole masks, up-sampled in float64."""
+    shared = np.zeros((maps.shape[1], len(segmented.labels)))
+    area = np.zeros(maps.shape[1])
+    for image in range(len(maps)):
+        large = torch.nn.functional.interpolate(maps[image : image + 1].double(), segmented.size, mode="bilinear")[0]
+        masks = (large > limits.double()[:, None, None]).numpy()
+        area += masks.sum(axis=(1, 2))
+        for number in range(1, len(segmented.labels)):
+            region = np.zeros(segmented.size, dtype=bool)
+            for value in segmented.pixels(image).values():
+                region |= np.array(number in value) if isinstance(value, list) else value == number
+            shared[:, number] += (masks & region).sum(axis=(1, 2))
+    return shared, area
+
+
+@pytest.mark.parametrize("size", [(14, 130), (100, 70), (9, 64)])
+@pytest.mark.parametrize("side", [(7, 7), (1, 3), (12, 5)])
+@pytest.mark.parametrize("at_once", [1, 48])
+def test_masks_counted_as_bits_are_the_masks(size, side, at_once, monkeypatch):
+    monkeypatch.setattr("baselines.network_dissection.overlap._MAPS_AT_ONCE", at_once)
+    draw = np.random.default_rng(0)
+    annotation = [
+        {
+            "object": draw.choice([0, 0, 1, 2], size),
+            "object 2": draw.choice([0, 0, 0, 1, 3], size),  # pixels annotated as 1 in both count once
+            "scene": [5, 1] if image == 2 else [5] * (image % 2),
+        }
+        for image in range(9)
+    ]
+    maps = torch.from_numpy(draw.normal(size=(9, 11, *side)).astype(np.float32))
+    segmented = segmentation(annotation, size)
+    limits = thresholds(maps, 0.2) + 1e-4  # no map's own value: interpolating between equal values may round upwards
+    found = counted(maps, limits, segmented)
+    shared, area = counted_in_full(maps, limits, segmented)
+    assert area.min() > 0
+    np.testing.assert_array_equal(found.intersection.numpy(), shared)
+    np.testing.assert_array_equal(found.mask.numpy(), area)
+
+
+def test_pixels_between_cells_at_the_threshold_are_not_above_it():
+    maps = torch.full((1, 1, 7, 7), 0.3)
+    maps[0, 0, 0, 0] = 1.0
+    nothing = segmentation([{"object": np.zeros((100, 70), dtype=np.int64)}], (100, 70))
+    # Where the second row and the second column of cells have their centres.
+    below, right = 1.5 * 100 / 7 - 0.5, 1.5 * 70 / 7 - 0.5
+    assert counted(maps, torch.tensor([0.3]), nothing).mask.item() == math.ceil(below) * math.ceil(right)
+
+
+def test_images_without_labels_and_masks_that_miss_every_pixel():
+    maps = torch.zeros(2, 1, 9, 9)
+    maps[0, 0, 0, 4] = 1.0  # the three rows of pixels lie at the map's rows 1, 4 and 7
+    maps[1, 0, 4, 4] = 1.0
+    found = counted(maps, torch.tensor([0.5]), segmentation([{}, {}], (3, 3)))
+    assert found.mask.item() == 1
+    assert found.intersection.sum() == 0
+    assert found.activation.sum() == 0
+
+
+class Blocks(MemoryMaps):
+    """Maps in blocks of so many images, as from a disk; ``seen`` is the most images that any block had."""
+
+    def __init__(self, maps, images):
+        super().__init__(maps)
+        self.images, self.passes, self.seen = images, 0, 0
+
+    def blocks(self, units=None):
+        self.passes += 1
+        count = self.shape[0]
+        for start in range(0, count, self.images):
+            numbers = range(start, min(start + self.images, count))
+            self.seen = max(self.seen, len(numbers))
+            yield numbers, self.read(numbers, range(self.shape[1]) if units is None else units)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "code"])
+@pytest.mark.parametrize("at_once", [1, 10**6])
+@pytest.mark.parametrize("images", [4, 30])
+def test_labels_do_not_depend_on_blocks_parts_or_threads(mode, at_once, images, monkeypatch):
+    maps, segmented = random_case(units=6)
+    maps[:, 2] = maps[:, 2].half().float().round(decimals=1)  # many equal values
+    method = NetworkDissection(quantile=0.1, mode=mode)
+
+    def label(some, units):
+        seen = observation(maps.mean((2, 3)), maps=maps, kind="spatial", segmentation=segmented)
+        return method.label(replace(seen, maps=some), units, toolbox())
+
+    expected = label(MemoryMaps(maps), range(6))
+    monkeypatch.setattr("baselines.network_dissection.thresholds._VALUES_AT_ONCE", at_once)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            blocks = Blocks(maps, images)
+            assert label(blocks, [5, 2, 0]) == [expected[5], expected[2], expected[0]]
+            assert blocks.passes == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("order", ["random", "rising", "falling", "equal"])
+@pytest.mark.parametrize("images", [3, 50])
+@pytest.mark.parametrize("quantile", [0.005, 0.3, 0.9])
+def test_the_threshold_is_that_of_all_values_whatever_their_order(order, images, quantile):
+    draw = torch.Generator().manual_seed(0)
+    maps = torch.randn(400, 5, 2, 3, generator=draw).half().float()
+    maps[:, 1] = maps[:, 1].relu()
+    maps[:, 2] *= 1e-6
+    if order == "equal":
+        maps[:, 3] = -2.0
+    elif order != "random":
+        maps = maps.flatten().sort(descending=order == "falling").values.reshape(maps.shape)
+    found = survey(Blocks(maps, images), [4, 3, 1, 2], quantile)
+    values = maps[:, [4, 3, 1, 2]].permute(1, 0, 2, 3).flatten(1).numpy()
+    expected = np.quantile(values, 1 - quantile, axis=1, method="inverted_cdf")
+    np.testing.assert_array_equal(found.thresholds.numpy(), expected)
+    code = survey(Blocks(maps, images), [4, 3, 1, 2], quantile, "code").thresholds
+    place = int(1000 * (1 - quantile) - 1 + 1e-9) / 999
+    np.testing.assert_allclose(code.numpy(), np.quantile(values.astype(np.float64), place, axis=1), rtol=1e-6)
+    peaks = maps[:, [4, 3, 1, 2]].amax(dim=(2, 3)).numpy()
+    np.testing.assert_array_equal(found.strongest.numpy(), np.argsort(-peaks, axis=0, kind="stable")[:10].T)
+
+
+def test_the_threshold_of_many_images_keeps_few_values(monkeypatch):
+    widths = []
+    merge = _Group._merge
+    monkeypatch.setattr(
+        _Group, "_merge", lambda self: (widths.append(sum(x.shape[1] for x in self._waiting)), merge(self))[1]
+    )
+    maps = torch.rand(2000, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    survey(Blocks(maps, 20), [0, 1], 0.005)
+    assert sum(widths) < 0.5 * 2000 * 16
+    assert max(widths) <= 2 * 160 + 20 * 16

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from baselines import registry
 from tasks.errors import UserError
 
-NAMES = ("clip_dissect", "network_dissection", "dnd", "dnd_refined", "random_label", "constant_label")
+NAMES = ("clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "random_label", "constant_label")
 
 
 def test_listing_imports_no_torch():
@@ -22,7 +23,7 @@ def test_listing_imports_no_torch():
 
 def test_names_and_summaries():
     assert registry.names() == NAMES
-    assert [entry.name for entry in registry.entries()][:6] == list(NAMES)
+    assert [entry.name for entry in registry.entries()][: len(NAMES)] == list(NAMES)
     for entry in registry.entries():
         assert 0 < len(entry.summary) < 110
         assert "\n" not in entry.summary
@@ -34,6 +35,14 @@ def test_the_entry_says_what_the_class_says(name):
     entry = registry.entry(name)
     assert (method.name, method.version, tuple(sorted(method.needs))) == (name, entry.version, entry.needs)
     assert callable(method.label)
+
+
+def test_what_can_be_needed_is_part_of_what_a_method_sees():
+    from tasks.observation import Observation, Toolbox
+
+    parts = {field.name for one in (Observation, Toolbox) for field in fields(one)}
+    assert set(registry.NEEDS) <= parts
+    assert {need for name in NAMES for need in registry.entry(name).needs} <= set(registry.NEEDS)
 
 
 def test_options_reach_the_method_and_text_is_converted():
@@ -87,16 +96,22 @@ class NoVersion:
     needs = frozenset()
 
 
+class Mistyped(Plugin):
+    name = "mistyped"
+    needs = frozenset({"map", "clip"})
+
+
 @pytest.fixture
 def plugins(monkeypatch):
     module = type(sys)("sample_plugin")
-    module.Plugin, module.NoVersion = Plugin, NoVersion
+    module.Plugin, module.NoVersion, module.Mistyped = Plugin, NoVersion, Mistyped
     monkeypatch.setitem(sys.modules, "sample_plugin", module)
     points = [
         metadata.EntryPoint("numbers", "sample_plugin:Plugin", registry.ENTRY_POINT_GROUP),
         metadata.EntryPoint("broken", "sample_plugin:NoVersion", registry.ENTRY_POINT_GROUP),
         metadata.EntryPoint("absent", "no_such_module:Thing", registry.ENTRY_POINT_GROUP),
         metadata.EntryPoint("dnd", "sample_plugin:Plugin", registry.ENTRY_POINT_GROUP),
+        metadata.EntryPoint("mistyped", "sample_plugin:Mistyped", registry.ENTRY_POINT_GROUP),
     ]
     asked = []
 
@@ -117,8 +132,10 @@ def test_plugins_are_found_and_broken_ones_named(plugins):
     assert (listed["numbers"].version, listed["numbers"].needs) == ("3", ("clip", "maps"))
     assert set(listed) == {*NAMES, "numbers"}
     messages = sorted(str(warning.message) for warning in caught)
-    assert [message.split("'")[1] for message in messages] == ["absent", "broken", "dnd"]
+    assert [message.split("'")[1] for message in messages] == ["absent", "broken", "dnd", "mistyped"]
     assert "name is taken" in messages[2]
+    assert "Unknown need 'map'. Did you mean maps" in messages[3]
+    assert "summariser" in messages[3]
     assert listed["dnd"].package == ""
 
 

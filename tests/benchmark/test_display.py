@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -69,7 +70,42 @@ def test_a_stage_that_fails_says_so_and_passes_the_error_on(clock):
     display = Display("plain", stream, clock)
     with pytest.raises(KeyboardInterrupt), display.stage("label", 2):
         raise KeyboardInterrupt
+    assert lines(stream)[-1] == "label: stopped, 0 cells in 0.0 s"
+    with pytest.raises(ZeroDivisionError), display.stage("label", 2):
+        raise ZeroDivisionError
     assert lines(stream)[-1] == "label: failed, 0 cells in 0.0 s"
+
+
+def test_remaining_time_goes_by_the_kinds_of_work_that_are_left(clock):
+    stream = io.StringIO()
+    display = Display("plain", stream, clock)
+
+    def do(stage, kind, seconds, units=1):
+        with stage.part(kind, units):
+            clock.now += seconds
+
+    with display.stage("label", 6, parts={"pass": 2, "dnd": 3, "clip": 3}) as stage:
+        do(stage, "pass", 1, units=0)
+        do(stage, "clip", 1)
+        do(stage, "clip", 1)
+        assert stage.remaining is None  # no dnd was measured yet: nothing can be said
+        do(stage, "dnd", 50)
+        assert stage.remaining == 1 + 1 + 2 * 50
+        do(stage, "dnd", 10)  # the first one loaded models
+        assert stage.remaining == 1 + 1 + 10
+        stage.skip("dnd", 1)
+        assert stage.remaining == 1 + 1
+        assert stage.done == 5
+    assert display.seconds() == {"label": 63, "label: pass": 1, "label: clip": 2, "label: dnd": 60}
+    assert lines(stream)[-2] == "label: 4/6 cells, 15.8 s each, 12.0 s left"
+
+
+def test_work_that_failed_is_not_measured(clock):
+    with Display("quiet", io.StringIO(), clock).stage("label", 1, parts={"dnd": 1}) as stage:
+        with pytest.raises(ZeroDivisionError), stage.part("dnd", 1):
+            raise ZeroDivisionError
+        assert stage.pace.expected("dnd") is None
+        assert stage.done == 0
 
 
 def test_quiet_shows_warnings_only(clock):
@@ -143,6 +179,7 @@ def test_the_log_has_one_json_object_a_line(tmp_path, clock):
     ]
     assert entries[1] | {"time": ""} == {
         "time": "",
+        "process": os.getpid(),
         "event": "progress",
         "stage": "label",
         "done": 5,
@@ -150,9 +187,27 @@ def test_the_log_has_one_json_object_a_line(tmp_path, clock):
         "unit": "cells",
         "note": "",
         "seconds": 5.0,
+        "remaining": 15.0,
     }
     assert entries[-2]["outcome"] == "done"
     assert entries[-1]["text"] == "a b [31m"
+
+
+def test_the_log_tells_every_piece_of_work(tmp_path, clock):
+    path = tmp_path / "progress.jsonl"
+    display = Display("quiet", io.StringIO(), clock)
+    display.log_to(path)
+    with display.stage("label", 2, parts={"dnd": 2}) as stage:
+        for condition in ("clean", "fog 3"):
+            stage.note(condition)
+            with stage.part("dnd", 1):
+                clock.now += 2
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    assert entries[0]["parts"] == {"dnd": 2}
+    parts = [entry for entry in entries if entry["event"] == "part"]
+    told = [(e["stage"], e["kind"], e["note"], e["seconds"], e["done"]) for e in parts]
+    assert told == [("label", "dnd", "clean", 2.0, 1), ("label", "dnd", "fog 3", 2.0, 2)]
+    assert (entries[-1]["outcome"], entries[-1]["seconds"], entries[-1]["remaining"]) == ("done", 4.0, 0.0)
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, clock):

@@ -179,7 +179,13 @@ class FakeRoles:
         self.clip = FakeClip()
         self.network = ColourNetwork()
         known = () if presence is None else ("red", "fish")
-        self._probing = SimpleNamespace(images=images, concepts=known, presence=presence)
+        self._probing = SimpleNamespace(
+            images=images,
+            ids=tuple(range(len(images))),
+            load=lambda part: images[list(part)],
+            concepts=known,
+            presence=presence,
+        )
 
     def probing_set(self, name: str, count: int) -> SimpleNamespace:
         return self._probing

@@ -228,7 +228,8 @@ def test_a_factory_is_run_and_known_by_its_weights(factory: Path, tmp_path: Path
     # The layer has five units, fewer than the task labels.
     assert set(scores["unit"]) == set(range(5))
     started(tmp_path / "run", **changes)
-    factory.write_text(FACTORY.replace("SEED", "1"))
+    # Of another length: a file of the same size, written within the same second, would be read from its old bytecode.
+    factory.write_text(FACTORY.replace("SEED", "12345"))
     sys.modules.pop("my_networks")
     with pytest.raises(StoreError, match="networks"):
         started(tmp_path / "run", **changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -227,13 +228,16 @@ def test_masks_may_come_from_the_segmenter(tmp_path: Path) -> None:
 def test_images_without_a_mask_are_listed_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.miniature.probing import MiniatureProbingSet
 
-    real = MiniatureProbingSet.__init__
+    real = MiniatureProbingSet.load_foreground
 
-    def without_masks(self: MiniatureProbingSet, split: str, count: int) -> None:
-        real(self, split, count)
-        self.foreground[3], self.foreground[7] = False, True
+    def without_masks(self: MiniatureProbingSet, indices: Sequence[int]) -> torch.Tensor:
+        masks = real(self, indices)
+        for place, index in enumerate(indices):
+            if index in (3, 7):
+                masks[place] = index == 7
+        return masks
 
-    monkeypatch.setattr(MiniatureProbingSet, "__init__", without_masks)
+    monkeypatch.setattr(MiniatureProbingSet, "load_foreground", without_masks)
     changes = {"methods": ("constant_label",), "images": 20, "suites": ("background_blur", "gaussian_blur")}
     folder = RunFolder(run(tmp_path / "masks", **changes).folder)
     markers = {key.condition: folder.marker(key, "evidence") for key in folder.done_cells("evidence")}

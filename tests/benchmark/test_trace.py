@@ -437,7 +437,7 @@ def test_characters_that_the_font_lacks_are_spelt():
         ({"unit": 3}, r"Unit 3 is dead under clean: .*no trace\."),
         ({"task": "resnet50_layer3"}, r"Unknown task \(in this run\) 'resnet50_layer3'\. Did you mean resnet50_layer4"),
         ({"method": "network_dissection"}, r"network_dissection did not run here; .* clip_dissect, dnd, dnd_refined\."),
-        ({"method": "clip_dissect"}, r"clip_dissect writes no traces down; dnd and dnd_refined do\."),
+        ({"method": "clip_dissect"}, r"clip_dissect writes no traces down; dnd, dnd_refined, dnd_vision do\."),
         ({"condition": "gaussian_blur"}, r"Unknown condition \(in this run\) 'gaussian_blur'.*Available:.*clean"),
         ({"condition": "fog"}, r"fog ran at several severities; choose one with --severity: 2, 3\."),
         ({"condition": "fog", "severity": 5}, r"fog did not run at severity 5; it ran at 2, 3\."),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -60,6 +62,34 @@ def test_parts_of_it_are_those_of_the_whole(probing):
     assert torch.equal(probing.load_foreground([3, 1]), probing.foreground[[3, 1]])
     assert probing.load_foreground([]).shape == (0, 224, 224)
     assert len(probing.concepts) == probing.presence.shape[1]
+
+
+def test_the_digest_is_of_all_pixels_and_then_all_masks(probing):
+    digest = hashlib.sha256(probing.images.numpy().tobytes())
+    digest.update(probing.foreground.numpy().tobytes())
+    assert probing.digest == digest.hexdigest()
+    assert MiniatureProbingSet("probe", 5).digest.startswith("5758b020e37f4e70")
+
+
+def test_scenes_are_drawn_once_and_again_only_without_room_on_the_disk(probing, monkeypatch):
+    drawn = []
+
+    def counted(scene):
+        drawn.append(scene)
+        return render(scene)
+
+    monkeypatch.setattr("tasks.miniature.probing.render", counted)
+    kept = MiniatureProbingSet("probe", 5)
+    assert torch.equal(kept.load([4, 0]), probing.load([4, 0]))
+    assert len(drawn) == 5
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    anew = MiniatureProbingSet("probe", 5)
+    assert anew.digest == kept.digest
+    assert torch.equal(anew.load([4, 0]), probing.load([4, 0]))
+    assert torch.equal(anew.load_foreground([4, 0]), probing.load_foreground([4, 0]))
+    for category, labels in anew.segmentation.pixels(3).items():
+        assert np.array_equal(labels, probing.segmentation.pixels(3)[category])
+    assert len(drawn) > 10
 
 
 def test_a_smaller_set_is_the_beginning_of_a_larger_one(probing):

@@ -1,16 +1,30 @@
-"""One pass over the images: what an observation holds, whatever the batches are."""
+"""One pass over the images: what an observation holds, whatever the batches are, and how little of it is in memory."""
 
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from tasks.maps import MemoryMaps
+from tasks.maps import LateMaps, MemoryMaps, StoredMaps
 from tasks.models.target import Preprocessing, TargetModel
-from tasks.observe import CLEAN, Condition, Probe, image_seeds, observe, repeated
+from tasks.observation import Segmentation
+from tasks.observe import (
+    CLEAN,
+    Condition,
+    Probe,
+    image_seeds,
+    late_maps,
+    observe,
+    perturbed,
+    probe_of,
+    repeated,
+)
+from tasks.perturbations import perturb
+from tasks.perturbations.settings import Settings
 from tasks.seeding import integer_seed
 
 IDS = tuple(f"image-{number}" for number in range(11))
@@ -37,24 +51,61 @@ def model():
 
 
 def look(model, images, **settings):
-    probe = Probe(IDS, images, None, None)
-    return observe(model, LAYERS, probe, Condition("snow", 3), images, Encoder(), **settings)
+    def load(indices):
+        return images[list(indices)]
+
+    return observe(model, LAYERS, Probe(IDS, load), Condition("snow", 3), load, Encoder(), **settings)
 
 
 def whole(maps):
     return torch.cat([block for _, block in maps.blocks()])
 
 
-def test_maps_are_read_in_parts_or_block_by_block(monkeypatch):
+def stored(values):
+    maps = StoredMaps(tuple(values.shape))
+    maps.write(0, values[:3])
+    maps.write(3, values[3:])
+    return maps
+
+
+@pytest.mark.parametrize("made", [MemoryMaps, stored, lambda values: LateMaps(lambda: stored(values))])
+def test_maps_are_read_in_parts_or_block_by_block(monkeypatch, made):
     values = torch.arange(5 * 3 * 2 * 2).reshape(5, 3, 2, 2).half()
-    maps = MemoryMaps(values)
+    maps = made(values)
     assert maps.shape == (5, 3, 2, 2)
+    assert maps.read([], [1]).shape == (0, 1, 2, 2)
     assert torch.equal(maps.read([4, 1], [2, 0, 2]), values[[4, 1]][:, [2, 0, 2]])
     monkeypatch.setattr("tasks.maps.BLOCK_VALUES", 24)
     parts = list(maps.blocks([1]))
     assert [part for part, _ in parts] == [range(0, 2), range(2, 4), range(4, 5)]
     assert torch.equal(torch.cat([block for _, block in parts]), values[:, [1]])
     assert torch.equal(whole(maps), values)
+
+
+def test_maps_of_some_units_are_those_of_the_whole_layer():
+    values = torch.arange(5 * 3 * 2 * 2).reshape(5, 3, 2, 2).half()
+    some = StoredMaps((5, 3, 2, 2), [2, 0])
+    some.write(0, values[:, [2, 0]])
+    assert some.shape == (5, 3, 2, 2)
+    assert torch.equal(some.read([4, 1], [0, 2]), values[[4, 1]][:, [0, 2]])
+    assert torch.equal(torch.cat([block for _, block in some.blocks([2])]), values[:, [2]])
+    for ask in (lambda: some.read([0], [1]), lambda: list(some.blocks()), lambda: list(some.blocks([0, 1]))):
+        with pytest.raises(ValueError, match="unit 1 were not stored"):
+            ask()
+
+
+def test_maps_are_computed_when_first_asked_for():
+    made = []
+
+    def make():
+        made.append(1)
+        return MemoryMaps(torch.zeros(2, 1, 1, 1))
+
+    maps = LateMaps(make)
+    assert not made
+    assert maps.shape == (2, 1, 1, 1)
+    maps.read([0], [0])
+    assert len(made) == 1
 
 
 def test_an_observation_holds_what_the_target_and_clip_read(model, images):
@@ -75,6 +126,26 @@ def test_an_observation_holds_what_the_target_and_clip_read(model, images):
     assert torch.equal(whole(seen["0"].maps), direct["0"].maps)
     assert seen["2"].maps is None
     assert look(model, images)["0"].maps is None
+
+
+def test_only_the_maps_of_the_units_asked_for_are_kept(model, images):
+    everything = look(model, images, maps=["0"])["0"]
+    some = look(model, images, maps={"0": [3, 1]})
+    assert some["2"].maps is None
+    assert some["0"].maps.shape == everything.maps.shape
+    assert torch.equal(some["0"].maps.read(range(11), [1, 3]), everything.maps.read(range(11), [1, 3]))
+    assert torch.equal(some["0"].activations, everything.activations)
+    with pytest.raises(ValueError, match="unit 0"):
+        some["0"].maps.read([0], [0])
+
+
+def test_late_maps_are_those_of_the_pass(model, images):
+    probe = Probe(IDS, lambda indices: images[list(indices)])
+    late = late_maps(model, "0", [3, 1], probe, probe.load, batch=4)
+    expected = look(model, images, maps={"0": [3, 1]}, batch=4)["0"].maps
+    assert torch.equal(late.read(range(11), [1, 3]), expected.read(range(11), [1, 3]))
+    with pytest.raises(ValueError, match="has no maps"):
+        late_maps(model, "2", [1], probe, probe.load).read([0], [1])
 
 
 def test_images_come_back_in_the_order_asked_for(model, images):
@@ -132,3 +203,106 @@ def test_image_seeds_are_frozen():
 def test_conditions_are_named_with_their_severity():
     assert (str(CLEAN), str(Condition("snow", 3))) == ("clean", "snow 3")
     assert Condition("clean", 0) == CLEAN
+
+
+class Scenes:
+    """A probing set of noise: the left half of each image is its foreground, but of the first nothing and of the last
+    all; it notes how many images were asked for at once."""
+
+    def __init__(self, images):
+        self.ids = IDS
+        self.segmentation = Segmentation(("", "thing"), {"object": (1,)}, lambda index: {"object": [index]}, (32, 32))
+        self.asked = []
+        self._images = images
+        self._masks = torch.zeros(11, 32, 32, dtype=torch.bool)
+        self._masks[:, :, :16] = True
+        self._masks[0], self._masks[-1] = False, True
+
+    def load(self, indices):
+        self.asked.append(len(indices))
+        return self._images[list(indices)]
+
+    def load_foreground(self, indices):
+        return self._masks[list(indices)]
+
+
+BLUR = Condition("background_blur", 2)
+
+
+def blurred(probe):
+    return perturbed(probe, BLUR, 0, Settings(), torch.device("cpu"))
+
+
+def test_images_are_perturbed_once_and_alike_whenever_they_are_asked_for(images, monkeypatch):
+    snow = Condition("snow", 3)
+    whole = perturb(images, "snow", 3, image_seeds(0, IDS, snow))
+    scenes = Scenes(images)
+    shown = perturbed(probe_of(scenes, masked=False), snow, 0, Settings(), torch.device("cpu"))
+    assert torch.equal(shown([7]), whole[[7]])
+    assert torch.equal(shown([2, 7, 3, 2]), whole[[2, 7, 3, 2]])
+    assert torch.equal(shown(range(11)), whole)
+    scenes.asked.clear()
+    assert torch.equal(shown([10, 0]), whole[[10, 0]])
+    assert not scenes.asked
+    shown([1]).zero_()
+    assert torch.equal(shown([1]), whole[[1]])
+    # Without room on the disk they are perturbed anew.
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=11 * 3 * 32 * 32))
+    again = perturbed(probe_of(scenes, masked=False), snow, 0, Settings(), torch.device("cpu"))
+    for _ in range(2):
+        assert torch.equal(again([4, 4, 1]), whole[[4, 4, 1]])
+    assert again([]).shape == (0, 3, 32, 32)
+
+
+def test_clean_images_are_the_probing_sets_own(images):
+    probe = probe_of(Scenes(images), masked=False)
+    assert torch.equal(perturbed(probe, CLEAN, 0, Settings(), torch.device("cpu"))([3, 1]), images[[3, 1]])
+    assert probe.usable(BLUR) is probe
+
+
+def test_a_condition_takes_the_images_with_a_foreground_and_a_background(images, monkeypatch):
+    monkeypatch.setattr("tasks.observe.IMAGES_AT_ONCE", 4)
+    scenes = Scenes(images)
+    probe = probe_of(scenes, masked=True)
+    assert probe.divided.tolist() == [False, *[True] * 9, False]
+    assert probe.usable(Condition("snow", 3)) is probe
+    kept = probe.usable(BLUR)
+    assert kept.usable(BLUR) is kept
+    assert kept.ids == IDS[1:-1]
+    assert torch.equal(kept.load([0, 8]), images[[1, 9]])
+    assert kept.segmentation.pixels(4) == {"object": [5]}
+    expected = perturb(images[[1, 9]], "background_blur", 2, [0, 0], scenes.load_foreground([1, 9]))
+    assert torch.equal(blurred(kept)([0, 8]), expected)
+
+
+def test_masks_may_come_from_a_segmenter_which_sees_each_image_once(images):
+    class Segmenter:
+        def foreground(self, images):
+            seen.extend(images[:, 0, 0, 0].tolist())
+            masks = torch.zeros(len(images), 32, 32, dtype=torch.bool)
+            masks[:, 8:] = True
+            return masks
+
+    seen = []
+    probe = probe_of(Scenes(images), masked=True, segmenter=Segmenter())
+    assert probe.divided.all()
+    masks = torch.zeros(2, 32, 32, dtype=torch.bool)
+    masks[:, 8:] = True
+    expected = perturb(images[[0, 5]], "background_blur", 2, [0, 0], masks)
+    assert torch.equal(blurred(probe)([0, 5]), expected)
+    assert seen == images[:, 0, 0, 0].tolist()
+
+
+def test_a_set_without_masks_has_no_divided_images(images):
+    scenes = Scenes(images)
+    scenes.load_foreground = lambda indices: None
+    probe = probe_of(scenes, masked=True)
+    assert (probe.masks, probe.divided) == (None, None)
+
+
+def test_never_more_than_a_block_of_images_is_asked_for(model, images):
+    scenes = Scenes(images)
+    probe = probe_of(scenes, masked=True)
+    observe(model, LAYERS, probe, CLEAN, probe.load, Encoder(), maps=["0"], batch=4)
+    assert max(scenes.asked) == 4
+    assert sum(scenes.asked) == 11

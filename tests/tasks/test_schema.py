@@ -49,7 +49,7 @@ def test_every_definition_loads_and_is_named_after_its_file():
         ({"sverities": [1]}, r"unknown field 'sverities'\. Did you mean 'severities'\? Fields: name, version"),
         ({"units": {"totl": 3}}, r"unknown field 'units\.totl'\. Did you mean 'total'\?"),
         ({"pooling": "men"}, r"'pooling' cannot be 'men'\. Did you mean 'mean'\? Allowed: 'mean', 'max', 'cls'"),
-        ({"library": "keras"}, r"'library' cannot be 'keras'.*'torchvision', 'timm'"),
+        ({"library": "keras"}, r"'library' cannot be 'keras'.*'torchvision', 'timm', 'factory'"),
         ({"truth": "labels"}, r"'truth' cannot be 'labels'.*'class_names'"),
         ({"suites": ["gaussian_blr"]}, r"'suites': Unknown suite 'gaussian_blr'. Did you mean gaussian_blur"),
         ({"suites": []}, "'suites'"),
@@ -127,6 +127,8 @@ def test_a_task_of_the_users_cannot_take_a_shipped_name(tmp_path, definition):
     [
         ("name: a\nname: b\n", r"key 'name' is given twice \(line 2\)"),
         ("units:\n  total: 1\n  total: 2\n", r"key 'total' is given twice \(line 3\)"),
+        ("base: &base {a: 1}\nname:\n  <<: *base\n", r"merge keys \('<<'\) are not read; .* \(line 3\)"),
+        ("<<: {name: a}\n", "merge keys"),
         ("name: [a\n", "not valid YAML"),
         ("- a\n- b\n", "holds list"),
         ("", "holds NoneType"),
@@ -142,6 +144,12 @@ def test_yaml_mistakes_are_sentences(tmp_path, monkeypatch, text, message):
         read_yaml(path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_value_may_be_shared_by_an_anchor(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("first: &shared {a: 1}\nsecond: *shared\n'<<': quoted, so a name like any other\n")
+    assert read_yaml(path) == {"first": {"a": 1}, "second": {"a": 1}, "<<": "quoted, so a name like any other"}
 
 
 def test_files_that_are_no_text(tmp_path):

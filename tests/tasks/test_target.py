@@ -128,6 +128,61 @@ def test_readings_are_float32_on_the_cpu_and_the_network_is_in_eval_mode():
     assert not model.network.training
 
 
+class Greedy(nn.Module):
+    """Runs out of memory with more images than ``limit``; notes how many it got."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+        self.seen = []
+
+    def forward(self, batch):
+        self.seen.append(len(batch))
+        if len(batch) > self.limit:
+            raise torch.OutOfMemoryError(f"cannot allocate memory for {len(batch)} images")
+        return batch
+
+
+def greedy_target(limit, batch_size):
+    network = nn.Sequential(Greedy(limit), *small_network())
+    return TargetModel(network, Preprocessing(32, None, MEAN, STD), torch.device("cpu"), batch_size)
+
+
+def test_without_memory_the_batch_is_halved_and_stays_so(caplog):
+    images = some_images(11)
+    expected = target(2).read(images, {"3": "mean"}, ["3"])["3"]
+    model = greedy_target(2, 8)
+    reading = model.read(images, {"4": "mean"}, ["4"])["4"]
+    assert torch.equal(reading.pooled, expected.pooled)
+    assert torch.equal(reading.maps, expected.maps)
+    assert model.network[0].seen == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert model.batch_size == 2
+    assert "out of memory with 8 images at once; going on with 4" in caplog.text
+    model.read(images[:2], {"4": "mean"})
+    assert model.network[0].seen[-1] == 2
+
+
+def test_without_memory_for_one_image_the_error_says_so():
+    model = greedy_target(0, 4)
+    with pytest.raises(UserError, match=r"does not suffice for a single image.*cannot allocate memory for 1 images"):
+        model.read(some_images(3), {"4": "mean"})
+    assert model.network[0].seen == [3, 1]
+    # Nothing of the failed pass is left behind.
+    model.network[0].limit = 4
+    assert model.read(some_images(3), {"4": "mean"})["4"].pooled.shape == (3, 5)
+    assert not any(layer._forward_hooks for layer in model.network.modules())
+
+
+def test_maps_of_some_units_and_no_images_at_all():
+    images = some_images(5)
+    whole = target().read(images, LAYERS, ["0", "4"])
+    some = target().read(images, LAYERS, {"0": [6, 2], "4": [1]})
+    assert torch.equal(some["0"].maps, whole["0"].maps[:, [6, 2]])
+    assert torch.equal(some["4"].maps, whole["4"].maps[:, [1]])
+    assert some["3"].maps is None
+    assert target().read(images[:0], LAYERS)["3"].pooled.shape == (0, 5)
+
+
 def test_mistakes_are_explained():
     with pytest.raises(UserError, match="Unknown layer 'layer4'"):
         target().read(some_images(1), {"layer4": "mean"})

@@ -84,9 +84,10 @@ def test_it_answers_is_cached_and_agrees_with_the_model_in_process(folder: Path,
     from tasks.language.client import OpenAIChat
     from tasks.language.config import OpenAISource
     from tasks.language.local import TransformersChat
+    from tasks.language.naming import is_label
     from tasks.language.prompts import simplify_messages
     from tasks.language.replies import CachedChat, ReplyStore
-    from tasks.language.summariser import LanguageModelSummariser, is_label
+    from tasks.language.summariser import LanguageModelSummariser
 
     def source(model: str) -> OpenAISource:
         return OpenAISource.model_validate(

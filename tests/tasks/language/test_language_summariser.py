@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from typing import get_args
 
 import pytest
 
 from tasks.language.chat import AccessError, NoAnswerError, Reply
+from tasks.language.naming import is_label, tidy
 from tasks.language.prompts import (
     VERSION,
+    Mode,
     corrected_messages,
     joined,
+    picture_messages,
     simplify_messages,
     summarise_messages,
     zero_shot_messages,
 )
-from tasks.language.summariser import LanguageModelSummariser, is_label, tidy
+from tasks.language.summariser import LanguageModelSummariser
 from tasks.roles import Summariser
 
 CAPTIONS = ["a red fish on sand", "a red fish in water", "a red fish", "a house"]
@@ -49,6 +53,7 @@ def test_it_is_a_summariser() -> None:
     summariser = LanguageModelSummariser(Scripted())
     assert isinstance(summariser, Summariser)
     assert summariser.uses_background is False
+    assert summariser.cleans_replies is True
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,19 @@ def test_as_in_the_release_nothing_is_checked() -> None:
     assert model.asked[1][0].endswith("Descriptions: red fish, sand")
 
 
+def test_as_in_the_variant_for_llama_2() -> None:
+    found, model = name("Sure! Here is: the label: red fish, sand", mode="llama2")
+    assert found == "red fish, sand"
+    ((shown, _, _, turns),) = model.asked
+    assert turns == 1, "no worked examples"
+    assert shown.endswith("Descriptions: a red fish on sand, a red fish in water, a red fish, a house")
+    assert name("x" * 90, mode="llama2")[0] == "x" * 75
+    summariser = LanguageModelSummariser(Scripted(), mode="llama2")
+    assert summariser.simplify("a red fish on red sand", 3) == "a red fish on red sand", "captions are not simplified"
+
+
 def test_no_answer_is_no_name_and_an_unusable_model_is_an_error() -> None:
+    assert name(NoAnswerError("it refused"), mode="llama2")[0] == ""
     for mode in ("fixed", "code"):
         assert name(NoAnswerError("it refused"), mode=mode)[0] == ""
         assert name("a, b", NoAnswerError("it refused"), mode=mode)[0] == ""
@@ -162,11 +179,13 @@ def test_the_prompts_have_the_published_structure() -> None:
 
 
 def test_other_words_are_another_version() -> None:
-    chats = [summarise_messages(CAPTIONS, mode) for mode in ("fixed", "code")] + [simplify_messages("a red fish")]
-    chats += [corrected_messages(zero_shot_messages(CAPTIONS), "red fish, sand")]
+    chats = [summarise_messages(CAPTIONS, mode) for mode in get_args(Mode)] + [simplify_messages("a red fish")]
+    chats += [picture_messages([], mode) for mode in get_args(Mode)] + [
+        corrected_messages(zero_shot_messages(CAPTIONS), "red fish, sand")
+    ]
     said = repr([(message.role, message.content) for chat in chats for message in chat])
     digest = hashlib.sha256(said.encode()).hexdigest()[:16]
-    assert (VERSION, digest) == ("1", "a6e1d6b275407888"), "the prompts changed: raise VERSION"
+    assert (VERSION, digest) == ("2", "52949956a6295f3d"), "the prompts changed: raise VERSION"
 
 
 def test_the_separator_of_the_release() -> None:

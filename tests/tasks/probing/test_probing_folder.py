@@ -229,3 +229,18 @@ def test_images_are_decoded_only_when_asked(tmp_path):
     assert torch.equal(opened.load([0]), before)
     with pytest.raises(UserError, match=r"02\.png does not exist"):
         opened.load([2])
+
+
+def test_an_image_is_decoded_once_to_look_at_it_and_once_to_keep_it(tmp_path, monkeypatch):
+    decoded = []
+
+    def counted(path):
+        decoded.append(path.name)
+        return load_image(path)
+
+    monkeypatch.setattr("tasks.probing.folder.load_image", counted)
+    opened = open_folder(fill(tmp_path, 4), "CC0", crop=SMALL)
+    for _ in range(3):
+        opened.load([1, 3])
+        assert len(opened.images) == 4
+    assert sorted(decoded) == sorted(2 * opened.ids)

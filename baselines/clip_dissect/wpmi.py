@@ -1,0 +1,270 @@
+"""Weighted pointwise mutual information of CLIP-Dissect: ``wpmi`` and its soft form.
+
+Both sum, over a unit's strongest images x_j, log(offset_j + slope_j·Q[x_j, c]), where Q is the softmax over concepts.
+``mode="code"`` does it as released: the terms of each unit in float32, a logarithm for each. ``mode="fixed"`` takes the
+logarithm of the product of many terms, in float64, a few concepts at a time, and never holds Q; given the factors of P
+(``CosineFactors``), it does not hold P either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from baselines.base import Mode
+from baselines.evidence import top_image_table
+from baselines.workers import workers
+from tasks.errors import UserError
+
+_TERMS_AT_ONCE = 2**21
+_VALUES_AT_ONCE = 2**20
+# What a thread multiplies at a time: so little that it stays in a processor's cache; a GPU needs more work a step.
+_VALUES_IN_CACHE = 2**17
+_VALUES_ON_GPU = 2**22
+_LOG_OF_LARGEST = 700.0
+
+
+class CosineFactors(NamedTuple):
+    """P [images, concepts] as the embeddings that it is the product of: rows of unit length, float64 (``fixed``)."""
+
+    images: Float[Tensor, "images d"]
+    text: Float[Tensor, "concepts d"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(images, concepts)."""
+        return len(self.images), len(self.text)
+
+    def matrix(self) -> Float[Tensor, "images concepts"]:
+        """P."""
+        return self.images @ self.text.T
+
+
+def wpmi(
+    p: Float[Tensor, "images concepts"] | CosineFactors,
+    a: Float[Tensor, "images units"],
+    mode: Mode,
+    *,
+    top_k: int = 28,
+    scale: float = 2.0,
+    lam: float = 0.6,
+    epsilon: float = 1e-7,
+    prior_units: Bool[Tensor, " units"] | None = None,
+) -> Float[Tensor, "units concepts"]:
+    """S = L − lam·prior, L[k, c] = Σ over the top_k images x of unit k of log(Q[x, c] + epsilon).
+
+    Q = softmax over concepts of scale·P; prior[c] = log of the mean over units of exp L[k, c]; ``prior_units`` leaves
+    dead units out of that mean.
+
+    Raises:
+        UserError: With fewer images than top_k.
+    """
+    top = _top("wpmi", a, top_k)
+    if mode == "code":
+        return _as_released(lambda rows: torch.log(rows + epsilon), p, top, scale, lam, prior_units)
+    return _in_products(p, top, [epsilon] * top_k, [1.0] * top_k, scale, lam, prior_units)
+
+
+def soft_wpmi(
+    p: Float[Tensor, "images concepts"] | CosineFactors,
+    a: Float[Tensor, "images units"],
+    mode: Mode,
+    *,
+    top_k: int = 100,
+    scale: float = 10.0,
+    lam: float = 1.0,
+    epsilon: float = 1e-7,
+    p_start: float = 0.998,
+    p_end: float = 0.97,
+    prior_units: Bool[Tensor, " units"] | None = None,
+) -> Float[Tensor, "units concepts"]:
+    """S = L − lam·prior, L[k, c] = Σ_j log(1 + p_j (Q[x_j, c] − 1) + epsilon), x_j the j-th strongest image.
+
+    p_j = p_start − (j / top_k)(p_start − p_end), j = 0..top_k − 1, is the probability that the j-th image shows the
+    concept at all; Q and the prior are those of ``wpmi``.
+
+    Raises:
+        UserError: With fewer images than top_k.
+    """
+    top = _top("soft_wpmi", a, top_k)
+    if mode == "code":
+        shown = p_start - torch.arange(top_k, dtype=a.dtype, device=a.device) / top_k * (p_start - p_end)
+        shown = shown.unsqueeze(-1)
+        return _as_released(lambda rows: torch.log(1 + shown * (rows - 1) + epsilon), p, top, scale, lam, prior_units)
+    slopes = [p_start - rank / top_k * (p_start - p_end) for rank in range(top_k)]
+    return _in_products(p, top, [1 - slope + epsilon for slope in slopes], slopes, scale, lam, prior_units)
+
+
+def _top(name: str, a: Float[Tensor, "images units"], top_k: int) -> Int[Tensor, "units k"]:
+    if top_k < 1:
+        raise UserError(f"top_k of {name} must be at least 1, not {top_k}.")
+    if a.shape[0] < top_k:
+        raise UserError(
+            f"The similarity {name} looks at the {top_k} strongest images of each unit, but the probing set has "
+            f"{a.shape[0]}: use at least {top_k} images, or set clip_dissect's option top_k to {a.shape[0]} or less."
+        )
+    return largest_in_columns(a, top_k)
+
+
+def largest_in_columns(a: Float[Tensor, "rows columns"], k: int) -> Int[Tensor, "columns k"]:
+    """``top_image_table`` without sorting what is not asked for: the rows of the k largest values of each column."""
+    parts = []
+    for some in a.split(max(1, _VALUES_AT_ONCE // max(1, a.shape[0])), dim=1):
+        values, rows = some.T.topk(min(k + 1, a.shape[0]), dim=1)
+        table = rows[:, :k]
+        # Which of equal values topk takes, and in which order, differs between devices and sizes.
+        tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
+        if bool(tied.any()):
+            table[tied] = top_image_table(some[:, tied], k)
+        parts.append(table)
+    return torch.cat(parts)
+
+
+def _as_released(
+    term: Callable[[Tensor], Tensor],
+    p: Float[Tensor, "images concepts"] | CosineFactors,
+    top: Int[Tensor, "units k"],
+    scale: float,
+    lam: float,
+    prior_units: Bool[Tensor, " units"] | None,
+) -> Float[Tensor, "units concepts"]:
+    # The release sums each unit's terms in one float32 reduction; another order of adding moves labels that tie.
+    q = torch.softmax(scale * (p.matrix() if isinstance(p, CosineFactors) else p), dim=1)
+    step = max(1, _TERMS_AT_ONCE // (top.shape[1] * q.shape[1]))
+    likelihood = torch.cat([term(q[some]).sum(dim=1) for some in top.split(step)])
+    return likelihood - lam * _prior(likelihood, prior_units)
+
+
+def _in_products(
+    p: Float[Tensor, "images concepts"] | CosineFactors,
+    top: Int[Tensor, "units k"],
+    offsets: Sequence[float],
+    slopes: Sequence[float],
+    scale: float,
+    lam: float,
+    prior_units: Bool[Tensor, " units"] | None,
+) -> Float[Tensor, "units concepts"]:
+    """S with L[k, c] = Σ_j log(offset_j + slope_j·Q[top[k, j], c]), float64; no number depends on threads."""
+    (images, concepts), units, device = p.shape, len(top), top.device
+    rows = top.T.contiguous()
+    seen, places = rows.unique(return_inverse=True)
+    # A copy of most of P would cost more memory than the images that no unit needs cost time.
+    if 2 * len(seen) < images:
+        p = CosineFactors(p.images[seen], p.text) if isinstance(p, CosineFactors) else p[seen]
+        rows, images = places, len(seen)
+    # −log Σ_c exp(scale·P[x, c]), which makes the softmax of each exponent by itself.
+    shift = torch.empty(images, 1, dtype=torch.float64, device=device)
+    scores = torch.empty(units, concepts, dtype=torch.float64, device=device)
+
+    # Each thread has its own memory and uses it again and again: fresh memory costs more time than the sums.
+    def normalise(pieces: Sequence[slice]) -> None:
+        space = _space(pieces, concepts, device)
+        for some in pieces:
+            exponents = _part(p, some, slice(None), space).mul_(scale)
+            largest = exponents.amax(dim=1, keepdim=True)
+            sums = _in_place("exp", exponents.sub_(largest)).sum(dim=1, keepdim=True)
+            shift[some] = -(sums.log_() + largest)
+
+    def score(pieces: Sequence[slice]) -> None:
+        space, product, factor = (_space(pieces, count, device) for count in (images, units, units))
+        for some in pieces:
+            cosines = _part(p, slice(None), some, space)
+            q = _in_place("exp", torch.add(shift, cosines, alpha=scale, out=cosines))
+            likelihood = _sum_of_logs(q, rows, offsets, slopes, product, factor)
+            scores[:, some] = likelihood.sub_(_prior(likelihood, prior_units).mul_(lam))
+
+    on_processor = device.type == "cpu"
+    at_once = _VALUES_IN_CACHE if on_processor else _VALUES_ON_GPU
+    # A product of matrices has to read all text embeddings for each piece.
+    rows_at_once = (8 if isinstance(p, CosineFactors) else 1) * at_once // max(1, concepts)
+    columns_at_once = min(256, at_once // max(1, units))
+    threads = torch.get_num_threads() if on_processor else 1
+    with workers() if on_processor else nullcontext(map) as each:
+        for work, count, size in ((normalise, images, rows_at_once), (score, concepts, columns_at_once)):
+            list(each(work, _shares(count, size, threads)))
+    return scores
+
+
+def _shares(count: int, size: int, threads: int) -> list[list[slice]]:
+    """Pieces of ``range(count)``, every n-th for each of n threads; no empty shares."""
+    size = max(1, size)
+    pieces = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    return [pieces[first::threads] for first in range(min(threads, len(pieces)))]
+
+
+def _space(pieces: Sequence[slice], rows: int, device: torch.device) -> Float[Tensor, " values"]:
+    """Memory for the largest of the pieces with that many rows or columns."""
+    longest = max(piece.stop - piece.start for piece in pieces)
+    return torch.empty(rows * longest, dtype=torch.float64, device=device)
+
+
+def _part(
+    p: Float[Tensor, "images concepts"] | CosineFactors,
+    images: slice,
+    concepts: slice,
+    space: Float[Tensor, " values"],
+) -> Float[Tensor, "some concepts"]:
+    """Some images and concepts of P in float64, in that memory."""
+    if isinstance(p, CosineFactors):
+        one, other = p.images[images], p.text[concepts]
+        return torch.mm(one, other.T, out=_shaped(space, len(one), len(other)))
+    chosen = p.detach()[images, concepts]
+    return _shaped(space, *chosen.shape).copy_(chosen)
+
+
+def _shaped(space: Float[Tensor, " values"], rows: int, columns: int) -> Float[Tensor, "rows columns"]:
+    return space[: rows * columns].view(rows, columns)
+
+
+def _sum_of_logs(
+    q: Float[Tensor, "images concepts"],
+    rows: Int[Tensor, "k units"],
+    offsets: Sequence[float],
+    slopes: Sequence[float],
+    product_space: Float[Tensor, " values"],
+    factor_space: Float[Tensor, " values"],
+) -> Float[Tensor, "units concepts"]:
+    """Σ_j log(offset_j + slope_j·q[rows[j]]), as the logarithm of products of 1 + (slope_j / offset_j)·q.
+
+    A product ends before it could exceed the largest float64; the published parameters need a single one.
+    """
+    product, factor = (_shaped(space, rows.shape[1], q.shape[1]) for space in (product_space, factor_space))
+    product.fill_(1.0)
+    total = None
+    constant = used = 0.0
+    for row, offset, slope in zip(rows, offsets, slopes, strict=True):
+        # Without an offset, log q is log(1e-300) + log(1 + q / 1e-300).
+        ratio = slope / max(offset, 1e-300)
+        constant += math.log(max(offset, 1e-300))
+        if used + math.log1p(ratio) > _LOG_OF_LARGEST:
+            logarithm = _in_place("log", product)
+            total = logarithm.clone() if total is None else total.add_(logarithm)
+            product.fill_(1.0)
+            used = 0.0
+        used += math.log1p(ratio)
+        torch.index_select(q, 0, row, out=factor)
+        product.addcmul_(product, factor, value=ratio)
+    logarithm = _in_place("log", product)
+    return (logarithm if total is None else logarithm.add_(total)).add_(constant)
+
+
+def _prior(
+    likelihood: Float[Tensor, "units concepts"], prior_units: Bool[Tensor, " units"] | None
+) -> Float[Tensor, " concepts"]:
+    counted = likelihood if prior_units is None else likelihood[prior_units]
+    return torch.logsumexp(counted, dim=0) - math.log(counted.shape[0])
+
+
+def _in_place(function: Literal["exp", "log"], x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """The function of each element; on the processor NumPy takes half of torch's time."""
+    if x.device.type == "cpu":
+        getattr(np, function)(x.numpy(), out=x.numpy())
+        return x
+    return getattr(x, f"{function}_")()

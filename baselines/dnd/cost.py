@@ -1,0 +1,94 @@
+"""What Describe-and-Dissect asks of the models for a cell of a spatial layer; bounds follow from its options.
+
+What is expected was measured on the miniature (ResNet-50 and ResNet-18, 48 units a layer, 168 cells, the counting
+summariser). Another summariser names more or fewer different concepts; other layers have no crops.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from baselines.costs import NOTHING, Amount, Cost
+from baselines.dnd.crops import MAX_CROPS
+
+if TYPE_CHECKING:
+    from baselines.dnd.method import DescribeAndDissect
+    from baselines.dnd.refined import RefinedDescribeAndDissect
+
+PICTURES_SHARE: Final = 0.7
+"""Different pictures that a cell captions, over the sum of those of its units."""
+
+CROPS_AN_IMAGE: Final = 0.9
+CROPS_DESCRIBED: Final = 0.27
+"""Share of a unit's described pictures that are crops."""
+
+NAMES_MORE: Final = 0.14
+"""Different concepts of a unit: 1 from its first summary, and so many more from each further one."""
+
+UNITS_SHARE: Final = 0.68
+"""Different concepts of a cell, over the sum of those of its units."""
+
+CONDITIONS_SHARE: Final = 0.8
+"""Share of a cell's concepts that an earlier cell of the same repeat named."""
+
+
+def dnd_cost(method: DescribeAndDissect, units: int, images: int) -> Cost:
+    """The cost of one cell.
+
+    Args:
+        method: With its options.
+        units: How many are labelled.
+        images: Probing images.
+    """
+    shown = units * min(method.top_images, images)
+    captions, shared = method.describe == "captions", method.mode == "fixed"
+    replies = Amount.of(units * method.candidates)
+    summaries = replies if method.summarise and method.describe != "vision" else NOTHING
+    return Cost(
+        activated=Amount(shown * MAX_CROPS, shown * CROPS_AN_IMAGE) if method.crops else NOTHING,
+        embedded=Amount(shown, shown * CROPS_DESCRIBED) if method.crops else NOTHING,
+        captioned=Amount(shown, shown * PICTURES_SHARE) if captions else NOTHING,
+        generated=_generated(method, units) if method.scoring != "none" else NOTHING,
+        simplified=Amount.of(shown) if method.simplify else NOTHING,
+        summarised=summaries,
+        summary_captions=min(method.top_images, images),
+        described=replies if method.describe == "vision" else NOTHING,
+        # In code mode units have images of their own, and how many come again was not measured.
+        shared=CONDITIONS_SHARE if shared else 0.0,
+    )
+
+
+def refined_cost(method: RefinedDescribeAndDissect, units: int, images: int) -> Cost:
+    """The cost of one cell; how many units go round again is not known beforehand.
+
+    Args:
+        method: With its options.
+        units: How many are labelled.
+        images: Probing images.
+    """
+    first = dnd_cost(method, units, images)
+    again = units * (method.max_rounds - 1)
+    if not again:
+        return first
+    # All images of a concept are drawn once more to caption one of them.
+    captioned = again * method.synthetic_captions * method.images_per_concept
+    drawn = 2 * again * method.candidates * method.images_per_concept
+    return Cost(
+        activated=first.activated,
+        embedded=first.embedded,
+        captioned=first.captioned + Amount(captioned),
+        generated=first.generated + Amount(drawn + captioned),
+        simplified=first.simplified + (Amount(again * method.synthetic_captions) if method.simplify else NOTHING),
+        summarised=first.summarised + Amount(again * method.candidates),
+        summary_captions=first.summary_captions + method.synthetic_captions,
+        described=first.described,
+    )
+
+
+def _generated(method: DescribeAndDissect, units: int) -> Amount:
+    # A concept that ends in "design" or "graphics" is also tested as "... background".
+    most = 2 * units * method.candidates * method.images_per_concept
+    if method.describe != "captions" or not method.summarise:
+        return Amount(most)
+    named = units * (1 + NAMES_MORE * (method.candidates - 1)) * (UNITS_SHARE if method.mode == "fixed" else 1.0)
+    return Amount(most, named * method.images_per_concept)

@@ -1,0 +1,66 @@
+"""Describe-and-Dissect's published variant without captions: a vision-language model sees the pictures themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from baselines.base import Mode
+from baselines.dnd.crops import CROP_SIZE
+from baselines.dnd.method import DescribeAndDissect
+from baselines.dnd.scoring import Scoring
+
+
+class VisionDescribeAndDissect(DescribeAndDissect):
+    """``DescribeAndDissect`` with ``describe="vision"`` (Bai et al., TMLR 2025, with GPT-4o), as a method of its own.
+
+    Its name in tables keeps it apart from the one with captions, and a run can see before it starts which role it
+    needs. Everything after the replies is the same.
+
+    Args:
+        mode: As in ``DescribeAndDissect``, like all that follow.
+        scoring: As above.
+        top_images: As above; all of a unit's pictures are shown at once, in another order each time.
+        crops: As above.
+        candidates: How often the model is asked.
+        images_per_concept: As above.
+        synth_px: As above.
+        crop_px: As above.
+        batch_size: As above (runtime only).
+        unit_block: As above (runtime only).
+    """
+
+    name: ClassVar[str] = "dnd_vision"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[str]] = frozenset({"describer", "generator", "clip"})
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "no_crops": {"crops": False},
+        "no_selection": {"scoring": "none"},
+    }
+
+    def __init__(
+        self,
+        mode: Mode = "fixed",
+        scoring: Scoring | Literal["none"] = "topk_compare",
+        top_images: int = 10,
+        crops: bool = True,
+        candidates: int = 5,
+        images_per_concept: int = 10,
+        synth_px: int | Literal["mode"] | None = "mode",
+        crop_px: int = CROP_SIZE,
+        batch_size: int = 64,
+        unit_block: int = 64,
+    ) -> None:
+        super().__init__(
+            mode=mode,
+            scoring=scoring,
+            top_images=top_images,
+            crops=crops,
+            candidates=candidates,
+            images_per_concept=images_per_concept,
+            synth_px=synth_px,
+            crop_px=crop_px,
+            batch_size=batch_size,
+            unit_block=unit_block,
+            describe="vision",
+        )

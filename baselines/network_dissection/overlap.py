@@ -1,0 +1,243 @@
+"""How many pixels of each unit's masks and of each annotated concept coincide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt64
+from torch import Tensor
+
+from baselines.network_dissection.thresholds import float_parts
+from baselines.workers import workers
+from tasks.errors import UserError
+from tasks.maps import Maps
+from tasks.observation import Segmentation
+
+_IMAGES_AT_ONCE = 32
+"""So few that their annotation hardly counts beside a block of maps."""
+
+_MAPS_AT_ONCE = 128
+"""So few that the rows at work stay in a processor's cache."""
+
+
+class Overlap(NamedTuple):
+    """Pixel counts over a probing set, all float64 and exact.
+
+    Attributes:
+        intersection: |M_k ∩ L_c| [units, concepts].
+        activation: Mask area over the images where it counts for a category [units, categories].
+        label: |L_c| over all images [concepts].
+        mask: |M_k| over all images [units].
+    """
+
+    intersection: Float[Tensor, "units concepts"]
+    activation: Float[Tensor, "units categories"]
+    label: Float[Tensor, " concepts"]
+    mask: Float[Tensor, " units"]
+
+
+def count_overlap(
+    maps: Maps, units: Sequence[int], limits: Float[Tensor, " units"], segmentation: Segmentation
+) -> Overlap:
+    """Binarise each unit's up-sampled maps and count the pixels shared with each concept.
+
+    Maps are up-sampled bilinearly (pixel centres aligned, corners not) to the size of the annotation. An image's mask
+    area counts for category g only if some pixel inside the mask, or an image-level label, has the primary category g.
+    Labels of the whole image count as all its pixels.
+
+    Masks and concepts are rows of bits, counted 64 pixels at a time on the processor, some images at once, each by one
+    thread. No count depends on the number of threads.
+
+    Args:
+        maps: Of the complete layer and the images of the annotation; finite for these units; read once.
+        units: Unit numbers, from 0.
+        limits: Threshold of each of these units.
+        segmentation: Annotation of the same images.
+    """
+    primary = primary_categories(segmentation)
+    categories = len(segmentation.categories)
+    grid = _Grid(maps.shape[2:], segmentation.size)
+    intersection, activation = np.zeros((len(units), len(primary))), np.zeros((len(units), categories))
+    label, mask_area = np.zeros(len(primary)), np.zeros(len(units))
+
+    def count(image: int, cells: Tensor, annotation: Mapping[str, Any]) -> _Counts:
+        numbers, regions = _regions(annotation, segmentation.size, primary, image)
+        sizes = np.bitwise_count(regions[:, :-1]).sum(axis=0, dtype=np.int64)
+        # A bilinear map never exceeds the map's own maximum, so all other units have empty masks.
+        fires = (cells.flatten(1).amax(dim=1) > limits).nonzero()[:, 0]
+        shared = _shared_pixels(cells[fires].numpy(), limits[fires].numpy(), regions, grid)
+        return _Counts(numbers, sizes, fires.numpy(), shared[:, :-1], shared[:, -1])
+
+    with workers() as each:
+        for first, part in float_parts(maps, units, _IMAGES_AT_ONCE):
+            images = range(first, first + len(part))
+            for found in each(count, images, part, (segmentation.pixels(image) for image in images)):
+                label[found.numbers] += found.sizes
+                mask_area[found.units] += found.area
+                intersection[found.units[:, None], found.numbers] += found.shared
+                met = found.shared @ np.eye(categories)[primary[found.numbers]] > 0
+                activation[found.units] += found.area[:, None] * met
+    return Overlap(*(torch.from_numpy(array) for array in (intersection, activation, label, mask_area)))
+
+
+class _Counts(NamedTuple):
+    """The pixels of one image: of its concepts, of the masks of the units that fire in it, and of both."""
+
+    numbers: Int[np.ndarray, " k"]
+    sizes: Int[np.ndarray, " k"]
+    units: Int[np.ndarray, " units"]
+    shared: Float[np.ndarray, "units k"]
+    area: Float[np.ndarray, " units"]
+
+
+def intersection_over_union(overlap: Overlap, primary: Int[np.ndarray, " concepts"]) -> Float[Tensor, "units concepts"]:
+    """IoU[k, c] = |M_k ∩ L_c| / (act[k, g(c)] + |L_c| − |M_k ∩ L_c| + 1e-10), in [0, 1]; 0 for number 0, "nothing"."""
+    groups = torch.from_numpy(np.maximum(primary, 0)).to(overlap.label.device)
+    union = overlap.activation[:, groups].add_(overlap.label).sub_(overlap.intersection).add_(1e-10)
+    scores = torch.div(overlap.intersection, union, out=union)
+    scores[:, torch.from_numpy(primary < 0).to(scores.device)] = 0.0
+    return scores
+
+
+def primary_categories(segmentation: Segmentation) -> Int[np.ndarray, " concepts"]:
+    """The number of each concept's primary category, in the order of ``categories``; −1 for none."""
+    primary = np.full(len(segmentation.labels), -1, dtype=np.int64)
+    for index, (category, numbers) in enumerate(segmentation.categories.items()):
+        for number in numbers:
+            if not 0 < number < len(primary):
+                raise UserError(f"Category {category!r} of the segmentation lists concept {number}, which has no name.")
+            if primary[number] >= 0:
+                raise UserError(
+                    f"Concept {segmentation.labels[number]!r} of the segmentation has two primary categories."
+                )
+            primary[number] = index
+    return primary
+
+
+class _Grid:
+    """Where the pixels of an annotation lie between the cells of a map.
+
+    An annotation is cut into columns of 64 pixels' width; a place is a row of such a column: 64 pixels, 64 bits.
+    """
+
+    def __init__(self, small: tuple[int, ...], large: tuple[int, ...]) -> None:
+        (height, width), self.width = small, large[1]
+        self.top, self.bottom, self.down = _neighbours(height, large[0])
+        columns = _columns(self.width)
+        beyond = (0, columns * 64 - self.width)
+        self.left, self.right, self.along = (np.pad(x, beyond, mode="edge") for x in _neighbours(width, self.width))
+        self.spans = [(int(self.left[64 * n]), int(self.right[64 * n + 63]) + 1) for n in range(columns)]
+        # Of each place: the row of cells above it, counted over columns, and how far below that row it lies.
+        self.source = (self.top * columns + np.arange(columns)[:, None]).reshape(-1)
+        self.depth = np.tile(self.down, columns)[:, None]
+
+
+def _columns(width: int) -> int:
+    return -(-width // 64)
+
+
+def _neighbours(small: int, large: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    centres = (np.arange(large, dtype=np.float32) + np.float32(0.5)) * (np.float32(small) / np.float32(large))
+    centres = np.clip(centres - np.float32(0.5), 0, small - 1)
+    before = centres.astype(np.int64)
+    return before, np.minimum(before + 1, small - 1), centres - before.astype(np.float32)
+
+
+def _shared_pixels(
+    maps: Float[np.ndarray, "units h w"],
+    limits: Float[np.ndarray, " units"],
+    regions: UInt64[np.ndarray, "places k"],
+    grid: _Grid,
+) -> Float[np.ndarray, "units k"]:
+    """How many pixels each unit's mask shares with each region."""
+    total = np.zeros((len(maps), regions.shape[1]))
+    for start in range(0, len(maps), _MAPS_AT_ONCE):
+        some = slice(start, start + _MAPS_AT_ONCE)
+        unit, place, bits = _masks(maps[some], limits[some], grid)
+        shared = regions.take(place, axis=0)
+        shared &= bits[:, None]
+        first = np.concatenate(([0], np.flatnonzero(unit[1:] != unit[:-1]) + 1))[: len(unit)]
+        total[start + unit[first]] = np.add.reduceat(np.bitwise_count(shared), first, axis=0, dtype=np.int64)
+    return total
+
+
+def _masks(
+    maps: Float[np.ndarray, "units h w"], limits: Float[np.ndarray, " units"], grid: _Grid
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], UInt64[np.ndarray, " n"]]:
+    """Where the masks may hold a pixel: unit, place and its bits, sorted by unit.
+
+    Between a and b, t of the way, lies a value above the limit where t·(b − a) > limit − a: so equal values stay equal.
+    """
+    units, height, width = maps.shape
+    # Width first, so that whole runs of cells are copied and compared, not single ones.
+    cells = np.ascontiguousarray(maps.transpose(2, 0, 1)).reshape(width, -1)
+    highest = np.stack([cells[slice(*span)].max(axis=0).reshape(units, height) for span in grid.spans], axis=1)
+    reached, bound = highest.take(grid.top, axis=2), highest.take(grid.bottom, axis=2)
+    bound -= reached
+    bound *= grid.down
+    bound += reached
+    # The bound and the pixels are rounded, but by less than this.
+    slack = np.float32(2e-6) * np.abs(maps.reshape(units, -1)).max(axis=1)
+    hot = np.flatnonzero(bound.reshape(units, -1) > (limits - slack)[:, None])
+    unit, place = np.divmod(hot, len(grid.source))
+
+    left, right = cells.take(grid.left, axis=0), cells.take(grid.right, axis=0)
+    right -= left
+    right *= grid.along[:, None]
+    right += left
+    wide = np.ascontiguousarray(right.T).reshape(units, height, -1)
+    rise = np.zeros_like(wide)
+    np.subtract(wide[:, 1:], wide[:, :-1], out=rise[:, :-1])
+    missing = limits[:, None, None] - wide
+    source = unit * (wide[0].size // 64) + grid.source[place]
+    gained = rise.reshape(-1, 64).take(source, axis=0)
+    gained *= grid.depth[place]
+    above = gained > missing.reshape(-1, 64).take(source, axis=0)
+    return unit, place, np.packbits(above).view(np.uint64)
+
+
+def _regions(
+    annotation: Mapping[str, Any], size: tuple[int, int], primary: Int[np.ndarray, " concepts"], image: int
+) -> tuple[Int[np.ndarray, " k"], UInt64[np.ndarray, "places k+1"]]:
+    """The concepts of one image that have a primary category, and their pixels; the last region is the whole image."""
+    whole = _packed(np.ones(size, dtype=bool)[None])
+    found, parts = [np.zeros(0, dtype=np.int64)], [whole[:0]]
+    for category, value in annotation.items():
+        if isinstance(value, np.ndarray) and value.ndim == 2:
+            if value.shape != size:
+                raise UserError(f"The {category} annotation of image {image} is {value.shape}, not {size} as declared.")
+            present = np.bincount(value.reshape(-1)).nonzero()[0]
+            present = present[present > 0]
+            _check_named(present, primary, image)
+            # Few bytes a label are quicker to compare.
+            kind = np.min_scalar_type(len(primary))
+            parts.append(_packed(value.astype(kind) == present.astype(kind)[:, None, None]))
+        else:
+            present = np.array([number for number in value if number != 0], dtype=np.int64)
+            _check_named(present, primary, image)
+            parts.append(whole.repeat(len(present), axis=0))
+        found.append(present)
+    numbers, places = np.unique(np.concatenate(found), return_inverse=True)
+    regions = np.zeros((len(numbers) + 1, whole.shape[1]), dtype=np.uint64)
+    # A concept annotated in two channels is one region: its pixels count once.
+    np.bitwise_or.at(regions, places, np.concatenate(parts))
+    regions[-1] = whole
+    return numbers, np.ascontiguousarray(regions.T)
+
+
+def _check_named(numbers: Int[np.ndarray, " k"], primary: Int[np.ndarray, " concepts"], image: int) -> None:
+    for number in numbers.tolist():
+        if number >= len(primary) or primary[number] < 0:
+            raise UserError(f"Concept {number} in the annotation of image {image} has no name or no primary category.")
+
+
+def _packed(regions: Bool[np.ndarray, "k h w"]) -> UInt64[np.ndarray, "k places"]:
+    """The bits of each place; those beyond the width are zeros."""
+    count, height, width = regions.shape
+    padded = np.zeros((count, height, _columns(width) * 64), dtype=bool)
+    padded[..., :width] = regions
+    bits = np.packbits(padded).view(np.uint64).reshape(count, height, _columns(width))
+    return bits.transpose(0, 2, 1).reshape(count, height * _columns(width))

@@ -1,0 +1,1 @@
+"""What a run says of the units themselves, whatever they are called: ``--analysis NAME``."""

@@ -1,0 +1,86 @@
+"""``cache``: what is kept for other runs, what a key is made of, and making it smaller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.console import guarded, json_text
+
+if TYPE_CHECKING:
+    from tasks.cache import Cache
+
+app = typer.Typer(
+    help="What is kept on disk for other runs: list it, explain a key, make it smaller.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Place = Annotated[str | None, typer.Option("--cache", help="Its folder. [default: CLEAR_CACHE, or the user's cache]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+@guarded
+def list_entries(place: Place = None, as_json: AsJson = False) -> None:
+    """List what is kept, most recently used first."""
+    from benchmark import cache_view
+    from tasks.cache import inventory
+
+    cache = _opened(place)
+    entries, on_disk = inventory.entries(cache), inventory.bytes_on_disk(cache)
+    if as_json:
+        rows = [cache_view.as_row(entry) for entry in entries]
+        typer.echo(json_text({"folder": str(cache.folder), "bytes": on_disk, "entries": rows}))
+    else:
+        typer.echo(cache_view.listed(entries, cache.folder, on_disk))
+
+
+@app.command()
+@guarded
+def explain(
+    key: Annotated[str, typer.Argument(help="A key, or its beginning.")],
+    place: Place = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the fields that made a key."""
+    from benchmark import cache_view
+    from tasks.cache import inventory
+
+    entry = inventory.entry(_opened(place), key)
+    typer.echo(json_text(cache_view.as_row(entry)) if as_json else cache_view.explained(entry))
+
+
+@app.command()
+@guarded
+def prune(
+    max_size: Annotated[str | None, typer.Option("--max-size", help="What may stay, e.g. 5GB.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Let nothing stay.")] = False,
+    place: Place = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove damaged files, then what was not used for longest, until the rest fits."""
+    from benchmark import cache_view
+    from tasks.cache import inventory
+    from tasks.errors import UserError
+
+    if (max_size is None) == (not everything):
+        raise UserError("Say what may stay: --max-size SIZE, or --all to remove everything.")
+    done = inventory.prune(_opened(place), 0 if max_size is None else cache_view.size_of(max_size))
+    if as_json:
+        removed = [cache_view.as_row(entry) for entry in done.removed]
+        typer.echo(json_text({"freed": done.freed, "left": done.left, "removed": removed}))
+    else:
+        typer.echo(cache_view.pruned_text(done))
+
+
+def _opened(place: str | None) -> Cache:
+    from tasks.cache import open_cache
+    from tasks.errors import UserError
+
+    cache = open_cache(place)
+    if not cache.keeps:
+        raise UserError("The cache is switched off (none): name its folder with --cache FOLDER.")
+    return cache

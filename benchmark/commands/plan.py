@@ -1,0 +1,34 @@
+"""``plan``, and what it prints."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from benchmark.commands.run_options import with_run_options
+from benchmark.console import console, json_text
+
+if TYPE_CHECKING:
+    from benchmark.options import RunOptions
+
+
+@with_run_options
+def plan(options: RunOptions) -> None:
+    """Say what a run will cost before it starts: give it the options of run."""
+    started = time.monotonic()
+    from benchmark.preflight import check
+
+    check(options)
+    from benchmark.display import Display
+    from benchmark.plan.make import make_plan
+
+    facts = make_plan(options, Display("quiet"), started)
+    if options.as_json:
+        typer.echo(json_text(facts))
+        return
+    from report.plan import terminal_plan
+
+    for part in terminal_plan(facts):
+        console().print(part, soft_wrap=not hasattr(part, "columns"))

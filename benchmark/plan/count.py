@@ -1,0 +1,249 @@
+"""What a run has to do, counted from its options and its folder; nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from baselines.base import Method
+from baselines.costs import NOTHING, UNSTATED, Amount, Cost
+from benchmark.faithfulness import IMAGES_PER_LABEL
+from benchmark.plan.language import language_counts
+from benchmark.work import Work, all_conditions
+from leaderboard.parts import CellKey, PartKind
+from tasks.observe import CLEAN, Condition
+from tasks.profiles.schema import Profile
+
+Done = Callable[[CellKey, PartKind], bool]
+"""Whether a part of the run folder is there already."""
+
+DIFFERENT_LABELS: Final = 0.5
+"""Share of the labels on clean images that are expected to be different: 117 of 240 on the miniature's layer4."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is to be done.
+
+    Attributes:
+        cells: Cells.
+        target: Images that the target network reads.
+        clip: Images that CLIP embeds.
+        captioned: Images that are captioned.
+        generated: Images that are generated.
+        language_calls: Answers of a language model.
+        prompt_tokens: Tokens that it reads.
+        completion_tokens: Tokens that it writes.
+    """
+
+    cells: Amount = NOTHING
+    target: Amount = NOTHING
+    clip: Amount = NOTHING
+    captioned: Amount = NOTHING
+    generated: Amount = NOTHING
+    language_calls: Amount = NOTHING
+    prompt_tokens: Amount = NOTHING
+    completion_tokens: Amount = NOTHING
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Counts)))
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON: name → ``expected`` and ``most``; null where unknown."""
+        return {field.name: amount_facts(getattr(self, field.name)) for field in fields(self)}
+
+
+def amount_facts(amount: Amount, digits: int = 0) -> dict[str, float | None]:
+    """An amount as JSON."""
+    values = {"expected": amount.expected, "most": amount.most}
+    return {name: value if value is None else round(value, digits or None) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class MethodCount:
+    """The cells of a method for one task.
+
+    Attributes:
+        cells: All of them.
+        open: Those that are not done.
+        each: What each open cell costs; the first of a repeat has nothing to share.
+        counts: What all open cells ask, besides the passes over the probing images.
+        stated: Whether the method states its cost.
+    """
+
+    cells: int
+    open: int
+    each: tuple[Cost, ...]
+    counts: Counts
+    stated: bool
+
+
+@dataclass(frozen=True)
+class TaskCount:
+    """One task.
+
+    Attributes:
+        work: What is asked.
+        passes: Conditions under which its images have to be looked at.
+        methods: By name.
+    """
+
+    work: Work
+    passes: tuple[Condition, ...]
+    methods: Mapping[str, MethodCount]
+
+    @property
+    def counts(self) -> Counts:
+        """What it costs alone; tasks that share network and images cost less together."""
+        read = Amount.of(len(self.passes) * self.work.images)
+        return sum((method.counts for method in self.methods.values()), Counts(target=read, clip=read))
+
+
+@dataclass(frozen=True)
+class RunCount:
+    """A whole run.
+
+    Attributes:
+        tasks: In the order of the run.
+        passes: For each group of tasks that share network and images, the conditions under which these are looked at.
+        shared: What the tasks do once for all: passes over the images, captions of all images.
+        faithfulness: The measuring of labels after the cells.
+        texts: Labels that are measured then.
+    """
+
+    tasks: tuple[TaskCount, ...]
+    passes: tuple[tuple[Work, tuple[Condition, ...]], ...]
+    shared: Counts
+    faithfulness: Counts
+    texts: Amount
+
+    @property
+    def total(self) -> Counts:
+        """Everything that is left to do."""
+        counts = (method.counts for task in self.tasks for method in task.methods.values())
+        return sum(counts, self.shared + self.faithfulness)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """All cells, and those that are not done."""
+        methods = [method for task in self.tasks for method in task.methods.values()]
+        return sum(method.cells for method in methods), sum(method.open for method in methods)
+
+
+def count_run(
+    groups: Sequence[Sequence[Work]],
+    methods: Mapping[str, Method],
+    profile: Profile,
+    scope: str,
+    done: Done = lambda key, kind: False,
+) -> RunCount:
+    """Count what is left of a run.
+
+    Args:
+        groups: The tasks, those together that share a pass over the images.
+        methods: By name; see ``baselines.costs`` for how they state their costs.
+        profile: The profile.
+        scope: Which labels' faithfulness is measured.
+        done: What the run folder holds.
+    """
+    tasks: list[TaskCount] = []
+    passes: list[tuple[Work, tuple[Condition, ...]]] = []
+    shared = Counts()
+    for group in groups:
+        counted = [_task(work, methods, profile, done) for work in group]
+        tasks += counted
+        images, reads = group[0].images, _passes(group, done)
+        passes.append((group[0], reads))
+        read = Amount.of(len(reads) * images)
+        # Summarisers that count words need the captions of all images, once.
+        words = isinstance(profile.summariser, str) and any(_summarises(task) for task in counted)
+        shared += Counts(target=read, clip=read, captioned=Amount.of(images) if words else NOTHING)
+    nothing_left = not any(method.open for task in tasks for method in task.methods.values())
+    if scope == "none" or nothing_left:
+        return RunCount(tuple(tasks), tuple(passes), shared, Counts(), NOTHING)
+    works = [work for group in groups for work in group]
+    labels = sum(_labels(work, scope) for work in works)
+    texts = Amount(labels, DIFFERENT_LABELS * labels if scope == "clean" else None)
+    return RunCount(tuple(tasks), tuple(passes), shared, _faithfulness(works, texts, profile), texts)
+
+
+def cost_of(method: Method, units: int, images: int) -> Cost | None:
+    """What a method states; None if it states nothing, or nothing that can be used."""
+    hook = getattr(method, "cost", None)
+    if not callable(hook):
+        return None
+    try:
+        stated = hook(units, images)
+    except Exception:  # a plugin's mistake here must not keep a run from being planned
+        return None
+    return stated if isinstance(stated, Cost) else None
+
+
+def _task(work: Work, methods: Mapping[str, Method], profile: Profile, done: Done) -> TaskCount:
+    own = {name: _method(name, work, methods[name], profile, done) for name in work.methods}
+    return TaskCount(work, _passes([work], done), own)
+
+
+def _method(name: str, work: Work, method: Method, profile: Profile, done: Done) -> MethodCount:
+    keys = [key for condition in work.conditions for key in work.cells(condition) if key.method == name]
+    left = [key for key in keys if not done(key, "labels")]
+    stated = cost_of(method, len(work.units), work.images)
+    first = stated or UNSTATED
+    begun: set[int] = set()
+    each = []
+    for key in left:
+        each.append(first.repeated() if key.repeat in begun else first)
+        begun.add(key.repeat)
+    counts = sum((_counts(cost, profile) for cost in each), Counts())
+    return MethodCount(len(keys), len(left), tuple(each), counts, stated is not None)
+
+
+def _counts(cost: Cost, profile: Profile) -> Counts:
+    calls, read, written = language_counts(cost, profile)
+    return Counts(
+        cells=Amount.of(1),
+        target=cost.activated + cost.generated,
+        clip=cost.embedded + cost.generated,
+        captioned=cost.captioned,
+        generated=cost.generated,
+        language_calls=calls,
+        prompt_tokens=read,
+        completion_tokens=written,
+    )
+
+
+def _passes(group: Sequence[Work], done: Done) -> tuple[Condition, ...]:
+    """The conditions under which the images have to be looked at, in the sweep's order."""
+    unseen, opened = set(), set()
+    for work in group:
+        for condition in work.conditions:
+            if not done(work.observation_key(condition), "evidence"):
+                unseen.add(condition)
+            if not all(done(key, "labels") for key in work.cells(condition)):
+                opened.add(condition)
+    # What a condition changes is told against the clean images, which are then looked at in any case.
+    wanted = unseen | opened | ({CLEAN} if unseen else set())
+    return tuple(condition for condition in all_conditions(group) if condition in wanted)
+
+
+def _summarises(task: TaskCount) -> bool:
+    costs = [cost for method in task.methods.values() if method.stated for cost in method.each]
+    return any(cost.summarised != NOTHING for cost in costs)
+
+
+def _labels(work: Work, scope: str) -> int:
+    cells = sum(len(work.cells(condition)) for condition in work.conditions) if scope == "all" else len(work.methods)
+    return cells * len(work.units)
+
+
+def _faithfulness(works: Sequence[Work], texts: Amount, profile: Profile) -> Counts:
+    drawn = NOTHING if profile.generator is None else texts * IMAGES_PER_LABEL
+    read = _distinct((work.task.model, work.task.pooling, work.task.probing_set, work.images) for work in works)
+    looked = _distinct((work.task.probing_set, work.images) for work in works)
+    return Counts(target=drawn + Amount.of(read), clip=Amount.of(looked), generated=drawn)
+
+
+def _distinct(sources: Iterable[tuple[str | int, ...]]) -> int:
+    """Images of all different sources; the number of images comes last in each."""
+    return sum(int(source[-1]) for source in dict.fromkeys(sources))

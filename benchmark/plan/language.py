@@ -1,0 +1,97 @@
+"""What a language model is asked, in tokens, and what that costs by the dated price table."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from baselines.costs import NOTHING, UNKNOWN, Amount, Cost
+from tasks.language.config import OpenAISource, TransformersSource
+from tasks.language.prices import cost, most_prompt_tokens, price_table
+from tasks.language.prompts import MOST_LETTERS, corrected_messages, simplify_messages, summarise_messages
+from tasks.profiles.schema import Profile
+
+LETTERS_A_TOKEN: Final = 4
+"""Of English text; a rule of thumb."""
+CAPTION_LETTERS: Final = 60
+REPLY_TOKENS: Final = 8
+_WIDEST: Final = "\U00010400" * MOST_LETTERS
+"""The longest caption or reply that is shown, in letters of four bytes each."""
+
+
+def language_model(profile: Profile) -> OpenAISource | TransformersSource | None:
+    """The language model that summarises; None if none does."""
+    source = profile.summariser
+    return source if isinstance(source, OpenAISource | TransformersSource) else None
+
+
+def language_counts(cost: Cost, profile: Profile) -> tuple[Amount, Amount, Amount]:
+    """Answers asked of language models, tokens read and tokens written.
+
+    At most, each summary is asked for twice and every text is as long as it can be; a request that fails on the way is
+    made again, which counts once. Tokens of pictures are not known.
+
+    Args:
+        cost: What is asked of the summariser and of the describer.
+        profile: Who they are; a role that is no language model asks none.
+    """
+    source = language_model(profile)
+    simplified, summarised = cost.simplified, Amount(_twice(cost.summarised.most), cost.summarised.expected)
+    if source is None:
+        simplified = summarised = NOTHING
+    elif source.mode == "llama2":
+        simplified = NOTHING
+    described = NOTHING if profile.describer is None else cost.described
+    calls = simplified + summarised + described
+    if described != NOTHING:
+        return calls, UNKNOWN, UNKNOWN
+    if source is None:
+        return calls, NOTHING, NOTHING
+    read = _tokens(simplified, _simplify(_WIDEST, exact=False), _simplify("x" * CAPTION_LETTERS, exact=True))
+    captions = cost.summary_captions
+    asked = summarise_messages([_WIDEST] * captions, source.mode)
+    # The second request holds the first one, its reply and more; each is half of what is counted.
+    most = (most_prompt_tokens(asked) + most_prompt_tokens(corrected_messages(asked, _WIDEST))) / 2
+    usual = summarise_messages(["x" * (CAPTION_LETTERS // 2)] * captions, source.mode)
+    read += _tokens(summarised, most, sum(len(m.content) for m in usual) / LETTERS_A_TOKEN)
+    return calls, read, _tokens(calls, source.max_tokens, REPLY_TOKENS)
+
+
+def money(profile: Profile, read: Amount, written: Amount) -> dict[str, Any]:
+    """What the tokens of a run cost.
+
+    Returns:
+        ``usd``: an amount, unknown without a price; ``model``, ``price`` (see ``tasks.language.config.PriceEntry``;
+        null where unknown), ``cap`` in USD, null without one.
+    """
+    source = profile.summariser
+    if not isinstance(source, OpenAISource) and read.most is None:
+        source = profile.describer
+    if not isinstance(source, OpenAISource):
+        return {"usd": NOTHING, "model": None, "price": None, "cap": None}
+    price = source.price or price_table().get(source.model)
+    usd = UNKNOWN
+    if price is not None:
+        most = None if read.most is None or written.most is None else _usd(price, read.most, written.most)
+        both = read.expected is not None and written.expected is not None
+        usd = Amount(most, _usd(price, read.expected or 0, written.expected or 0) if both else None)
+    shown = None if price is None else price.model_dump(mode="json")
+    return {"usd": usd, "model": source.model, "price": shown, "cap": source.price_cap_usd}
+
+
+def _usd(price: Any, read: float, written: float) -> float:
+    return cost(price, round(read), round(written))
+
+
+def _simplify(caption: str, exact: bool) -> float:
+    messages = simplify_messages(caption)
+    return sum(len(m.content) for m in messages) / LETTERS_A_TOKEN if exact else most_prompt_tokens(messages)
+
+
+def _tokens(calls: Amount, most: float, usual: float) -> Amount:
+    return Amount(
+        None if calls.most is None else calls.most * most, None if calls.expected is None else calls.expected * usual
+    )
+
+
+def _twice(number: float | None) -> float | None:
+    return None if number is None else 2 * number

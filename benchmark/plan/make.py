@@ -1,0 +1,217 @@
+"""The plan of a run, for ``python -m benchmark plan``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from baselines import registry
+from baselines.base import Method
+from baselines.concepts import load_concepts
+from benchmark.budget import with_budget
+from benchmark.display import Display
+from benchmark.options import RunOptions
+from benchmark.own import chosen, counted, fitted, labelled, needs_masks
+from benchmark.plan.count import RunCount, TaskCount, amount_facts, count_run
+from benchmark.plan.estimate import disk_bytes, stage_seconds, total
+from benchmark.plan.language import money
+from benchmark.plan.measure import measure
+from benchmark.plan.rates import Rates
+from benchmark.plan.tally import CountedRoles
+from benchmark.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
+from benchmark.work import Work, plan_work
+from leaderboard.errors import StoreError
+from leaderboard.identity import as_json, canonical_json, differences
+from leaderboard.store import RunFolder
+from tasks.errors import UserError
+from tasks.language.chat import LanguageModelError
+from tasks.language.replies import ReplyStore
+from tasks.profiles.resolve import ROLES, resolve
+from tasks.profiles.schema import Profile
+from tasks.schema import Task
+
+
+def make_plan(options: RunOptions, display: Display, started: float | None = None) -> dict[str, Any]:
+    """What a run will cost.
+
+    Args:
+        options: Of the run.
+        display: For what a run would say while it prepares.
+        started: ``time.monotonic()`` when the command began; what passes until the models load is the run's start.
+
+    Returns:
+        ``folder``, ``profile``, ``device``, ``tasks`` and ``total`` (see ``_task_facts`` and ``benchmark.plan.count``),
+        ``shared`` by all tasks, ``faithfulness``, ``cells`` (``all`` and ``done``), ``seconds`` (``total``, ``stages``
+        and how long the ``probe`` took), ``bytes`` (``folder``, ``cache``), ``money`` (see
+        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``. Null is unknown.
+
+    Raises:
+        UserError: The run would be refused for the same reason.
+    """
+    started = time.monotonic() if started is None else started
+    profile, tasks = chosen(options)
+    profile = with_budget(profile, options.budget_usd)
+    notes: list[str] = []
+    try:
+        check_roles(options, profile)
+    except LanguageModelError as error:  # a plan asks no language model, so it needs no key
+        notes.append(f"The run will be refused: {error}")
+    methods = load_methods(options, profile)
+    missing = _missing(options, profile, tasks)
+    roles = CountedRoles(profile, pick_device(options.device), options.batch_size or 64)
+    if missing:
+        notes.append(
+            f"{len(missing)} parts of the profile are not on this machine ({', '.join(missing)}), so nothing was "
+            f"measured: python -m benchmark doctor --profile {options.profile}"
+        )
+        works = [plan_work(task, profile, options, _stated_units(task)) for task in tasks]
+    else:
+        units = {task.name: count_units(task, options, roles) for task in tasks}
+        tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
+        options = _fitted(options, tasks, roles, display)
+        works = [plan_work(task, profile, options, units[task.name]) for task in tasks]
+    groups = pass_groups(works)
+    folder = RunFolder(options.folder())
+    notes += _held(folder, options)
+    count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
+    notes += _unstated(count)
+    start = time.monotonic() - started
+    rates = {} if missing or not count.cells[1] else _measured(groups, methods, roles, options)
+    facts = _counted(count, profile, options, roles, folder)
+    if rates:
+        start += sum(rate.seconds["loading"] for rate in rates.values())
+        stages = stage_seconds(count, rates, start, options.thumbnails)
+        for rate in rates.values():
+            notes += [f"{what} was not measured: {why}." for what, why in rate.unmeasured.items()]
+        facts["seconds"] = {"total": total(stages), "stages": stages}
+        facts["bytes"]["folder"] = disk_bytes(count, rates, options.thumbnails)
+    facts["seconds"]["probe"] = time.monotonic() - started
+    return as_json(facts | {"notes": list(dict.fromkeys(notes))})
+
+
+def _counted(
+    count: RunCount, profile: Profile, options: RunOptions, roles: CountedRoles, folder: RunFolder
+) -> dict[str, Any]:
+    """What needs no measuring."""
+    everything, opened = count.cells
+    read, written = count.total.prompt_tokens, count.total.completion_tokens
+    spending = money(profile, read, written)
+    return {
+        "folder": str(folder.path),
+        "profile": profile.name,
+        "device": str(roles.device),
+        "tasks": [_task_facts(task) for task in count.tasks],
+        "shared": count.shared.facts(),
+        "faithfulness": count.faithfulness.facts() | {"labels": amount_facts(count.texts)},
+        "total": count.total.facts(),
+        "cells": {"all": everything, "done": everything - opened},
+        "seconds": {"total": 0.0 if not opened else None, "stages": {}},
+        "bytes": {"folder": 0.0 if not opened else None, "cache": None},
+        "money": spending | {"usd": amount_facts(spending["usd"], 4), "spent": _spent(folder.path)},
+        "budget": {"usd": options.budget_usd, "seconds": options.budget_seconds},
+    }
+
+
+def _task_facts(task: TaskCount) -> dict[str, Any]:
+    """``name``, ``images``, ``units``, ``conditions``, ``passes`` that are left, ``methods`` and ``counts``.
+
+    A method has ``cells``, ``done`` and what its open cells ask besides the passes over the images.
+    """
+    methods = {
+        name: {"cells": method.cells, "done": method.cells - method.open, "stated": method.stated}
+        | {key: value for key, value in method.counts.facts().items() if key != "cells"}
+        for name, method in task.methods.items()
+    }
+    return {
+        "name": task.work.task.name,
+        "images": task.work.images,
+        "units": len(task.work.units),
+        "conditions": len(task.work.conditions),
+        "passes": len(task.passes),
+        "methods": methods,
+        "counts": task.counts.facts(),
+    }
+
+
+def _missing(options: RunOptions, profile: Profile, tasks: Sequence[Task]) -> list[str]:
+    """The parts of the profile that the run needs and that are not on this machine; nothing is fetched for a plan."""
+    roles = {"clip", "sentence_encoder"}
+    for name in options.method_names():
+        roles |= set(registry.entry(name).needs) & set(ROLES)
+    if options.masks == "segmenter":
+        roles.add("segmenter")
+    if options.faithfulness != "none":
+        roles.add("generator")
+    found = resolve(
+        profile,
+        targets=dict.fromkeys(task.model for task in tasks),
+        probing_sets=dict.fromkeys(task.probing_set for task in tasks),
+        concept_sets=dict.fromkeys(task.concept_set for task in tasks),
+        roles=roles,
+    )
+    return [part.role for part in found if part.state in ("missing", "hash differs")]
+
+
+def _stated_units(task: Task) -> int:
+    if task.units.total is None:
+        raise UserError(
+            f"How many units {task.layer} of {task.model} has is not known without the network, which is not on this "
+            "machine: put it there, or state units.total in the task's file."
+        )
+    return task.units.total
+
+
+def _fitted(options: RunOptions, tasks: Sequence[Task], roles: CountedRoles, display: Display) -> RunOptions:
+    """As ``benchmark.own.fitted``, told by two of the images: what a set is annotated with is the same for all."""
+    found = fitted(options.model_copy(update={"images": 2}), tasks, roles, display)
+    return found.model_copy(update={"images": options.images})
+
+
+def _held(folder: RunFolder, options: RunOptions) -> list[str]:
+    """What the folder says against the run."""
+    if not (folder.path / "run.json").exists():
+        return []
+    try:
+        before = folder.info()["identity"]
+    except StoreError as error:
+        return [f"The run will be refused: {error}"]
+    asked = json.loads(canonical_json(as_json(options.identity())))
+    changed = differences({key: value for key, value in before.items() if key != "content"}, asked)
+    return [f"The run will be refused: {folder.path} holds another one ({'; '.join(changed)})."] if changed else []
+
+
+def _unstated(count: RunCount) -> list[str]:
+    names = dict.fromkeys(n for task in count.tasks for n, m in task.methods.items() if m.open and not m.stated)
+    return [f"{name} does not state what it costs, so totals that it may add to are unknown." for name in names]
+
+
+def _measured(
+    groups: Sequence[Sequence[Work]], methods: Mapping[str, Method], roles: CountedRoles, options: RunOptions
+) -> dict[str, Rates]:
+    """Task → rates; tasks that share network and images are measured once, at the first of them."""
+    rates: dict[str, Rates] = {}
+    for group in groups:
+        first = group[0]
+        conditions = tuple(dict.fromkeys(condition for work in group for condition in work.conditions))
+        masks = options.masks if needs_masks(options, [work.task for work in group]) else None
+        concepts = load_concepts(roles.profile.concept_set(first.task.concept_set))
+        work = replace(first, conditions=conditions)
+        found = measure(work, methods, concepts, roles, options.perturbing(), options.seed, masks)
+        rates |= {work.task.name: found for work in group}
+    return rates
+
+
+def _spent(folder: Path) -> float | None:
+    """USD booked by earlier sessions; None where that is unknown."""
+    path = folder / "replies.sqlite"
+    if not path.exists():
+        return 0.0
+    store = ReplyStore(path)
+    try:
+        return store.usage().usd
+    finally:
+        store.close()

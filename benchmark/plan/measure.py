@@ -1,0 +1,287 @@
+"""A short probe of each stage of a run on this machine: a few images, a few units, nothing that costs money."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from baselines import registry
+from baselines.base import Method
+from baselines.evidence import dead_units
+from benchmark.plan.language import language_model
+from benchmark.plan.made_up import TABLE_CONDITIONS, enlarged, made_up_scores
+from benchmark.plan.rates import MethodTime, Rates
+from benchmark.plan.tally import CountedRoles
+from benchmark.sweep import evidence_rows, label_rows, unit_facts
+from benchmark.thumbnails import thumbnail_rows
+from benchmark.work import Work
+from leaderboard.comparison import compare
+from leaderboard.identity import as_json
+from leaderboard.store import CellKey, RunFolder
+from leaderboard.summary import summarise
+from tasks.models.counting_summariser import caption_background
+from tasks.models.target import TargetModel
+from tasks.observation import Observation, Toolbox
+from tasks.observe import CLEAN, Probe, probe_of
+from tasks.perturbations.settings import Settings, needs_foreground
+from tasks.seeding import integer_seed
+
+IMAGES: Final = 128
+"""Probing images that the probe looks at, at most; CLIP-Dissect needs 100."""
+
+FEW_IMAGES: Final = 8
+"""For what is slow or varies little: perturbations, masks, captions."""
+
+UNITS: Final = (1, 2, 6)
+"""Units that a method labels in three calls: the first one loads, the others tell what a unit costs."""
+
+SECONDS: Final = 20.0
+"""No further method is begun after this time; on two free cores the miniature needs a third of it."""
+
+
+def measure(
+    work: Work,
+    methods: Mapping[str, Method],
+    concepts: tuple[str, ...],
+    roles: CountedRoles,
+    settings: Settings,
+    seed: int,
+    masks: str | None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Rates:
+    """Measure a task's stages.
+
+    Args:
+        work: The task.
+        methods: By name.
+        concepts: Its concept set.
+        roles: The profile's models and data, built here.
+        settings: How images are perturbed.
+        seed: The run's seed.
+        masks: Where foreground masks come from; None if none are needed.
+        clock: Seconds from any origin.
+    """
+    return _Measuring(work, methods, concepts, roles, settings, seed, masks, clock).all()
+
+
+class _Measuring:
+    def __init__(
+        self,
+        work: Work,
+        methods: Mapping[str, Method],
+        concepts: tuple[str, ...],
+        roles: CountedRoles,
+        settings: Settings,
+        seed: int,
+        masks: str | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.work, self.methods, self.concepts, self.roles = work, methods, concepts, roles
+        self.settings, self.seed, self.masks, self.clock = settings, seed, masks, clock
+        self.rates = Rates()
+        self.started = clock()
+
+    def all(self) -> Rates:
+        probe = self._images()
+        self._perturbations(probe)
+        with self._timed("loading"):
+            target, clip = self.roles.target(self.work.task.model), self.roles.clip
+            target.network(target.preprocessing(_pixels(probe, 2)).to(target.device))
+            clip.encode_images(_pixels(probe, 2))
+        observation = self._observation(target, probe)
+        self._roles(probe)
+        self._evidence(observation)
+        # Those that ask little come first, should the time not suffice for all.
+        for name in sorted(self.work.methods, key=lambda name: len(registry.entry(name).needs)):
+            self._method(name, observation, target)
+        self._tables()
+        return self.rates
+
+    @contextmanager
+    def _timed(self, stage: str, count: int = 1) -> Iterator[None]:
+        started = self.clock()
+        yield
+        self.rates.seconds[stage] = self.rates.seconds.get(stage, 0.0) + (self.clock() - started) / count
+
+    def _images(self) -> Probe:
+        count = min(IMAGES, self.work.images)
+        with self._timed("images", count):
+            probing = self.roles.probing_set(self.work.task.probing_set, count)
+            probe = probe_of(probing, masked=self.masks == "probing_set")
+        if self.masks != "segmenter":
+            return probe
+        with self._timed("loading"):
+            self.roles.segmenter.foreground(_pixels(probe, 1))
+        with self._timed("masks", FEW_IMAGES):
+            self.roles.segmenter.foreground(_pixels(probe, FEW_IMAGES))
+        return probe
+
+    def _perturbations(self, probe: Probe) -> None:
+        images = _pixels(probe, FEW_IMAGES)
+        # A grid: every image has both, and as many pixels of the one as of the other.
+        rows, columns = torch.meshgrid(*(torch.arange(side) // 56 for side in images.shape[2:]), indexing="ij")
+        part = ((rows + columns) % 2 == 0).expand(len(images), -1, -1)
+        for name in dict.fromkeys(condition.name for condition in self.work.conditions if condition != CLEAN):
+            severities = [condition.severity for condition in self.work.conditions if condition.name == name]
+            severity = sorted(severities)[len(severities) // 2]
+            masks = part if needs_foreground(name) else None
+            seeds = [integer_seed(self.seed, "plan", name, index) for index in range(len(images))]
+            self._apply(images[:1], name, severity, seeds[:1], None if masks is None else masks[:1])
+            started = self.clock()
+            self._apply(images, name, severity, seeds, masks)
+            self.rates.perturbed[name] = (self.clock() - started) / len(images)
+
+    def _apply(self, images: Tensor, name: str, severity: int, seeds: list[int], masks: Tensor | None) -> None:
+        device = self.roles.device
+        self.settings.apply(images.to(device), name, severity, seeds, None if masks is None else masks.to(device)).cpu()
+
+    def _observation(self, target: TargetModel, probe: Probe) -> Observation:
+        """What the clean condition shows, as large as in the run: the few images over and over."""
+        layer, pooling = self.work.task.layer, self.work.task.pooling
+        images = _pixels(probe, IMAGES)
+        with self._timed("target", len(images)):
+            reading = target.read(images, {layer: pooling}, [layer])[layer]
+        with self._timed("clip", len(images)):
+            embeddings = self.roles.clip.encode_images(images)
+        return enlarged(probe, layer, reading, embeddings, self.work.images)
+
+    def _roles(self, probe: Probe) -> None:
+        needed = {need for name in self.work.methods for need in registry.entry(name).needs}
+        if "captioner" in needed and self.roles.captioner is not None:
+            with self._timed("loading"):
+                captioner = self.roles.captioner
+                captioner.caption(_pixels(probe, 1))
+            with self._timed("captions", 2 * FEW_IMAGES):
+                captioner.caption(_pixels(probe, 2 * FEW_IMAGES))
+        source = self.roles.profile.generator
+        if source is None:
+            return
+        if not isinstance(source, str) and self.roles.device.type == "cpu":
+            self.rates.unmeasured["generated images"] = "a diffusion model takes minutes an image on a CPU"
+            return
+        with self._timed("loading"):
+            assert self.roles.generator is not None  # noqa: S101 - the profile names it
+            self.roles.generator.generate(self.concepts[0], 1, self.seed)
+        with self._timed("generated", FEW_IMAGES):
+            self.roles.generator.generate(self.concepts[-1], FEW_IMAGES, self.seed)
+
+    def _evidence(self, observation: Observation) -> None:
+        shown = observation.image_ids[: 2 * FEW_IMAGES]
+        with self._timed("thumbnails", len(shown)):
+            thumbnails = thumbnail_rows(observation, shown)
+        with self._timed("evidence"):
+            dead_units(observation.activations)
+            evidence = evidence_rows(observation, self.work.units)
+        self.rates.thumbnail_bytes = float(np.mean([len(webp) for webp in thumbnails["webp"]]))
+        with _folder() as folder:
+            key = self.work.observation_key(CLEAN)
+            folder.write_evidence(key, evidence)
+            self.rates.evidence_bytes = _size(folder)
+
+    def _method(self, name: str, observation: Observation, target: TargetModel) -> None:
+        reason = self._unfit(name)
+        if reason is None and self.clock() - self.started > SECONDS:
+            reason = f"the probe had taken {SECONDS:.0f} s before it"
+        if reason is not None:
+            self.rates.unmeasured[name] = reason
+            return
+        try:
+            self.rates.methods[name] = self._label(name, observation, self._tools(target))
+        except Exception as error:  # the run will say the same of each cell; the rest can be planned
+            self.rates.unmeasured[name] = f"it fails: {type(error).__name__}: {error}"
+
+    def _unfit(self, name: str) -> str | None:
+        needs = registry.entry(name).needs
+        if "describer" in needs or ("summariser" in needs and language_model(self.roles.profile) is not None):
+            return "a plan asks no language model"
+        if "generator" in needs and "generated" not in self.rates.seconds:
+            return self.rates.unmeasured.get("generated images", "the profile has no generator")
+        return None
+
+    def _label(self, name: str, observation: Observation, tools: Toolbox) -> MethodTime:
+        dead = dead_units(observation.activations)
+        alive = [unit for unit in self.work.units if not dead[unit]] or list(self.work.units)
+        seconds, sizes, start = [], [], 0
+        for count in UNITS:
+            # Other units each time: what a method remembers of some must not make the next ones cheap.
+            units = [alive[(start + place) % len(alive)] for place in range(min(count, len(alive)))]
+            start += count
+            drawn = self.roles.tally["generated"]
+            started = self.clock()
+            found = self.methods[name].label(observation, units, tools)
+            spent = self.clock() - started
+            drawing = (self.roles.tally["generated"] - drawn) * self._drawing()
+            seconds.append(max(0.0, spent - drawing))
+            with _folder() as folder:
+                key = CellKey(self.work.task.name, self.work.profile, name, CLEAN.name, 0, 0)
+                folder.write_cell(key, label_rows(found), {"units": as_json(unit_facts(found))})
+                sizes.append(_size(folder))
+        first, few, many = (min(count, len(alive)) for count in UNITS)
+        cell, unit = _line(few, seconds[1], many, seconds[2])
+        cell_bytes, unit_bytes = _line(few, sizes[1], many, sizes[2])
+        return MethodTime(max(0.0, seconds[0] - cell - first * unit), cell, unit, cell_bytes, unit_bytes)
+
+    def _drawing(self) -> float:
+        """Seconds of one generated image, which the target reads and CLIP embeds."""
+        return sum(self.rates.seconds.get(stage, 0.0) for stage in ("generated", "target", "clip"))
+
+    def _tools(self, target: TargetModel) -> Toolbox:
+        layer, pooling = self.work.task.layer, self.work.task.pooling
+        roles = self.roles
+
+        def activate(images: Tensor) -> Tensor:
+            return target.read(images, {layer: pooling})[layer].pooled
+
+        def background() -> Mapping[str, float]:
+            few = roles.probing_set(self.work.task.probing_set, min(IMAGES, self.work.images)).images[:FEW_IMAGES]
+            return caption_background(roles.captioner.caption(few)) if roles.captioner else {}
+
+        return Toolbox(
+            seed=self.seed,
+            activate=activate,
+            concepts=self.concepts,
+            clip=roles.clip,
+            captioner=roles.captioner if "captions" in self.rates.seconds else None,
+            summariser=roles.summariser if language_model(roles.profile) is None else None,
+            generator=roles.generator if "generated" in self.rates.seconds else None,
+            background=background,
+        )
+
+    def _tables(self) -> None:
+        rows = made_up_scores(self.work, self.seed)
+        with self._timed("tables", len(self.work.methods) * TABLE_CONDITIONS):
+            compare(rows, self.seed)
+            summarise(rows)
+
+
+@contextmanager
+def _folder() -> Iterator[RunFolder]:
+    with tempfile.TemporaryDirectory(prefix="clear-plan-") as path, RunFolder(Path(path) / "run") as folder:
+        yield folder
+
+
+def _size(folder: RunFolder) -> int:
+    return sum(path.stat().st_size for path in (folder.path / "parts").rglob("*") if path.is_file())
+
+
+def _line(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float]:
+    """Start and slope, neither below 0, of the line through two points; through the origin where they fall."""
+    slope = (y2 - y1) / (x2 - x1) if x2 > x1 else y2 / x2
+    if slope < 0:
+        return (y1 + y2) / 2, 0.0
+    start = y2 - slope * x2
+    return (start, slope) if start >= 0 else (0.0, y2 / x2)
+
+
+def _pixels(probe: Probe, count: int) -> UInt8[Tensor, "few 3 h w"]:
+    """The first images, as many as there are."""
+    return probe.load(range(min(count, len(probe.ids))))

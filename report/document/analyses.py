@@ -1,0 +1,81 @@
+"""The chapters on analyses of whole layers: one chapter an analysis, with the tables and figures of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from report.content import Table
+from report.document.chapter import Chapter
+from report.document.results import BARRIER, Figure, figure_environment
+from report.document.tables import Set, called, table_set
+from report.document.words import name
+from report.latex import latex_text
+from report.sensitivity import sensitivity_contents
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An analysis that runs may hold.
+
+    Attributes:
+        key: Name of its table set and of its figure.
+        title: Of its chapter.
+        question: What it asks, for the beginning of the chapter; plain text.
+        contents: Its tables for one group; none if no run of the group holds it.
+    """
+
+    key: str
+    title: str
+    question: str
+    contents: Callable[[Chapter], list[Table]]
+
+
+def _sensitivity(chapter: Chapter) -> list[Table]:
+    group = chapter.group
+    units, detectors, labels = (group.tables[name] for name in ("sensitivity", "detectors", "labels"))
+    return sensitivity_contents(units, detectors, labels, {"planted_from": group.planted_from})
+
+
+ANALYSES: Final = (
+    Analysis(
+        "sensitivity",
+        "Units that feel a perturbation",
+        "Can a unit's activation alone tell a perturbed image from the same image, clean? Which units single out one "
+        "family of perturbations, and do they find degraded images of a kind that they were not chosen on?",
+        _sensitivity,
+    ),
+)
+
+
+def analysis_sets(chapter: Chapter) -> dict[str, Set]:
+    """Analysis → its tables for one group."""
+    made = {analysis.key: analysis.contents(chapter) for analysis in ANALYSES}
+    return {key: table_set(tables, f"tab:{key}-{chapter.group.slug}") for key, tables in made.items() if tables}
+
+
+def analyses(chapters: Sequence[Chapter], sets: Mapping[str, Mapping[str, Set]], figures: Sequence[Figure]) -> str:
+    """The chapters, each a section; empty where no run holds an analysis.
+
+    Args:
+        chapters: The groups.
+        sets: Slug of a group → its tables, those of ``analysis_sets`` among them.
+        figures: Those that were drawn.
+    """
+    parts: list[str] = []
+    for analysis in ANALYSES:
+        having = [chapter for chapter in chapters if analysis.key in sets[chapter.group.slug]]
+        if having:
+            parts += [f"\\section{{{latex_text(analysis.title)}}}", "", latex_text(analysis.question), ""]
+        for chapter in having:
+            slug = chapter.group.slug
+            own = [figure for figure in figures if (figure.figure, figure.group) == (analysis.key, slug)]
+            parts += [
+                f"\\subsection{{{name(called(chapter, chapters))}}}",
+                *map(figure_environment, own),
+                rf"\input{{tables/{analysis.key}-{slug}}}",
+                BARRIER,
+                "",
+            ]
+    return "\n".join(parts)

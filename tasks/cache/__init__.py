@@ -1,0 +1,7 @@
+"""A cache on disk whose keys are made of content: whatever changes an answer changes its key. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from tasks.cache.store import Cache, open_cache
+
+__all__ = ["Cache", "open_cache"]

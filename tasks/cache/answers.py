@@ -1,0 +1,225 @@
+"""Small answers in one SQLite file: a row each, by the identity of who answers and the hash of what was asked.
+
+Every row has a checksum. A damaged row is dropped, a damaged file set aside; both with one warning. Safe for several
+processes and threads of one machine: the file is in WAL mode, which network file systems do not support.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from tasks.cache.files import set_aside
+from tasks.cache.keys import Entry, Identity, canonical, key_of, told
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+FILE = "answers-1.sqlite"
+"""The number is raised with the tables, so that versions do not read each other's files."""
+
+# Seconds to wait for other processes; they hold the file for milliseconds.
+_PATIENCE = 60.0
+_AT_ONCE = 500
+# Bytes that a row takes beside its value: item (twice, for its index), checksum and SQLite's own, rounded up.
+_ROW_BYTES = 110
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_TABLES = """
+CREATE TABLE IF NOT EXISTS answerers (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, identity TEXT NOT NULL, used REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS answers (
+    answerer INTEGER NOT NULL, item BLOB NOT NULL, value BLOB NOT NULL, checksum BLOB NOT NULL,
+    PRIMARY KEY (answerer, item)
+) STRICT;
+"""
+
+
+class AnswerStore:
+    """Answers by (identity of the answerer, item); an item is the SHA-256 of what was asked.
+
+    Args:
+        folder: Of the cache; made, with the file, when something is first written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / FILE
+        self._lock = threading.RLock()
+        self._connected: sqlite3.Connection | None = None
+        self._inode = 0
+        self._used: set[str] = set()
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._lock:
+            if self._connected is not None:
+                self._connected.close()
+            self._connected = None
+
+    def get(self, identity: Identity, items: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The answers that are there, by item."""
+        if not self.path.exists():
+            return {}
+        key = key_of(identity)
+
+        def read(database: sqlite3.Connection) -> dict[bytes, bytes]:
+            found: dict[bytes, bytes] = {}
+            broken: list[bytes] = []
+            for start in range(0, len(items), _AT_ONCE):
+                part = items[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(part))
+                rows = database.execute(
+                    "SELECT item, value, checksum FROM answers WHERE answerer = "  # noqa: S608
+                    f"(SELECT number FROM answerers WHERE key = ?) AND item IN ({marks})",
+                    (key, *part),
+                )
+                for item, value, checksum in rows:
+                    if checksum == _checksum(item, value):
+                        found[item] = value
+                    else:
+                        broken.append(item)
+            if broken:
+                self._drop(database, key, broken)
+            if found and key not in self._used:
+                self._used.add(key)
+                with suppress(sqlite3.OperationalError):  # a cache of somebody else's cannot be told
+                    database.execute("UPDATE answerers SET used = ? WHERE key = ?", (time.time(), key))
+            return found
+
+        return self._do(read)
+
+    def put(self, identity: Identity, values: Mapping[bytes, bytes]) -> None:
+        """Keep answers by item; one that is there already stays."""
+        key, text = key_of(identity), canonical(identity)
+        rows = [(key, item, value, _checksum(item, value)) for item, value in values.items()]
+
+        def write(database: sqlite3.Connection) -> None:
+            with _writing(database):
+                database.execute(
+                    "INSERT INTO answerers (key, identity, used) VALUES (?, ?, ?) "
+                    "ON CONFLICT (key) DO UPDATE SET used = excluded.used",
+                    (key, text, time.time()),
+                )
+                database.executemany(
+                    "INSERT OR IGNORE INTO answers VALUES ((SELECT number FROM answerers WHERE key = ?), ?, ?, ?)", rows
+                )
+
+        self._do(write)
+
+    def entries(self) -> Iterator[Entry]:
+        """All answerers."""
+        if not self.path.exists():
+            return
+        rows = self._do(
+            lambda database: database.execute(
+                "SELECT key, identity, used, COUNT(item), COALESCE(SUM(LENGTH(value)), 0) "
+                "FROM answerers LEFT JOIN answers ON answerer = number GROUP BY number ORDER BY key"
+            ).fetchall()
+        )
+        for key, identity, used, count, size in rows:
+            whole = size + count * _ROW_BYTES + len(identity)
+            yield Entry(key, told(identity), "answers", count, whole, used)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove all answers of these answerers and give the space back."""
+        if not self.path.exists():
+            return
+
+        def delete(database: sqlite3.Connection) -> None:
+            with _writing(database):
+                for key in keys:
+                    database.execute(
+                        "DELETE FROM answers WHERE answerer = (SELECT number FROM answerers WHERE key = ?)", (key,)
+                    )
+                    database.execute("DELETE FROM answerers WHERE key = ?", (key,))
+            # Another process may be reading; the space is then used again later.
+            with suppress(sqlite3.OperationalError):
+                database.execute("VACUUM")
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        self._do(delete)
+
+    def _drop(self, database: sqlite3.Connection, key: str, items: Sequence[bytes]) -> None:
+        with _writing(database):
+            database.executemany(
+                "DELETE FROM answers WHERE answerer = (SELECT number FROM answerers WHERE key = ?) AND item = ?",
+                [(key, item) for item in items],
+            )
+        log.warning("%d cached answers in %s differ from their checksum and are computed again.", len(items), self.path)
+
+    def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Work on the file; on a new one if it turns out damaged."""
+        with self._lock:
+            try:
+                return work(self._database())
+            except sqlite3.DatabaseError as error:
+                # Errors of the extended kind carry the plain code in their last byte.
+                if (getattr(error, "sqlite_errorcode", 0) & 0xFF) not in _DAMAGED:
+                    raise
+                self._set_aside(error)
+                return work(self._database())
+
+    def _database(self) -> sqlite3.Connection:
+        if self._connected is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Autocommit: transactions are opened by hand, and at once for writing.
+            database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            self._inode = self.path.stat().st_ino
+            try:
+                _write_ahead(database)
+                database.execute("PRAGMA synchronous=NORMAL")
+                with _writing(database):
+                    for statement in _TABLES.split(";"):
+                        database.execute(statement)
+            except BaseException:
+                database.close()
+                raise
+            self._connected = database
+        return self._connected
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        self.close()
+        if not self.path.exists() or self.path.stat().st_ino != self._inode:
+            return  # another process has begun a new one
+        place = set_aside(self.path, self.folder / "corrupt")
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        log.warning("The cached answers are damaged (%s): the file is now %s, and a new one is begun.", error, place)
+
+
+def _checksum(item: bytes, value: bytes) -> bytes:
+    return hashlib.sha256(item + value).digest()[:8]
+
+
+@contextmanager
+def _writing(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        with suppress(sqlite3.Error):  # some errors have ended the transaction already
+            database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Switch to WAL mode; SQLite does not wait by itself where several processes do so at once."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with closing(database.execute("PRAGMA journal_mode=WAL")) as cursor:
+                cursor.fetchall()
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,104 @@
+"""Large answers: one safetensors file a key, ``blobs/ab/abcd….safetensors``, with its SHA-256 in a file beside it.
+
+The hash is written last and is the marker: a blob without it is not there. Each read checks it. Several processes may
+write one key at once: the last rename wins, with the same content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.cache.files import file_sha256, set_aside, write_whole
+from tasks.cache.keys import Entry, Identity, canonical, key_of, told
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+# safetensors allows headers up to this size.
+_LONGEST_HEADER = 100_000_000
+
+
+class BlobStore:
+    """Tensors by identity.
+
+    Args:
+        folder: Of the cache; made when something is first written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, identity: Identity) -> dict[str, Tensor] | None:
+        """The tensors of an identity, mapped from the file; None if they are not there.
+
+        A file that differs from its hash is moved to ``corrupt/`` with a warning, and is then not there.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path, mark = self.paths(key_of(identity))
+        try:
+            whole = file_sha256(path) == mark.read_text(encoding="ascii", errors="replace").strip()
+            tensors = load_file(path) if whole else None
+        except FileNotFoundError:
+            return None
+        except SafetensorError:
+            tensors = None
+        if tensors is None:
+            self._set_aside(path, mark)
+            return None
+        with contextlib.suppress(OSError):  # when it was used; a cache of somebody else's cannot be told
+            os.utime(path)
+        return tensors
+
+    def put(self, identity: Identity, tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors; the identity goes into the file, so that it can say what it is."""
+        from safetensors.torch import save_file
+
+        stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        path, mark = self.paths(key_of(identity))
+        write_whole(path, lambda place: save_file(stored, place, metadata={"identity": canonical(identity)}))
+        digest = file_sha256(path)
+        write_whole(mark, lambda place: place.write_text(f"{digest}\n", encoding="ascii"))
+
+    def entries(self) -> Iterator[Entry]:
+        """All finished blobs, told from their headers alone."""
+        for mark in sorted((self.folder / "blobs").glob("??/*.sha256")):
+            path = mark.with_suffix(".safetensors")
+            with contextlib.suppress(FileNotFoundError):  # pruned by another process
+                header = _header(path)
+                identity = told(header.pop("__metadata__", {}).get("identity", ""))
+                status = path.stat()
+                size = status.st_size + mark.stat().st_size
+                yield Entry(path.stem, identity, "blob", len(header), size, status.st_mtime)
+
+    def remove(self, key: str) -> None:
+        """Remove a blob: its marker first, so that no half of it counts."""
+        path, mark = self.paths(key)
+        mark.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+    def paths(self, key: str) -> tuple[Path, Path]:
+        """The file of a key, and the file with its hash."""
+        path = self.folder / "blobs" / key[:2] / f"{key}.safetensors"
+        return path, path.with_suffix(".sha256")
+
+    def _set_aside(self, path: Path, mark: Path) -> None:
+        mark.unlink(missing_ok=True)
+        place = set_aside(path, self.folder / "corrupt")
+        if place is not None:
+            log.warning("A cached file differs from its hash; it is now %s, and what it held is computed again.", place)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file, read without torch; empty where it is damaged."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return told(file.read(length)) if length <= _LONGEST_HEADER else {}

@@ -1,0 +1,64 @@
+"""Files of the cache: written whole or not at all, checked by their hash, set aside when damaged.
+
+A file is written under a temporary name in its own folder, flushed, then renamed. Folders are not flushed: what a power
+cut leaves is found by its hash, or is missing and made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".writing-"
+ABANDONED_AFTER = 3600.0
+"""Seconds after which a temporary file belongs to a writer that was killed."""
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace ``path`` by what ``write`` puts into the path that it is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def set_aside(path: Path, folder: Path) -> Path | None:
+    """Move a damaged file to ``folder`` under a name of its own.
+
+    Returns:
+        Where it is now; None if another process was faster.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(2).hex()}-{path.name}"
+    try:
+        os.replace(path, place)
+    except FileNotFoundError:
+        return None
+    return place
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether it is a half-written file, or a blob without its hash, that nobody is writing any more."""
+    half = path.name.startswith(TEMPORARY_PREFIX)
+    unmarked = path.suffix == ".safetensors" and not path.with_suffix(".sha256").exists()
+    try:
+        return (half or unmarked) and time.time() - path.stat().st_mtime > ABANDONED_AFTER
+    except FileNotFoundError:
+        return False

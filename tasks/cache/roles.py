@@ -1,0 +1,164 @@
+"""The models of a profile behind the cache: what was asked before, of the same content, is not asked again.
+
+Each wrapper fills the same role as its model, gives the same bits, and loads the model only if something is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from tasks.cache.keys import Identity, array_sha256, text_sha256
+from tasks.cache.store import Cache
+from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, SentenceEncoder
+
+
+class CachedEncoder:
+    """An image-text encoder whose embeddings are kept by the content of image or text.
+
+    Args:
+        plain: Asks the model each time; used where its answers are kept in another form. Answers must not depend on
+            the batch: see ``tasks.cache.padded``.
+        identity: What the answers depend on beside image and text.
+        cache: Where they are kept.
+    """
+
+    def __init__(self, plain: ImageTextEncoder, identity: Identity, cache: Cache) -> None:
+        self.plain = plain
+        self.identity = identity
+        self._cache = cache
+
+    def encode_images(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Embed images."""
+        if not len(images):
+            return self.plain.encode_images(images)
+
+        def make(places: list[int]) -> list[bytes]:
+            return _rows_as_bytes(self.plain.encode_images(images[places]).cpu().numpy())
+
+        found = self._cache.answers(_asked("image embeddings", self.identity), pixel_hashes(images), make)
+        return torch.from_numpy(_rows_from_bytes(found))
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embed bare strings, no template; text beyond the token limit is cut."""
+        if not len(texts):
+            return self.plain.encode_text(texts)
+
+        def make(places: list[int]) -> list[bytes]:
+            return _rows_as_bytes(self.plain.encode_text([texts[place] for place in places]).cpu().numpy())
+
+        found = self._cache.answers(_asked("text embeddings", self.identity), list(map(text_sha256, texts)), make)
+        return torch.from_numpy(_rows_from_bytes(found))
+
+    def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Which texts ``encode_text`` cuts."""
+        return _over_limit(self.plain.over_limit, self.identity, self._cache, texts)
+
+
+class CachedSentenceEncoder:
+    """A sentence encoder whose embeddings are kept by the text.
+
+    Args:
+        load: Gives the model; called only if something is missing.
+        identity: What the answers depend on beside the text.
+        cache: Where they are kept.
+    """
+
+    def __init__(self, load: Callable[[], SentenceEncoder], identity: Identity, cache: Cache) -> None:
+        self._load = load
+        self.identity = identity
+        self._cache = cache
+
+    def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """Embed sentences; text beyond the token limit is cut."""
+        if not len(texts):
+            return self._load().encode(texts)
+
+        def make(places: list[int]) -> list[bytes]:
+            return _rows_as_bytes(self._load().encode([texts[place] for place in places]))
+
+        found = self._cache.answers(_asked("sentence embeddings", self.identity), list(map(text_sha256, texts)), make)
+        return _rows_from_bytes(found)
+
+    def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Which texts ``encode`` cuts."""
+        return _over_limit(lambda asked: self._load().over_limit(asked), self.identity, self._cache, texts)
+
+
+class CachedCaptioner:
+    """A captioner whose captions are kept by the image's pixels.
+
+    Args:
+        plain: Asks the model each time; see ``CachedEncoder``.
+        identity: What a caption depends on beside the image.
+        cache: Where they are kept.
+    """
+
+    def __init__(self, plain: Captioner, identity: Identity, cache: Cache) -> None:
+        self.plain = plain
+        self.identity = identity
+        self._cache = cache
+
+    def caption(self, images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
+        """Caption images, deterministically."""
+
+        def make(places: list[int]) -> list[bytes]:
+            return [text.encode("utf-8", "surrogatepass") for text in self.plain.caption(images[places])]
+
+        found = self._cache.answers(_asked("captions", self.identity), pixel_hashes(images), make)
+        return [text.decode("utf-8", "surrogatepass") for text in found]
+
+
+class CachedGenerator:
+    """An image generator whose images are kept by concept, number, seed and prompt.
+
+    Args:
+        load: Gives the model; called only if something is missing.
+        identity: What the images depend on beside these.
+        cache: Where they are kept.
+    """
+
+    def __init__(self, load: Callable[[], ImageGenerator], identity: Identity, cache: Cache) -> None:
+        self._load = load
+        self.identity = identity
+        self._cache = cache
+
+    def generate(
+        self, concept: str, count: int, seed: int, template: str = "{concept}"
+    ) -> UInt8[Tensor, "count 3 h w"]:
+        """Draw images; see ``tasks.roles.ImageGenerator``."""
+        asked = {"concept": concept, "count": count, "seed": seed, "template": template}
+        identity = {**_asked("generated images", self.identity), **asked}
+        return self._cache.blob(identity, lambda: {"images": self._load().generate(**asked)})["images"]
+
+
+def pixel_hashes(images: UInt8[Tensor, "n 3 h w"]) -> list[bytes]:
+    """SHA-256 of the shape and pixels of each image."""
+    return [array_sha256(image) for image in images.cpu().contiguous().numpy()]
+
+
+def _asked(what: str, identity: Identity) -> dict[str, Any]:
+    return {"what": what, **identity}
+
+
+def _over_limit(
+    ask: Callable[[Sequence[str]], Bool[np.ndarray, " k"]], identity: Identity, cache: Cache, texts: Sequence[str]
+) -> Bool[np.ndarray, " n"]:
+    def make(places: list[int]) -> list[bytes]:
+        return [b"\1" if cut else b"\0" for cut in ask([texts[place] for place in places]).tolist()]
+
+    found = cache.answers(_asked("texts over the limit", identity), list(map(text_sha256, texts)), make)
+    return np.array([one == b"\1" for one in found], dtype=bool)
+
+
+def _rows_as_bytes(rows: np.ndarray) -> list[bytes]:
+    return [row.tobytes() for row in np.ascontiguousarray(rows, dtype="<f4")]
+
+
+def _rows_from_bytes(rows: Sequence[bytes]) -> Float[np.ndarray, "n d"]:
+    return np.frombuffer(b"".join(rows), dtype="<f4").astype(np.float32).reshape(len(rows), -1)

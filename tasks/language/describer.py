@@ -1,0 +1,69 @@
+"""A vision-language model that names what several pictures share, without captions in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from tasks.images import resize_to
+from tasks.language.chat import ChatModel
+from tasks.language.naming import ConceptNamer
+from tasks.language.picture import MOST_EDGE, Picture
+from tasks.language.prompts import VERSION, Mode, picture_messages
+
+
+class VisionLanguageDescriber(ConceptNamer):
+    """Names what pictures share: Describe-and-Dissect's variant in which they go to the chat model themselves.
+
+    See ``ConceptNamer`` for what becomes of replies. As published (Bai et al., TMLR 2025, with GPT-4o): the unit's ten
+    pictures at once, temperature 0.3, at most 300 tokens.
+
+    Text inside a picture may instruct the model; as with captions, it can make a label wrong and nothing else.
+
+    Args:
+        model: A chat model that reads pictures.
+        mode: ``fixed``, or ``code``: as released, the instruction is both system text and user text, and replies are
+            not checked.
+        temperature: Of sampling.
+        max_tokens: Most tokens of a reply.
+        edge: Pixels of a picture's longer side; larger pictures are reduced, smaller ones stay.
+    """
+
+    version: ClassVar[str] = VERSION
+
+    def __init__(
+        self,
+        model: ChatModel,
+        mode: Mode = "fixed",
+        temperature: float = 0.3,
+        max_tokens: int = 300,
+        edge: int = MOST_EDGE,
+    ) -> None:
+        super().__init__(model, mode, temperature, max_tokens)
+        self.edge = edge
+
+    def describe(self, pictures: Sequence[UInt8[Tensor, "3 h w"]], seed: int) -> str:
+        """Name what most pictures share; an empty string when there is no name.
+
+        Args:
+            pictures: In the order in which they are shown.
+            seed: The sample of the reply, in [0, 2³²).
+
+        Raises:
+            LanguageModelError: The model cannot be used; see ``tasks.language.chat``.
+        """
+        if not pictures:
+            return ""
+        return self.name(picture_messages([bounded(picture, self.edge) for picture in pictures], self.mode), seed)
+
+
+def bounded(image: UInt8[Tensor, "3 h w"], edge: int) -> Picture:
+    """An image as a picture whose longer side has at most ``edge`` pixels; its proportions are kept."""
+    height, width = image.shape[-2:]
+    scale = min(1.0, edge / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = resize_to(image[None], size)[0].permute(1, 2, 0).contiguous().cpu()
+    return Picture(*size, small.numpy().tobytes())

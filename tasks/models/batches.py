@@ -1,0 +1,62 @@
+"""Batches that get smaller when the accelerator's memory does not suffice for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from tasks.errors import UserError
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+class Batches:
+    """How many images go through a model at once: a runtime setting that halves itself when memory runs out.
+
+    Args:
+        size: Images in one batch, to begin with.
+
+    Attributes:
+        size: Images in one batch; once halved it stays so, because the next batch needs as much.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(self, work: Callable[[Tensor], Result], images: Tensor) -> Iterator[Result]:
+        """``work`` on all images, batch by batch; after running out of memory the same images in halves.
+
+        Raises:
+            UserError: Memory does not suffice for a single image.
+        """
+        start = 0
+        # Once even without images: the result says of which shape and type nothing is.
+        while start < len(images) or start == 0:
+            batch = images[start : start + self.size]
+            done = self._tried(work, batch)
+            if done is None:
+                continue
+            yield done[0]
+            start += max(1, len(batch))
+
+    def _tried(self, work: Callable[[Tensor], Result], batch: Tensor) -> tuple[Result] | None:
+        try:
+            return (work(batch),)
+        except torch.OutOfMemoryError as error:
+            if len(batch) <= 1:
+                raise UserError(
+                    "The device's memory does not suffice for a single image: choose --device cpu, a smaller model, "
+                    f"or end what else runs on the device ({error})."
+                ) from error
+            self.size = len(batch) // 2
+            log.warning("out of memory with %d images at once; going on with %d", len(batch), self.size)
+        # Only out here is nothing left that refers to the failed batch's tensors.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None

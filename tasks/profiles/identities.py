@@ -1,0 +1,88 @@
+"""What the answers of a profile's models depend on, for the keys of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from tasks.cache.keys import device_kind, model_identity, package_versions, place_facts
+from tasks.cache.padded import rows_for
+from tasks.profiles.locate import locate_source, locate_target
+from tasks.profiles.resolve import require
+from tasks.profiles.schema import Profile
+from tasks.profiles.sources import Source
+
+
+def network_identity(profile: Profile, name: str, load: Callable[[], object]) -> dict[str, Any] | None:
+    """What a target's activations depend on beside images, layer and pooling.
+
+    Args:
+        profile: The profile.
+        name: Of the target.
+        load: Loads it; called only if its files are not here yet.
+
+    Returns:
+        None for a function of the user's, whose code no hash tells: its activations must not be kept.
+
+    Raises:
+        UserError: for an unknown name, a missing or wrong file.
+    """
+    entry = profile.target(name)
+    if entry.loader == "factory":
+        return None
+    found = locate_target(name, entry)
+    if found.state == "missing":
+        load()
+        found = locate_target(name, entry)
+    if found.state == "hash differs":
+        require([found])
+    # A published file of torchvision's carries its hash in its name, which was checked.
+    pinned = entry.sha256 is not None or (entry.loader == "torchvision" and entry.weights is None)
+    files = {} if pinned else place_facts(found.where)
+    if entry.planted is not None and entry.planted.sha256 is None:
+        files |= place_facts(entry.planted.weights)
+    return {
+        "source": _without_licence(profile.identity((name,), ())["targets"][name]),
+        "files": files,
+        "packages": package_versions((entry.loader, "torchvision")),
+    }
+
+
+def role_identity(
+    profile: Profile,
+    role: str,
+    entry: Source | str,
+    packages: Sequence[str],
+    device: torch.device,
+    load: Callable[[], object],
+) -> dict[str, Any]:
+    """What the answers of one of the other models depend on beside what it is asked.
+
+    Args:
+        profile: The profile.
+        role: Its field in the profile.
+        entry: What the field holds.
+        packages: Distributions whose code answers.
+        device: Where the model runs.
+        load: Loads it; called only if its files are not here yet.
+
+    Raises:
+        UserError: for a missing or wrong file.
+    """
+    facts = profile.identity((), ())[role]
+    if isinstance(entry, Source):
+        found = locate_source(role, entry, facts["loader"])
+        if found.state == "missing":
+            load()
+            found = locate_source(role, entry, facts["loader"])
+        if found.state == "hash differs":
+            require([found])
+        files = place_facts(found.where, entry.weights if entry.sha256 else None)
+        facts = {**_without_licence(facts), "files": files}
+    return model_identity(facts, packages, device_kind(device), rows_for(device))
+
+
+def _without_licence(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name != "licence"}

@@ -1,0 +1,78 @@
+"""Methods and perturbations that fail or hang lose their own cells, and the tables say so (F35, F37)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from small_run import CELLS, METHODS, options, run
+from typer.testing import CliRunner
+
+from benchmark import runner
+from benchmark.cli import app
+from benchmark.display import Display
+from leaderboard.store import RunFolder
+from tasks.perturbations import registry
+
+LOAD = registry.Perturbation.load
+ASKED = "run --task resnet18_layer4 --suites contrast,fog --images 12 --unit-ids 3,5 --device cpu --faithfulness none"
+
+
+def test_f35_a_method_that_hangs_loses_its_cells_by_the_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baselines.floors.RandomLabel.label", lambda *_: time.sleep(600))
+    result = runner.run(options(tmp_path / "run", cell_timeout=0.2, repeats=1), Display("quiet"))
+    assert len(result.failed) == 3
+    assert all("~random_label~" in cell for cell in result.failed)
+    assert all(cell.endswith(": TookTooLong: took longer than 0.2 s") for cell in result.failed)
+    assert set(result.summary["method"]) == {"constant_label"}
+
+
+def test_f35_a_perturbation_that_fails_loses_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("somebody's")
+
+    monkeypatch.setattr(registry.Perturbation, "load", lambda entry: fails if entry.name == "fog" else LOAD(entry))
+    result = run(tmp_path / "run")
+    assert len(result.failed) == len(METHODS)
+    assert all("~fog~" in cell and cell.endswith(": ZeroDivisionError: somebody's") for cell in result.failed)
+    assert set(RunFolder(result.folder).read_table("labels")["perturbation"]) == {"clean", "contrast"}
+    monkeypatch.undo()
+    again = run(tmp_path / "run")
+    assert again.failed == []
+    assert set(RunFolder(result.folder).read_table("labels")["perturbation"]) == {"clean", "contrast", "fog"}
+
+
+def test_f37_one_failed_cell_is_listed_with_its_exit_code_and_none_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from baselines.floors import RandomLabel
+
+    real = RandomLabel.label
+
+    def label(self: RandomLabel, observation, units, tools):
+        if observation.condition == "fog":
+            raise LookupError("lost")
+        return real(self, observation, units, tools)
+
+    command = [
+        *ASKED.split(),
+        "--thumbnails=0",
+        "--methods",
+        ",".join(METHODS),
+        "--out",
+        str(tmp_path / "runs" / "run"),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(RandomLabel, "label", label)
+        partial = CliRunner().invoke(app, command)
+    assert partial.exit_code == 3, partial.output
+    assert "1 cells failed; run the same command to try them again:" in partial.stderr
+    assert "~random_label~fog~" in partial.stderr
+    assert partial.stderr.rstrip().endswith("LookupError: lost")
+    assert len(RunFolder(tmp_path / "runs" / "run").done_cells()) == CELLS - 1
+    whole = CliRunner().invoke(app, command)
+    assert whole.exit_code == 0, whole.output
+    assert len(RunFolder(tmp_path / "runs" / "run").done_cells()) == CELLS
