@@ -48,7 +48,7 @@ class Method(Protocol):
     Attributes:
         name: Registered name.
         version: Raised whenever the same input may give another label.
-        needs: Attribute names of the Toolbox/Observation that must be present, e.g. ``{"captioner", "maps"}``.
+        needs: Names out of ``baselines.registry.NEEDS`` that must be present, e.g. ``{"captioner", "maps"}``.
     """
 
     name: ClassVar[str]

@@ -86,6 +86,14 @@ _BUILT_IN = {
             default=False,  # needs a role that most profiles leave out
         ),
         MethodEntry(
+            "clear",
+            "CLEAR: Describe-and-Dissect in several contexts, every part of the captions tested on generated images",
+            ("captioner", "clip", "generator", "summariser"),
+            "1",
+            "baselines.clear.method:Clear",
+            default=False,  # no published method
+        ),
+        MethodEntry(
             "random_label",
             "Floor: a concept drawn at random for each unit and condition",
             ("concepts",),

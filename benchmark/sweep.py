@@ -23,6 +23,7 @@ from baselines.evidence import EVIDENCE_SIZE, dead_units, top_images
 from benchmark.budget import TimeBudget
 from benchmark.display import Display, Stage
 from benchmark.interrupt import TookTooLong, time_limit
+from benchmark.passes import Passes
 from benchmark.thumbnails import thumbnail_rows
 from benchmark.work import Work, all_conditions
 from leaderboard.errors import StoreError
@@ -34,7 +35,7 @@ from tasks.activations import Pooling
 from tasks.errors import UserError
 from tasks.models.counting_summariser import caption_background
 from tasks.observation import Observation, Toolbox
-from tasks.observe import CLEAN, IMAGES_AT_ONCE, Condition, Images, Probe, observe, perturbed, repeated
+from tasks.observe import CLEAN, IMAGES_AT_ONCE, Condition, Images, Probe, perturbed, repeated
 from tasks.perturbations.settings import Settings
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
@@ -176,14 +177,18 @@ class Sweep:
         return probe
 
     def _observe(self, probe: Probe, condition: Condition, images: Images) -> dict[str, Observation]:
-        target = self.roles.target(self.works[0].task.model)
         layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
         # Methods read the maps of the units they label, no others.
         maps = {
             layer: sorted({unit for work in self._with(condition) if work.task.layer == layer for unit in work.units})
             for layer in layers
         }
-        return observe(target, layers, probe, condition, images, self.roles.clip, maps=maps)
+        return self._passes.observe(probe, condition, images, layers, maps)
+
+    @cached_property
+    def _passes(self) -> Passes:
+        model = self.works[0].task.model
+        return Passes(self.roles, model, self.probe, self.probing.digest, self.settings, self.seed)
 
     @cached_property
     def _tools(self) -> dict[str, Toolbox]:
@@ -212,6 +217,7 @@ class Sweep:
             summariser=self.roles.summariser,
             generator=self.roles.generator,
             describer=self.roles.describer,
+            foreground=lambda images: self.roles.segmenter.foreground(images),
             background=lambda: self._background,
         )
 

@@ -22,6 +22,10 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 GROUP_NAMES = ("blur", "noise", "blur", "weather", "digital", "mask", "mask", "control")
 """One name for each of the groups; groups of one name are summed up together."""
 
+PRACTISED: dict[str, frozenset[str]] = {"clear": frozenset({"foreground_blur", "background_blur", "gaussian_blur"})}
+"""Method → the perturbations that it looks at itself unless told otherwise: tested on them, it is tested on what it
+practises, so the tables show its mean without them as well."""
+
 SIGNIFICANT = 0.05
 
 

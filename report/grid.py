@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from leaderboard.names import GROUPS, MINIATURE_NOTE, SIGNIFICANT, ordered_methods
+from leaderboard.names import GROUPS, MINIATURE_NOTE, PRACTISED, SIGNIFICANT, ordered_methods
 from leaderboard.schema import SUMMARY
-from report.content import Cell, Row, count_of
+from report.content import Cell, Row, count_of, printed
 
 Kind = Literal["stability", "accuracy"]
 
@@ -118,7 +118,10 @@ def _grid(task: str, profile: str, rows: list[Record], kind: Kind) -> Grid:
         Row("mean", means),
         Row("clean", clean),
         facts,
-        tuple(_notes(profile, kind, severity, [cell for row in flat for cell in row.cells], facts)),
+        (
+            *_notes(profile, kind, severity, [cell for row in flat for cell in row.cells], facts),
+            *_practice_notes(methods, flat),
+        ),
     )
 
 
@@ -200,6 +203,21 @@ def _notes(
         )
     if profile == "miniature":
         yield MINIATURE_NOTE
+
+
+def _practice_notes(methods: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    """What is left of the means where a method is tested on perturbations that it looks at itself."""
+    for method in methods:
+        practised = PRACTISED.get(method.partition(" (")[0], frozenset())
+        coinciding = [row.name for row in rows if row.name in practised]
+        others = [row for row in rows if row.name not in practised]
+        if coinciding and others:
+            values = [[row.cells[number].value for row in others] for number in range(len(methods))]
+            means = [f"{name} {printed(sum(own) / len(own))}" for name, own in zip(methods, values, strict=True)]
+            yield (
+                f"{method} looks at {', '.join(coinciding)} itself, so there it is tested on what it practises; "
+                f"mean without: {', '.join(means)}."
+            )
 
 
 def _test_notes(cells: Sequence[Cell]) -> Iterator[str]:

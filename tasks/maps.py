@@ -38,29 +38,37 @@ class MemoryMaps:
     """Maps that are in memory.
 
     Args:
-        maps: [images, units, h, w].
+        maps: [images, stored, h, w].
+        units: The units whose maps they are, in this order; None if they are all of the layer.
+        complete: Units of the complete layer, where they are not all.
     """
 
-    def __init__(self, maps: Float[Tensor, "images units h w"]) -> None:
+    def __init__(
+        self, maps: Float[Tensor, "images stored h w"], units: Sequence[int] | None = None, complete: int | None = None
+    ) -> None:
+        images, stored, height, width = maps.shape
+        self.shape = (images, stored if complete is None else complete, height, width)
         self._maps = maps
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(images, units, h, w)."""
-        images, units, height, width = self._maps.shape
-        return images, units, height, width
+        self._columns = _Columns(range(stored) if units is None else units)
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        """The maps of some units on some images, in the order asked."""
-        rows, columns = (torch.tensor(list(numbers), dtype=torch.int64) for numbers in (images, units))
+        """The maps of some units on some images, in the order asked.
+
+        Raises:
+            ValueError: A unit's maps were not stored.
+        """
+        rows, columns = (torch.tensor(list(some), dtype=torch.int64) for some in (images, self._columns.of(units)))
         return self._maps[rows[:, None], columns[None, :]]
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        """All maps, some images at a time and in order, with the images' numbers; None takes all units."""
-        count, all_units, height, width = self.shape
-        for part in image_blocks(count, all_units * height * width):
-            block = self._maps[part.start : part.stop]
-            yield part, block if units is None else block[:, list(units)]
+        """All maps, some images at a time and in order, with the images' numbers; None takes all units.
+
+        Raises:
+            ValueError: A unit's maps were not stored.
+        """
+        columns = self._columns.of(range(self.shape[1]) if units is None else units)
+        for part in image_blocks(len(self._maps), self._maps[0].numel() if len(self._maps) else 1):
+            yield part, self._maps[part.start : part.stop][:, columns]
 
 
 class StoredMaps:
@@ -71,13 +79,16 @@ class StoredMaps:
     Args:
         shape: (images, units, h, w) of the complete layer.
         units: The units that are stored, in this order; None stores all.
+
+    Attributes:
+        units: Those that are stored.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], units: Sequence[int] | None = None) -> None:
         self.shape = shape
-        stored = list(range(shape[1])) if units is None else list(units)
-        self._column = {unit: column for column, unit in enumerate(stored)}
-        self._rows = RowFile((len(stored), *shape[2:]), np.float16)
+        self.units = tuple(range(shape[1]) if units is None else units)
+        self._columns = _Columns(self.units)
+        self._rows = RowFile((len(self.units), *shape[2:]), np.float16)
 
     def write(self, start: int, maps: Float[Tensor, "images stored h w"]) -> None:
         """Store the maps of images from number ``start`` on."""
@@ -89,7 +100,7 @@ class StoredMaps:
         Raises:
             ValueError: A unit's maps were not stored.
         """
-        return torch.from_numpy(self._rows.read(images))[:, self._columns(units)]
+        return torch.from_numpy(self._rows.read(images))[:, self._columns.of(units)]
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
         """All maps, some images at a time and in order, with the images' numbers; None takes all units.
@@ -97,15 +108,9 @@ class StoredMaps:
         Raises:
             ValueError: A unit's maps were not stored.
         """
-        columns = self._columns(range(self.shape[1]) if units is None else units)
-        for part in image_blocks(self.shape[0], len(self._column) * self.shape[2] * self.shape[3]):
+        columns = self._columns.of(range(self.shape[1]) if units is None else units)
+        for part in image_blocks(self.shape[0], len(self.units) * self.shape[2] * self.shape[3]):
             yield part, torch.from_numpy(self._rows.read(part))[:, columns]
-
-    def _columns(self, units: Sequence[int]) -> list[int]:
-        missing = next((unit for unit in units if unit not in self._column), None)
-        if missing is not None:
-            raise ValueError(f"the maps of unit {missing} were not stored, those of {len(self._column)} others were")
-        return [self._column[unit] for unit in units]
 
 
 class LateMaps:
@@ -134,6 +139,19 @@ class LateMaps:
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
         """All maps, some images at a time and in order, with the images' numbers; None takes all units."""
         return self._maps.blocks(units)
+
+
+class _Columns:
+    """Where the maps of a unit lie among those that are stored."""
+
+    def __init__(self, units: Sequence[int]) -> None:
+        self._column = {unit: column for column, unit in enumerate(units)}
+
+    def of(self, units: Sequence[int]) -> list[int]:
+        missing = next((unit for unit in units if unit not in self._column), None)
+        if missing is not None:
+            raise ValueError(f"the maps of unit {missing} were not stored, those of {len(self._column)} others were")
+        return [self._column[unit] for unit in units]
 
 
 def image_blocks(images: int, values: int) -> Iterator[range]:

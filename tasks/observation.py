@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tasks.maps import Maps
@@ -74,6 +74,7 @@ class Toolbox:
         activate: ``activate(images)`` gives the pooled activations of the complete layer for any uint8 images
             [k, 3, h, w] → float32 [k, units].
         concepts: The concept set, in file order, already cleaned.
+        foreground: Finds the foreground of any images, perturbed ones too; its model is loaded when first called.
         background: Word → share of the clean probing images whose caption holds it (for summarisers that count).
     """
 
@@ -85,4 +86,5 @@ class Toolbox:
     summariser: Summariser | None = None
     generator: ImageGenerator | None = None
     describer: PictureDescriber | None = None
+    foreground: Callable[[UInt8[Tensor, "k 3 h w"]], Bool[Tensor, "k h w"]] | None = None
     background: Callable[[], Mapping[str, float]] | None = None

@@ -48,7 +48,7 @@ def _declared(
         list[str] | None, typer.Option("--task", help="Task or YAML file; repeat it or use commas.")
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(help="Methods. [default: all but published ones and floors]")
+        list[str] | None, typer.Option(help="Methods. [default: the published ones and the floors]")
     ] = None,
     suites: Annotated[
         list[str] | None, typer.Option(help="Suites, perturbations or YAML files. [default: the task's]")

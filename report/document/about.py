@@ -21,6 +21,8 @@ _METHODS: Final = {
     "again; a variant of this project.",
     "dnd_vision": r"Describe-and-Dissect \cite{dnd} without captions: a vision-language model names what the images "
     "and image parts share, and drawn images decide.",
+    "clear": r"CLEAR's own method: Describe-and-Dissect \cite{dnd} in several contexts of the same images, where every "
+    "part of the captions is a candidate and drawn images decide.",
     "network_dissection": r"Network Dissection \cite{netdissect}: the annotated concept whose pixels overlap most with "
     "the places where the unit is strongly active.",
     "random_label": "Floor: a concept drawn at random, anew for each unit and condition.",

@@ -11,7 +11,9 @@ import pytest
 from baselines import registry
 from tasks.errors import UserError
 
-NAMES = ("clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "random_label", "constant_label")
+NAMES = (
+    "clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "clear", "random_label", "constant_label",
+)  # fmt: skip
 
 
 def test_listing_imports_no_torch():

@@ -107,7 +107,7 @@ def test_the_same_command_does_nothing_twice(finished: runner.RunResult, monkeyp
         raise AssertionError("a finished run read the network again")
 
     before = {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")}
-    monkeypatch.setattr("benchmark.sweep.observe", never)
+    monkeypatch.setattr("benchmark.passes.observe", never)
     again = run(finished.folder)
     assert not again.failed
     assert {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")} == before
@@ -178,19 +178,19 @@ def test_another_seed_is_refused_in_the_same_folder(finished: runner.RunResult) 
 
 
 def test_two_layers_of_one_network_share_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark import sweep
+    from benchmark import passes
 
-    passes: list[tuple[str, tuple[str, ...]]] = []
-    real = sweep.observe
+    made: list[tuple[str, tuple[str, ...]]] = []
+    real = passes.observe
 
     def counting(target: object, layers: dict, probe: object, condition: object, *rest: object, **more: object):
-        passes.append((str(condition), tuple(layers)))
+        made.append((str(condition), tuple(layers)))
         return real(target, layers, probe, condition, *rest, **more)
 
-    monkeypatch.setattr(sweep, "observe", counting)
+    monkeypatch.setattr(passes, "observe", counting)
     changes = {"tasks": ("resnet50_layer4", "resnet50_fc"), "methods": ("constant_label",), "images": 40}
     result = run(tmp_path / "two", **changes)
-    assert passes == [("clean", ("layer4", "fc")), ("background_blur 3", ("layer4", "fc"))]
+    assert made == [("clean", ("layer4", "fc")), ("background_blur 3", ("layer4", "fc"))]
     assert set(result.summary["task"]) == {"resnet50_layer4", "resnet50_fc"}
 
 
@@ -303,9 +303,9 @@ def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
 
 
 def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark import sweep
+    from benchmark import passes
 
-    real = sweep.observe
+    real = passes.observe
 
     def deadened(*args: object, **kwargs: object) -> object:
         found = real(*args, **kwargs)
@@ -313,7 +313,7 @@ def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest
             observation.activations[:, UNITS[0]] = 0.0
         return found
 
-    monkeypatch.setattr(sweep, "observe", deadened)
+    monkeypatch.setattr(passes, "observe", deadened)
     result = run(tmp_path / "dead", methods=("constant_label", "random_label"), images=40)
     assert (result.summary["dead"] == 1).all()
     assert (result.summary["units"] == len(UNITS) - 1).all()

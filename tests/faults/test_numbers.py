@@ -15,7 +15,7 @@ import torch
 from small_run import ROOT, TABLES, perturbed, run, tables
 
 from baselines.base import Label, UnitLabels
-from benchmark import sweep
+from benchmark import passes
 from leaderboard.store import RunFolder
 from tasks.observation import Observation
 from tasks.perturbations import PERTURBATIONS
@@ -51,7 +51,7 @@ def test_f01_a_method_that_hashes_pixels_is_not_stable(tmp_path: Path, monkeypat
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, object]], None]:
     """Lets the layer give other numbers: unit → one number for all images, or what is added to the first image's."""
-    real = sweep.observe
+    real = passes.observe
 
     def breaks(columns: dict[int, float], first_image: bool = False) -> None:
         def observed(*arguments: object, **more: object):
@@ -61,7 +61,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, object]], Non
                     observation.activations[: 1 if first_image else None, unit] = value
             return found
 
-        monkeypatch.setattr(sweep, "observe", observed)
+        monkeypatch.setattr(passes, "observe", observed)
 
     return breaks
 

@@ -143,6 +143,17 @@ def test_every_table_names_its_profile_and_the_miniature_says_what_it_is(summary
         assert (MINIATURE_NOTE in source) is said
 
 
+def test_a_method_that_practises_a_condition_is_also_compared_without_it(summary):
+    names = {"clip_dissect": "clear"}
+    renamed = summary.assign(method=[names.get(method, method) for method in summary["method"]])
+    without = renamed[renamed["perturbation"].isin(["gaussian_blur", "foreground_blur", "background_blur"])].index
+    (found,) = [note for grid in grids(renamed, "stability") for note in grid.notes if "practises" in note]
+    others = renamed.drop(without)
+    own = others[(others["method"] == "clear") & ~others["perturbation"].isin(["clean", "all"])]["stability"]
+    assert f"mean without: clear {own.mean():.2f}" in found
+    assert not [note for grid in grids(summary, "stability") for note in grid.notes if "practises" in note]
+
+
 def test_accuracy_shows_clean_and_perturbed(summary):
     full = summary.assign(accuracy=0.413, accuracy_clean=2 / 3)
     rows = rows_of(latex_table(full, "accuracy"))

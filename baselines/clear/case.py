@@ -1,0 +1,66 @@
+"""What CLEAR knows of the layer, and of one unit on its way to a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from baselines.clear.evidence import Sight
+from baselines.evidence import dead_units
+from tasks.observation import Observation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The complete layer on the probing images.
+
+    Attributes:
+        standardised: Activations of live units, centred and of unit length; 0 for dead units.
+        median: Of each unit.
+        alive: Live units.
+    """
+
+    standardised: Float[np.ndarray, "images units"]
+    median: Float[np.ndarray, " units"]
+    alive: Bool[np.ndarray, " units"]
+
+    @classmethod
+    def of(cls, observation: Observation) -> Layer:
+        """Summarise an observation's activations."""
+        values = observation.activations.float().cpu().numpy()
+        alive = ~np.asarray(dead_units(observation.activations).cpu())
+        centred = np.where(alive, values, np.float32(0))
+        median = np.median(centred, axis=0)
+        centred -= centred.mean(axis=0, dtype=np.float64).astype(np.float32)
+        length = np.sqrt(np.square(centred).sum(axis=0, dtype=np.float64))
+        centred /= np.where(length > 0, length, 1.0).astype(np.float32)
+        return cls(centred, median, alive)
+
+    def correlation(self, unit: int) -> Float[np.ndarray, " units"]:
+        """Of every unit's activations with this unit's, in [-1, 1]; 0 for dead units."""
+        return self.standardised.T @ self.standardised[:, unit]
+
+
+@dataclass
+class Case:
+    """One unit on its way to a label.
+
+    Attributes:
+        unit: The unit.
+        top: Its top images, strongest first.
+        sights: What is seen of it in each context.
+        probes: What is seen of it in each context that only tells what it depends on.
+        parts: The parts of what captions say, most often said first.
+        together: Words that belong together in one part.
+        proposed: Concept → who proposed it: the contexts whose summaries did, ``part``, or ``joined``.
+    """
+
+    unit: int
+    top: tuple[int, ...]
+    sights: tuple[Sight, ...]
+    probes: tuple[Sight, ...]
+    parts: tuple[str, ...]
+    together: frozenset[tuple[str, str]]
+    proposed: dict[str, tuple[str, ...]]

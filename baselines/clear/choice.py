@@ -1,0 +1,156 @@
+"""How CLEAR chooses among candidate concepts: a score in every context, its robust sum, and two regularisers.
+
+The three terms of a score are chances that a true concept's pictures win against others, so that they add up without
+scaling: 1/2 says nothing, 1 is certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from baselines.clear.words import holds
+
+Aggregate = Literal["spread", "worst"]
+
+ALIKE = 10
+"""How many of the units that a concept excites most are asked whether they behave like the labelled one."""
+
+
+def activation_term(activations: Float[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
+    """Mean rank of each concept's synthetic images by one unit's activation, among those of all candidates.
+
+    Args:
+        activations: The unit's activation on every synthetic image.
+
+    Returns:
+        Rank as a share, in (0, 1), ties counted half; 1/2 for a candidate that is all there is.
+    """
+    ranks = stats.rankdata(np.asarray(activations, dtype=np.float64)).reshape(activations.shape)
+    return (ranks.mean(axis=1) - 0.5) / activations.size
+
+
+def image_term(
+    described: Float[np.ndarray, "pictures d"],
+    control: Float[np.ndarray, "control d"],
+    synthetic: Float[np.ndarray, "concepts images d"],
+) -> Float[np.ndarray, " concepts"]:
+    """Chance that a picture of the unit is more like a concept's synthetic images than a control picture is.
+
+    Args:
+        described: Unit-norm CLIP embeddings of the unit's pictures.
+        control: Those of pictures at large in the same context.
+        synthetic: Those of each concept's synthetic images.
+
+    Returns:
+        ROC AUC of the mean cosine to the concept's images, in [0, 1].
+    """
+    centres = np.asarray(synthetic, dtype=np.float64).mean(axis=1)
+    own = np.asarray(described, dtype=np.float64) @ centres.T
+    other = np.asarray(control, dtype=np.float64) @ centres.T
+    return np.array([auc(own[:, i], other[:, i]) for i in range(len(centres))])
+
+
+def caption_term(
+    described: Sequence[str], control: Sequence[str], concepts: Sequence[str]
+) -> Float[np.ndarray, " concepts"]:
+    """Chance that captions tell a picture of the unit from a control picture by naming the concept.
+
+    Args:
+        described: Captions of the unit's pictures.
+        control: Captions of pictures at large in the same context, which say what captions say anyway.
+        concepts: A caption names a concept if it holds all of its content words.
+
+    Returns:
+        (1 + share of own captions − share of control captions) / 2, in [0, 1].
+    """
+    return (1 + holds(described, concepts).mean(axis=1) - holds(control, concepts).mean(axis=1)) / 2
+
+
+def robust(
+    scores: Float[np.ndarray, "contexts concepts"], aggregate: Aggregate, spread: float
+) -> Float[np.ndarray, " concepts"]:
+    """One score a concept out of those of all contexts.
+
+    Args:
+        scores: Score of each concept in each context.
+        aggregate: ``spread``: mean − ``spread`` × standard deviation over the contexts; ``worst``: the least.
+        spread: How much a score that depends on the context costs.
+    """
+    if aggregate == "worst":
+        return scores.min(axis=0)
+    return scores.mean(axis=0) - spread * scores.std(axis=0)
+
+
+def excitation(responses: Float[np.ndarray, "concepts units"]) -> Float[np.ndarray, "concepts units"]:
+    """How strongly each concept excites each unit of the layer, in standard deviations over one unit's candidates.
+
+    Args:
+        responses: Mean activation of the complete layer on each concept's synthetic images.
+
+    Returns:
+        0 for a unit that all concepts excite alike.
+    """
+    values = np.asarray(responses, dtype=np.float64)
+    width = values.std(axis=0)
+    return (values - values.mean(axis=0)) / np.where(width > 0, width, 1.0)
+
+
+def specificity(
+    excited: Float[np.ndarray, "concepts units"], unit: int, alive: Bool[np.ndarray, " units"]
+) -> Float[np.ndarray, " concepts"]:
+    """Share of the layer's other live units that a concept excites less than this one, ties half, in [0, 1].
+
+    Args:
+        excited: See ``excitation``.
+        unit: The unit.
+        alive: Live units.
+    """
+    others = alive.copy()
+    others[unit] = False
+    if not others.any():
+        return np.ones(len(excited))
+    rest, own = excited[:, others], excited[:, [unit]]
+    return (rest < own).mean(axis=1) + (rest == own).mean(axis=1) / 2
+
+
+def distinctness(
+    excited: Float[np.ndarray, "concepts units"],
+    correlation: Float[np.ndarray, " units"],
+    unit: int,
+    alive: Bool[np.ndarray, " units"],
+) -> Float[np.ndarray, " concepts"]:
+    """How far the units that would share a label behave like this one.
+
+    Whether two units *get* the same label depends on who is asked for, and on the order of naming. That a unit would
+    share a label does not: it is one of the ``ALIKE`` other units of the complete layer that the concept excites most.
+    A label is distinct if these rise and fall with the unit on the probing images.
+
+    Args:
+        excited: See ``excitation``.
+        correlation: Of each unit's probing activations with this unit's.
+        unit: The unit.
+        alive: Live units.
+
+    Returns:
+        Mean correlation with those units, negative ones counted 0, in [0, 1]; 1 where there is no other live unit.
+    """
+    others = np.flatnonzero(alive & (np.arange(len(alive)) != unit))
+    if len(others) == 0:
+        return np.ones(len(excited))
+    # A stable sort: of units that a concept excites alike, the first ones are asked.
+    nearest = others[np.argsort(-excited[:, others], axis=1, kind="stable")[:, :ALIKE]]
+    return np.clip(correlation[nearest], 0, 1).mean(axis=1)
+
+
+def auc(positive: Float[np.ndarray, " p"], negative: Float[np.ndarray, " n"]) -> float:
+    """Chance that a positive value lies above a negative one, ties half; 1/2 if either is missing."""
+    if len(positive) == 0 or len(negative) == 0:
+        return 0.5
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, side="left") + np.searchsorted(ordered, positive, side="right")
+    return float(below.mean() / (2 * len(ordered)))

@@ -1,0 +1,139 @@
+"""The contexts in which a unit's evidence is seen once more: its images, perturbed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+
+from tasks.errors import UserError
+from tasks.observation import Observation, Toolbox
+from tasks.perturbations import perturb
+from tasks.perturbations.registry import perturbation
+from tasks.perturbations.settings import needs_foreground
+from tasks.roles import ImageGenerator
+from tasks.seeding import integer_seed
+
+Foreground = Callable[[UInt8[Tensor, "k 3 h w"]], Bool[Tensor, "k h w"]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One way to see the images.
+
+    Attributes:
+        name: A perturbation, or ``as_given``.
+        severity: 1 to 5; 0 for ``as_given``.
+    """
+
+    name: str
+    severity: int
+
+    def __str__(self) -> str:
+        return self.name if self.severity == 0 else f"{self.name}:{self.severity}"
+
+
+SEEN = Context("as_given", 0)
+"""The images as the method is given them, which under a perturbed condition are perturbed ones."""
+
+
+def parse_contexts(texts: Sequence[str]) -> tuple[Context, ...]:
+    """Read contexts such as ``foreground_blur:3``; the images as given come first and are always there.
+
+    Raises:
+        UserError: Unknown perturbation, no severity from 1 to 5, or a context named twice.
+    """
+    found = [SEEN]
+    for text in texts:
+        name, _, severity = text.strip().partition(":")
+        if text.strip() in ("clean", "as_given"):
+            continue
+        if severity not in ("1", "2", "3", "4", "5"):
+            raise UserError(f"The context {text!r} needs a severity from 1 to 5, as in gaussian_blur:3.")
+        found.append(Context(perturbation(name).name, int(severity)))
+    if len(set(found)) < len(found):
+        raise UserError(f"A context is named twice in {', '.join(map(str, found))}; name each once.")
+    return tuple(found)
+
+
+def apply_context(
+    images: UInt8[Tensor, "k 3 h w"], context: Context, seeds: Sequence[int], foreground: Foreground | None
+) -> UInt8[Tensor, "k 3 h w"]:
+    """See images in a context.
+
+    The foreground is found in the images themselves, perturbed or not: the method knows no more of them than it is
+    shown. An image in which none is found, or nothing else, stays as it is.
+
+    Args:
+        images: The images.
+        context: The context.
+        seeds: One an image, for contexts that are random.
+        foreground: Finds the foreground; needed by contexts that change one part of the image.
+
+    Raises:
+        UserError: The context needs the foreground and nothing finds it.
+    """
+    if context == SEEN or len(images) == 0:
+        return images
+    masks = None
+    if needs_foreground(context.name):
+        if foreground is None:
+            raise UserError(f"The context {context} needs a segmenter, which the toolbox does not have.")
+        masks = foreground(images)
+    return perturb(images, context.name, context.severity, seeds, masks)
+
+
+def in_context(observation: Observation, context: Context, tools: Toolbox) -> Observation:
+    """The same observation with its images seen in a context, made when they are asked for.
+
+    Activations, maps and embeddings remain those of the images as given.
+    """
+    if context == SEEN:
+        return observation
+
+    def images(indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
+        seeds = [integer_seed(tools.seed, "clear", str(context), observation.image_ids[index]) for index in indices]
+        return apply_context(observation.images(indices).cpu(), context, seeds, tools.foreground)
+
+    return replace(observation, condition=f"{observation.condition}+{context}", images=images)
+
+
+class ContextGenerator:
+    """Draws what another generator draws, seen in a context."""
+
+    def __init__(self, generator: ImageGenerator, context: Context, foreground: Foreground | None) -> None:
+        self.generator = generator
+        self.context = context
+        self.foreground = foreground
+
+    def generate(
+        self, concept: str, count: int, seed: int, template: str = "{concept}"
+    ) -> UInt8[Tensor, "count 3 h w"]:
+        """Draw images; see ``tasks.roles.ImageGenerator``."""
+        drawn = self.generator.generate(concept, count, seed, template).cpu()
+        seeds = [integer_seed(seed, "clear", str(self.context), number) for number in range(count)]
+        return apply_context(drawn, self.context, seeds, self.foreground)
+
+
+_TOOLBOXES: dict[int, dict[Context, Toolbox]] = {}
+
+
+def tools_in(tools: Toolbox, context: Context) -> Toolbox:
+    """A toolbox whose generated images are seen in a context; the same one for the same toolbox, as long as it lives.
+
+    Its bank of synthetic images (``baselines.dnd.synthesis.bank_of``) is then shared by all conditions too.
+    """
+    if context == SEEN:
+        return tools
+    known = _TOOLBOXES.get(id(tools))
+    if known is None:
+        known = _TOOLBOXES[id(tools)] = {}
+        weakref.finalize(tools, _TOOLBOXES.pop, id(tools), None)
+    if context not in known:
+        if tools.generator is None:
+            raise ValueError("The toolbox has no generator.")
+        known[context] = replace(tools, generator=ContextGenerator(tools.generator, context, tools.foreground))
+    return known[context]

@@ -1,0 +1,120 @@
+"""What CLEAR sees and what is said of it: a unit's pictures, and pictures at large, in every context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from baselines.clear.contexts import Context, in_context
+from baselines.dnd.describe import DescribedImage, Pictures, Place
+from baselines.dnd.study import Roles
+from tasks.models.counting_summariser import caption_background
+from tasks.observation import Observation
+from tasks.seeding import generator
+
+
+@dataclass(frozen=True)
+class Control:
+    """Pictures at large in one context: what is seen and said there of any unit's pictures.
+
+    Attributes:
+        context: The context.
+        observation: The images, seen in it.
+        indices: Which probing images.
+        captions: One a picture.
+        embeddings: Unit-norm CLIP embeddings.
+        base_rates: Word → share of the captions that hold it.
+    """
+
+    context: Context
+    observation: Observation
+    indices: tuple[int, ...]
+    captions: tuple[str, ...]
+    embeddings: Float[np.ndarray, "control d"]
+    base_rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One unit's pictures in one context, strongest first by the activations in the images as given.
+
+    Attributes:
+        captions: One a picture.
+        embeddings: Unit-norm CLIP embeddings.
+        activations: The unit's activations.
+    """
+
+    captions: tuple[str, ...]
+    embeddings: Float[np.ndarray, "pictures d"]
+    activations: Float[np.ndarray, " pictures"]
+
+
+def control_images(images: int, count: int, seed: int) -> tuple[int, ...]:
+    """Probing images at large: a draw that no unit, condition or repeat changes.
+
+    Args:
+        images: Number of probing images.
+        count: How many are drawn at most.
+        seed: The run's seed.
+    """
+    return tuple(sorted(generator(seed, "clear", "control").permutation(images)[:count].tolist()))
+
+
+def look_around(
+    observation: Observation, context: Context, indices: tuple[int, ...], roles: Roles, batch_size: int
+) -> Control:
+    """Caption and embed pictures at large in a context.
+
+    Args:
+        observation: The images as given.
+        context: The context.
+        indices: Which images.
+        roles: The captioner and CLIP.
+        batch_size: Images at once.
+    """
+    seen = in_context(observation, context, roles.tools)
+    pictures = Pictures(seen, indices, 1, batch_size)
+    places: list[Place] = [(index, None) for index in indices]
+    captions = pictures.apply(roles.captioner.caption, places, batch_size)
+    embedded = pictures.apply(roles.clip.encode_images, places, batch_size)
+    said = tuple(captions[place] for place in places)
+    vectors = np.stack([embedded[place].float().cpu().numpy() for place in places])
+    return Control(context, seen, indices, said, vectors, caption_background(said))
+
+
+def look(
+    seen: Observation,
+    described: Mapping[int, Sequence[DescribedImage]],
+    roles: Roles,
+    crop_px: int,
+    batch_size: int,
+) -> dict[int, Sight]:
+    """Caption, embed and activate the units' pictures in a context; crops are cut out of the images seen in it.
+
+    Args:
+        seen: The images in the context; see ``in_context``.
+        described: Unit → its pictures.
+        roles: The captioner, CLIP and the target network.
+        crop_px: Edge of a crop.
+        batch_size: Images at once.
+
+    Returns:
+        Unit → what is seen of it.
+    """
+    places = [picture.place for of_unit in described.values() for picture in of_unit]
+    pictures = Pictures(seen, {index for index, _ in places}, crop_px, batch_size)
+    captions = pictures.apply(roles.captioner.caption, places, batch_size)
+    embedded = pictures.apply(roles.clip.encode_images, places, batch_size)
+    columns = {unit: place for place, unit in enumerate(described)}
+    activated = pictures.apply(lambda images: roles.tools.activate(images)[:, list(columns)], places, batch_size)
+    return {
+        unit: Sight(
+            tuple(captions[picture.place] for picture in of_unit),
+            np.stack([embedded[picture.place].float().cpu().numpy() for picture in of_unit]),
+            np.array([float(activated[picture.place][columns[unit]]) for picture in of_unit]),
+        )
+        for unit, of_unit in described.items()
+    }

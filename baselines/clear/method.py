@@ -1,0 +1,371 @@
+"""CLEAR: context-adaptive Describe-and-Dissect, in batches over all requested units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from baselines.base import Label, UnitLabels
+from baselines.clear.case import Case, Layer
+from baselines.clear.choice import (
+    Aggregate,
+    activation_term,
+    caption_term,
+    distinctness,
+    excitation,
+    image_term,
+    robust,
+    specificity,
+)
+from baselines.clear.contexts import SEEN, Context, in_context, parse_contexts, tools_in
+from baselines.clear.dependence import dependence, loss, part_dependence
+from baselines.clear.evidence import Control, Sight, control_images, look, look_around
+from baselines.clear.words import collocations, join_parts, parts_of, propose_parts
+from baselines.dnd.candidates import candidate_concepts
+from baselines.dnd.crops import CROP_SIZE
+from baselines.dnd.describe import DescribedImage, Pictures, describe_units
+from baselines.dnd.naming import simplified_captions, summaries
+from baselines.dnd.study import Roles
+from baselines.dnd.synthesis import Request, Synthetic, bank_of
+from baselines.evidence import check_units, top_images
+from tasks.errors import UserError, unknown_name
+from tasks.observation import Observation, Toolbox
+from tasks.perturbations.settings import needs_foreground
+from tasks.seeding import integer_seed
+
+DECIMALS = 6
+"""Of a score: the last bits of a float32 depend on the batch, and must not decide between two candidates."""
+
+TOLD = 10
+"""How many candidates are named in the answer; a unit may have fifty."""
+
+TERMS = ("activation", "images", "captions")
+
+Drawn = list[dict[str, Synthetic]]
+"""For each context the measurements of each concept's synthetic images."""
+
+
+class Clear:
+    """Names a unit by what holds of it in several contexts of the same images, tested on synthetic images.
+
+    1. *Evidence.* The unit's top images and attention crops, as in Describe-and-Dissect (Bai et al., TMLR 2025), seen
+       in every context: as given, and perturbed once more. Pictures at large, drawn from the same probing images, are
+       seen in the same contexts: what captions say there they say of anything, because of a fog for example.
+    2. *Candidates.* Summaries of the captions of each context; the parts of these captions, word by word, and of those
+       of the pictures at large that excite the unit most; and the best parts two by two. A caption in ten that holds
+       the right word is enough, which no summary would keep.
+    3. *Score* of a candidate in each context: weighted mean of three chances in [0, 1],
+
+       - activation: mean rank of its synthetic images by the unit's activation among those of all candidates,
+       - images: its synthetic images resemble the unit's pictures more than pictures at large,
+       - captions: the unit's captions hold it, those of pictures at large do not.
+
+       The candidate's score is the mean over the contexts less ``spread`` times their standard deviation, or the worst
+       context's, less ``distinct`` × (1 − distinctness), plus ``specific`` × (specificity − 1), less ``brevity`` for
+       each part after the first; see ``baselines.clear.choice``. Equal scores keep the order of the candidates.
+
+    Synthetic images are seen in a context too where it changes the image as a whole. Contexts that change the
+    foreground or the background leave them as they are: what a generator draws of "red" has no foreground of its own
+    to blur.
+
+    ``extra`` holds ``contexts``; ``dependence`` of the unit and of the label's parts on foreground, background and
+    context (see ``baselines.clear.dependence``); and ``tested``, the best candidates with their terms.
+
+    Randomness is Describe-and-Dissect's; the pictures at large are drawn once for a run, random contexts by the
+    image's identifier, so a unit's label does not depend on who else is asked. Distinctness and specificity are taken
+    over the complete layer for the same reason.
+
+    Args:
+        contexts: The contexts besides the images as given, with commas between them, e.g. ``gaussian_blur:3``; empty
+            for none.
+        probes: Contexts that only tell what the unit depends on: nothing is proposed or scored in them. A network that
+            reads a blurred beach as a beach does not lose it to a blur; grey takes the part of the image away.
+        aggregate: ``spread`` or ``worst``.
+        spread: What a standard deviation over the contexts costs.
+        activation_weight: Of the activation term, at least 0; the weights count relative to each other.
+        image_weight: Of the image term.
+        caption_weight: Of the caption term.
+        distinct: What sharing the label with units that behave differently costs.
+        specific: What exciting other units as much costs.
+        brevity: What each part of a concept after the first costs.
+        parts: Most parts of captions among the candidates; 0 leaves summaries only.
+        joined: Of how many best parts all pairs are tried.
+        control: How many pictures at large.
+        top_images: As in ``DescribeAndDissect``, like all that follow.
+        crops: As above.
+        candidates: Summaries a context.
+        images_per_concept: As above.
+        simplify: As above.
+        crop_px: As above.
+        batch_size: As above (runtime only).
+        unit_block: As above (runtime only).
+    """
+
+    name: ClassVar[str] = "clear"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "no_contexts": {"contexts": ""},
+        "worst_case": {"aggregate": "worst"},
+        "plain_mean": {"spread": 0.0},
+        "no_distinctness": {"distinct": 0.0},
+        "no_specificity": {"specific": 0.0},
+        "no_captions": {"caption_weight": 0.0},
+        "no_images": {"image_weight": 0.0},
+        "no_activation": {"activation_weight": 0.0},
+        "no_brevity": {"brevity": 0.0},
+        "no_parts": {"parts": 0},
+        "no_pairs": {"joined": 0},
+        "no_crops": {"crops": False},
+    }
+
+    def __init__(
+        self,
+        contexts: str = "foreground_blur:3,background_blur:3,gaussian_blur:3",
+        probes: str = "foreground_grey:5,background_grey:5",
+        aggregate: Aggregate = "spread",
+        spread: float = 0.25,
+        activation_weight: float = 1.0,
+        image_weight: float = 0.1,
+        caption_weight: float = 0.5,
+        distinct: float = 0.05,
+        specific: float = 0.05,
+        brevity: float = 0.03,
+        parts: int = 32,
+        joined: int = 4,
+        control: int = 100,
+        top_images: int = 10,
+        crops: bool = True,
+        candidates: int = 5,
+        images_per_concept: int = 10,
+        simplify: bool = True,
+        crop_px: int = CROP_SIZE,
+        batch_size: int = 64,
+        unit_block: int = 64,
+    ) -> None:
+        if aggregate not in get_args(Aggregate):
+            raise unknown_name("clear aggregate", aggregate, get_args(Aggregate))
+        if min(control, top_images, candidates, images_per_concept, crop_px, batch_size, unit_block) < 1:
+            raise UserError("clear: every count and size must be at least 1; raise the one that is not.")
+        weights = (activation_weight, image_weight, caption_weight)
+        if min(*weights, spread, distinct, specific, brevity, parts, joined) < 0 or sum(weights) == 0:
+            raise UserError("clear: weights and costs must be 0 or more, and one of the three weights above 0.")
+        self.contexts = parse_contexts([text for text in contexts.split(",") if text.strip()])
+        self.probes = parse_contexts([text for text in probes.split(",") if text.strip()])[1:]
+        self.aggregate: Aggregate = aggregate
+        self.spread = spread
+        self.weights = np.array(weights) / sum(weights)
+        self.distinct = distinct
+        self.specific = specific
+        self.brevity = brevity
+        self.parts = parts
+        self.joined = joined
+        self.control = control
+        self.top_images = top_images
+        self.crops = crops
+        self.candidates = candidates
+        self.images_per_concept = images_per_concept
+        self.simplify = simplify
+        self.crop_px = crop_px
+        self.batch_size = batch_size
+        self.unit_block = unit_block
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """The perturbations that the method uses itself; conditions of these names test it on what it practises."""
+        return tuple(dict.fromkeys(context.name for context in self.contexts if context != SEEN))
+
+    def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
+        """Label the requested units, in the order asked; dead units and those of which nothing is said get no label.
+
+        Args:
+            observation: What one condition shows of the layer.
+            units: Unit numbers.
+            tools: Must hold a captioner, a summariser, a generator and a CLIP; a segmenter for contexts that change
+                one part of the image.
+
+        Raises:
+            UserError: A unit that the layer does not have, a missing role, or a spatial layer without maps.
+        """
+        roles = Roles.of(tools, self.name)
+        check_units(units, observation.activations.shape[1])
+        layer = Layer.of(observation)
+        labels = {unit: UnitLabels(unit, (), (), {"dead": True}) for unit in units if not layer.alive[unit]}
+        alive = [unit for unit in dict.fromkeys(units) if unit not in labels]
+        indices = control_images(len(observation.image_ids), self.control, tools.seed)
+        controls = [look_around(observation, c, indices, roles, self.batch_size) for c in self.contexts if alive]
+        for start in range(0, len(alive), self.unit_block):
+            cases = self._cases(observation, alive[start : start + self.unit_block], controls, roles)
+            drawn = self._join(cases, controls, observation, tools)
+            labels.update((case.unit, self._choose(case, controls, layer, drawn)) for case in cases)
+        return [labels[unit] for unit in units]
+
+    # ---- evidence and candidates ----
+
+    def _cases(
+        self, observation: Observation, units: Sequence[int], controls: Sequence[Control], roles: Roles
+    ) -> list[Case]:
+        """Steps 1 and 2 for one block of units, all but the pairs of parts."""
+        tools = roles.tools
+        tops = {unit: top_images(observation.activations[:, unit], self.top_images) for unit in units}
+        pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
+        described: dict[int, list[DescribedImage]] = describe_units(
+            observation,
+            tops,
+            pictures,
+            tools,
+            mode="fixed",
+            crops=self.crops,
+            batch_size=self.batch_size,
+            keep=self.top_images,
+        )
+        seen_in = [control.observation for control in controls]
+        seen_in += [in_context(observation, probe, tools) for probe in self.probes]
+        sights = [look(seen, described, roles, self.crop_px, self.batch_size) for seen in seen_in]
+        together = collocations(caption for control in controls for caption in control.captions)
+        indices = controls[0].indices
+        cases = []
+        for unit in units:
+            own = tuple(sight[unit] for sight in sights[: len(controls)])
+            probes = tuple(sight[unit] for sight in sights[len(controls) :])
+            activations = observation.activations[list(indices), unit].float().cpu().numpy()
+            said = [text for sight in own for text in sight.captions]
+            parts = propose_parts(said, controls[0].captions, activations, together)[: self.parts]
+            proposed: dict[str, tuple[str, ...]] = {}
+            for control, sight in zip(controls, own, strict=True):
+                for concept in candidate_concepts(self._summaries(unit, sight, control, roles)):
+                    proposed[concept] = (*proposed.get(concept, ()), str(control.context))
+            for part in parts:
+                proposed[part] = (*proposed.get(part, ()), "part")
+            cases.append(Case(unit, tuple(tops[unit]), own, probes, parts, together, proposed))
+        return cases
+
+    def _join(
+        self, cases: Sequence[Case], controls: Sequence[Control], observation: Observation, tools: Toolbox
+    ) -> Drawn:
+        """Draw and measure all concepts of all units in full batches, and add the best parts two by two."""
+        drawn = self._measure((concept for case in cases for concept in case.proposed), observation, tools)
+        if self.joined < 2:
+            return drawn
+        for case in cases:
+            for concept in self._pairs(case, controls, drawn):
+                case.proposed.setdefault(concept, ("joined",))
+        joined = self._measure((concept for case in cases for concept in case.proposed), observation, tools)
+        return [{**before, **after} for before, after in zip(drawn, joined, strict=True)]
+
+    def _summaries(self, unit: int, sight: Sight, control: Control, roles: Roles) -> list[str]:
+        """What most captions of one context share and those of pictures at large in this context do not."""
+        uses = roles.summariser.uses_background
+        own = replace(roles, background=control.base_rates if uses else None)
+        captions: Sequence[str] = sight.captions
+        if self.simplify:
+            captions = simplified_captions(captions, control.observation, unit, own, 1)
+        return summaries(captions, control.observation, unit, own, self.candidates, 1)
+
+    def _pairs(self, case: Case, controls: Sequence[Control], drawn: Drawn) -> list[str]:
+        """The best parts two by two, in the order in which captions say them."""
+        parts = list(case.parts)
+        if len(parts) < 2:
+            return []
+        scores = np.round(self._robust(self._terms(case, parts, controls, drawn)), DECIMALS)
+        best = [parts[i] for i in sorted(range(len(parts)), key=lambda i: (-scores[i], i))[: self.joined]]
+        captions = [text for sight in case.sights for text in sight.captions]
+        captions += [text for control in controls for text in control.captions]
+        said = [parts_of(text, case.together) for text in captions]
+        return [join_parts(one, other, said) for one, other in combinations(best, 2)]
+
+    # ---- synthetic images ----
+
+    def _drawn_in(self, context: Context, tools: Toolbox) -> Toolbox:
+        return tools if needs_foreground(context.name) else tools_in(tools, context)
+
+    def _request(self, concept: str, observation: Observation, tools: Toolbox) -> Request:
+        # Describe-and-Dissect's address: both methods test a concept on the same images, drawn once.
+        seed = integer_seed(tools.seed, "dnd", "generate", concept, observation.repeat)
+        return Request(concept, self.images_per_concept, seed, None, observation.layer)
+
+    def _measure(self, concepts: Iterable[str], observation: Observation, tools: Toolbox) -> Drawn:
+        requests = {concept: self._request(concept, observation, tools) for concept in dict.fromkeys(concepts)}
+        found: Drawn = []
+        for context in self.contexts:
+            drawn_in = self._drawn_in(context, tools)
+            measured = bank_of(drawn_in).measure(requests.values(), drawn_in, self.batch_size)
+            found.append({concept: measured[request] for concept, request in requests.items()})
+        return found
+
+    # ---- choice ----
+
+    def _terms(
+        self, case: Case, concepts: Sequence[str], controls: Sequence[Control], drawn: Drawn
+    ) -> Float[np.ndarray, "contexts terms concepts"]:
+        """Activation, image and caption term of each concept in each context."""
+        terms = []
+        for control, sight, measured in zip(controls, case.sights, drawn, strict=True):
+            images = [measured[concept] for concept in concepts]
+            activations = np.stack([one.activations[:, case.unit] for one in images])
+            embeddings = np.stack([one.embeddings for one in images])
+            terms.append(
+                (
+                    activation_term(activations),
+                    image_term(sight.embeddings, control.embeddings, embeddings),
+                    caption_term(sight.captions, control.captions, concepts),
+                )
+            )
+        return np.array(terms)
+
+    def _robust(self, terms: Float[np.ndarray, "contexts terms concepts"]) -> Float[np.ndarray, " concepts"]:
+        return robust(np.einsum("t,ktc->kc", self.weights, terms), self.aggregate, self.spread)
+
+    def _choose(self, case: Case, controls: Sequence[Control], layer: Layer, drawn: Drawn) -> UnitLabels:
+        """Step 3: score every candidate in every context, and rank them."""
+        contexts = [str(context) for context in self.contexts]
+        concepts = list(case.proposed)
+        if not concepts:
+            return UnitLabels(case.unit, (), case.top, {"contexts": contexts})
+        terms = self._terms(case, concepts, controls, drawn)
+        excited = excitation(np.stack([drawn[0][concept].activations.mean(axis=0) for concept in concepts]))
+        distinct = distinctness(excited, layer.correlation(case.unit), case.unit, layer.alive)
+        specific = specificity(excited, case.unit, layer.alive)
+        longer = np.array([max(len(parts_of(concept, case.together)) - 1, 0) for concept in concepts])
+        costs = self.distinct * (1 - distinct) + self.specific * (1 - specific) + self.brevity * longer
+        totals = np.round(self._robust(terms) - costs, DECIMALS)
+        order = sorted(range(len(concepts)), key=lambda i: (-totals[i], i))
+        tested = [
+            {
+                "concept": concepts[i],
+                "proposed": list(case.proposed[concepts[i]]),
+                "score": float(totals[i]),
+                "contexts": {name: _rounded(terms[k, :, i]) for k, name in enumerate(contexts)},
+                "distinctness": round(float(distinct[i]), 4),
+                "specificity": round(float(specific[i]), 4),
+            }
+            for i in order[:TOLD]
+        ]
+        extra = {
+            "contexts": contexts,
+            "dependence": self._dependence(case, concepts[order[0]], layer),
+            "candidates": len(concepts),
+            "tested": tested,
+        }
+        ranked = tuple(Label(concepts[i], float(totals[i])) for i in order[:TOLD])
+        return UnitLabels(case.unit, ranked, case.top, extra)
+
+    def _dependence(self, case: Case, label: str, layer: Layer) -> dict[str, Any]:
+        """What the unit and its label lose in the contexts."""
+        seen, *others = case.sights
+        rest = float(layer.median[case.unit])
+        sights = dict(zip(map(str, (*self.contexts[1:], *self.probes)), (*others, *case.probes), strict=True))
+        losses = {name: loss(seen.activations, other.activations, rest) for name, other in sights.items()}
+        captions = {name: other.captions for name, other in sights.items()}
+        parts = part_dependence(parts_of(label, case.together), seen.captions, captions)
+        told = {name: round(value, 4) for name, value in losses.items()}
+        return {**dependence(losses), "losses": told, "parts": parts}
+
+
+def _rounded(terms: Float[np.ndarray, " terms"]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in zip(TERMS, terms, strict=True)}
