@@ -12,6 +12,7 @@ import torch
 from baselines.concepts import load_concepts
 from benchmark.about import about_profile, about_task
 from benchmark.analyses.sensitivity import measure_sensitivity
+from benchmark.analyses.tuning import measure_tuning
 from benchmark.budget import TimeBudget, with_budget
 from benchmark.display import Display
 from benchmark.faithfulness import measure_run
@@ -41,6 +42,7 @@ from report.markdown import markdown_tables
 from report.sensitivity import sensitivity_contents
 from report.tables import write_tables
 from report.ties import ties_from
+from report.tuning import tuning_contents
 from tasks.cache import open_cache
 from tasks.observe import Probe, probe_of
 from tasks.probing.base import ProbingSet
@@ -59,6 +61,7 @@ class RunResult:
         comparisons: In the columns of ``leaderboard.schema.COMPARISONS``.
         faithfulness: Tables of how faithful the labels are; none if they were not asked for.
         sensitivity: Tables of units that feel a perturbation; none if they were not asked for.
+        tuning: Tables of tuning by image sets; none if they were not asked for.
     """
 
     folder: Path
@@ -68,6 +71,7 @@ class RunResult:
     comparisons: pd.DataFrame
     faithfulness: list[FaithfulnessTable]
     sensitivity: list[Table]
+    tuning: list[Table]
 
 
 def run(options: RunOptions, display: Display) -> RunResult:
@@ -93,14 +97,13 @@ def run(options: RunOptions, display: Display) -> RunResult:
     display.message(f"profile {profile.name} on {device}: {profile.note}")
     methods = load_methods(options, profile)
     units = {task.name: count_units(task, options, roles) for task in tasks}
-    with display.stage("images and masks", None, "images") as stage:
+    with display.stage("images", None, "images") as stage:
         tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
         options = fitted(options, tasks, roles, display)
         methods = {name: methods[name] for name in options.method_names()}
         works = [plan_work(task, profile, options, units[task.name]) for task in tasks]
         concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}
-        masks = options.masks if needs_masks(options, tasks) else None
-        probes = {work.task.name: _probe(work, roles, masks) for work in works}
+        masks = options.masks if needs_masks(options, tasks) or "tuning" in options.analyses else None
         stage.advance(sum(work.images for work in works))
     identity = run_identity(options, profile, works, methods, concepts, roles)
     facts = {
@@ -121,6 +124,7 @@ def run(options: RunOptions, display: Display) -> RunResult:
             display.message("everything was done before; nothing is done again")
             return _stored(folder, options)
         build_summariser(folder, works, roles)
+        probes = {work.task.name: _probe(work, roles, masks) for work in works}
         groups = pass_groups(works)
         count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
         roles.tally.clear()  # layers were looked up by a pass over one image
@@ -146,13 +150,19 @@ def run(options: RunOptions, display: Display) -> RunResult:
         if "sensitivity" in options.analyses:
             own = {name: probe for name, (probe, _) in probes.items()}
             measure_sensitivity(folder, groups, roles, own, options.seed, options.perturbing(), display)
+        if "tuning" in options.analyses:
+            measure_tuning(folder, works, methods, concepts, roles, probes, options.seed, options.perturbing(), display)
         result = _stored(folder, options, failed)
         _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons))
         _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
         _write_text(folder, "sensitivity.md", markdown_tables(result.sensitivity))
         _write_text(folder, "sensitivity.tex", latex_tables(result.sensitivity) if result.sensitivity else "")
+        _write_text(folder, "tuning.md", markdown_tables(result.tuning))
+        _write_text(folder, "tuning.tex", latex_tables(result.tuning) if result.tuning else "")
         if roles.unknown_texts():
             folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
+        if roles.halved():
+            folder.record("batch_size_now", roles.halved())
         say_usage(folder, roles, display)
         record_outcome(folder, count, roles, display)
         note_finished(folder, tables_key(folder, options.faithfulness, options.analyses))
@@ -170,6 +180,7 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
         folder.read_table("comparisons"),
         faithfulness_tables(measured, folder.info()["facts"].get("faithfulness"), options.seed),
         _sensitivity_tables(folder) if "sensitivity" in options.analyses else [],
+        tuning_contents(folder.read_table("tuning")) if "tuning" in options.analyses else [],
     )
 
 

@@ -20,6 +20,7 @@ from benchmark.trace_record import RunIdentity, TaskFacts, Trace, conditions_of
 from leaderboard import atomic
 from leaderboard.identity import safe_name
 from leaderboard.store import OBSERVATION, CellKey, RunFolder
+from tasks.cache import open_cache
 from tasks.errors import UserError, unknown_name
 from tasks.observe import CLEAN, Condition
 from tasks.perturbations.settings import needs_foreground
@@ -111,7 +112,7 @@ def write_trace(run: Path, question: Question, out: Path | None = None, images: 
     recorded = find_trace(folder, identity, profile.name, question)
     if recorded.task.probing_set == OWN_IMAGES and images is None:
         raise UserError(f"{run} looked at images of the user's own: name their folder with --images FOLDER.")
-    roles = Roles(profile, torch.device("cpu"))
+    roles = Roles(profile, torch.device("cpu"), cache=open_cache())
     probing = roles.probing_set(recorded.task.probing_set, identity.images or recorded.task.images)
     if probing.digest != identity.content.images.get(recorded.key.task):
         raise UserError(
@@ -223,7 +224,7 @@ def _method(identity: RunIdentity, question: Question) -> str:
     method = next((method for method in METHODS if method in identity.methods), None)
     if method is None:
         raise UserError(
-            f"Only {' and '.join(METHODS)} write traces down; this run's methods are {', '.join(identity.methods)}."
+            f"Only {', '.join(METHODS)} write traces down; this run's methods are {', '.join(identity.methods)}."
         )
     return method
 

@@ -29,6 +29,7 @@ from leaderboard.schema import (
     SENSITIVITY,
     SUMMARY,
     THUMBNAILS,
+    TUNING,
     TableSchema,
 )
 from leaderboard.store import RunFolder
@@ -41,7 +42,7 @@ _DEPTH: Final = 3
 """How many folders down a run folder is looked for."""
 
 _TABLES: Final = (SCORES, SUMMARY, LABELS, EVIDENCE, THUMBNAILS, FAITHFULNESS)
-_ANALYSES: Final = (SENSITIVITY, DETECTORS)
+_ANALYSES: Final = (SENSITIVITY, DETECTORS, TUNING)
 """Tables whose rows rest on each other, so that a group has those of one run."""
 
 
@@ -95,7 +96,8 @@ class Group:
         about_profile: The same of the profile.
         sources: The runs, newest first.
         tables: Table name → rows of all runs, for the names ``scores``, ``summary``, ``labels``, ``evidence``,
-            ``thumbnails`` and ``faithfulness``; those of the newest run with any for ``sensitivity`` and ``detectors``.
+            ``thumbnails`` and ``faithfulness``; those of the newest run with any for ``sensitivity``, ``detectors`` and
+            ``tuning``.
     """
 
     slug: str

@@ -460,12 +460,54 @@ DETECTORS = TableSchema(
     ("task", "profile", "trained_on", "selection", "count", "family", "perturbation", "severity"),
 )
 
+TUNING = TableSchema(
+    "tuning",
+    (
+        _TASK,
+        _PROFILE,
+        Column(
+            "study",
+            "text",
+            "`probing set`: a share of the probing images is perturbed on purpose; `network`: the network's last stage "
+            "is tuned on perturbed images.",
+        ),
+        Column("arm", "text", "The share, from 0 to 1; or what the network was tuned on, `untuned` for nothing."),
+        Column("subject", "text", "The labelling method; `network` for what the network itself recognises."),
+        Column(
+            "measure",
+            "text",
+            "Of labels `accuracy` and `stability`; of the network `auroc` (mean over concepts), `error` (share of "
+            "wrong decisions at one half) and `error_ratio` (by that of the untuned network).",
+        ),
+        Column(
+            "conditions",
+            "text",
+            "`clean`, a perturbation and severity, or the mean over those `tuned on` or `held out`.",
+        ),
+        Column("value", "number", "Mean over units, concepts or images; the ratio. Absent where there is none.", True),
+        Column("low", "number", "Lower end of its 95 % bootstrap interval.", optional=True),
+        Column("high", "number", "Upper end of the same interval.", optional=True),
+        Column("n", "integer", "Number of units, concepts or images.", low=0),
+        Column(
+            "difference",
+            "number",
+            "From share 0 or the untuned network, pair by pair; absent for these themselves and for ratios.",
+            optional=True,
+        ),
+        Column("difference_low", "number", "Lower end of its 95 % bootstrap interval; not corrected.", optional=True),
+        Column("difference_high", "number", "Upper end of the same interval.", optional=True),
+        Column("p_value", "number", "Sign-flip permutation test of the difference; of means only.", True, 0.0, 1.0),
+        Column("p_corrected", "number", "The same after Holm's correction over a task's study.", True, 0.0, 1.0),
+    ),
+    ("task", "profile", "study", "arm", "subject", "measure", "conditions"),
+)
+
 TABLES = {
     schema.name: schema
     for schema in (
-        LABELS, EVIDENCE, THUMBNAILS, SCORES, SUMMARY, FAITHFULNESS, COMPARISONS, SENSITIVITY, DETECTORS,
+        LABELS, EVIDENCE, THUMBNAILS, SCORES, SUMMARY, FAITHFULNESS, COMPARISONS, SENSITIVITY, DETECTORS, TUNING,
     )
 }  # fmt: skip
 
-LATER_TABLES = frozenset({"thumbnails", "faithfulness", "sensitivity", "detectors"})
+LATER_TABLES = frozenset({"thumbnails", "faithfulness", "sensitivity", "detectors", "tuning"})
 """Tables that a finished run may lack: nobody asked for them, or they came after it."""

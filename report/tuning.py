@@ -62,7 +62,8 @@ class Study:
             return Cell()
         corrected = row["p_corrected"]
         marked = bool(pd.notna(corrected) and corrected < SIGNIFICANT)
-        return Cell(row["value"], row["low"], row["high"], marked=marked)
+        digits = 3 if measure in ("auroc", "error") else 2
+        return Cell(row["value"], row["low"], row["high"], marked=marked, digits=digits)
 
     def conditions(self, subject: str, measure: str) -> tuple[str, ...]:
         """The single conditions of a subject's measure."""

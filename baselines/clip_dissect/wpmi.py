@@ -32,7 +32,7 @@ _LOG_OF_LARGEST = 700.0
 
 
 class CosineFactors(NamedTuple):
-    """P [images, concepts] as the embeddings that it is the product of: rows of unit length, float64 (``fixed``)."""
+    """P [images, concepts] as the embeddings that it is the product of: rows of unit length."""
 
     images: Float[Tensor, "images d"]
     text: Float[Tensor, "concepts d"]
@@ -159,6 +159,8 @@ def _in_products(
     if 2 * len(seen) < images:
         p = CosineFactors(p.images[seen], p.text) if isinstance(p, CosineFactors) else p[seen]
         rows, images = places, len(seen)
+    if isinstance(p, CosineFactors):
+        p = CosineFactors(p.images.double(), p.text.double())
     # −log Σ_c exp(scale·P[x, c]), which makes the softmax of each exponent by itself.
     shift = torch.empty(images, 1, dtype=torch.float64, device=device)
     scores = torch.empty(units, concepts, dtype=torch.float64, device=device)

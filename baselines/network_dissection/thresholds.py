@@ -17,9 +17,6 @@ from baselines.workers import workers
 from tasks.errors import UserError
 from tasks.maps import Maps
 
-_GROUPS = 4
-"""Of units, each surveyed by one thread."""
-
 _VALUES_AT_ONCE = 2**21
 """So few that several copies of them hardly count beside a block of maps."""
 
@@ -67,8 +64,9 @@ def survey(maps: Maps, units: Sequence[int], quantile: float, mode: Mode = "fixe
             f"Network Dissection needs at least {math.ceil(1 / quantile)} positions for the quantile {quantile:g}, but "
             f"{images} images of {height}x{width} positions have {n}: use more images or a larger quantile."
         )
+    # Each thread has some of the units.
+    shares = torch.arange(len(units)).tensor_split(min(torch.get_num_threads(), len(units)))
     with workers() as each:
-        shares = torch.arange(len(units)).tensor_split(min(_GROUPS, len(units)))
         groups = [_Group(len(share), n - below) for share in shares]
         sizes = [group.units for group in groups]
         for first, part in float_parts(maps, units):

@@ -57,6 +57,7 @@ def _print_tables(result: RunResult) -> None:
     from report.faithfulness import terminal_faithfulness
     from report.sensitivity import terminal_sensitivity
     from report.tables import terminal_tables
+    from report.tuning import terminal_tuning
 
     out = console()
     for part in terminal_tables(result.summary, out.width, result.scores):
@@ -66,5 +67,7 @@ def _print_tables(result: RunResult) -> None:
     for part in terminal_faithfulness(result.faithfulness, out.width):
         out.print(part)
     for part in terminal_sensitivity(result.sensitivity, out.width):
+        out.print(part)
+    for part in terminal_tuning(result.tuning, out.width):
         out.print(part)
     say(f"Results: {result.folder}")

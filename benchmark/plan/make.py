@@ -27,6 +27,7 @@ from benchmark.work import Work, plan_work
 from leaderboard.errors import StoreError
 from leaderboard.identity import as_json, canonical_json, differences
 from leaderboard.store import RunFolder
+from tasks.cache import open_cache
 from tasks.errors import UserError
 from tasks.language.chat import LanguageModelError
 from tasks.language.replies import ReplyStore
@@ -62,7 +63,8 @@ def make_plan(options: RunOptions, display: Display, started: float | None = Non
         notes.append(f"The run will be refused: {error}")
     methods = load_methods(options, profile)
     missing = _missing(options, profile, tasks)
-    roles = CountedRoles(profile, pick_device(options.device), options.batch_size or 64)
+    cache = open_cache(options.cache)
+    roles = CountedRoles(profile, pick_device(options.device), options.batch_size or 64, cache=cache)
     if missing:
         notes.append(
             f"{len(missing)} parts of the profile are not on this machine ({', '.join(missing)}), so nothing was "

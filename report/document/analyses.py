@@ -13,6 +13,7 @@ from report.document.tables import Set, called, table_set
 from report.document.words import name
 from report.latex import latex_text
 from report.sensitivity import sensitivity_contents
+from report.tuning import tuning_contents
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ ANALYSES: Final = (
         "Can a unit's activation alone tell a perturbed image from the same image, clean? Which units single out one "
         "family of perturbations, and do they find degraded images of a kind that they were not chosen on?",
         _sensitivity,
+    ),
+    Analysis(
+        "tuning",
+        "Tuning by image sets",
+        "Are labels better, or do they move less, if a share of the probing images is perturbed on purpose? And if the "
+        "network itself is tuned on perturbed images?",
+        lambda chapter: tuning_contents(chapter.group.tables["tuning"]),
     ),
 )
 

@@ -17,7 +17,7 @@ _TABLES_OF_APPENDIX: Final = (
 )  # fmt: skip
 _FIGURES: Final = ("right_and_stable", "critical_difference_stability", "heat_map", "stability_curves", "gallery")
 """Figures of the text; the others stand in the appendix."""
-_OF_ANALYSES: Final = frozenset({"sensitivity"})
+_OF_ANALYSES: Final = frozenset({"sensitivity", "tuning"})
 """Figures of ``report.document.analyses``."""
 _SCALES: Final = {"right_and_stable": 0.87}
 """Of the figure that shares a page with the text."""

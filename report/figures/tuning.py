@@ -18,10 +18,10 @@ from report.tuning import CLEAN, HELD_OUT, NETWORK, PROBING, TUNED_ON, Study, st
 
 _HEIGHT, _BELOW, _ABOVE = 1.6, 0.5, 0.26
 _LEFT, _GAP, _RIGHT = 0.52, 0.55, 0.08
-_NAMES: Final = 1.05
+_NAMES: Final = 0.95
 """Inches for the names of the ways to tune."""
 
-_GROUPS: Final = ((TUNED_ON, "#0072B2", "o"), (HELD_OUT, "#D55E00", "s"))
+_GROUPS: Final = ((TUNED_ON, style.MUTED, "v"), (HELD_OUT, style.INK, "P"))
 
 
 @style.styled()
@@ -107,9 +107,9 @@ def _ratios(axes: Axes, study: Study) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.set_xlabel("error by the untuned one's")
-    axes.set_title("tuned networks", loc="left")
     handles = [Line2D([], [], color=colour, marker=marker, markersize=4) for _, colour, marker in _GROUPS]
-    axes.legend(handles, [group for group, *_ in _GROUPS], loc="best", fontsize=style.SMALL, handlelength=1.2)
+    words = [group for group, *_ in _GROUPS]
+    axes.legend(handles, words, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, handlelength=1.2, borderaxespad=0.2)
 
 
 # ---- words ----

@@ -17,6 +17,7 @@ from report.figures.gallery import gallery
 from report.figures.heatmap import heat_map
 from report.figures.scatter import right_and_stable
 from report.figures.sensitivity import sensitivity_figures
+from report.figures.tuning import tuning_figures
 
 MANIFEST: Final = "figures.json"
 MANIFEST_VERSION: Final = 1
@@ -30,6 +31,11 @@ def _sensitivity(standings: Standings) -> Drawing | None:
     return drawn.get((group.task, group.profile))
 
 
+def _tuning(standings: Standings) -> Drawing | None:
+    group = standings.group
+    return tuning_figures(group.tables["tuning"]).get((group.task, group.profile))
+
+
 FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
     "stability_curves": functools.partial(severity_curves, measure="stability"),
     "accuracy_curves": functools.partial(severity_curves, measure="accuracy"),
@@ -38,6 +44,7 @@ FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
     "right_and_stable": right_and_stable,
     "gallery": gallery,
     "sensitivity": _sensitivity,
+    "tuning": _tuning,
 }
 """Stem of the file name → what draws it, in the order of the report."""
 

@@ -6,21 +6,26 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from tasks.cache import Cache
 from tasks.miniature.render import Rendering, render
 from tasks.miniature.scene import scene_at
 from tasks.miniature.vocabulary import CATEGORIES, COLOURS, CONCEPTS, KINDS, PARTS, PATTERNS, SIZE
 from tasks.observation import Segmentation
+from tasks.probing.seen import source_sha256
 from tasks.spool import Spool, blocks
 
 ANNOTATION_SIDE = 112
 """Side of the concept annotation: half the image, as in Broden."""
 
+_CODE = tuple(f"miniature/{name}.py" for name in ("scene", "render", "shapes", "backgrounds", "vocabulary", "probing"))
 _NUMBER = {name: 1 + index for index, name in enumerate(CONCEPTS)}
 _LAYERS = {"object": KINDS, "part": PARTS, "color": tuple(COLOURS), "texture": PATTERNS}
 _TABLES = {
@@ -44,7 +49,12 @@ class _Drawn:
 
 
 class MiniatureProbingSet:
-    """The first ``count`` scenes of a split, drawn once and kept on disk, see ``tasks.spool``: 250 KB each.
+    """The first ``count`` scenes of a split, drawn when first read and kept on disk, see ``tasks.spool``: 250 KB each.
+
+    Args:
+        split: Which scenes, see ``SPLITS``.
+        count: How many.
+        cache: Where the digest, which needs all of them drawn, is kept for other runs; None keeps it nowhere.
 
     Attributes:
         name: ``scenes``.
@@ -52,14 +62,14 @@ class MiniatureProbingSet:
         ids: ``SPLIT-NUMBER`` of each scene.
         presence: bool [n, concepts], the order of ``CONCEPTS``: which concepts a scene shows.
         segmentation: Concept annotation in Broden's shape, 112 × 112.
-        digest: SHA-256 over the pixels of all images, then over all masks.
     """
 
     name = "scenes"
     concepts = CONCEPTS
 
-    def __init__(self, split: str, count: int) -> None:
+    def __init__(self, split: str, count: int, cache: Cache | None = None) -> None:
         self._split = split
+        self._cache = cache or Cache(None)
         self.ids = tuple(f"{split}-{number:06d}" for number in range(count))
         scenes = [scene_at(split, number) for number in range(count)]
         self.presence = np.array([[name in scene.concepts for name in CONCEPTS] for scene in scenes])
@@ -71,10 +81,9 @@ class MiniatureProbingSet:
             size=(ANNOTATION_SIDE, ANNOTATION_SIDE),
         )
         layers = (len(_LAYERS), ANNOTATION_SIDE, ANNOTATION_SIDE)
-        self._images = Spool(count, (3, SIZE, SIZE), np.uint8, lambda chosen: self._draw(chosen).images)
-        self._masks = Spool(count, (SIZE, SIZE), np.bool_, lambda chosen: self._draw(chosen).foreground)
-        self._layers = Spool(count, layers, np.uint8, lambda chosen: self._draw(chosen).layers)
-        self.digest = self._fill()
+        self._images = Spool(count, (3, SIZE, SIZE), np.uint8, lambda chosen: self._drawn(chosen).images)
+        self._masks = Spool(count, (SIZE, SIZE), np.bool_, lambda chosen: self._drawn(chosen).foreground)
+        self._layers = Spool(count, layers, np.uint8, lambda chosen: self._drawn(chosen).layers)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,18 +106,39 @@ class MiniatureProbingSet:
         """All foreground masks at once, for small sets."""
         return self.load_foreground(range(len(self)))
 
-    def _fill(self) -> str:
-        """Draw every scene once; the digest."""
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the pixels of all images, then over all masks; known of an earlier run, nothing is drawn."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        identity = {
+            "what": "digest of miniature scenes",
+            "split": self._split,
+            "count": len(self),
+            "code": source_sha256(*_CODE),
+            "packages": {"numpy": np.__version__, "opencv": cv2.__version__},
+        }
+        return self._cache.answer(identity, self._pixels_sha256)
+
+    def _pixels_sha256(self) -> str:
         digest = hashlib.sha256()
         for part in blocks(len(self)):
-            drawn = self._draw(part)
-            digest.update(drawn.images.data)
-            self._images.keep(part.start, drawn.images)
-            self._masks.keep(part.start, drawn.foreground)
-            self._layers.keep(part.start, drawn.layers)
+            digest.update(self._images.read(part).data)
         for part in blocks(len(self)):
             digest.update(self._masks.read(part).data)
         return digest.hexdigest()
+
+    def _drawn(self, chosen: Sequence[int]) -> _Drawn:
+        """Draw scenes, and keep all of what they are, whichever of it was asked for."""
+        drawn = self._draw(chosen)
+        for place, number in enumerate(chosen):
+            one = slice(place, place + 1)
+            self._images.keep(number, drawn.images[one])
+            self._masks.keep(number, drawn.foreground[one])
+            self._layers.keep(number, drawn.layers[one])
+        return drawn
 
     def _draw(self, chosen: Sequence[int]) -> _Drawn:
         with ThreadPoolExecutor(2) as threads:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tasks.errors import unknown_name
+from tasks.models.batches import Batches
 from tasks.models.preprocessing import Preprocessing
 
 
@@ -49,6 +50,7 @@ class OpenClipEncoder:
         self.token_limit = int(self._tokenizer.context_length)
         self._device = device
         self._batch_size = batch_size
+        self._batches = Batches(batch_size)
         settings = open_clip.get_model_preprocess_cfg(model)
         side = int(settings["size"][0] if isinstance(settings["size"], (tuple, list)) else settings["size"])
         crop = None if settings["resize_mode"] == "squash" else side
@@ -58,11 +60,12 @@ class OpenClipEncoder:
     @torch.inference_mode()
     def encode_images(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Embed images; float32 on the CPU."""
-        parts = []
-        for batch in images.split(self._batch_size):
+
+        def encode(batch: Tensor) -> Tensor:
             pixels = self._prepare(batch.to(self._device))
-            parts.append(functional.normalize(self._model.encode_image(pixels).float(), dim=-1).cpu())
-        return torch.cat(parts)
+            return functional.normalize(self._model.encode_image(pixels).float(), dim=-1).cpu()
+
+        return torch.cat(list(self._batches.run(encode, images)))
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:

@@ -18,11 +18,13 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from tasks.cache import Cache
+from tasks.cache.keys import canonical, text_sha256
 from tasks.errors import UserError
 from tasks.image_files import load_image
 from tasks.observation import Segmentation
@@ -31,6 +33,7 @@ from tasks.probing.broden_labels import Vocabulary, read_vocabulary
 from tasks.probing.folder import ALL, Choice
 from tasks.probing.scan import Content, scan
 from tasks.probing.schema import BRODEN_CATEGORIES, BrodenCategory, BrodenSize, broden_help
+from tasks.probing.seen import Memory, Origin
 
 BACKGROUND = frozenset(
     "beach bush ceiling cloud dirt_track earth field floor forest grass ground hill ice lake land mountain path "
@@ -68,6 +71,17 @@ class _Reader:
         self._vocabulary = vocabulary
         names = vocabulary.labels if vocabulary else ()
         self._is_background = np.array([name in BACKGROUND for name in names], np.bool_)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides how any image is seen, as JSON."""
+        known = text_sha256(canonical(sorted(self._vocabulary.known))).hex() if self._vocabulary else None
+        return {"reader": "broden", "side": self._side, "known_labels": known}
+
+    def origin(self, name: str) -> Origin:
+        """What decides how one image is seen; with it, its row of the index."""
+        row = self._rows[name]
+        files = [self._images / file for file in (row.image, *(file for _, file in row.maps))]
+        return Origin(files, [row.size, row.maps, dict(row.numbers)])
 
     def image(self, name: str) -> UInt8[np.ndarray, "h w 3"]:
         image = load_image(self._images / name)
@@ -139,6 +153,7 @@ def open_broden(
     split: Literal["train", "val"] | None = None,
     categories: Sequence[BrodenCategory] = BRODEN_CATEGORIES,
     annotation: bool = True,
+    cache: Cache | None = None,
 ) -> StoredSet:
     """Open Broden, or a folder in its format.
 
@@ -150,6 +165,7 @@ def open_broden(
         split: Only these images; None takes all.
         categories: Which annotation counts.
         annotation: False reads the images alone, also where the label maps have been deleted.
+        cache: Where it is remembered what the images are; None remembers nothing.
 
     Returns:
         A set with segmentation, foreground and presence, unless ``annotation`` is False; no foreground where
@@ -174,6 +190,7 @@ def open_broden(
         count=choice.count,
         seed=choice.seed,
         max_skipped=choice.max_skipped,
+        memory=Memory(cache, reader.settings(), reader.origin),
         vocabulary=(vocabulary.labels, tuple(vocabulary.categories.items())) if vocabulary else (),
     )
     facts = Facts(len(rows), scanned.skipped, scanned.duplicates, 0, licence)

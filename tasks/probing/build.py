@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.cache import Cache
 from tasks.errors import UserError
 from tasks.probing.base import StoredSet
 from tasks.probing.broden import open_broden
@@ -12,26 +13,30 @@ from tasks.probing.schema import BrodenSource, CifarSource, FolderSource, Imagen
 from tasks.probing.union import shares, union
 
 
-def build(source: Source, count: int | None = None, seed: int = 0) -> StoredSet:
+def build(source: Source, count: int | None = None, seed: int = 0, cache: Cache | None = None) -> StoredSet:
     """Open a probing set.
 
     Args:
         source: With absolute paths.
         count: How many images; None takes all.
         seed: Of the choice among more images than that.
+        cache: Where it is remembered what the images are, so that only changed files are decoded when the set is opened
+            again; None remembers nothing.
 
     Raises:
         UserError: Something is missing or broken; the sentence says what and what to do.
     """
     if isinstance(source, UnionSource):
-        return _build_union(source, count, seed)
+        return _build_union(source, count, seed, cache)
     choice = Choice(count, seed, float(source.max_skipped))
     match source:
         case FolderSource():
-            return open_folder(source.path, source.licence, choice, Crop(source.resize, source.crop))
+            return open_folder(source.path, source.licence, choice, Crop(source.resize, source.crop), cache)
         case ImagenetSource():
             crop = Crop(source.resize, source.crop)
-            return open_imagenet(source.path, source.licence, choice, crop, ground_truth=source.ground_truth)
+            return open_imagenet(
+                source.path, source.licence, choice, crop, ground_truth=source.ground_truth, cache=cache
+            )
         case BrodenSource():
             return open_broden(
                 source.path,
@@ -41,21 +46,24 @@ def build(source: Source, count: int | None = None, seed: int = 0) -> StoredSet:
                 split=source.split,
                 categories=source.categories,
                 annotation=source.annotation,
+                cache=cache,
             )
         case CifarSource():
-            return open_cifar(source.path, source.licence, choice, variant=source.variant, split=source.split)
+            return open_cifar(
+                source.path, source.licence, choice, variant=source.variant, split=source.split, cache=cache
+            )
 
 
-def _build_union(source: UnionSource, count: int | None, seed: int) -> StoredSet:
+def _build_union(source: UnionSource, count: int | None, seed: int, cache: Cache | None) -> StoredSet:
     if count is None:
-        return union({name: build(part, None, seed) for name, part in source.parts.items()})
-    given = shares({name: _available(part, seed) for name, part in source.parts.items()}, count)
-    return union({name: build(part, given[name], seed) for name, part in source.parts.items() if given[name]})
+        return union({name: build(part, None, seed, cache) for name, part in source.parts.items()})
+    given = shares({name: _available(part, seed, cache) for name, part in source.parts.items()}, count)
+    return union({name: build(part, given[name], seed, cache) for name, part in source.parts.items() if given[name]})
 
 
-def _available(part: Part, seed: int) -> int:
+def _available(part: Part, seed: int, cache: Cache | None) -> int:
     """How many images a part has to choose from, read by opening one."""
     try:
-        return build(part, 1, seed).facts.available
+        return build(part, 1, seed, cache).facts.available
     except UserError:  # the one may be broken, or the whole part
-        return build(part, None, seed).facts.available
+        return build(part, None, seed, cache).facts.available

@@ -14,11 +14,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from tasks.cache import Cache
 from tasks.errors import UserError
 from tasks.probing.base import Facts, StoredSet
 from tasks.probing.folder import ALL, Choice, Crop, one_hot, open_folder
 from tasks.probing.scan import Content, scan
 from tasks.probing.schema import CIFAR, CifarVariant
+from tasks.probing.seen import Memory, Origin
 
 SIDE = 32
 _PIXELS = 3 * SIDE * SIDE
@@ -27,6 +29,7 @@ _PICKLES = ("data_batch_1", "test_batch", "train", "test")
 
 @dataclass(frozen=True, eq=False)
 class _Record:
+    path: Path
     file: np.ndarray
     row: int
 
@@ -44,6 +47,7 @@ def open_cifar(
     *,
     variant: CifarVariant = "cifar10",
     split: Literal["train", "test"] = "test",
+    cache: Cache | None = None,
 ) -> StoredSet:
     """Open CIFAR's images in their own size, 32 × 32.
 
@@ -54,6 +58,7 @@ def open_cifar(
         choice: Which images of the split.
         variant: ``cifar10`` or ``cifar100`` (its 100 fine classes).
         split: Which file or files.
+        cache: Where it is remembered what the images are; None remembers nothing.
 
     Raises:
         UserError: The folder is missing or broken, or holds the pickled version.
@@ -64,7 +69,7 @@ def open_cifar(
     folder = path / kind.folder if (path / kind.folder).is_dir() else path
     files = [folder / name for name in (kind.train if split == "train" else kind.test)]
     if not any(file.exists() for file in files):
-        return _exported(path, licence, variant, split, choice)
+        return _exported(path, licence, variant, split, choice, cache)
     names = _class_names(folder / kind.names, kind.classes)
     records: dict[str, _Record] = {}
     for file in files:
@@ -72,7 +77,7 @@ def open_cifar(
         if int(rows[:, kind.labels - 1].max()) >= kind.classes:
             raise UserError(f"{file} holds a label beyond {kind.classes - 1}, so it is not {variant}. {kind.help}")
         first = len(records)
-        records.update((f"{split}-{first + row:05d}", _Record(rows, row)) for row in range(len(rows)))
+        records.update((f"{split}-{first + row:05d}", _Record(file, rows, row)) for row in range(len(rows)))
     scanned = scan(
         sorted(records),
         lambda name: Content(records[name].image()),
@@ -80,6 +85,7 @@ def open_cifar(
         count=choice.count,
         seed=choice.seed,
         max_skipped=choice.max_skipped,
+        memory=Memory(cache, {"reader": variant}, lambda name: Origin([records[name].path], records[name].row)),
     )
     classes = np.array([records[name].label() for name in scanned.ids])
     return StoredSet(
@@ -96,7 +102,9 @@ def open_cifar(
     )
 
 
-def _exported(path: Path, licence: str, variant: CifarVariant, split: str, choice: Choice) -> StoredSet:
+def _exported(
+    path: Path, licence: str, variant: CifarVariant, split: str, choice: Choice, cache: Cache | None
+) -> StoredSet:
     kind = CIFAR[variant]
     for folder in (path, path / kind.pickled):
         if any((folder / name).is_file() for name in _PICKLES):
@@ -104,7 +112,7 @@ def _exported(path: Path, licence: str, variant: CifarVariant, split: str, choic
                 f"{folder} holds the Python version of {variant}: pickles, which can run code when they are read, so "
                 f"CLEAR does not read them. {kind.help}"
             )
-    return open_folder(path / split if (path / split).is_dir() else path, licence, choice, Crop(resize=None))
+    return open_folder(path / split if (path / split).is_dir() else path, licence, choice, Crop(resize=None), cache)
 
 
 def _class_names(path: Path, count: int) -> tuple[str, ...]:

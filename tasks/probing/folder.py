@@ -14,10 +14,12 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from tasks.cache import Cache
 from tasks.errors import UserError
 from tasks.image_files import find_images, load_image
 from tasks.probing.base import Facts, StoredSet
 from tasks.probing.scan import Content, scan
+from tasks.probing.seen import Memory, Origin
 
 _LONGEST = 16
 
@@ -75,7 +77,9 @@ class Found:
     classes: Mapping[str, int] | None = None
 
 
-def open_folder(path: Path, licence: str, choice: Choice = ALL, crop: Crop = USUAL) -> StoredSet:
+def open_folder(
+    path: Path, licence: str, choice: Choice = ALL, crop: Crop = USUAL, cache: Cache | None = None
+) -> StoredSet:
     """Open a folder of images; links are followed.
 
     An identifier is the path below the folder, with ``/``. Where all images lie in two or more folders of the first
@@ -86,6 +90,7 @@ def open_folder(path: Path, licence: str, choice: Choice = ALL, crop: Crop = USU
         licence: Of the images.
         choice: Which images.
         crop: The size they get.
+        cache: Where it is remembered what the images are; None remembers nothing.
 
     Raises:
         UserError: The folder is missing or without images; too many are unusable, or too few usable.
@@ -94,12 +99,15 @@ def open_folder(path: Path, licence: str, choice: Choice = ALL, crop: Crop = USU
     names = [name for name, _ in files]
     tops = sorted({name.partition("/")[0] for name in names})
     if len(tops) < 2 or not all("/" in name for name in names):
-        return open_found("folder", str(path), Found(dict(files), ignored), licence, choice, crop)
+        return open_found("folder", str(path), Found(dict(files), ignored), licence, choice, crop, cache)
     classes = {name: tops.index(name.partition("/")[0]) for name in names}
-    return open_found("folder", str(path), Found(dict(files), ignored, tuple(tops), classes), licence, choice, crop)
+    found = Found(dict(files), ignored, tuple(tops), classes)
+    return open_found("folder", str(path), found, licence, choice, crop, cache)
 
 
-def open_found(name: str, where: str, found: Found, licence: str, choice: Choice, crop: Crop) -> StoredSet:
+def open_found(
+    name: str, where: str, found: Found, licence: str, choice: Choice, crop: Crop, cache: Cache | None
+) -> StoredSet:
     """A probing set of files that have been found.
 
     Args:
@@ -109,6 +117,7 @@ def open_found(name: str, where: str, found: Found, licence: str, choice: Choice
         licence: Of the images.
         choice: Which of them.
         crop: The size they get.
+        cache: Where it is remembered what the images are; None remembers nothing.
 
     Raises:
         UserError: Too many files are unusable, or too few usable.
@@ -129,6 +138,11 @@ def open_found(name: str, where: str, found: Found, licence: str, choice: Choice
         count=choice.count,
         seed=choice.seed,
         max_skipped=choice.max_skipped,
+        memory=Memory(
+            cache,
+            {"reader": "image file", "resize": crop.resize, "crop": crop.crop},
+            lambda image: Origin([found.files[image]]),
+        ),
     )
     classes = None if found.classes is None else np.array([found.classes[image] for image in scanned.ids])
     return StoredSet(

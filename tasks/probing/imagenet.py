@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tasks.cache import Cache
 from tasks.errors import UserError
 from tasks.image_files import find_images
 from tasks.probing.base import StoredSet
@@ -31,6 +32,7 @@ def open_imagenet(
     crop: Crop = USUAL,
     *,
     ground_truth: Path | None = None,
+    cache: Cache | None = None,
 ) -> StoredSet:
     """Open ImageNet's validation images, or a part of them.
 
@@ -42,6 +44,7 @@ def open_imagenet(
         ground_truth: For images in one folder: the official ``ILSVRC2012_validation_ground_truth.txt`` with
             ``meta.mat`` beside it, ``LOC_val_solution.csv``, or lines "image class", where the class is a WordNet
             identifier or a number from 0 in their alphabetical order. Without it no classes are known.
+        cache: Where it is remembered what the images are; None remembers nothing.
 
     Raises:
         UserError: The folder is missing or of another form, an image's class is not known, or too many images are
@@ -74,7 +77,7 @@ def open_imagenet(
         if unknown is not None:
             raise UserError(f"{ground_truth} names no class for {unknown}.")
         found = Found(named, ignored, names, {stem: truth[stem] for stem in named})
-    return open_found("imagenet", str(path), found, licence, choice, crop)
+    return open_found("imagenet", str(path), found, licence, choice, crop, cache)
 
 
 def imagenet_names() -> tuple[str, ...]:

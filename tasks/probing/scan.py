@@ -2,7 +2,8 @@
 
 The choice has an address, the seed and the image's identifier, so it depends on nothing else; a smaller choice is part
 of a larger one. Every chosen image is decoded once and dropped again: only then is it known which files are broken, and
-the digest is of the pixels that the networks will see, whatever the file format, and whatever decoder made them.
+the digest is of the pixels that the networks will see, whatever the file format, and whatever decoder made them. What
+was seen is remembered until a file changes, see ``tasks.probing.seen``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tasks.errors import UserError
-from tasks.probing.base import in_threads
+from tasks.probing.seen import Memory, Refused, Seen, refused
 from tasks.seeding import integer_seed
 
 _SHOWN = 3
@@ -59,14 +60,6 @@ class Scan:
     duplicates: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
-class _Seen:
-    size: tuple[int, int]
-    pixels: bytes
-    content: bytes
-    concepts: frozenset[int]
-
-
 def choice(ids: Sequence[str], seed: int) -> list[str]:
     """The identifiers in an order of chance that depends on nothing but the seed and each identifier."""
     return sorted(ids, key=lambda name: (integer_seed(seed, "probing", name), name))
@@ -80,6 +73,7 @@ def scan(
     count: int | None,
     seed: int,
     max_skipped: float,
+    memory: Memory,
     vocabulary: Hashable = (),
 ) -> Scan:
     """Look at images until there are ``count`` usable ones.
@@ -91,6 +85,7 @@ def scan(
         count: How many images; None takes all.
         seed: Of the choice; it matters only where fewer than all are taken.
         max_skipped: Largest share, of the images looked at, that may be refused.
+        memory: What the images were found to be before.
         vocabulary: What else the digest covers: the meaning of numbers in the annotation; only its ``repr`` counts.
 
     Raises:
@@ -102,19 +97,15 @@ def scan(
     if wanted > len(ids) or not ids:
         raise UserError(f"{where} holds {len(ids)} images, but {max(wanted, 1)} are asked for.")
 
-    def look(name: str) -> _Seen | str:
-        try:
-            return _seen(examine(name))
-        except UserError as error:
-            return str(error)
-
-    kept: dict[str, _Seen] = {}
+    kept: dict[str, Seen] = {}
     skipped: list[tuple[str, str]] = []
     rest = iter(ids if wanted == len(ids) else choice(ids, seed))
     while batch := list(islice(rest, wanted - len(kept))):
-        for name, seen in zip(batch, in_threads(look, batch), strict=True):
-            if isinstance(seen, str):
-                skipped.append((name, seen))
+        looked_at = memory.look(batch, lambda name: _look(name, examine))
+        for name in batch:
+            seen = looked_at[name]
+            if isinstance(seen, Refused):
+                skipped.append((name, seen.sentence))
             else:
                 kept[name] = seen
         _check_share(where, len(kept), skipped, max_skipped)
@@ -137,14 +128,21 @@ def scan(
     )
 
 
-def _seen(content: Content) -> _Seen:
+def _look(name: str, examine: Callable[[str], Content]) -> Seen | Refused:
+    try:
+        return _seen(examine(name))
+    except UserError as error:
+        return refused(error)
+
+
+def _seen(content: Content) -> Seen:
     pixels = hashlib.sha256(content.image.tobytes())
     whole = pixels.copy()
     for layer in content.annotation:
         whole.update(repr(layer.shape).encode())
         whole.update(layer.astype("<i8").tobytes())
     height, width = content.image.shape[:2]
-    return _Seen((height, width), pixels.digest(), whole.digest(), content.concepts)
+    return Seen((height, width), pixels.digest(), whole.digest(), content.concepts)
 
 
 def _check_share(where: str, kept: int, skipped: Sequence[tuple[str, str]], largest: float) -> None:
@@ -164,7 +162,7 @@ def _reasons(skipped: Sequence[tuple[str, str]]) -> str:
     return f"the first: {shown}" if len(skipped) <= _SHOWN else f"the first {_SHOWN} of {len(skipped)}: {shown}"
 
 
-def _common_size(where: str, names: Sequence[str], kept: Mapping[str, _Seen]) -> tuple[int, int]:
+def _common_size(where: str, names: Sequence[str], kept: Mapping[str, Seen]) -> tuple[int, int]:
     size = kept[names[0]].size
     other = next((name for name in names if kept[name].size != size), None)
     if other is not None:

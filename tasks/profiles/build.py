@@ -97,6 +97,11 @@ class Roles:
             self._targets[name] = TargetModel(network, steps, self.device, self.batch_size)
         return self._targets[name]
 
+    def halved(self) -> dict[str, int]:
+        """Target → images a forward pass, where memory sufficed for fewer than were asked for."""
+        sizes = {name: target.batch_size for name, target in self._targets.items()}
+        return {name: size for name, size in sizes.items() if size < self.batch_size}
+
     def unit_count(self, name: str, layer: str) -> int:
         """How many units a layer of a target has, read by a pass over one grey image.
 
@@ -169,9 +174,9 @@ class Roles:
                     raise UserError(
                         f"The probing set {name!r} holds {source.limit} images; --images {count} is too many."
                     )
-                found: ProbingSet = MiniatureProbingSet(source.split, count)
+                found: ProbingSet = MiniatureProbingSet(source.split, count, self.cache)
             else:
-                found = build_probing_set(source, count)
+                found = build_probing_set(source, count, cache=self.cache)
             self._probing[name, count] = self._probing[name, len(found.ids)] = found
         return self._probing[name, count]
 

@@ -283,9 +283,7 @@ def test_terms_without_an_offset_neither_overflow_nor_vanish():
 def test_scores_do_not_depend_on_threads_to_the_bit(name, factors, monkeypatch):
     monkeypatch.setattr("baselines.clip_dissect.wpmi._VALUES_IN_CACHE", 500)
     p, a = random_inputs(images=150, concepts=203, units=37)
-    given = (
-        CosineFactors(p.double(), random_inputs(concepts=203, images=91)[0].double()) if factors else p
-    )
+    given = CosineFactors(p.double(), random_inputs(concepts=203, images=91)[0].double()) if factors else p
     scores = similarity(name, given, a)
     threads = torch.get_num_threads()
     try:
@@ -318,6 +316,14 @@ def test_embeddings_score_as_their_cosines(world, name, mode, units):
     np.testing.assert_allclose(
         similarity(name, factors, a, mode=mode, **options).numpy(), expected.numpy(), rtol=1e-9, equal_nan=True
     )
+
+
+def test_embeddings_in_float32_are_multiplied_in_float64(world):
+    seen, tools = world
+    factors = CosineFactors(seen.clip_embeddings, tools.clip.encode_text(tools.concepts))
+    precise = CosineFactors(*(rows.double() for rows in factors))
+    a = random_inputs()[1]
+    assert torch.equal(similarity("soft_wpmi", factors, a), similarity("soft_wpmi", precise, a))
 
 
 def test_embeddings_that_are_not_finite_are_refused(world):

@@ -47,6 +47,8 @@ class FakeRunner(types.ModuleType):
             summary=self.summary,
             comparisons=pd.DataFrame(columns=[column.name for column in COMPARISONS.columns]),
             faithfulness=[],
+            sensitivity=[],
+            tuning=[],
         )
 
 

@@ -40,6 +40,8 @@ CHANGES = {
     "out": Path("elsewhere"),
     "as_json": True,
     "batch_size": 3,
+    "analyses": ("sensitivity",),
+    "cache": "none",
     "cell_timeout": 2.5,
     "budget_usd": 5.0,
     "budget_seconds": 7200.0,

@@ -461,7 +461,7 @@ def test_the_method_is_the_first_that_left_traces(tmp_path):
     path = make_run(tmp_path / "a", methods=["clip_dissect", "dnd_refined"])
     assert find(path, UNIT).key.method == "dnd_refined"
     path = make_run(tmp_path / "b", methods=["clip_dissect"])
-    with pytest.raises(UserError, match="Only dnd and dnd_refined write traces down"):
+    with pytest.raises(UserError, match="Only dnd, dnd_refined, dnd_vision write traces down"):
         find(path, UNIT)
 
 

@@ -321,7 +321,13 @@ FAULTS: dict[int, Fault] = {
             f"{STOP}::test_f35_what_takes_too_long_is_stopped",
         ),
     ),
-    36: Fault("CUDA is out of memory", (), "no test fills a device's memory"),
+    36: Fault(
+        "CUDA is out of memory",
+        (
+            "tasks/test_target.py::test_without_memory_the_batch_is_halved_and_stays_so",
+            "tasks/test_target.py::test_without_memory_for_one_image_the_error_says_so",
+        ),
+    ),
     37: Fault(
         "Some cells fail",
         (

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.cache import open_cache
 from tasks.errors import UserError
 from tasks.miniature.__main__ import main
 from tasks.miniature.broden import export
@@ -71,17 +72,32 @@ def test_the_digest_is_of_all_pixels_and_then_all_masks(probing):
     assert MiniatureProbingSet("probe", 5).digest.startswith("5758b020e37f4e70")
 
 
-def test_scenes_are_drawn_once_and_again_only_without_room_on_the_disk(probing, monkeypatch):
-    drawn = []
+@pytest.fixture
+def drawn(probing, monkeypatch):
+    """The scenes that are drawn during a test, other than those of ``probing``."""
+    probing.digest  # noqa: B018 - draws all of them
+    scenes = []
 
     def counted(scene):
-        drawn.append(scene)
+        scenes.append(scene)
         return render(scene)
 
     monkeypatch.setattr("tasks.miniature.probing.render", counted)
+    return scenes
+
+
+def test_scenes_are_drawn_once_and_again_only_without_room_on_the_disk(probing, drawn, monkeypatch):
     kept = MiniatureProbingSet("probe", 5)
+    assert not drawn
     assert torch.equal(kept.load([4, 0]), probing.load([4, 0]))
-    assert len(drawn) == 5
+    assert len(drawn) == 2
+    assert torch.equal(kept.load_foreground([0, 4]), probing.load_foreground([0, 4]))
+    assert np.array_equal(kept.segmentation.pixels(4)["object"], probing.segmentation.pixels(4)["object"])
+    assert len(drawn) == 2
+    assert kept.digest == MiniatureProbingSet("probe", 5).digest
+    assert torch.equal(kept.images, probing.images[:5])
+    assert len(drawn) == 5 + 5
+    drawn.clear()
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
     anew = MiniatureProbingSet("probe", 5)
     assert anew.digest == kept.digest
@@ -90,6 +106,25 @@ def test_scenes_are_drawn_once_and_again_only_without_room_on_the_disk(probing, 
     for category, labels in anew.segmentation.pixels(3).items():
         assert np.array_equal(labels, probing.segmentation.pixels(3)[category])
     assert len(drawn) > 10
+
+
+def test_a_digest_known_of_an_earlier_run_draws_nothing(probing, drawn, monkeypatch, tmp_path):
+    cache = open_cache(tmp_path)
+    digest = MiniatureProbingSet("probe", 5, cache).digest
+    assert digest == MiniatureProbingSet("probe", 5).digest
+    drawn.clear()
+    known = MiniatureProbingSet("probe", 5, open_cache(tmp_path))
+    assert known.digest == digest
+    assert known.presence.shape == (5, len(CONCEPTS))
+    assert not drawn
+    assert torch.equal(known.load([3]), probing.load([3]))
+    assert len(drawn) == 1
+    for other in (("probe", 4), ("test", 5)):
+        assert MiniatureProbingSet(*other, cache).digest == MiniatureProbingSet(*other).digest != digest
+    drawn.clear()
+    monkeypatch.setattr("tasks.miniature.probing.source_sha256", lambda *files: "corrected code")
+    assert MiniatureProbingSet("probe", 5, cache).digest == digest
+    assert len(drawn) == 5
 
 
 def test_a_smaller_set_is_the_beginning_of_a_larger_one(probing):

@@ -36,7 +36,9 @@ def blip(tmp_path_factory):
 def test_the_miniature_is_complete():
     found = resolve(load_profile("miniature"))
     assert {part.state for part in found} == {"present"}
-    assert {part.role for part in found} >= {*ROLES, "target resnet50", "planted units of resnet50_planted"}
+    # The describer, which looks at pictures in place of captions, is a choice of the other profiles.
+    wanted = {*ROLES, "target resnet50", "planted units of resnet50_planted"} - {"describer"}
+    assert {part.role for part in found} >= wanted
     require(found)
 
 

@@ -12,6 +12,7 @@ from probing_files import picture, save
 
 from baselines.network_dissection import count_overlap
 from tasks.errors import UserError
+from tasks.maps import MemoryMaps
 from tasks.miniature.broden import export
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.vocabulary import CONCEPTS
@@ -72,10 +73,10 @@ def test_the_miniature_comes_back(exported, miniature):
 
 
 def test_network_dissection_counts_the_same_on_both(exported, miniature):
-    maps = torch.rand(COUNT, 3, 7, 7, generator=torch.Generator().manual_seed(0))
+    maps = MemoryMaps(torch.rand(COUNT, 3, 7, 7, generator=torch.Generator().manual_seed(0)))
     limits = torch.full((3,), 0.8)
-    own = count_overlap(maps, limits, miniature.segmentation)
-    read = count_overlap(maps, limits, opened_at(exported).segmentation)
+    own = count_overlap(maps, range(3), limits, miniature.segmentation)
+    read = count_overlap(maps, range(3), limits, opened_at(exported).segmentation)
     assert torch.equal(own.intersection, read.intersection)
     assert torch.equal(own.label, read.label)
 

@@ -1,0 +1,186 @@
+"""Labels of one task's units as one observation gives them, and whether they are right: for analyses without cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from baselines.base import Method
+from baselines.checks import check_labels
+from baselines.evidence import dead_units
+from benchmark.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
+from benchmark.sweep import TRUTH_BAR, class_truth, planted_truth
+from benchmark.work import Work
+from metrics.compound import compound_match
+from metrics.oracle import best_concept
+from tasks.models.counting_summariser import caption_background
+from tasks.models.target import TargetModel
+from tasks.observation import Observation, Toolbox
+from tasks.observe import CLEAN, Condition, Images, Probe, observe
+from tasks.profiles.build import Roles
+
+HELD_OUT = "held out"
+"""Stands for the mean over the conditions that were in no suite that images were perturbed with on purpose."""
+
+Truth = Mapping[int, Mapping[str, Any]]
+"""Unit → its true concept, as the marker of a run's evidence holds it; units of unknown truth are absent."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose units are labelled, by what, and with what.
+
+    Attributes:
+        work: The task; its units are labelled.
+        methods: The methods by name.
+        concepts: The task's concept set.
+        roles: The profile's models and data.
+        probe: The images.
+        shown: Names of the columns of ``presence``.
+        presence: Which concepts an image shows.
+        seed: The run's seed.
+    """
+
+    work: Work
+    methods: Mapping[str, Method]
+    concepts: tuple[str, ...]
+    roles: Roles
+    probe: Probe
+    shown: tuple[str, ...]
+    presence: Bool[np.ndarray, "images shown"]
+    seed: int
+
+    @cached_property
+    def plain(self) -> TargetModel:
+        """The task's network as the profile has it."""
+        return self.roles.target(self.work.task.model)
+
+    def observe(self, target: TargetModel, probe: Probe, condition: Condition, images: Images) -> Observation:
+        """What the task's layer of a network shows of the images; maps of the units to label."""
+        task = self.work.task
+        maps = {task.layer: self.work.units}
+        found = observe(target, {task.layer: task.pooling}, probe, condition, images, self.roles.clip, maps=maps)
+        return found[task.layer]
+
+    def tools(self, target: TargetModel, clean: Observation) -> Toolbox:
+        """What methods may use beside observations of a network whose clean images are those of ``clean``."""
+        task, captioner = self.work.task, self.roles.captioner
+        background: dict[str, float] = {}
+
+        def activate(images: UInt8[Tensor, "k 3 h w"]) -> Float[Tensor, "k units"]:
+            return target.read(images, {task.layer: task.pooling})[task.layer].pooled
+
+        def words() -> Mapping[str, float]:
+            if captioner and not background:
+                background.update(caption_background(captioner.caption(clean.images(range(len(clean.image_ids))))))
+            return background
+
+        return Toolbox(
+            seed=self.seed,
+            activate=activate,
+            concepts=self.concepts,
+            clip=self.roles.clip,
+            captioner=captioner,
+            summariser=self.roles.summariser,
+            generator=self.roles.generator,
+            describer=self.roles.describer,
+            background=words,
+        )
+
+    def measure(
+        self,
+        observations: Mapping[Condition, Observation],
+        tools: Toolbox,
+        truth: Truth,
+        advance: Callable[[], None] = lambda: None,
+    ) -> dict[tuple[str, str, str], Float[np.ndarray, " units"]]:
+        """How right the methods' labels are, and how little they move.
+
+        Args:
+            observations: ``clean``, and the conditions that labels are compared under.
+            tools: What methods may use.
+            truth: What labels are right.
+            advance: Told of each labelling.
+
+        Returns:
+            Method, ``accuracy`` or ``stability``, and ``clean``, a condition or ``HELD_OUT`` → one value a unit. NaN
+            for dead units and missing labels; of accuracy also where the truth is not known.
+        """
+        dead = self.dead(observations[CLEAN])
+        found: dict[tuple[str, str, str], np.ndarray] = {}
+        for method in self.methods:
+            labels = {}
+            for condition, observation in observations.items():
+                labels[condition] = self.label(method, observation, tools, dead)
+                advance()
+            every = [label for own in labels.values() for label in own if label is not None]
+            embeddings = LabelEmbeddings(self.roles, every)
+            clean = CleanLabels.of(labels[CLEAN], [], embeddings)
+            under = {condition: own for condition, own in labels.items() if condition != CLEAN}
+            moved = {
+                "accuracy": {str(c): self.right(own, truth) for c, own in under.items()},
+                "stability": {
+                    str(c): np.asarray(compare_with_clean(own, clean, embeddings)["stability"], np.float64)
+                    for c, own in under.items()
+                },
+            }
+            found[method, "accuracy", str(CLEAN)] = self.right(labels[CLEAN], truth)
+            for measure, values in moved.items():
+                found |= {(method, measure, condition): own for condition, own in values.items()}
+                if values:
+                    found[method, measure, HELD_OUT] = np.mean(list(values.values()), axis=0)
+        return found
+
+    def label(self, method: str, observation: Observation, tools: Toolbox, dead: np.ndarray) -> list[str | None]:
+        """A method's label of each unit; None where it gives none, and for dead units."""
+        answer = self.methods[method].label(observation, self.work.units, tools)
+        found = check_labels(method, answer, self.work.units, len(observation.image_ids))
+        return [
+            None if lost or not labels.ranked else labels.ranked[0].text
+            for labels, lost in zip(found, dead, strict=True)
+        ]
+
+    def dead(self, clean: Observation) -> np.ndarray:
+        """Which of the units to label are dead or constant."""
+        return np.asarray(dead_units(clean.activations))[list(self.work.units)]
+
+    def truth(self, clean: Observation) -> Truth:
+        """The true concepts of the units to label, as the task says that they are known."""
+        task, units = self.work.task, self.work.units
+        if task.truth == "planted":
+            planted = self.roles.planted(task.model)
+            return {unit: planted_truth(planted[unit]) for unit in units if unit in planted}
+        if task.truth == "class_names":
+            names = self.roles.class_names(clean.activations.shape[1])
+            return {unit: class_truth(names[unit]) for unit in units} if names else {}
+        if task.truth is None or not self.shown:
+            return {}
+        alive = np.array(units)[~self.dead(clean)]
+        activations = clean.activations[:, torch.from_numpy(alive)].double().numpy()
+        best = best_concept(activations, self.presence)
+        return {
+            int(unit): {"concept": self.shown[concept]}
+            for unit, concept, auroc in zip(alive, best.concept, best.auroc, strict=True)
+            if auroc >= TRUTH_BAR
+        }
+
+    def right(self, labels: Sequence[str | None], truth: Truth) -> Float[np.ndarray, " units"]:
+        """1 where a label names the true concept, else 0; NaN where the label is missing or the truth not known."""
+        known = self.roles.synonyms()
+        right = np.full(len(labels), np.nan)
+        for place, (unit, label) in enumerate(zip(self.work.units, labels, strict=True)):
+            if label is None or unit not in truth:
+                continue
+            one = truth[unit]
+            concepts = one.get("concepts", [one["concept"]])
+            rivals = {concept: self.roles.rivals(concept) for concept in concepts}
+            own = {one["concept"]: one["synonyms"]} if "synonyms" in one else {}
+            right[place] = compound_match(label, one.get("op", "single"), concepts, {**known, **own}, rivals)
+        return right
