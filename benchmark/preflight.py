@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines import registry
-from baselines.concepts import load_concepts
+from benchmark.label_concepts import read_concepts
 from benchmark.options import RunOptions
 from tasks.catalogue import load_task, profile_path
 from tasks.errors import UserError
@@ -67,7 +67,7 @@ def check_own_files(options: RunOptions) -> None:
     if options.weights is not None and not options.weights.is_file():
         raise UserError(f"There is no weights file {options.weights}.")
     if options.concepts is not None:
-        load_concepts(options.concepts)
+        read_concepts(options.concepts)
     if options.image_folder is not None:
         _check_images(options.image_folder, options.images)
 

@@ -60,5 +60,7 @@ def _perturbation_facts(works: Sequence[Work]) -> dict[str, Any]:
 
 def _task_facts(task: Task, profile: Profile) -> dict[str, Any]:
     """The task, and what its network and images come from: of the profile, only what it uses changes its results."""
-    facts = task.model_dump(mode="json", exclude={"description", "citation", "licences", "suites", "severities"})
+    # A bottleneck has a run of its own kind; without one the field must not change what older runs are.
+    words = {"description", "citation", "licences", "suites", "severities", "bottleneck"}
+    facts = task.model_dump(mode="json", exclude=words)
     return {**facts, "profile": identity_hash(profile.identity((task.model,), (task.probing_set,)))}

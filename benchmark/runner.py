@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ import torch
 
 from baselines.concepts import load_concepts
 from benchmark.about import about_profile, about_task
+from benchmark.analyses.bottleneck_run import BottleneckResult, has_bottlenecks, run_bottlenecks
 from benchmark.analyses.sensitivity import measure_sensitivity
 from benchmark.analyses.tuning import measure_tuning
 from benchmark.budget import TimeBudget, with_budget
@@ -31,9 +32,10 @@ from benchmark.work import Work, plan_work
 from leaderboard import atomic
 from leaderboard.comparison import compare
 from leaderboard.frames import empty_frame
-from leaderboard.schema import FAITHFULNESS
+from leaderboard.schema import COMPARISONS, FAITHFULNESS, SCORES, SUMMARY
 from leaderboard.store import CellKey, RunFolder
 from leaderboard.summary import summarise
+from report.bottleneck import bottleneck_contents
 from report.comparisons import markdown_comparisons
 from report.content import Table
 from report.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
@@ -62,6 +64,7 @@ class RunResult:
         faithfulness: Tables of how faithful the labels are; none if they were not asked for.
         sensitivity: Tables of units that feel a perturbation; none if they were not asked for.
         tuning: Tables of tuning by image sets; none if they were not asked for.
+        bottleneck: Tables of concept bottlenecks; all others are empty then.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class RunResult:
     faithfulness: list[FaithfulnessTable]
     sensitivity: list[Table]
     tuning: list[Table]
+    bottleneck: list[Table] = field(default_factory=list)
 
 
 def run(options: RunOptions, display: Display) -> RunResult:
@@ -95,6 +99,8 @@ def run(options: RunOptions, display: Display) -> RunResult:
         profile, device, options.batch_size or 64, replies=place / "replies.sqlite", cache=open_cache(options.cache)
     )
     display.message(f"profile {profile.name} on {device}: {profile.note}")
+    if has_bottlenecks(tasks):
+        return _bottlenecks(run_bottlenecks(options, profile, tasks, roles, display))
     methods = load_methods(options, profile)
     units = {task.name: count_units(task, options, roles) for task in tasks}
     with display.stage("images", None, "images") as stage:
@@ -182,6 +188,12 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
         _sensitivity_tables(folder) if "sensitivity" in options.analyses else [],
         tuning_contents(folder.read_table("tuning")) if "tuning" in options.analyses else [],
     )
+
+
+def _bottlenecks(found: BottleneckResult) -> RunResult:
+    empty = (empty_frame(schema) for schema in (SCORES, SUMMARY, COMPARISONS))
+    tables = bottleneck_contents(*found.tables[:3], found.facts)
+    return RunResult(found.folder, [], *empty, faithfulness=[], sensitivity=[], tuning=[], bottleneck=tables)
 
 
 def _sensitivity_tables(folder: RunFolder) -> list[Table]:

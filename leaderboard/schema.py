@@ -502,12 +502,127 @@ TUNING = TableSchema(
     ("task", "profile", "study", "arm", "subject", "measure", "conditions"),
 )
 
+_HEAD_CONDITION = Column(
+    "perturbation",
+    "text",
+    "`clean`, the perturbation's name, or, where the images can be drawn anew, `other_background` (the same objects on "
+    "another background of the training) or `unseen_background` (on one that it never showed).",
+)
+_CHANGED_IMAGES = Column("images", "integer", "Number of test images under the condition.", low=1)
+
+BOTTLENECK = TableSchema(
+    "bottleneck",
+    (
+        _TASK,
+        _PROFILE,
+        Column(
+            "head",
+            "text",
+            "`backbone_dense` and `backbone_sparse`: a linear layer on the network's features; `concepts_dense`; "
+            "`concepts_sparse`: the bottleneck itself.",
+        ),
+        _HEAD_CONDITION,
+        _SEVERITY,
+        _CHANGED_IMAGES,
+        _share("accuracy", "Accuracy", "Share of images that are decided right."),
+        Column("low", "number", "Lower end of its 95 % Wilson interval.", low=0.0, high=1.0),
+        Column("high", "number", "Upper end of the same interval.", low=0.0, high=1.0),
+        Column("flips", "number", "Share of images that are decided otherwise than when clean.", low=0.0, high=1.0),
+        Column("p_value", "number", "McNemar's test of right decisions; absent for clean.", True, 0.0, 1.0),
+        Column("p_corrected", "number", "The same after Holm's correction over heads and conditions.", True, 0.0, 1.0),
+        Column("difference", "number", "Accuracy less that of `backbone_dense`, which has none.", True, -1.0, 1.0),
+        Column("difference_low", "number", "Lower end of its 95 % bootstrap interval over images.", True, -1.0, 1.0),
+        Column("difference_high", "number", "Upper end of the same interval.", True, -1.0, 1.0),
+        Column("p_dense", "number", "McNemar's test of the two heads' right decisions.", True, 0.0, 1.0),
+        Column("p_dense_corrected", "number", "After Holm's correction over heads and conditions.", True, 0.0, 1.0),
+    ),
+    ("task", "profile", "head", "perturbation", "severity"),
+)
+
+CONCEPT_DRIFT = TableSchema(
+    "concept_drift",
+    (
+        _TASK,
+        _PROFILE,
+        _HEAD_CONDITION,
+        _SEVERITY,
+        Column("concept", "text", "The concept's name, unescaped."),
+        Column("context", "flag", "The task counts it among those that say where something is."),
+        _CHANGED_IMAGES,
+        Column("shift", "number", "Mean change of its activation, in standard deviations over clean images.", True),
+        Column("auroc", "number", "AUROC of its activation, changed against clean images.", True, 0.0, 1.0),
+        Column("flips", "integer", "Number of the bottleneck's decisions that changed.", low=0),
+        Column(
+            "flip_contribution",
+            "number",
+            "Its mean part in them, in logits: (weight of the new class less that of the old) times the change of the "
+            "activation; absent without flips.",
+            optional=True,
+        ),
+    ),
+    ("task", "profile", "perturbation", "severity", "concept"),
+)
+
+CONTEXT_ANOMALY = TableSchema(
+    "context_anomaly",
+    (
+        _TASK,
+        _PROFILE,
+        Column("negatives", "text", "What should score low: `clean` test images, or `anomaly`."),
+        Column(
+            "positives",
+            "text",
+            "What should score high: a condition that changes the context, or `anomaly`: clean images of classes that "
+            "the bottleneck's training never saw.",
+        ),
+        _SEVERITY,
+        Column(
+            "inputs",
+            "text",
+            "What the score looks at: the `context` concepts, the `other` ones, `all`, the network's `features`, the "
+            "`decision`, or `context less other`.",
+        ),
+        Column("score", "text", "`mahalanobis`, `largest z`, `nearest` (distances), or `confidence` (1 less it)."),
+        Column("negative_images", "integer", "Number of images that should score low.", low=2),
+        Column("positive_images", "integer", "Number of images that should score high.", low=2),
+        _share("auroc", "AUROC", "Of the score."),
+        Column("low", "number", "Lower end of its 95 % interval (DeLong, on the logit).", low=0.0, high=1.0),
+        Column("high", "number", "Upper end of the same interval.", low=0.0, high=1.0),
+    ),
+    ("task", "profile", "negatives", "positives", "severity", "inputs", "score"),
+)
+
+DECISIONS = TableSchema(
+    "decisions",
+    (
+        _TASK,
+        _PROFILE,
+        Column("image", "text", "Identifier of the test image."),
+        _HEAD_CONDITION,
+        _SEVERITY,
+        Column("concept", "text", "A concept with a weight in either class, unescaped."),
+        Column("truth", "text", "The image's class."),
+        Column("clean_decision", "text", "What the bottleneck decides on the clean image."),
+        Column("decision", "text", "What it decides under the condition."),
+        Column("clean_activation", "number", "In standard deviations over the training images; clean."),
+        Column("activation", "number", "The same under the condition."),
+        Column("clean_contribution", "number", "What the concept adds to the logit of `clean_decision`, clean."),
+        Column("contribution", "number", "What it adds to the logit of `decision` under the condition."),
+        Column("moved", "number", "What its change adds to the margin of `decision` over `clean_decision`."),
+    ),
+    ("task", "profile", "image", "perturbation", "severity", "concept"),
+)
+
 TABLES = {
     schema.name: schema
     for schema in (
         LABELS, EVIDENCE, THUMBNAILS, SCORES, SUMMARY, FAITHFULNESS, COMPARISONS, SENSITIVITY, DETECTORS, TUNING,
+        BOTTLENECK, CONCEPT_DRIFT, CONTEXT_ANOMALY, DECISIONS,
     )
 }  # fmt: skip
 
-LATER_TABLES = frozenset({"thumbnails", "faithfulness", "sensitivity", "detectors", "tuning"})
+LATER_TABLES = frozenset(
+    {"thumbnails", "faithfulness", "sensitivity", "detectors", "tuning"}
+    | {"bottleneck", "concept_drift", "context_anomaly", "decisions"}
+)
 """Tables that a finished run may lack: nobody asked for them, or they came after it."""

@@ -60,6 +60,51 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+_Similarity = Annotated[float, Field(ge=-1, le=1)]
+
+
+class BottleneckThresholds(_Strict):
+    """Where the filters of a concept set cut; see ``baselines.lfcbm.concepts.Thresholds``."""
+
+    longest: Annotated[StrictInt, Field(ge=1)] = 30
+    class_similarity: _Similarity = 0.85
+    pair_similarity: _Similarity = 0.90
+    visible: _Similarity = 0.25
+    learnable: _Similarity = 0.45
+
+
+class Bottleneck(_Strict):
+    """A task that trains a concept bottleneck and tests it, in place of labelling units (``docs/bottleneck.md``).
+
+    Attributes:
+        training_set: Labelled images that it learns from, by the name under which profiles offer them; those that it is
+            tested on are the task's ``probing_set``.
+        training_images: How many.
+        labels: What it decides: the set's classes (of the miniature's scenes the kind of their one object), or class
+            and background.
+        groups: Class → the set's classes that belong to it, where they are put together; a class in no group is left
+            out.
+        held_out: Classes of the set that training never sees: genuine anomalies. The target network may have seen them.
+        held_out_contexts: Backgrounds that training never sees, for a context change; of the miniature's scenes alone.
+        context_concepts: The concepts that say where something is, not what it is.
+        thresholds: Where the concept set's filters cut; the published values unless given.
+        penalty: ℓ1 weight λ of the sparse layer on the concepts.
+        feature_penalty: That of the sparse layer on the network's features.
+    """
+
+    training_set: Annotated[str, Field(pattern=_NAME)]
+    training_images: Annotated[StrictInt, Field(ge=20)]
+    labels: Literal["class", "class_and_context"] = "class"
+    groups: dict[str, Names] = Field(default_factory=dict)
+    held_out: Names = ()
+    held_out_contexts: Names = ()
+    context_concepts: Names = ()
+    thresholds: BottleneckThresholds = BottleneckThresholds()
+    penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.0007
+    feature_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.0125
+
+
 class Task(_Strict):
     """One task; ``python -m benchmark show NAME`` prints it.
 
@@ -82,6 +127,7 @@ class Task(_Strict):
             ``best_concept`` for hidden units on annotated images: the concept whose presence the clean activation
             predicts best, where it does so well (AUROC of at least 0.9; other units have no truth); ``planted`` for
             units that were planted to detect one concept or AND or OR of two.
+        bottleneck: Present in a task that trains a concept bottleneck on the layer in place of labelling its units.
         licences: What is under which licence: part of the task → licence.
         citation: What to cite, as BibTeX or plain text.
     """
@@ -101,6 +147,7 @@ class Task(_Strict):
     units: Units = Units()
     concept_set: Annotated[str, Field(pattern=_NAME)]
     truth: Truth | None = None
+    bottleneck: Bottleneck | None = None
     licences: Annotated[dict[str, str], Field(min_length=1)]
     citation: Annotated[str, Field(min_length=10)]
 

@@ -53,6 +53,7 @@ def _report(result: RunResult, options: RunOptions) -> None:
 
 
 def _print_tables(result: RunResult) -> None:
+    from report.bottleneck import terminal_bottleneck
     from report.comparisons import terminal_comparisons
     from report.faithfulness import terminal_faithfulness
     from report.sensitivity import terminal_sensitivity
@@ -61,6 +62,8 @@ def _print_tables(result: RunResult) -> None:
 
     out = console()
     for part in terminal_tables(result.summary, out.width, result.scores):
+        out.print(part)
+    for part in terminal_bottleneck(result.bottleneck, out.width):
         out.print(part)
     for part in terminal_comparisons(result.comparisons):
         out.print(part)

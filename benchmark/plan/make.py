@@ -12,6 +12,7 @@ from typing import Any
 from baselines import registry
 from baselines.base import Method
 from baselines.concepts import load_concepts
+from benchmark.analyses.bottleneck_run import has_bottlenecks
 from benchmark.budget import with_budget
 from benchmark.display import Display
 from benchmark.options import RunOptions
@@ -55,6 +56,8 @@ def make_plan(options: RunOptions, display: Display, started: float | None = Non
     """
     started = time.monotonic() if started is None else started
     profile, tasks = chosen(options)
+    if has_bottlenecks(tasks):
+        raise UserError("A task with a concept bottleneck has no plan yet: run it, a few minutes without a GPU.")
     profile = with_budget(profile, options.budget_usd)
     notes: list[str] = []
     try:

@@ -125,7 +125,7 @@ def _drawing(own: pd.DataFrame, task: str, profile: str, pictures: Mapping[tuple
     height = len(rows) * pitch + _FOOT
     figure = style.figure_of(style.WIDTH, height)
     values = [value for row in rows for panel in row for _, value in panel.bars()] or [0.0]
-    reach = (min(0.0, *values) * 1.08, max(0.1, *values) * 1.25)
+    reach = (min(0.0, *values) * 1.08, max(0.1, *values) * 1.35)
     for place, row in enumerate(rows):
         bottom = height - (place + 1) * pitch + _GAP
         for side, panel in enumerate(row):

@@ -49,6 +49,7 @@ class FakeRunner(types.ModuleType):
             faithfulness=[],
             sensitivity=[],
             tuning=[],
+            bottleneck=[],
         )
 
 

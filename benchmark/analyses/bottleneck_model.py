@@ -1,0 +1,221 @@
+"""Trains a concept bottleneck on a layer's features, and the heads it is compared with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from baselines.lfcbm.concepts import Step, Thresholds, filter_texts, text_similarity, visible
+from baselines.lfcbm.projection import Projection, fit_projection
+from baselines.lfcbm.sparse import Head, Standard, fit_dense, fit_sparse, kkt_violation, standard
+from benchmark.analyses.bottleneck_images import LabelledImages, Split
+from metrics.bottleneck import Usual, usual, weights_per_class
+from tasks.errors import UserError
+from tasks.profiles.build import Roles
+from tasks.schema import Bottleneck, Task
+from tasks.seeding import generator
+
+SPARSE: Final = "concepts_sparse"
+"""The bottleneck itself."""
+
+DENSE: Final = "backbone_dense"
+"""What the others are compared with: a linear layer on all features."""
+
+_VALIDATION: Final = 10
+"""One training image in so many is kept for the projection's checks, and no head learns from it."""
+
+_READ_AT_ONCE: Final = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A bottleneck and the heads beside it.
+
+    Attributes:
+        labels: What it decides between.
+        concepts: The concepts that were kept.
+        steps: What each filter removed.
+        projection: From features to concepts.
+        of_concepts: How activations are standardised.
+        of_features: How features are.
+        heads: ``backbone_dense``, ``backbone_sparse``, ``concepts_dense``, ``concepts_sparse``.
+        violations: How far the sparse heads are from their optimum, in units of their penalty.
+        training: Features of the training images that the heads learnt from.
+        validation: Features of the others.
+        known: Number of training images of each class.
+    """
+
+    labels: tuple[str, ...]
+    concepts: tuple[str, ...]
+    steps: tuple[Step, ...]
+    projection: Projection
+    of_concepts: Standard
+    of_features: Standard
+    heads: dict[str, Head]
+    violations: dict[str, float]
+    training: Float[np.ndarray, "images features"]
+    validation: Float[np.ndarray, "others features"]
+    known: tuple[int, ...]
+
+    def activations(self, features: Float[np.ndarray, "images features"]) -> Float[np.ndarray, "images concepts"]:
+        """Concept activations in standard deviations over the training images, as the final layer reads them."""
+        return self.of_concepts(self.projection(features))
+
+    def decisions(self, features: Float[np.ndarray, "images features"]) -> dict[str, Int[np.ndarray, " images"]]:
+        """What each head decides."""
+        inputs = {"backbone": self.of_features(features), "concepts": self.activations(features)}
+        return {name: head.decide(inputs[name.partition("_")[0]]) for name, head in self.heads.items()}
+
+    def usual(self, concepts: Sequence[int]) -> Usual:
+        """What these concepts' activations are like on training images."""
+        return usual(self.activations(self.training)[:, list(concepts)])
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader must know of it, JSON-able."""
+        heads = {}
+        for name, head in self.heads.items():
+            counts = weights_per_class(head.weights)[0].tolist()
+            heads[name] = {"weights_per_class": counts, "steps": head.steps}
+            if name in self.violations:
+                heads[name]["kkt_violation"] = self.violations[name]
+        final = self.heads[SPARSE].weights
+        used = weights_per_class(final)[1]
+        return {
+            "labels": list(self.labels),
+            "training_images": list(self.known),
+            "validation_images": len(self.validation),
+            "filters": [{"name": step.name, "removed": list(step.removed)} for step in self.steps],
+            "concepts": {
+                name: float(value) for name, value in zip(self.concepts, self.projection.similarity, strict=True)
+            },
+            "projection_checks": [list(check) for check in self.projection.checks],
+            "heads": heads,
+            "weights": {
+                label: {self.concepts[c]: float(final[row, c]) for c in np.flatnonzero(used[row])}
+                for row, label in enumerate(self.labels)
+            },
+        }
+
+
+def read(
+    roles: Roles, task: Task, images: LabelledImages, advance: Callable[[int], None], *, clip: bool = False
+) -> tuple[Float[np.ndarray, "images features"], Float[np.ndarray, "images d"]]:
+    """The layer's pooled features of all images, and their CLIP embeddings if asked for; a few images at a time."""
+    target = roles.target(task.model)
+    features, embeddings = [], []
+    for start in range(0, len(images.ids), _READ_AT_ONCE):
+        rows = range(start, min(start + _READ_AT_ONCE, len(images.ids)))
+        some, _ = images.load(rows)
+        features.append(target.read(some, {task.layer: task.pooling})[task.layer].pooled.numpy())
+        if clip:
+            embeddings.append(roles.clip.encode_images(some).cpu().numpy())
+        advance(len(rows))
+    return np.concatenate(features), np.concatenate(embeddings) if embeddings else np.empty((len(images.ids), 0))
+
+
+def train(
+    roles: Roles,
+    task: Task,
+    section: Bottleneck,
+    split: Split,
+    concepts: Sequence[str],
+    seed: int,
+    advance: Callable[[int], None],
+) -> Trained:
+    """Train the bottleneck of a task.
+
+    Args:
+        roles: For the network, CLIP and the sentence encoder.
+        task: Network, layer and pooling.
+        section: Its bottleneck.
+        split: The images.
+        concepts: The concept set, unfiltered.
+        seed: The run's seed.
+        advance: Told how many images are read.
+
+    Raises:
+        UserError: No concept is left, or a class without a training image.
+    """
+    features, embeddings = read(roles, task, split.training, advance, clip=True)
+    truth = split.numbers(split.training)
+    checked = np.zeros(len(truth), dtype=bool)
+    draws = generator(seed, "bottleneck", "validation", task.name)
+    checked[draws.permutation(len(truth))[: max(2, len(truth) // _VALIDATION)]] = True
+    known = np.bincount(truth[~checked], minlength=len(split.labels))
+    if known.min() == 0:
+        name = split.labels[int(known.argmin())]
+        raise UserError(f"No training image shows {name}: raise training_images, or leave the class out.")
+
+    kept, values, steps = _concepts(roles, section, split, concepts, embeddings)
+    projection = fit_projection(
+        features[~checked], values[~checked], features[checked], values[checked], seed=seed, device=roles.device
+    )
+    learnt = projection.similarity > section.thresholds.learnable
+    steps.append(Step("not learnable", tuple(name for name, ok in zip(kept, learnt, strict=True) if not ok)))
+    _check_left(int(learnt.sum()), steps)
+    projection = projection._replace(weights=projection.weights[learnt], similarity=projection.similarity[learnt])
+
+    training, classes = features[~checked], truth[~checked]
+    of_concepts, of_features = standard(projection(training)), standard(training)
+    inputs = {"backbone": of_features(training), "concepts": of_concepts(projection(training))}
+    penalties = {"backbone": section.feature_penalty, "concepts": section.penalty}
+    heads, violations = {}, {}
+    for kind, own in inputs.items():
+        heads[f"{kind}_dense"] = fit_dense(own, classes)
+        sparse = heads[f"{kind}_sparse"] = fit_sparse(own, classes, penalty=penalties[kind])
+        violations[f"{kind}_sparse"] = kkt_violation(sparse, own, classes, penalty=penalties[kind])
+    return Trained(
+        split.labels,
+        tuple(name for name, ok in zip(kept, learnt, strict=True) if ok),
+        tuple(steps),
+        projection,
+        of_concepts,
+        of_features,
+        heads,
+        violations,
+        training,
+        features[checked],
+        tuple(known.tolist()),
+    )
+
+
+def _concepts(
+    roles: Roles,
+    section: Bottleneck,
+    split: Split,
+    concepts: Sequence[str],
+    embeddings: Float[np.ndarray, "images d"],
+) -> tuple[tuple[str, ...], Float[np.ndarray, "images concepts"], list[Step]]:
+    """The concepts that texts and training images leave, each one's CLIP values, and what the filters removed."""
+    thresholds = Thresholds(**section.thresholds.model_dump())
+    # Who builds a bottleneck without a kind or a place has no concept that names it.
+    hidden = [re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE) for name in (*section.held_out, *split.unseen)]
+    named = tuple(text for text in concepts if any(pattern.search(text) for pattern in hidden))
+    texts = filter_texts(
+        [text for text in concepts if text not in named],
+        split.labels,
+        text_similarity(roles.clip, roles.sentence_encoder),
+        thresholds,
+    )
+    steps = [Step("held out", named), *texts.steps]
+    _check_left(len(texts.kept), steps)
+    values = embeddings @ roles.clip.encode_text(list(texts.kept)).cpu().numpy().T
+    seen = visible(values, thresholds.visible)
+    steps.append(Step("not visible", tuple(name for name, ok in zip(texts.kept, seen, strict=True) if not ok)))
+    _check_left(int(seen.sum()), steps)
+    return tuple(name for name, ok in zip(texts.kept, seen, strict=True) if ok), values[:, seen], steps
+
+
+def _check_left(count: int, steps: Sequence[Step]) -> None:
+    if count:
+        return
+    said = ", ".join(f"{step.name} {len(step.removed)}" for step in steps)
+    raise UserError(
+        f"No concept is left after the filters (removed: {said}): give another concept set, or other thresholds in the "
+        "task's bottleneck section; the published ones belong to the published encoders."
+    )
