@@ -45,6 +45,7 @@ def run_identity(
             },
             "perturbations": {"engine": ENGINE_VERSION, **_perturbation_facts(works)},
             "methods": {name: method.version for name, method in methods.items()},
+            **({"profile_options": profile.own_options(methods)} if profile.own_options(methods) else {}),
             "evidence_images": EVIDENCE_SIZE,
             "truth_bar": TRUTH_BAR,
             **({"networks": {name: weights_sha256(roles.target(name).network) for name in made}} if made else {}),

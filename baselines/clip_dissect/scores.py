@@ -4,9 +4,10 @@ Oikarinen & Weng, "CLIP-Dissect: Automatic Description of Neuron Representations
 (arXiv 2204.10965). P [images, concepts] holds cosines of CLIP image and text features, A [images, units] the pooled
 activations; every function gives S [units, concepts], higher is better.
 
-``mode="fixed"`` computes in float64 and defines what the release leaves undefined. ``mode="code"`` computes in float32
-as the release does (its log-likelihoods are sums near −500, so scores are quantised at 2⁻¹⁵) and keeps its NaNs; equal
-activations are ordered by image index in both modes, where the release leaves the order to the device.
+``mode="fixed"`` computes in float64 (``wpmi`` and ``soft_wpmi`` to about 1e-6, see ``wpmi.py``) and defines what the
+release leaves undefined. ``mode="code"`` computes in float32 as the release does (its log-likelihoods are sums near
+−500, so scores are quantised at 2⁻¹⁵) and keeps its NaNs; equal activations are ordered by image index in both modes,
+where the release leaves the order to the device.
 """
 
 from __future__ import annotations

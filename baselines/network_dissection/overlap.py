@@ -19,7 +19,7 @@ from tasks.observation import Segmentation
 _IMAGES_AT_ONCE = 32
 """So few that their annotation hardly counts beside a block of maps."""
 
-_MAPS_AT_ONCE = 128
+_MAPS_AT_ONCE = 256
 """So few that the rows at work stay in a processor's cache."""
 
 
@@ -64,7 +64,7 @@ def count_overlap(
     label, mask_area = np.zeros(len(primary)), np.zeros(len(units))
 
     def count(image: int, cells: Tensor, annotation: Mapping[str, Any]) -> _Counts:
-        numbers, regions = _regions(annotation, segmentation.size, primary, image)
+        numbers, regions = _regions(annotation, primary, image, grid)
         sizes = np.bitwise_count(regions[:, :-1]).sum(axis=0, dtype=np.int64)
         # A bilinear map never exceeds the map's own maximum, so all other units have empty masks.
         fires = (cells.flatten(1).amax(dim=1) > limits).nonzero()[:, 0]
@@ -123,20 +123,18 @@ class _Grid:
     An annotation is cut into columns of 64 pixels' width; a place is a row of such a column: 64 pixels, 64 bits.
     """
 
-    def __init__(self, small: tuple[int, ...], large: tuple[int, ...]) -> None:
-        (height, width), self.width = small, large[1]
-        self.top, self.bottom, self.down = _neighbours(height, large[0])
-        columns = _columns(self.width)
-        beyond = (0, columns * 64 - self.width)
-        self.left, self.right, self.along = (np.pad(x, beyond, mode="edge") for x in _neighbours(width, self.width))
+    def __init__(self, small: tuple[int, ...], large: tuple[int, int]) -> None:
+        self.size = large
+        columns = -(-large[1] // 64)
+        beyond = (0, columns * 64 - large[1])
+        self.top, self.bottom, self.down = _neighbours(small[0], large[0])
+        self.left, self.right, self.along = (np.pad(x, beyond, mode="edge") for x in _neighbours(small[1], large[1]))
         self.spans = [(int(self.left[64 * n]), int(self.right[64 * n + 63]) + 1) for n in range(columns)]
-        # Of each place: the row of cells above it, counted over columns, and how far below that row it lies.
-        self.source = (self.top * columns + np.arange(columns)[:, None]).reshape(-1)
-        self.depth = np.tile(self.down, columns)[:, None]
-
-
-def _columns(width: int) -> int:
-    return -(-width // 64)
+        # Of each place: its column, the row of cells above it, and how far below that row it lies.
+        self.column = np.arange(columns).repeat(large[0])
+        self.row, self.depth = np.tile(self.top, columns), np.tile(self.down, columns)[:, None]
+        # The image's own pixels, not those beyond its width.
+        self.whole = _packed(np.pad(np.ones((1, *large), dtype=bool), ((0, 0), (0, 0), beyond)))
 
 
 def _neighbours(small: int, large: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
@@ -172,60 +170,77 @@ def _masks(
     Between a and b, t of the way, lies a value above the limit where t·(b − a) > limit − a: so equal values stay equal.
     """
     units, height, width = maps.shape
-    # Width first, so that whole runs of cells are copied and compared, not single ones.
-    cells = np.ascontiguousarray(maps.transpose(2, 0, 1)).reshape(width, -1)
-    highest = np.stack([cells[slice(*span)].max(axis=0).reshape(units, height) for span in grid.spans], axis=1)
-    reached, bound = highest.take(grid.top, axis=2), highest.take(grid.bottom, axis=2)
-    bound -= reached
-    bound *= grid.down
-    bound += reached
+    # Width first, height next: so whole runs of cells are copied and compared, not single ones.
+    cells = np.ascontiguousarray(maps.transpose(2, 1, 0))
+    bound = np.stack(
+        [_between(cells[slice(*span)].max(axis=0), grid.top, grid.bottom, grid.down) for span in grid.spans]
+    )
     # The bound and the pixels are rounded, but by less than this.
-    slack = np.float32(2e-6) * np.abs(maps.reshape(units, -1)).max(axis=1)
-    hot = np.flatnonzero(bound.reshape(units, -1) > (limits - slack)[:, None])
-    unit, place = np.divmod(hot, len(grid.source))
+    slack = np.float32(2e-6) * np.abs(cells.reshape(-1, units)).max(axis=0)
+    unit, place = np.divmod(np.flatnonzero((bound.reshape(-1, units) > limits - slack).T), len(grid.row))
 
-    left, right = cells.take(grid.left, axis=0), cells.take(grid.right, axis=0)
-    right -= left
-    right *= grid.along[:, None]
-    right += left
-    wide = np.ascontiguousarray(right.T).reshape(units, height, -1)
-    rise = np.zeros_like(wide)
-    np.subtract(wide[:, 1:], wide[:, :-1], out=rise[:, :-1])
-    missing = limits[:, None, None] - wide
-    source = unit * (wide[0].size // 64) + grid.source[place]
+    wide = _between(cells.reshape(width, -1), grid.left, grid.right, grid.along)
+    wide = np.ascontiguousarray(wide.T).reshape(height, units, -1)
+    rise = np.empty_like(wide)
+    np.subtract(wide[1:], wide[:-1], out=rise[:-1])
+    rise[-1] = 0
+    missing = limits[:, None] - wide
+    source = (grid.row[place] * units + unit) * len(grid.spans) + grid.column[place]
     gained = rise.reshape(-1, 64).take(source, axis=0)
     gained *= grid.depth[place]
     above = gained > missing.reshape(-1, 64).take(source, axis=0)
     return unit, place, np.packbits(above).view(np.uint64)
 
 
+def _between(
+    cells: Float[np.ndarray, "small n"],
+    before: Int[np.ndarray, " large"],
+    after: Int[np.ndarray, " large"],
+    way: Float[np.ndarray, " large"],
+) -> Float[np.ndarray, "large n"]:
+    """Linear interpolation along the first axis; between equal values lies the same value."""
+    start, end = cells.take(before, axis=0), cells.take(after, axis=0)
+    end -= start
+    end *= way[:, None]
+    end += start
+    return end
+
+
 def _regions(
-    annotation: Mapping[str, Any], size: tuple[int, int], primary: Int[np.ndarray, " concepts"], image: int
+    annotation: Mapping[str, Any],
+    primary: Int[np.ndarray, " concepts"],
+    image: int,
+    grid: _Grid,
 ) -> tuple[Int[np.ndarray, " k"], UInt64[np.ndarray, "places k+1"]]:
     """The concepts of one image that have a primary category, and their pixels; the last region is the whole image."""
-    whole = _packed(np.ones(size, dtype=bool)[None])
-    found, parts = [np.zeros(0, dtype=np.int64)], [whole[:0]]
+    # Few bytes a label are quicker to compare.
+    kind = np.min_scalar_type(len(primary))
+    found, parts = [np.zeros(0, dtype=np.int64)], [grid.whole[:0]]
     for category, value in annotation.items():
         if isinstance(value, np.ndarray) and value.ndim == 2:
-            if value.shape != size:
-                raise UserError(f"The {category} annotation of image {image} is {value.shape}, not {size} as declared.")
+            if value.shape != grid.size:
+                raise UserError(
+                    f"The {category} annotation of image {image} is {value.shape}, not {grid.size} as declared."
+                )
             present = np.bincount(value.reshape(-1)).nonzero()[0]
             present = present[present > 0]
             _check_named(present, primary, image)
-            # Few bytes a label are quicker to compare.
-            kind = np.min_scalar_type(len(primary))
-            parts.append(_packed(value.astype(kind) == present.astype(kind)[:, None, None]))
+            padded = np.zeros((grid.size[0], len(grid.spans) * 64), dtype=kind)
+            padded[:, : grid.size[1]] = value
+            parts.append(_packed(padded == present.astype(kind)[:, None, None]))
         else:
             present = np.array([number for number in value if number != 0], dtype=np.int64)
             _check_named(present, primary, image)
-            parts.append(whole.repeat(len(present), axis=0))
+            parts.append(grid.whole.repeat(len(present), axis=0))
         found.append(present)
-    numbers, places = np.unique(np.concatenate(found), return_inverse=True)
-    regions = np.zeros((len(numbers) + 1, whole.shape[1]), dtype=np.uint64)
-    # A concept annotated in two channels is one region: its pixels count once.
-    np.bitwise_or.at(regions, places, np.concatenate(parts))
-    regions[-1] = whole
-    return numbers, np.ascontiguousarray(regions.T)
+    numbers, bits = np.concatenate(found), np.concatenate(parts)
+    order = numbers.argsort(kind="stable")
+    numbers, bits = numbers[order], bits[order]
+    new = np.diff(numbers, prepend=-1) > 0
+    if not new.all():
+        # A concept annotated in two channels is one region: its pixels count once.
+        numbers, bits = numbers[new], np.bitwise_or.reduceat(bits, np.flatnonzero(new), axis=0)
+    return numbers, np.ascontiguousarray(np.concatenate([bits, grid.whole]).T)
 
 
 def _check_named(numbers: Int[np.ndarray, " k"], primary: Int[np.ndarray, " concepts"], image: int) -> None:
@@ -235,9 +250,7 @@ def _check_named(numbers: Int[np.ndarray, " k"], primary: Int[np.ndarray, " conc
 
 
 def _packed(regions: Bool[np.ndarray, "k h w"]) -> UInt64[np.ndarray, "k places"]:
-    """The bits of each place; those beyond the width are zeros."""
+    """The bits of each place; the width is a multiple of 64."""
     count, height, width = regions.shape
-    padded = np.zeros((count, height, _columns(width) * 64), dtype=bool)
-    padded[..., :width] = regions
-    bits = np.packbits(padded).view(np.uint64).reshape(count, height, _columns(width))
-    return bits.transpose(0, 2, 1).reshape(count, height * _columns(width))
+    bits = np.packbits(regions).view(np.uint64).reshape(count, height, width // 64)
+    return bits.transpose(0, 2, 1).reshape(count, height * (width // 64))

@@ -140,12 +140,12 @@ class _Group:
             return maps.transpose(0, 1).flatten(1)
         unit, image = (highest > self._bound).nonzero(as_tuple=True)
         values = maps[image, unit]
-        above = values > self._bound[unit]
-        owner = unit[above.nonzero(as_tuple=True)[0]]
+        row, position = (values > self._bound[unit]).nonzero(as_tuple=True)
+        owner = unit[row]
         counts = owner.bincount(minlength=self.units)
         place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
         found = torch.full((self.units, int(counts.max())), -torch.inf)
-        found[owner, place] = values[above]
+        found[owner, place] = values[row, position]
         return found
 
     def two_smallest(self) -> tuple[Float[Tensor, " units"], Float[Tensor, " units"]]:

@@ -48,6 +48,10 @@ class MiniatureSource(Strict):
 ProbingSource = Annotated[MiniatureSource | StoredSource, Field(discriminator="loader")]
 
 
+_OF_ALL_RUNS = frozenset({"dnd", "dnd_refined"})
+"""Methods whose options count for every run of a profile, as they did from the beginning; see ``own_options``."""
+
+
 class Profile(Strict):
     """A profile.
 
@@ -96,12 +100,16 @@ class Profile(Strict):
     segmenter: SegmenterSource | None = None
     method_options: dict[str, dict[str, bool | int | float | str | None]] = Field(default_factory=dict)
 
+    def own_options(self, methods: Collection[str]) -> dict[str, Any]:
+        """Options that count for runs of these methods alone: a new method leaves the other runs what they were."""
+        return {name: self.method_options[name] for name in methods if name in {*self.method_options} - _OF_ALL_RUNS}
+
     def identity(
         self, targets: Collection[str] | None = None, probing_sets: Collection[str] | None = None
     ) -> dict[str, Any]:
         """What a result depends on, as JSON: files count by their hash, not by where they lie.
 
-        Images and concepts are not in it: a run names their content itself.
+        Images and concepts are not in it: a run names their content itself, and the options of methods that came later.
 
         Args:
             targets: The networks that the result is of; others may come and go. None means all.
@@ -121,6 +129,9 @@ class Profile(Strict):
             for part in (source, *source.get("parts", {}).values()):
                 for place in ("path", "ground_truth"):
                     part.pop(place, None)
+        facts["method_options"] = {
+            name: options for name, options in facts["method_options"].items() if name in _OF_ALL_RUNS
+        }
         if isinstance(self.summariser, BaseModel):
             facts["summariser"] = self.summariser.identity()
         if self.describer is not None:

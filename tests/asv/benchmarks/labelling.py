@@ -192,7 +192,7 @@ def text_scoring(engine: str, size: Size) -> Work:
 COMPARISONS: dict[str, tuple[Callable[[str, Size], Work], tuple[Size, Size], str]] = {
     "soft_wpmi": (soft_wpmi, ((1024, 20_000, 5000), (2048, 20_000, 5000)), "units × concepts × images"),
     "clip_dissect": (clip_dissect, ((1024, 20_000, 5000), (2048, 20_000, 5000)), "units × concepts × images"),
-    "network_dissection": (network_dissection, ((1024, 400), (2048, 400)), "units × images"),
+    "network_dissection": (network_dissection, ((2048, 400), (2048, 800)), "units × images"),
     "text_scoring": (text_scoring, ((64, 16), (128, 16)), "units × conditions"),
 }
 ENGINES = ("clear", REFERENCE)
