@@ -66,7 +66,7 @@ class MemoryMaps:
         Raises:
             ValueError: A unit's maps were not stored.
         """
-        columns = self._columns.of(range(self.shape[1]) if units is None else units)
+        columns = self._columns.slice_of(range(self.shape[1]) if units is None else units)
         for part in image_blocks(len(self._maps), self._maps[0].numel() if len(self._maps) else 1):
             yield part, self._maps[part.start : part.stop][:, columns]
 
@@ -108,7 +108,7 @@ class StoredMaps:
         Raises:
             ValueError: A unit's maps were not stored.
         """
-        columns = self._columns.of(range(self.shape[1]) if units is None else units)
+        columns = self._columns.slice_of(range(self.shape[1]) if units is None else units)
         for part in image_blocks(self.shape[0], len(self.units) * self.shape[2] * self.shape[3]):
             yield part, torch.from_numpy(self._rows.read(part))[:, columns]
 
@@ -148,10 +148,18 @@ class _Columns:
         self._column = {unit: column for column, unit in enumerate(units)}
 
     def of(self, units: Sequence[int]) -> list[int]:
+        """The columns of these units."""
         missing = next((unit for unit in units if unit not in self._column), None)
         if missing is not None:
             raise ValueError(f"the maps of unit {missing} were not stored, those of {len(self._column)} others were")
         return [self._column[unit] for unit in units]
+
+    def slice_of(self, units: Sequence[int]) -> list[int] | slice:
+        """The columns of these units; where they lie side by side in this order a slice, which copies nothing."""
+        columns = self.of(units)
+        if columns and columns == list(range(columns[0], columns[0] + len(columns))):
+            return slice(columns[0], columns[0] + len(columns))
+        return columns
 
 
 def image_blocks(images: int, values: int) -> Iterator[range]:

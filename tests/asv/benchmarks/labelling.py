@@ -95,8 +95,10 @@ def clip_dissect(engine: str, size: Size) -> Work:
 def annotated_maps(units: int, images: int) -> tuple[Tensor, Segmentation]:
     """Smooth sparse maps, as after a ReLU, and an annotation like Broden's: objects, parts, colours, a scene."""
     draw = np.random.default_rng(0)
-    maps = torch.from_numpy(draw.gamma(0.3, size=(images, units, MAP, MAP)).astype(np.float32))
-    maps = torch.nn.functional.avg_pool2d(maps, 3, stride=1, padding=1)
+    maps = torch.empty(images, units, MAP, MAP)
+    for image in range(images):
+        values = torch.from_numpy(draw.gamma(0.3, size=(units, MAP, MAP)))
+        maps[image] = torch.nn.functional.avg_pool2d(values, 3, stride=1, padding=1)
     first, categories = 1, {}
     for name, count in CATEGORIES.items():
         categories[name] = tuple(range(first, first + count))
