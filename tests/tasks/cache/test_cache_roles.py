@@ -54,8 +54,12 @@ def test_embeddings_do_not_depend_on_the_batch(plain, images) -> None:
 def test_every_answer_is_bit_equal_and_models_are_loaded_once_for_all(tmp_path, plain, images, monkeypatch) -> None:
     for number in range(2):
         if number:
-            for model in ("OpenClipEncoder", "BlipCaptioner", "TargetModel"):
-                monkeypatch.setattr(f"tasks.profiles.build.{model}", lambda *_, **__: unloadable())
+            for model in (
+                "models.clip_encoder.OpenClipEncoder",
+                "models.blip_captioner.BlipCaptioner",
+                "profiles.build.TargetModel",
+            ):
+                monkeypatch.setattr(f"tasks.{model}", lambda *_, **__: unloadable())
         cached = roles(tmp_path)
         assert torch.equal(cached.clip.encode_images(images), plain.clip.encode_images(images))
         assert torch.equal(cached.clip.encode_text(TEXTS), plain.clip.encode_text(TEXTS))

@@ -1,0 +1,61 @@
+"""Loading what a profile names: where its files are, whether they are the right ones, and one sentence if not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from tasks.models.segmenter import ForegroundSegmenter, lraspp
+from tasks.models.weights import check_file, load_weights
+from tasks.offline import is_offline
+from tasks.profiles.fetch import fetching, torchvision_file
+from tasks.profiles.locate import Resource, locate_source
+from tasks.profiles.networks import published_torchvision, torchvision_tag
+from tasks.profiles.resolve import require
+from tasks.profiles.sources import SegmenterSource, Source
+from tasks.roles import Segmenter
+
+
+def trained_segmenter(entry: SegmenterSource, device: torch.device) -> Segmenter:
+    """A segmentation network with trained weights; every loader but ``grabcut`` is one.
+
+    Raises:
+        UserError: for a missing or wrong file, or one that cannot be fetched.
+    """
+    side = entry.side or 0  # the schema requires it of these loaders, and the others below
+    if entry.loader == "lraspp_mobilenet_v3_large":
+        return ForegroundSegmenter(lraspp(load_weights(entry.weights or Path(), entry.sha256)), side, device)
+    architecture, tag = entry.architecture or "", entry.pretrained or ""
+    path = entry.weights or torchvision_file(torchvision_tag(architecture, tag), "the segmenter's weights")
+    check_file(path, entry.sha256)
+    return ForegroundSegmenter(published_torchvision(architecture, tag, path, weights_backbone=None), side, device)
+
+
+@contextmanager
+def loading(role: str, entry: Source, loader: str) -> Iterator[Path | str]:
+    """Gives what a library is to load: a checked folder, or a name that it fetches and whose hash is checked then."""
+    source = _ready(role, entry, loader)
+    with fetching(f"the {role.replace('_', ' ')} {source}", "path: FOLDER"):
+        yield source
+    if entry.path is None and entry.sha256:
+        require([locate_source(role, entry, loader)])
+
+
+def _ready(role: str, entry: Source, loader: str) -> Path | str:
+    found = locate_source(role, entry, loader)
+    if entry.path is not None:
+        if entry.weights is not None:
+            check_file(entry.path / entry.weights, entry.sha256)
+        require([found])
+        return entry.path
+    require_offline(found)
+    return entry.name or ""
+
+
+def require_offline(found: Resource) -> None:
+    """Without network, refuse at once what is not there; a wrong file is refused in any case."""
+    if is_offline() or found.state == "hash differs":
+        require([found])
