@@ -74,18 +74,21 @@ def require_files(options: RunOptions) -> None:
         UserError: Names all that is missing, and how to get each.
     """
     profile, tasks = chosen(options)
+    bottlenecks = [task.bottleneck for task in tasks if task.bottleneck is not None]
     roles = {"clip", "sentence_encoder"}
-    for method in options.method_names():
+    for method in () if bottlenecks else options.method_names():
         roles |= set(registry.entry(method).needs) & set(ROLES)
     if options.masks == "segmenter":
         roles.add("segmenter")
-    if options.faithfulness != "none":
+    if options.faithfulness != "none" and not bottlenecks:
         roles.add("generator")
     require(
         resolve(
             profile,
             targets=dict.fromkeys(task.model for task in tasks),
-            probing_sets=dict.fromkeys(task.probing_set for task in tasks),
+            probing_sets=dict.fromkeys(
+                [task.probing_set for task in tasks] + [section.training_set for section in bottlenecks]
+            ),
             concept_sets=dict.fromkeys(task.concept_set for task in tasks),
             roles=roles,
         )

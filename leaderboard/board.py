@@ -18,11 +18,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from leaderboard.bottleneck_findings import findings
+from leaderboard.bottlenecks import BottleneckGroup
+from leaderboard.columns import Column
 from leaderboard.comparison import compare
-from leaderboard.merge import Condition, Group, Runs, Source
+from leaderboard.groups import AnyGroup, Condition, Source
+from leaderboard.merge import Group, Runs
 from leaderboard.names import FLOORS
 from leaderboard.parallel import for_each
-from leaderboard.schema import FAITHFULNESS, SUMMARY, Column
+from leaderboard.schema import FAITHFULNESS, SUMMARY
 from leaderboard.summary import MEANS, means_over
 from metrics.stability import mlce
 from metrics.statistics import bootstrap_interval
@@ -164,9 +168,10 @@ def as_json(board: Board) -> dict[str, Any]:
 
     Returns:
         ``schema_version``, ``clear_version``, ``as_of`` (when the newest session began), ``measures`` (name → title,
-        meaning, ``higher_is_better``), ``groups`` and ``left_out``. A group has ``task``, ``version``, ``profile``,
-        ``note``, ``slug``, ``settings``, ``conditions``, ``suites``, ``sources`` and ``rows``; a row has the
-        attributes of ``Row`` and ``complete``.
+        meaning, ``higher_is_better``), ``groups``, ``bottlenecks`` and ``left_out``. A group has ``task``, ``version``,
+        ``profile``, ``note``, ``slug``, ``settings``, ``sources``, ``conditions``, ``suites`` and ``rows``; a row has
+        the attributes of ``Row`` and ``complete``. A bottleneck has the first seven of these, ``findings`` (sentences),
+        and the rows of two of its tables: ``accuracy`` and ``context_anomaly``.
     """
     return {
         "schema_version": BOARD_VERSION,
@@ -177,6 +182,7 @@ def as_json(board: Board) -> dict[str, Any]:
             for name, c in measures().items()
         },
         "groups": [_group_json(standings) for standings in board.standings],
+        "bottlenecks": [_bottleneck_json(group) for group in board.runs.bottlenecks],
         "left_out": [{"run": left.run, "reason": left.reason} for left in board.runs.left_out],
     }
 
@@ -362,8 +368,18 @@ def _ranks(compared: pd.DataFrame) -> dict[str, dict[str, Standing]]:
 # ---- JSON ----
 
 
-def _group_json(standings: Standings) -> dict[str, Any]:
-    group = standings.group
+def _bottleneck_json(group: BottleneckGroup) -> dict[str, Any]:
+    tables = {"accuracy": _records(group.heads), "context_anomaly": _records(group.tables["context_anomaly"])}
+    return {**_place_json(group), "findings": list(findings(group)), **tables}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows without task and profile, in the order of the schema's key; null where a value is absent."""
+    plain = table.drop(columns=["task", "profile"]).astype(object)
+    return plain.where(plain.notna(), None).to_dict("records")
+
+
+def _place_json(group: AnyGroup) -> dict[str, Any]:
     return {
         "task": group.task,
         "version": group.version,
@@ -371,9 +387,16 @@ def _group_json(standings: Standings) -> dict[str, Any]:
         "note": group.about_profile.get("note", ""),
         "slug": group.slug,
         "settings": dict(group.settings),
+        "sources": [_source_json(source) for source in group.sources],
+    }
+
+
+def _group_json(standings: Standings) -> dict[str, Any]:
+    group = standings.group
+    return {
+        **_place_json(group),
         "conditions": [list(condition) for condition in group.conditions],
         "suites": {name: [list(condition) for condition in pairs] for name, pairs in group.suites.items()},
-        "sources": [_source_json(source) for source in group.sources],
         "rows": [_row_json(row) for row in standings.rows],
     }
 

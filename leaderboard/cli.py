@@ -37,9 +37,11 @@ def build(
         complete = sum(row.complete for row in rows)
         names = ", ".join(source.run for source in group.sources)
         say(f"{group.task} ({group.profile}): {complete} of {len(rows)} methods complete, from {names}")
+    for group in board.runs.bottlenecks:
+        say(f"{group.task} ({group.profile}): a concept bottleneck, from {group.sources[0].run}")
     for left in board.runs.left_out:
         say(f"left out {left.run}: {left.reason}")
-    if not board.standings:
+    if not board.standings and not board.runs.bottlenecks:
         say(f"{root} holds no finished run: the board is empty")
     say(f"wrote {len(files)} files; open {out / 'index.html'}")
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from leaderboard.columns import Column, Kind, TableSchema
 from leaderboard.errors import StoreError
-from leaderboard.schema import Column, Kind, TableSchema
 
 _ARROW = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_(), "bytes": pa.binary()}
 

@@ -12,15 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pandas as pd
 
+from leaderboard.bottlenecks import BottleneckGroup, bottlenecks_of, is_bottleneck, newest_of
 from leaderboard.errors import StoreError
 from leaderboard.frames import empty_frame
+from leaderboard.groups import AnyGroup, Condition, LeftOut, Source, source_of
 from leaderboard.identity import canonical_json, identity_hash, safe_name
 from leaderboard.names import ordered_methods
 from leaderboard.schema import (
+    DEPENDENCE,
     DETECTORS,
     EVIDENCE,
     FAITHFULNESS,
@@ -35,80 +38,24 @@ from leaderboard.schema import (
 from leaderboard.store import RunFolder
 from leaderboard.summary import summarise
 
-Condition = tuple[str, int]
-"""A perturbation and its severity."""
+AGroup = TypeVar("AGroup", bound=AnyGroup)
 
 _DEPTH: Final = 3
 """How many folders down a run folder is looked for."""
 
-_TABLES: Final = (SCORES, SUMMARY, LABELS, EVIDENCE, THUMBNAILS, FAITHFULNESS)
+_TABLES: Final = (SCORES, SUMMARY, LABELS, EVIDENCE, THUMBNAILS, FAITHFULNESS, DEPENDENCE)
 _ANALYSES: Final = (SENSITIVITY, DETECTORS, TUNING)
 """Tables whose rows rest on each other, so that a group has those of one run."""
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A run, or a part of one, that is on no board.
+class Group(AnyGroup):
+    """Everything that is known of the labels of one task, version, profile and settings.
 
-    Attributes:
-        run: Name of the run folder.
-        reason: Why, in one sentence.
+    ``tables`` holds the rows of all runs for the names ``scores``, ``summary``, ``labels``, ``evidence``,
+    ``thumbnails``, ``faithfulness`` and ``dependence``, and those of the newest run with any for ``sensitivity``,
+    ``detectors`` and ``tuning``. ``settings`` has the units too.
     """
-
-    run: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """A run that a group was made of.
-
-    Attributes:
-        run: Name of the run folder.
-        created: When it was created, UTC, ISO 8601.
-        finished: When its last session began.
-        identity_hash: SHA-256 of its settings.
-        device: Where it ran last.
-        packages: Package → version of its last session.
-        licences: Package → licence.
-    """
-
-    run: str
-    created: str
-    finished: str
-    identity_hash: str
-    device: str
-    packages: Mapping[str, str]
-    licences: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Everything that is known of one task, version, profile and settings.
-
-    Attributes:
-        slug: A file name for it, another one for every other group.
-        task: Name of the task.
-        version: Of the task.
-        profile: Name of the profile.
-        settings: What two runs must share to be merged, e.g. seed, number of images, units.
-        about: The task's own words (``benchmark.about``); empty where the run is too old to hold them.
-        about_profile: The same of the profile.
-        sources: The runs, newest first.
-        tables: Table name → rows of all runs, for the names ``scores``, ``summary``, ``labels``, ``evidence``,
-            ``thumbnails`` and ``faithfulness``; those of the newest run with any for ``sensitivity``, ``detectors`` and
-            ``tuning``.
-    """
-
-    slug: str
-    task: str
-    version: int
-    profile: str
-    settings: Mapping[str, Any]
-    about: Mapping[str, Any]
-    about_profile: Mapping[str, Any]
-    sources: tuple[Source, ...]
-    tables: Mapping[str, pd.DataFrame]
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -156,10 +103,17 @@ class Runs:
     Attributes:
         groups: By task, profile and settings.
         left_out: What is in no group, and why.
+        bottlenecks: Concept bottlenecks, which label no units.
     """
 
     groups: tuple[Group, ...]
     left_out: tuple[LeftOut, ...]
+    bottlenecks: tuple[BottleneckGroup, ...] = ()
+
+    @property
+    def every(self) -> tuple[AnyGroup, ...]:
+        """Groups and bottlenecks."""
+        return (*self.groups, *self.bottlenecks)
 
     @property
     def rows(self) -> int:
@@ -169,7 +123,7 @@ class Runs:
     @property
     def newest(self) -> str:
         """When the newest session of any run began, UTC, ISO 8601; empty without runs."""
-        return max((source.finished for group in self.groups for source in group.sources), default="")
+        return max((source.finished for group in self.every for source in group.sources), default="")
 
 
 @dataclass(frozen=True)
@@ -201,10 +155,16 @@ def merge_runs(root: str | os.PathLike[str]) -> Runs:
         StoreError: There is no such folder.
     """
     parts: list[_Part] = []
+    bottlenecks: list[BottleneckGroup] = []
     left_out: list[LeftOut] = []
     for name, path in find_runs(root):
         try:
-            parts += _parts(RunFolder(path), name)
+            folder = RunFolder(path)
+            info = folder.info()
+            if is_bottleneck(info):
+                bottlenecks += bottlenecks_of(folder, info, name)
+            else:
+                parts += _parts(folder, info, name)
         except StoreError as error:
             left_out.append(LeftOut(name, str(error).replace(str(path), name)))
     groups: dict[str, list[_Part]] = {}
@@ -217,7 +177,10 @@ def merge_runs(root: str | os.PathLike[str]) -> Runs:
         else:
             groups.setdefault(key, []).append(part)
     merged = sorted((_group(same) for same in groups.values()), key=_order)
-    return Runs(_with_slugs(merged), tuple(left_out))
+    taken: set[str] = set()
+    own = tuple(_with_slug(group, taken) for group in merged)
+    beside = tuple(_with_slug(group, taken) for group in newest_of(bottlenecks, left_out))
+    return Runs(own, tuple(left_out), beside)
 
 
 def find_runs(root: str | os.PathLike[str]) -> list[tuple[str, Path]]:
@@ -243,15 +206,10 @@ def conditions_of(frame: pd.DataFrame) -> tuple[Condition, ...]:
     return tuple((str(name), int(severity)) for name, severity in zip(*(pairs[c] for c in pairs), strict=True))
 
 
-def _parts(folder: RunFolder, name: str) -> Iterator[_Part]:
-    info = folder.info()
+def _parts(folder: RunFolder, info: Mapping[str, Any], name: str) -> Iterator[_Part]:
     tables = {schema.name: folder.read_table(schema.name) for schema in (*_TABLES, *_ANALYSES)}
-    identity, facts, last = info["identity"], info["facts"], info["sessions"][-1]
+    identity, facts, source = info["identity"], info["facts"], source_of(info, name)
     content = identity["content"]
-    device = str(last["facts"].get("device", "not stated"))
-    source = Source(
-        name, info["created"], last["started"], info["identity_hash"], device, last["packages"], last["licences"]
-    )
     for task, about in sorted(content["tasks"].items()):
         own = {key: table.loc[table["task"].to_numpy() == task] for key, table in tables.items()}
         if not len(own["scores"]):
@@ -350,13 +308,9 @@ def _order(group: Group) -> tuple[str, int, str, int, str]:
     return group.task, -group.version, group.profile, -len(group.units), canonical_json(group.settings)
 
 
-def _with_slugs(groups: Sequence[Group]) -> tuple[Group, ...]:
+def _with_slug(group: AGroup, taken: set[str]) -> AGroup:
     """The first group of a task, version and profile has a plain name, others a hash of their settings behind it."""
-    taken: set[str] = set()
-    named = []
-    for group in groups:
-        if group.slug in taken:
-            group = replace(group, slug=f"{group.slug}-{identity_hash(group.settings)[:8]}")
-        taken.add(group.slug)
-        named.append(group)
-    return tuple(named)
+    if group.slug in taken:
+        group = replace(group, slug=f"{group.slug}-{identity_hash(group.settings)[:8]}")
+    taken.add(group.slug)
+    return group

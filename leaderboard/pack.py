@@ -16,15 +16,33 @@ import pandas as pd
 from PIL import Image
 
 from leaderboard import atomic
+from leaderboard.bottlenecks import is_bottleneck
 from leaderboard.errors import StoreError
 from leaderboard.identity import safe_name
 from leaderboard.merge import find_runs
-from leaderboard.schema import EVIDENCE, FAITHFULNESS, LABELS, SCORES, SUMMARY, THUMBNAILS
+from leaderboard.schema import (
+    BOTTLENECK,
+    CONCEPT_DRIFT,
+    CONTEXT_ANOMALY,
+    DECISIONS,
+    DEPENDENCE,
+    DETECTORS,
+    EVIDENCE,
+    FAITHFULNESS,
+    LABELS,
+    SCORES,
+    SENSITIVITY,
+    SUMMARY,
+    THUMBNAILS,
+    TUNING,
+)
 from leaderboard.store import RunFolder
 
 RANKS: Final = 3
 """So many labels of a unit are kept on clean images: the label and its runners-up."""
 
+_ANALYSES: Final = (SENSITIVITY.name, DETECTORS.name, TUNING.name)
+_BOTTLENECKS: Final = (BOTTLENECK.name, CONCEPT_DRIFT.name, CONTEXT_ANOMALY.name, DECISIONS.name, THUMBNAILS.name)
 _QUALITY: Final = 60
 
 
@@ -58,23 +76,36 @@ def pack_runs(
 
 def _pack(folder: RunFolder, copy: Path, units: int, images: int, pixels: int) -> None:
     info = folder.info()
+    packed = RunFolder(copy)
+    for name in _BOTTLENECKS if is_bottleneck(info) else _ANALYSES:
+        table = folder.read_table(name)
+        if len(table):
+            packed.write_table(name, table)
+    if not is_bottleneck(info):
+        _pack_labels(folder, packed, units, images, pixels)
+    # Last, as everywhere: a folder with a run.json is whole.
+    atomic.write_json(copy / "run.json", info)
+
+
+def _pack_labels(folder: RunFolder, packed: RunFolder, units: int, images: int, pixels: int) -> None:
     labels, evidence = folder.read_table(LABELS.name), folder.read_table(EVIDENCE.name)
     thumbnails = folder.read_table(THUMBNAILS.name)
     first = (labels["repeat"].to_numpy() == 0) & (labels["perturbation"].to_numpy() == "clean")
     best = first & (labels["rank"].to_numpy() <= RANKS)
     evidence = evidence.loc[evidence["rank"].to_numpy() <= images]
-    evidence = evidence.loc[_shown(evidence, info["facts"]["tasks"], units)]
+    evidence = evidence.loc[_shown(evidence, folder.info()["facts"]["tasks"], units)]
     kept = set(_places(evidence))
     thumbnails = thumbnails.loc[np.array([place in kept for place in _places(thumbnails)], dtype=bool)]
     smaller = [_smaller(webp, pixels) for webp in thumbnails["webp"]]
-    packed = RunFolder(copy)
     for name in (SCORES.name, SUMMARY.name, FAITHFULNESS.name):
         packed.write_table(name, folder.read_table(name))
     packed.write_table(LABELS.name, labels.loc[best])
+    depends = folder.read_table(DEPENDENCE.name)
+    if len(depends):
+        clean = (depends["repeat"].to_numpy() == 0) & (depends["perturbation"].to_numpy() == "clean")
+        packed.write_table(DEPENDENCE.name, depends.loc[clean])
     packed.write_table(EVIDENCE.name, evidence)
     packed.write_table(THUMBNAILS.name, thumbnails.assign(webp=pd.Series(smaller, thumbnails.index, dtype=object)))
-    # Last, as everywhere: a folder with a run.json is whole.
-    atomic.write_json(copy / "run.json", info)
 
 
 def _smaller(webp: bytes, pixels: int) -> bytes:

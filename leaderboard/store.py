@@ -29,12 +29,13 @@ import pyarrow as pa
 
 from leaderboard import atomic
 from leaderboard.claims import Claims, lock, open_lock
+from leaderboard.columns import TableSchema
 from leaderboard.errors import StoreError
 from leaderboard.frames import empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
 from leaderboard.identity import as_json, canonical_json, differences, identity_hash, safe_name
 from leaderboard.migrations import MIGRATIONS, migrated
 from leaderboard.parts import OBSERVATION, CellKey, Marker, PartKind, Parts
-from leaderboard.schema import LATER_TABLES, SCHEMA_VERSION, TABLES, TableSchema
+from leaderboard.schema import LATER_TABLES, SCHEMA_VERSION, TABLES
 from leaderboard.session import now, session
 
 __all__ = ["OBSERVATION", "CellKey", "Marker", "RunFolder"]

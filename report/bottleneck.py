@@ -7,23 +7,20 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from leaderboard.names import GROUPS, MINIATURE_NOTE, SIGNIFICANT
+from leaderboard.bottleneck_findings import ANOMALY, blamed, of_condition
+from leaderboard.bottlenecks import HEADS, conditions_in_order
+from leaderboard.names import MINIATURE_NOTE, SIGNIFICANT
 from report import escape
 from report.content import Cell, Row, Section, Table, printed
 from report.terminal import terminal_table
 
-HEADS: Final = ("backbone_dense", "backbone_sparse", "concepts_dense", "concepts_sparse")
-BLAMED: Final = 3
-"""Concepts that are named for a condition's flips."""
-
-_ORDER: Final = {name: place for place, name in enumerate(name for group in GROUPS for name in group)}
 _NAMED_WEIGHTS: Final = 4
 _INPUTS: Final = ("context", "other", "all", "features", "decision")
 _SCORES: Final = ("nearest", "mahalanobis", "largest z")
-_ANOMALY: Final = "anomaly"
 
 
 def bottleneck_contents(
@@ -34,7 +31,7 @@ def bottleneck_contents(
     Args:
         heads: Rows of ``leaderboard.schema.BOTTLENECK``.
         drift: Rows of ``leaderboard.schema.CONCEPT_DRIFT``.
-        separation: Rows of ``leaderboard.schema.CONTEXT_ANOMALY``.
+        separation: Rows of ``leaderboard.schema.CONTEXTANOMALY``.
         facts: Task → what ``run.json`` says of it under ``facts["bottleneck"]["tasks"]``.
     """
     tables = []
@@ -59,13 +56,6 @@ def terminal_bottleneck(tables: Sequence[Table], width: int = 120) -> Iterator[R
         yield terminal_table(table, width)
         yield from (Text(escape.terminal(note), style="dim") for note in table.notes)
         yield Text()
-
-
-def conditions_of(frame: pd.DataFrame) -> list[tuple[str, int]]:
-    """The conditions of a table, ``clean`` and the changed backgrounds first, then in the order of all tables."""
-    found = {(str(name), int(severity)) for name, severity in frame[["perturbation", "severity"]].to_numpy()}
-    last = len(_ORDER)
-    return sorted(found, key=lambda one: (one[1] > 0, one[0] != "clean", _ORDER.get(one[0], last), *one))
 
 
 def named(name: str, severity: int) -> str:
@@ -96,7 +86,7 @@ def _accuracy(own: pd.DataFrame, task: str, profile: str) -> Table:
         )
         return Row(named(*condition), (*shown, told, Cell(bottleneck["flips"])))
 
-    conditions = conditions_of(own)
+    conditions = conditions_in_order(own)
     plain = [condition for condition in conditions if not condition[1]]
     perturbed = [condition for condition in conditions if condition[1]]
     sections = [Section(tuple(line(condition) for condition in plain))]
@@ -183,21 +173,13 @@ def _held_out(told: Mapping[str, Any]) -> Iterator[str]:
 
 def _drift(moved: pd.DataFrame, task: str, profile: str) -> Table:
     rows = []
-    for name, severity in conditions_of(moved):
-        own = moved.loc[((moved["perturbation"] == name) & (moved["severity"] == severity)).to_numpy()]
-        shifts = own["shift"].abs()
+    for name, severity in conditions_in_order(moved):
+        own = of_condition(moved, (name, severity))
+        shifts = np.abs(own["shift"].to_numpy(np.float64))
         inside = own["context"].to_numpy(bool)
-        parts = own.loc[own["flip_contribution"].notna().to_numpy()].sort_values(
-            ["flip_contribution", "concept"], ascending=[False, True]
-        )
-        total = float(parts["flip_contribution"].sum())
-        blamed = [
-            f"{row['concept']} {row['flip_contribution'] / total:.0%}"
-            for row in parts.head(BLAMED).to_dict("records")
-            if row["flip_contribution"] > 0 and total > 0
-        ]
-        detecting = float((own["auroc"] - 0.5).abs().max())
-        title = f"{named(name, severity)}: {', '.join(blamed)}" if blamed else named(name, severity)
+        guilty = [f"{concept} {share:.0%}" for concept, share in blamed(own)]
+        detecting = float(np.nanmax(np.abs(own["auroc"].to_numpy(np.float64) - 0.5), initial=0.0))
+        title = f"{named(name, severity)}: {', '.join(guilty)}" if guilty else named(name, severity)
         cells = (_mean(shifts[inside]), _mean(shifts[~inside]), Cell(0.5 + detecting))
         rows.append(Row(title, (*cells, Cell(int(own["flips"].iloc[0]), digits=0))))
     return Table(
@@ -220,8 +202,8 @@ def _drift(moved: pd.DataFrame, task: str, profile: str) -> Table:
     )
 
 
-def _mean(values: pd.Series) -> Cell:
-    present = values.dropna()
+def _mean(values: Float[np.ndarray, " concepts"]) -> Cell:
+    present = values[~np.isnan(values)]
     return Cell(float(present.mean())) if len(present) else Cell()
 
 
@@ -236,7 +218,7 @@ def _separation(apart: pd.DataFrame, task: str, profile: str) -> Iterator[Table]
         return Cell() if row is None else Cell(row["auroc"], row["low"], row["high"])
 
     found = {(str(row["positives"]), int(row["severity"])) for row in rows.values()}
-    kinds = sorted(found, key=lambda kind: (kind[0] == _ANOMALY, kind[1] > 0, *kind))
+    kinds = sorted(found, key=lambda kind: (kind[0] == ANOMALY, kind[1] > 0, *kind))
     sections = []
     for score in _SCORES:
         lines = []
@@ -264,7 +246,7 @@ def _separation(apart: pd.DataFrame, task: str, profile: str) -> Iterator[Table]
             *_closing(profile),
         ),
     )
-    told = [kind for kind in kinds if (_ANOMALY, *kind, "context less other", "nearest") in rows]
+    told = [kind for kind in kinds if (ANOMALY, *kind, "context less other", "nearest") in rows]
     if told:
         names = ("nearest", "mahalanobis")
         yield Table(
@@ -279,7 +261,7 @@ def _separation(apart: pd.DataFrame, task: str, profile: str) -> Iterator[Table]
             (
                 Section(
                     tuple(
-                        Row(named(*kind), tuple(cell(_ANOMALY, *kind, "context less other", name) for name in names))
+                        Row(named(*kind), tuple(cell(ANOMALY, *kind, "context less other", name) for name in names))
                         for kind in told
                     )
                 ),

@@ -61,7 +61,7 @@ def build_report(runs: Path, out: Path, main: Path | None = None, pdf: bool = Tr
     if main is not None and not main.is_file():
         raise StoreError(f"There is no file {main}: name a LaTeX file with --main.")
     board = build_board(merge_runs(runs))
-    if not board.standings:
+    if not board.standings and not board.runs.bottlenecks:
         raise StoreError(_nothing(runs, board))
     before = _record(out)
     messages: list[str] = []

@@ -211,7 +211,9 @@ def _practice_notes(methods: Sequence[str], rows: Sequence[Row]) -> Iterator[str
         practised = PRACTISED.get(method.partition(" (")[0], frozenset())
         coinciding = [row.name for row in rows if row.name in practised]
         others = [row for row in rows if row.name not in practised]
-        if coinciding and others:
+        if coinciding and not others:
+            yield f"{method} looks at all of these perturbations itself: it is tested on nothing but what it practises."
+        elif coinciding:
             values = [[row.cells[number].value for row in others] for number in range(len(methods))]
             means = [f"{name} {printed(sum(own) / len(own))}" for name, own in zip(methods, values, strict=True)]
             yield (

@@ -86,6 +86,9 @@ def _work_table(facts: Mapping[str, Any]) -> Table:
         row("captions of all images", shared)
     if facts["faithfulness"]["labels"]["most"]:
         row("faithfulness", facts["faithfulness"])
+    for analysis in facts.get("analyses", ()):
+        several = len(facts["tasks"]) > 1
+        row(f"{analysis['name']}, {analysis['task']}" if several else analysis["name"], analysis)
     row("total", facts["total"], _n(facts["cells"]["all"]), _n(facts["cells"]["done"]), style="bold")
     return table
 

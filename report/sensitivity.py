@@ -40,7 +40,8 @@ def sensitivity_contents(
     planted = (facts or {}).get("planted_from", {})
     for found in responses(units):
         names = _names(labels, found, planted.get(found.task))
-        tables += [_conditions(found), _families(found), _strongest(found, names)]
+        # Where only a part of the image was changed there are no families to detect.
+        tables += [table for table in (_conditions(found), _families(found), _strongest(found, names)) if table.rows]
         if len(detectors):
             own = (detectors["task"] == found.task) & (detectors["profile"] == found.profile)
             tables += detector_tables(found, detectors.loc[own.to_numpy()])

@@ -6,18 +6,21 @@ tell a change of context from a genuine anomaly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from benchmark.analyses.bottleneck_images import LabelledImages, Split
 from benchmark.analyses.bottleneck_model import Trained, read, train
 from benchmark.analyses.bottleneck_rows import Seen, decision_rows, drift_rows, examples, head_rows
-from benchmark.analyses.bottleneck_separation import separation_rows
+from benchmark.analyses.bottleneck_separation import ANOMALY, separation_rows
+from benchmark.analyses.bottleneck_store import IMAGES, Piece, Pieces
 from benchmark.display import Stage
 from benchmark.thumbnails import thumbnail
 from tasks.errors import UserError
@@ -63,12 +66,14 @@ class _Tests:
         masks: str,
         seed: int,
         settings: Settings,
+        pieces: Pieces,
     ) -> None:
         self._ids, self._device, self._seed, self._settings = test.ids, roles.device, seed, settings
         self._images, self._foreground = test.load(range(len(test.ids)))
         if any(needs_foreground(condition.name) for condition in conditions):
             if masks == "segmenter":
-                self._foreground = roles.segmenter.foreground(self._images).cpu()
+                found = pieces.once(f"{IMAGES}masks", lambda: self._masks(roles))
+                self._foreground = torch.from_numpy(found.arrays["foreground"])
             if self._foreground is None:
                 raise UserError("The test images have no foreground masks: add --masks segmenter, which makes them.")
             few = next((c for c in conditions if len(self.usable(c)) < 2), None)
@@ -77,6 +82,9 @@ class _Tests:
                     f"{few} can be made of {len(self.usable(few))} of {len(self._ids)} test images, but two are "
                     "needed: leave the perturbation out, or try --masks segmenter."
                 )
+
+    def _masks(self, roles: Roles) -> Piece:
+        return Piece({"foreground": roles.segmenter.foreground(self._images).cpu().numpy()}, {})
 
     def usable(self, condition: Condition) -> Int[np.ndarray, " rows"]:
         """The images that it can be made of: all, or those with a foreground and a background."""
@@ -109,8 +117,9 @@ def measured(
     seed: int,
     settings: Settings,
     stage: Stage,
+    pieces: Pieces,
 ) -> tuple[BottleneckTables, dict[str, Any]]:
-    """Train a task's bottleneck and test it.
+    """Train a task's bottleneck and test it; what of it was finished before is read.
 
     Args:
         roles: The profile's models.
@@ -123,33 +132,44 @@ def measured(
         seed: The run's seed.
         settings: How images are perturbed.
         stage: For progress.
+        pieces: What is finished.
 
     Returns:
         The tables without the columns ``task`` and ``profile``, and facts for ``run.json``.
     """
     stage.note("training")
-    model = train(roles, task, section, split, concepts, seed, stage.advance)
-    tests = _Tests(roles, split.test, conditions, masks, seed, settings)
+    model = train(roles, task, section, split, concepts, seed, stage.advance, pieces)
+    tests = _Tests(roles, split.test, conditions, masks, seed, settings, pieces)
     truth = split.numbers(split.test)
 
-    def shown(condition: Condition) -> Seen:
+    def looked(condition: Condition, rows: Int[np.ndarray, " rows"], look: Callable[[], np.ndarray]) -> Seen:
+        """The condition's features, read if they were looked at before."""
         stage.note(str(condition))
-        rows, target, parts = tests.usable(condition), roles.target(task.model), []
+        piece = pieces.once(_name(condition), lambda: Piece({"features": look()}, {}), lambda: stage.advance(len(rows)))
+        return _seen(model, rows, piece.arrays["features"])
+
+    def perturbed(condition: Condition, rows: Int[np.ndarray, " rows"]) -> np.ndarray:
+        target, parts = roles.target(task.model), []
         for start in range(0, len(rows), _READ_AT_ONCE):
             images = tests.under(condition, rows[start : start + _READ_AT_ONCE])
             parts.append(target.read(images, {task.layer: task.pooling})[task.layer].pooled.numpy())
             stage.advance(len(images))
-        return _seen(model, rows, np.concatenate(parts))
+        return np.concatenate(parts)
 
-    found = {condition: shown(condition) for condition in conditions}
+    def as_they_are(images: LabelledImages) -> np.ndarray:
+        return read(roles, task, images, stage.advance)[0]
+
+    found = {}
+    for condition in conditions:
+        rows = tests.usable(condition)
+        found[condition] = looked(condition, rows, functools.partial(perturbed, condition, rows))
     elsewhere = dict(_elsewhere(split, seed))
     for condition, images in elsewhere.items():
-        stage.note(str(condition))
-        found[condition] = _seen(model, np.arange(len(truth)), read(roles, task, images, stage.advance)[0])
+        found[condition] = looked(condition, np.arange(len(truth)), functools.partial(as_they_are, images))
     anomalies = None
     if split.anomalies is not None:
-        stage.note("anomalies")
-        anomalies = read(roles, task, split.anomalies, stage.advance)[0]
+        every = np.arange(len(split.anomalies.ids))
+        anomalies = looked(Condition(ANOMALY, 0), every, functools.partial(as_they_are, split.anomalies)).features
     stage.note("tables")
     context = np.array([name in section.context_concepts for name in model.concepts], dtype=bool)
     flips = list(examples(found, truth))
@@ -198,10 +218,16 @@ def measured(
     return tables, facts
 
 
-def images_to_read(split: Split, conditions: tuple[Condition, ...]) -> int:
-    """How many images pass through the network, at most."""
-    tests = len(conditions) + sum(1 for _ in _elsewhere(split, 0))
-    return len(split.training.ids) + tests * len(split.test.ids) + len(split.anomalies.ids if split.anomalies else ())
+def images_of_pieces(split: Split, conditions: tuple[Condition, ...], seed: int = 0) -> dict[str, int]:
+    """The pieces that read images → how many, at most; the training's first."""
+    found = {f"{IMAGES}training": len(split.training.ids)}
+    tests = (*conditions, *(condition for condition, _ in _elsewhere(split, seed)))
+    found |= {_name(condition): len(split.test.ids) for condition in tests}
+    return found | ({_name(Condition(ANOMALY, 0)): len(split.anomalies.ids)} if split.anomalies else {})
+
+
+def _name(condition: Condition) -> str:
+    return f"{IMAGES}{condition.name}-s{condition.severity}"
 
 
 def _seen(model: Trained, rows: Int[np.ndarray, " images"], features: Float[np.ndarray, "images features"]) -> Seen:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from baselines.lfcbm.concepts import Step, Thresholds, filter_texts, text_similarity, visible
 from baselines.lfcbm.projection import Projection, fit_projection
 from baselines.lfcbm.sparse import Head, Standard, fit_dense, fit_sparse, kkt_violation, standard
 from benchmark.analyses.bottleneck_images import LabelledImages, Split
+from benchmark.analyses.bottleneck_store import IMAGES, Piece, Pieces
 from metrics.bottleneck import Usual, usual, weights_per_class
 from tasks.errors import UserError
 from tasks.profiles.build import Roles
@@ -126,8 +128,9 @@ def train(
     concepts: Sequence[str],
     seed: int,
     advance: Callable[[int], None],
+    pieces: Pieces,
 ) -> Trained:
-    """Train the bottleneck of a task.
+    """Train the bottleneck of a task; what of it was finished before is read.
 
     Args:
         roles: For the network, CLIP and the sentence encoder.
@@ -137,11 +140,11 @@ def train(
         concepts: The concept set, unfiltered.
         seed: The run's seed.
         advance: Told how many images are read.
+        pieces: What is finished.
 
     Raises:
         UserError: No concept is left, or a class without a training image.
     """
-    features, embeddings = read(roles, task, split.training, advance, clip=True)
     truth = split.numbers(split.training)
     checked = np.zeros(len(truth), dtype=bool)
     draws = generator(seed, "bottleneck", "validation", task.name)
@@ -151,28 +154,34 @@ def train(
         name = split.labels[int(known.argmin())]
         raise UserError(f"No training image shows {name}: raise training_images, or leave the class out.")
 
-    kept, values, steps = _concepts(roles, section, split, concepts, embeddings)
-    projection = fit_projection(
-        features[~checked], values[~checked], features[checked], values[checked], seed=seed, device=roles.device
-    )
-    learnt = projection.similarity > section.thresholds.learnable
-    steps.append(Step("not learnable", tuple(name for name, ok in zip(kept, learnt, strict=True) if not ok)))
-    _check_left(int(learnt.sum()), steps)
-    projection = projection._replace(weights=projection.weights[learnt], similarity=projection.similarity[learnt])
+    def look() -> Piece:
+        features, embeddings = read(roles, task, split.training, advance, clip=True)
+        return Piece({"features": features, "embeddings": embeddings}, {})
 
+    seen = pieces.once(f"{IMAGES}training", look, lambda: advance(len(truth))).arrays
+    features = seen["features"]
+    learnt = pieces.once(
+        "projection", lambda: _projection(roles, section, split, concepts, seed, features, seen["embeddings"], checked)
+    )
+    projection = Projection(
+        learnt.arrays["weights"],
+        learnt.arrays["similarity"],
+        tuple((int(step), float(value)) for step, value in learnt.facts["checks"]),
+    )
     training, classes = features[~checked], truth[~checked]
     of_concepts, of_features = standard(projection(training)), standard(training)
     inputs = {"backbone": of_features(training), "concepts": of_concepts(projection(training))}
     penalties = {"backbone": section.feature_penalty, "concepts": section.penalty}
     heads, violations = {}, {}
     for kind, own in inputs.items():
-        heads[f"{kind}_dense"] = fit_dense(own, classes)
-        sparse = heads[f"{kind}_sparse"] = fit_sparse(own, classes, penalty=penalties[kind])
-        violations[f"{kind}_sparse"] = kkt_violation(sparse, own, classes, penalty=penalties[kind])
+        dense = pieces.once(f"head-{kind}_dense", functools.partial(_dense, own, classes))
+        sparse = pieces.once(f"head-{kind}_sparse", functools.partial(_sparse, own, classes, penalties[kind]))
+        heads |= {f"{kind}_dense": _head(dense), f"{kind}_sparse": _head(sparse)}
+        violations[f"{kind}_sparse"] = float(sparse.facts["kkt_violation"])
     return Trained(
         split.labels,
-        tuple(name for name, ok in zip(kept, learnt, strict=True) if ok),
-        tuple(steps),
+        tuple(learnt.facts["concepts"]),
+        tuple(Step(step["name"], tuple(step["removed"])) for step in learnt.facts["steps"]),
         projection,
         of_concepts,
         of_features,
@@ -182,6 +191,49 @@ def train(
         features[checked],
         tuple(known.tolist()),
     )
+
+
+def _projection(
+    roles: Roles,
+    section: Bottleneck,
+    split: Split,
+    concepts: Sequence[str],
+    seed: int,
+    features: Float[np.ndarray, "images features"],
+    embeddings: Float[np.ndarray, "images d"],
+    checked: Bool[np.ndarray, " images"],
+) -> Piece:
+    """The projection on the concepts that all filters leave; ``checked`` images are for its checks."""
+    kept, values, steps = _concepts(roles, section, split, concepts, embeddings)
+    found = fit_projection(
+        features[~checked], values[~checked], features[checked], values[checked], seed=seed, device=roles.device
+    )
+    learnt = found.similarity > section.thresholds.learnable
+    steps.append(Step("not learnable", tuple(name for name, ok in zip(kept, learnt, strict=True) if not ok)))
+    _check_left(int(learnt.sum()), steps)
+    return Piece(
+        {"weights": found.weights[learnt], "similarity": found.similarity[learnt]},
+        {
+            "concepts": [name for name, ok in zip(kept, learnt, strict=True) if ok],
+            "steps": [{"name": step.name, "removed": list(step.removed)} for step in steps],
+            "checks": [list(check) for check in found.checks],
+        },
+    )
+
+
+def _dense(inputs: Float[np.ndarray, "images inputs"], classes: Int[np.ndarray, " images"]) -> Piece:
+    head = fit_dense(inputs, classes)
+    return Piece({"weights": head.weights, "bias": head.bias}, {"steps": head.steps})
+
+
+def _sparse(inputs: Float[np.ndarray, "images inputs"], classes: Int[np.ndarray, " images"], penalty: float) -> Piece:
+    head = fit_sparse(inputs, classes, penalty=penalty)
+    violation = kkt_violation(head, inputs, classes, penalty=penalty)
+    return Piece({"weights": head.weights, "bias": head.bias}, {"steps": head.steps, "kkt_violation": violation})
+
+
+def _head(piece: Piece) -> Head:
+    return Head(piece.arrays["weights"], piece.arrays["bias"], int(piece.facts["steps"]))
 
 
 def _concepts(

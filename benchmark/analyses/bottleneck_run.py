@@ -11,8 +11,10 @@ import pandas as pd
 import torch
 
 from benchmark.about import about_profile, about_task
-from benchmark.analyses.bottleneck import BottleneckTables, images_to_read, measured
+from benchmark.analyses.bottleneck import BottleneckTables, images_of_pieces, measured
 from benchmark.analyses.bottleneck_images import Split, split_of
+from benchmark.analyses.bottleneck_store import Pieces
+from benchmark.budget import TimeBudget
 from benchmark.display import Display
 from benchmark.label_concepts import read_concepts
 from benchmark.options import RunOptions
@@ -54,7 +56,16 @@ class BottleneckResult(NamedTuple):
     facts: Mapping[str, Any]
 
 
-class _Planned(NamedTuple):
+class Planned(NamedTuple):
+    """A task of the run.
+
+    Attributes:
+        work: What is asked.
+        section: Its bottleneck.
+        split: Its images.
+        concepts: Its concept set, unfiltered.
+    """
+
     work: Work
     section: Bottleneck
     split: Split
@@ -89,14 +100,14 @@ def run_bottlenecks(
         UserError: For anything that the user can put right.
         StoreError: If the run folder cannot be used.
     """
-    _check(options)
+    check_options(options)
+    budget = TimeBudget(options.budget_seconds)
     with display.stage("images", None, "images") as stage:
-        planned = [_plan(task, profile, options, roles) for task in tasks]
+        planned = plan_bottlenecks(options, profile, tasks, roles)
         stage.advance(sum(len(one.split.test.ids) for one in planned))
-    masks = options.masks if needs_masks(options, tasks) else "none needed"
-    if masks == "probing_set" and any(one.split.test.load([0])[1] is None for one in planned):
+    masks = masks_of(options, tasks, planned)
+    if masks == "segmenter" and options.masks != masks:
         display.message("The test images have no foreground masks: the segmenter makes them.")
-        masks = "segmenter"
     identity = _identity(options, profile, planned, masks)
     session = {"device": str(roles.device), "batch_size": roles.batch_size, "threads": torch.get_num_threads()}
     with RunFolder(options.folder()) as folder:
@@ -110,33 +121,74 @@ def run_bottlenecks(
             if stored is not None:
                 display.message("everything was done before; nothing is done again")
                 return stored
-            _write(folder, planned, roles, options, masks, display)
+            pieces = {one.work.task.name: Pieces(folder.path, one.work.task.name, budget.check) for one in planned}
+            _write(folder, planned, roles, options, masks, display, pieces)
+            for own in pieces.values():
+                own.forget_images()
             return _finished(folder)
 
 
-def _check(options: RunOptions) -> None:
+def check_options(options: RunOptions) -> None:
+    """Refuse what says nothing to a task that labels no units.
+
+    Raises:
+        UserError: One sentence for the first such option.
+    """
     given = {"methods": options.methods, "units": options.units, "unit-ids": options.unit_ids}
-    for name, value in {**given, "analysis": options.analyses or None}.items():
-        if value is not None:
+    for name, value in {**given, "analysis": options.analyses, "set": options.method_options}.items():
+        if value:
             raise UserError(f"A task with a concept bottleneck labels no units: leave --{name} out.")
 
 
-def _plan(task: Task, profile: Profile, options: RunOptions, roles: Roles) -> _Planned:
+def plan_bottlenecks(options: RunOptions, profile: Profile, tasks: Sequence[Task], roles: Roles) -> list[Planned]:
+    """What a run does for each task.
+
+    Raises:
+        UserError: As ``split_of``; a concept set that cannot be read.
+    """
+    planned = []
+    for task in tasks:
+        section = bottleneck_of(task)
+        work = plan_work(task, profile, options, roles.unit_count(task.model, task.layer))
+        split = split_of(roles, section, task.probing_set, work.images, options.seed)
+        planned.append(Planned(work, section, split, read_concepts(profile.concept_set(task.concept_set))))
+    return planned
+
+
+def bottleneck_of(task: Task) -> Bottleneck:
+    """The task's section.
+
+    Raises:
+        UserError: It has none.
+    """
     if task.bottleneck is None:
         raise UserError(f"The task {task.name} has no bottleneck section.")
-    work = plan_work(task, profile, options, roles.unit_count(task.model, task.layer))
-    split = split_of(roles, task.bottleneck, task.probing_set, work.images, options.seed)
-    return _Planned(work, task.bottleneck, split, read_concepts(profile.concept_set(task.concept_set)))
+    return task.bottleneck
+
+
+def masks_of(options: RunOptions, tasks: Sequence[Task], planned: Sequence[Planned]) -> str:
+    """Where foreground masks come from: ``none needed``, ``probing_set`` or ``segmenter``."""
+    if not needs_masks(options, tasks):
+        return "none needed"
+    if options.masks == "probing_set" and any(one.split.test.load([0])[1] is None for one in planned):
+        return "segmenter"
+    return options.masks
 
 
 def _write(
-    folder: RunFolder, planned: Sequence[_Planned], roles: Roles, options: RunOptions, masks: str, display: Display
+    folder: RunFolder,
+    planned: Sequence[Planned],
+    roles: Roles,
+    options: RunOptions,
+    masks: str,
+    display: Display,
+    pieces: Mapping[str, Pieces],
 ) -> None:
     folder.record("bottleneck", {"done": False})
     parts: list[BottleneckTables] = []
     facts = {}
     for work, section, split, concepts in planned:
-        total = images_to_read(split, work.conditions)
+        total = sum(images_of_pieces(split, work.conditions).values())
         with display.stage(f"bottleneck {work.task.name}", total, "images") as stage:
             tables, facts[work.task.name] = measured(
                 roles,
@@ -149,6 +201,7 @@ def _write(
                 options.seed,
                 options.perturbing(),
                 stage,
+                pieces[work.task.name],
             )
         place = {"task": work.task.name, "profile": work.profile}
         parts.append(BottleneckTables(*(table.assign(**place) for table in tables)))
@@ -171,8 +224,13 @@ def _finished(folder: RunFolder) -> BottleneckResult:
     return BottleneckResult(folder.path, tables, folder.info()["facts"]["bottleneck"]["tasks"])
 
 
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a run of bottlenecks has nothing left to do."""
+    return bool(folder.info()["facts"].get("bottleneck", {}).get("done"))
+
+
 def _stored(folder: RunFolder) -> BottleneckResult | None:
-    if not folder.info()["facts"].get("bottleneck", {}).get("done"):
+    if not is_finished(folder):
         return None
     try:
         return _finished(folder)
@@ -181,7 +239,7 @@ def _stored(folder: RunFolder) -> BottleneckResult | None:
         return None
 
 
-def _identity(options: RunOptions, profile: Profile, planned: Sequence[_Planned], masks: str) -> dict[str, Any]:
+def _identity(options: RunOptions, profile: Profile, planned: Sequence[Planned], masks: str) -> dict[str, Any]:
     """The options, and the content that their names stand for today."""
     names = {condition.name for one in planned for condition in one.work.conditions if condition != CLEAN}
     entries = [PERTURBATIONS[name] for name in sorted(names)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from baselines.base import Method
 from baselines.costs import NOTHING, UNSTATED, Amount, Cost
@@ -14,6 +14,9 @@ from benchmark.work import Work, all_conditions
 from leaderboard.parts import CellKey, PartKind
 from tasks.observe import CLEAN, Condition
 from tasks.profiles.schema import Profile
+
+if TYPE_CHECKING:
+    from benchmark.plan.analyses import AnalysisCount
 
 Done = Callable[[CellKey, PartKind], bool]
 """Whether a part of the run folder is there already."""
@@ -110,6 +113,7 @@ class RunCount:
         shared: What the tasks do once for all: passes over the images, captions of all images.
         faithfulness: The measuring of labels after the cells.
         texts: Labels that are measured then.
+        analyses: Those that are left, see ``benchmark.plan.analyses``.
     """
 
     tasks: tuple[TaskCount, ...]
@@ -117,12 +121,13 @@ class RunCount:
     shared: Counts
     faithfulness: Counts
     texts: Amount
+    analyses: tuple[AnalysisCount, ...] = ()
 
     @property
     def total(self) -> Counts:
         """Everything that is left to do."""
-        counts = (method.counts for task in self.tasks for method in task.methods.values())
-        return sum(counts, self.shared + self.faithfulness)
+        counts = [method.counts for task in self.tasks for method in task.methods.values()]
+        return sum([*counts, *(one.counts for one in self.analyses)], self.shared + self.faithfulness)
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -195,11 +200,12 @@ def _method(name: str, work: Work, method: Method, profile: Profile, done: Done)
     for key in left:
         each.append(first.repeated() if key.repeat in begun else first)
         begun.add(key.repeat)
-    counts = sum((_counts(cost, profile) for cost in each), Counts())
+    counts = sum((counts_of(cost, profile) for cost in each), Counts())
     return MethodCount(len(keys), len(left), tuple(each), counts, stated is not None)
 
 
-def _counts(cost: Cost, profile: Profile) -> Counts:
+def counts_of(cost: Cost, profile: Profile) -> Counts:
+    """What a cell that costs so much asks of a profile's models."""
     calls, read, written = language_counts(cost, profile)
     return Counts(
         cells=Amount.of(1),

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from baselines.costs import Amount, Number
 from benchmark.faithfulness import IMAGES_PER_LABEL
+from benchmark.plan.analyses import analysis_seconds
 from benchmark.plan.count import MethodCount, RunCount, TaskCount
 from benchmark.plan.rates import Rates
 from benchmark.work import Work
@@ -46,6 +47,8 @@ def stage_seconds(count: RunCount, rates: Mapping[str, Rates], start: float, thu
         len(task.methods) * len(task.work.conditions) * rates[task.work.task.name].seconds["tables"]
         for task in count.tasks
     )
+    for analysis in count.analyses:
+        _add(stages, analysis.name, analysis_seconds(analysis, rates[analysis.work.task.name]))
     return stages
 
 

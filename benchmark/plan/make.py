@@ -13,10 +13,13 @@ from baselines import registry
 from baselines.base import Method
 from baselines.concepts import load_concepts
 from benchmark.analyses.bottleneck_run import has_bottlenecks
+from benchmark.analyses.tuning import check_held_out
 from benchmark.budget import with_budget
 from benchmark.display import Display
 from benchmark.options import RunOptions
 from benchmark.own import chosen, counted, fitted, labelled, needs_masks
+from benchmark.plan.analyses import with_analyses
+from benchmark.plan.bottleneck import make_bottleneck_plan
 from benchmark.plan.count import RunCount, TaskCount, amount_facts, count_run
 from benchmark.plan.estimate import disk_bytes, stage_seconds, total
 from benchmark.plan.language import money
@@ -57,7 +60,7 @@ def make_plan(options: RunOptions, display: Display, started: float | None = Non
     started = time.monotonic() if started is None else started
     profile, tasks = chosen(options)
     if has_bottlenecks(tasks):
-        raise UserError("A task with a concept bottleneck has no plan yet: run it, a few minutes without a GPU.")
+        return as_json(_bottlenecks(options, profile, tasks, display, started))
     profile = with_budget(profile, options.budget_usd)
     notes: list[str] = []
     try:
@@ -79,23 +82,36 @@ def make_plan(options: RunOptions, display: Display, started: float | None = Non
         tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
         options = _fitted(options, tasks, roles, display)
         works = [plan_work(task, profile, options, units[task.name]) for task in tasks]
+    if "tuning" in options.analyses:
+        check_held_out(works)
     groups = pass_groups(works)
     folder = RunFolder(options.folder())
     notes += _held(folder, options)
     count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
+    count = with_analyses(count, options.analyses, groups, methods, roles, folder)
     notes += _unstated(count)
     start = time.monotonic() - started
-    rates = {} if missing or not count.cells[1] else _measured(groups, methods, roles, options)
+    rates = {} if missing or not (count.cells[1] or count.analyses) else _measured(groups, methods, roles, options)
     facts = _counted(count, profile, options, roles, folder)
     if rates:
         start += sum(rate.seconds["loading"] for rate in rates.values())
         stages = stage_seconds(count, rates, start, options.thumbnails)
         for rate in rates.values():
-            notes += [f"{what} was not measured: {why}." for what, why in rate.unmeasured.items()]
+            notes += [f"{what} was not measured: {why.removesuffix('.')}." for what, why in rate.unmeasured.items()]
         facts["seconds"] = {"total": total(stages), "stages": stages}
         facts["bytes"]["folder"] = disk_bytes(count, rates, options.thumbnails)
     facts["seconds"]["probe"] = time.monotonic() - started
     return as_json(facts | {"notes": list(dict.fromkeys(notes))})
+
+
+def _bottlenecks(
+    options: RunOptions, profile: Profile, tasks: Sequence[Task], display: Display, started: float
+) -> dict[str, Any]:
+    roles = CountedRoles(
+        profile, pick_device(options.device), options.batch_size or 64, cache=open_cache(options.cache)
+    )
+    facts = make_bottleneck_plan(options, profile, tasks, display, roles, started)
+    return facts | {"notes": [*_held(RunFolder(options.folder()), options), *facts["notes"]]}
 
 
 def _counted(
@@ -103,6 +119,7 @@ def _counted(
 ) -> dict[str, Any]:
     """What needs no measuring."""
     everything, opened = count.cells
+    left = opened or count.analyses
     read, written = count.total.prompt_tokens, count.total.completion_tokens
     spending = money(profile, read, written)
     return {
@@ -112,10 +129,11 @@ def _counted(
         "tasks": [_task_facts(task) for task in count.tasks],
         "shared": count.shared.facts(),
         "faithfulness": count.faithfulness.facts() | {"labels": amount_facts(count.texts)},
+        "analyses": [{"name": one.name, "task": one.work.task.name} | one.counts.facts() for one in count.analyses],
         "total": count.total.facts(),
         "cells": {"all": everything, "done": everything - opened},
-        "seconds": {"total": 0.0 if not opened else None, "stages": {}},
-        "bytes": {"folder": 0.0 if not opened else None, "cache": None},
+        "seconds": {"total": 0.0 if not left else None, "stages": {}},
+        "bytes": {"folder": 0.0 if not left else None, "cache": None},
         "money": spending | {"usd": amount_facts(spending["usd"], 4), "spent": _spent(folder.path)},
         "budget": {"usd": options.budget_usd, "seconds": options.budget_seconds},
     }

@@ -253,6 +253,7 @@ class _Measuring:
             captioner=roles.captioner if "captions" in self.rates.seconds else None,
             summariser=roles.summariser if language_model(roles.profile) is None else None,
             generator=roles.generator if "generated" in self.rates.seconds else None,
+            foreground=lambda images: roles.segmenter.foreground(images),
             background=background,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leaderboard.board import FAITHFULNESS_MEANS, REFERENCE, Board, measures
-from leaderboard.merge import Group
+from leaderboard.groups import AnyGroup
 from leaderboard.pages.frame import Page
 
 
@@ -54,7 +54,7 @@ def reading_page() -> Page:
 
 def licences_page(board: Board) -> Page:
     """``licences.html``."""
-    groups = board.runs.groups
+    groups = board.runs.every
     own = importlib.metadata.metadata("clear-benchmark")
     tasks = {group.task: dict(group.about["licences"]) for group in groups if group.about.get("licences")}
     context = {
@@ -67,7 +67,7 @@ def licences_page(board: Board) -> Page:
     return Page("licences.html", "licences.html.jinja", context)
 
 
-def _profiles(groups: Sequence[Group]) -> tuple[ProfileLicences, ...]:
+def _profiles(groups: Sequence[AnyGroup]) -> tuple[ProfileLicences, ...]:
     """Each profile as its newest run states it."""
     found: dict[str, ProfileLicences] = {}
     for group in sorted(groups, key=lambda group: max(source.finished for source in group.sources), reverse=True):
@@ -80,7 +80,7 @@ def _profiles(groups: Sequence[Group]) -> tuple[ProfileLicences, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _packages(groups: Sequence[Group]) -> tuple[PackageLicence, ...]:
+def _packages(groups: Sequence[AnyGroup]) -> tuple[PackageLicence, ...]:
     versions: dict[str, set[str]] = {}
     licences: dict[str, str] = {}
     sources = {source.run: source for group in groups for source in group.sources}

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from leaderboard.board import EVERY_SUITE, Board, Row, Standings, Value, measures
-from leaderboard.merge import Group, Source
+from leaderboard.bottleneck_findings import findings as findings_of_bottleneck
+from leaderboard.bottleneck_findings import mean_of_perturbed, of_condition
+from leaderboard.bottlenecks import HEADS, BottleneckGroup, conditions_in_order
+from leaderboard.groups import AnyGroup, Source
+from leaderboard.merge import Group
 from leaderboard.pages.charts import Bar, bar, scale_from
 from leaderboard.pages.findings import findings, places
 from leaderboard.pages.frame import Page, count, number
@@ -69,12 +73,27 @@ class UsedRun:
     """A run and the groups that it is part of."""
 
     source: Source
-    groups: tuple[Group, ...]
+    groups: tuple[AnyGroup, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one concept bottleneck shows, and where its page is.
+
+    Attributes:
+        group: Which.
+        sentences: The most important first.
+        heads: Each head's accuracy on clean images, and its mean over perturbed ones as a number.
+    """
+
+    group: BottleneckGroup
+    sentences: tuple[str, ...]
+    heads: tuple[tuple[str, Value, float], ...]
 
 
 def board_page(board: Board) -> Page:
     """``index.html``."""
-    groups = board.runs.groups
+    every = board.runs.every
     low = scale_from([value for s in board.standings for r in s.rows if (value := r.values.get("stability"))])
     rows = [row for standings in board.standings for row in _rows(standings, low)]
     answers = [
@@ -84,15 +103,16 @@ def board_page(board: Board) -> Page:
     context: dict[str, Any] = {
         "answers": answers,
         "rows": rows,
-        "which": distinctions(groups),
+        "bottlenecks": [_trained(group) for group in board.runs.bottlenecks],
+        "which": distinctions(every),
         "low": low,
         "columns": [(name, measures()[name]) for name in COLUMNS],
         "measures": measures(),
-        "notes": notes(groups),
+        "notes": notes(every),
         "tasks": sorted({row.group.task for row in rows}),
         "methods": list(dict.fromkeys(row.row.method for row in rows)),
         "suites": list(dict.fromkeys(row.row.suite for row in rows)),
-        "runs": used_runs(groups),
+        "runs": used_runs(every),
         "left_out": board.runs.left_out,
         "as_of": board.runs.newest[:10],
         "version": importlib.metadata.version("clear-benchmark"),
@@ -100,35 +120,49 @@ def board_page(board: Board) -> Page:
     return Page("index.html", "board.html.jinja", context)
 
 
-def distinctions(groups: Sequence[Group]) -> dict[str, str]:
+def distinctions(groups: Sequence[AnyGroup]) -> dict[str, str]:
     """Slug → what tells a group from others of its task; empty where its task has no other.
 
-    That is version and profile, and the number of units and images where these are alike too.
+    That is version and profile, and how much was measured where these are alike too.
     """
     found = {}
     for group in groups:
         of_task = [other for other in groups if other.task == group.task]
         alike = [other for other in of_task if (other.version, other.profile) == (group.version, group.profile)]
-        amount = (count(len(group.units), "unit"), count(int(group.settings["images"]), "image"))
-        parts = [f"version {group.version}", group.profile, *(amount if len(alike) > 1 else ())]
+        parts = [f"version {group.version}", group.profile, *(_amount(group) if len(alike) > 1 else ())]
         found[group.slug] = " · ".join(parts) if len(of_task) > 1 else ""
     return found
 
 
-def notes(groups: Sequence[Group]) -> tuple[str, ...]:
+def _amount(group: AnyGroup) -> Iterator[str]:
+    if isinstance(group, Group):
+        yield count(len(group.units), "unit")
+    if isinstance(group, BottleneckGroup):
+        yield count(len(conditions_in_order(group.heads)), "condition")
+    yield count(int(group.settings["images"]), "image")
+
+
+def notes(groups: Sequence[AnyGroup]) -> tuple[str, ...]:
     """What the profiles say of themselves, each once."""
     stated = (str(group.about_profile.get("note", "")) for group in groups)
     return tuple(dict.fromkeys(note for note in stated if note))
 
 
-def used_runs(groups: Sequence[Group]) -> tuple[UsedRun, ...]:
+def used_runs(groups: Sequence[AnyGroup]) -> tuple[UsedRun, ...]:
     """The runs behind the groups, newest first."""
-    found: dict[str, tuple[Source, list[Group]]] = {}
+    found: dict[str, tuple[Source, list[AnyGroup]]] = {}
     for group in groups:
         for source in group.sources:
             found.setdefault(source.run, (source, []))[1].append(group)
     newest = sorted(found.values(), key=lambda pair: (pair[0].finished, pair[0].run), reverse=True)
     return tuple(UsedRun(source, tuple(used)) for source, used in newest)
+
+
+def _trained(group: BottleneckGroup) -> Trained:
+    clean = of_condition(group.heads, ("clean", 0)).to_dict("records")
+    by_head = {row["head"]: Value(row["accuracy"], row["low"], row["high"]) for row in clean}
+    heads = tuple((head, by_head[head], mean_of_perturbed(group, head)) for head in HEADS if head in by_head)
+    return Trained(group, findings_of_bottleneck(group), heads)
 
 
 def _rows(standings: Standings, low: float) -> Iterator[BoardRow]:

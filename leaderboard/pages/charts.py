@@ -7,7 +7,7 @@ what it shows (``Panel.words``).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -112,6 +112,40 @@ class Panel:
     height: float = _HEIGHT
 
 
+@dataclass(frozen=True)
+class NamedBar:
+    """One bar of a list.
+
+    Attributes:
+        name: What it is of.
+        value: Its length as a number.
+        start: Where it begins.
+        length: How long it is drawn.
+        kind: ``for``, ``against`` or ``rest``, which is of many together.
+    """
+
+    name: str
+    value: float
+    start: float
+    length: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars of named numbers from a common zero.
+
+    Attributes:
+        bars: One a name.
+        zero: Place of 0.
+        width: Of the whole scale.
+    """
+
+    bars: tuple[NamedBar, ...]
+    zero: float
+    width: float = _BAR_WIDTH
+
+
 def styles_of(methods: Sequence[str]) -> tuple[Style, ...]:
     """A look for each method; floors are grey."""
     real = [method for method in methods if method not in FLOORS]
@@ -131,6 +165,31 @@ def bar(value: Value, low: float = 0.0, high: float = 1.0) -> Bar:
 
     least, most = (place(value.mean if end is None else end) for end in (value.low, value.high))
     return Bar(place(value.mean), least, most, place(0.0))
+
+
+def bars(values: Sequence[tuple[str, float]], low: float, high: float, last: str = "") -> Bars:
+    """Named numbers as bars: those above 0 to the right, those below to the left.
+
+    Args:
+        values: Names and numbers.
+        low: Lower end of the scale, at most 0.
+        high: Upper end, at least 0.
+        last: Name of the bar that stands for many together.
+    """
+    unit = (_BAR_WIDTH - 2) / ((high - low) or 1.0)
+    zero = 1 - low * unit
+    made = []
+    for name, value in values:
+        end = zero + min(max(value, low), high) * unit
+        kind = "rest" if last and name == last else "for" if value >= 0 else "against"
+        made.append(NamedBar(name, value, round(min(zero, end), 1), round(abs(end - zero), 1), kind))
+    return Bars(tuple(made), round(zero, 1))
+
+
+def ends_of(values: Iterable[float]) -> tuple[float, float]:
+    """A scale that all values and 0 fit on."""
+    found = [0.0, *values]
+    return min(found), max(found)
 
 
 def scale_from(values: Sequence[Value]) -> float:

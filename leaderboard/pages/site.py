@@ -16,6 +16,7 @@ from leaderboard.board import Board, as_frame, as_json
 from leaderboard.errors import StoreError
 from leaderboard.pages.about_pages import licences_page, reading_page
 from leaderboard.pages.board_page import board_page, distinctions
+from leaderboard.pages.bottleneck_page import bottleneck_page
 from leaderboard.pages.frame import Page, render
 from leaderboard.pages.search import search_page
 from leaderboard.pages.task_page import task_page
@@ -78,9 +79,11 @@ def _files(board: Board) -> Iterator[tuple[str, bytes]]:
 
 
 def _other_pages(board: Board, units: set[str]) -> Iterator[Page]:
-    which = distinctions(board.runs.groups)
+    which = distinctions(board.runs.every)
     for standings in board.standings:
         yield task_page(standings, which[standings.group.slug], units)
+    for group in board.runs.bottlenecks:
+        yield bottleneck_page(group, which[group.slug])
     yield search_page(board)
     yield reading_page()
     yield licences_page(board)

@@ -22,6 +22,9 @@ IMAGES: Final = 5
 RANKS: Final = 3
 """The clean label and its runners-up."""
 
+_OF_UNITS: Final = ("scores", "labels", "faithfulness", "dependence")
+_DEPENDENCE: Final = ("foreground", "background", "context")
+
 Row = Mapping[str, Any]
 
 
@@ -111,6 +114,7 @@ class Verdict:
         judged: Under how many conditions that was asked.
         detector: Whether the method itself calls the unit a detector of its clean label; None if it does not say.
         faithfulness: Measure → value of the clean label.
+        dependence: Foreground, background, context → what the unit loses with it, where the method says so.
     """
 
     method: str
@@ -123,6 +127,7 @@ class Verdict:
     judged: int
     detector: bool | None
     faithfulness: Mapping[str, float]
+    dependence: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ class _Maker:
     def __init__(self, group: Group) -> None:
         tables = group.tables
         self.group = group
-        self.tables = {name: _by_unit(tables[name]) for name in ("scores", "labels", "evidence", "faithfulness")}
+        self.tables = {name: _by_unit(tables[name]) for name in (*_OF_UNITS, "evidence")}
         scores = group.scores
         ran = set(zip(scores["perturbation"].tolist(), (int(s) for s in scores["severity"]), strict=True))
         names = ordered_perturbations({name for name, severity in ran if severity})
@@ -274,6 +279,8 @@ class _Maker:
         best = sorted((row for row in own if row["rank"] <= RANKS), key=lambda row: row["rank"])
         faithful = next((r for r in rows["faithfulness"] if r["method"] == method and _is_clean(r)), {})
         measured = {name: _number(faithful.get(name)) for name in FAITHFULNESS_MEANS}
+        said = (row for row in rows["dependence"] if row["method"] == method and _is_clean(row) and not row["part"])
+        depends = {name: _number(value) for name, value in next(said, {}).items() if name in _DEPENDENCE}
         return Verdict(
             method,
             method in FLOORS,
@@ -285,6 +292,7 @@ class _Maker:
             len(judged),
             _flag(clean.get("detector")),
             {name: value for name, value in measured.items() if value is not None},
+            {name: value for name, value in depends.items() if value is not None},
         )
 
 

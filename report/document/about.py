@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from leaderboard.groups import AnyGroup
 from leaderboard.names import GROUP_NAMES, GROUPS, ordered_methods
 from report.comparisons import Lines
 from report.document.chapter import Chapter
@@ -47,9 +48,9 @@ CITATION: Final = """\
 """As in the README and ``CITATION.cff``."""
 
 
-def note(chapters: Sequence[Chapter]) -> str:
+def note(groups: Sequence[AnyGroup]) -> str:
     """The profiles' own warnings in a frame; empty if there are none."""
-    said = dict.fromkeys(str(chapter.group.about_profile.get("note") or "") for chapter in chapters)
+    said = dict.fromkeys(str(group.about_profile.get("note") or "") for group in groups)
     shown = [latex_text(text) for text in said if text]
     if not shown:
         return ""
@@ -67,17 +68,20 @@ def methods(chapters: Sequence[Chapter]) -> str:
     return description(items)
 
 
-def perturbations(chapters: Sequence[Chapter]) -> str:
-    """The perturbations by kind."""
-    present = {perturbation for chapter in chapters for perturbation, _ in chapter.group.conditions}
+def perturbations(present: Collection[str]) -> str:
+    """Perturbations by kind.
+
+    Args:
+        present: The names of those that were tried.
+    """
     kinds: dict[str, list[str]] = {}
     for kind, members in (*zip(GROUP_NAMES, GROUPS, strict=True), ("other", _others(present))):
         kinds.setdefault(kind, []).extend(member for member in members if member in present)
     return description((_KINDS[kind], f"{names(found)}.") for kind, found in kinds.items() if found)
 
 
-def _others(present: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(present - {member for members in GROUPS for member in members}))
+def _others(present: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted({*present} - {member for members in GROUPS for member in members}))
 
 
 def settings_table(chapters: Sequence[Chapter]) -> TextTable:
@@ -110,21 +114,21 @@ def _settings(chapter: Chapter, chapters: Sequence[Chapter]) -> tuple[str, ...]:
     )
 
 
-def tasks(chapters: Sequence[Chapter]) -> str:
+def tasks(groups: Sequence[AnyGroup]) -> str:
     """What each task is, in its own words."""
-    items = {chapter.group.task: str(chapter.group.about.get("description", "")) for chapter in chapters}
+    items = {group.task: str(group.about.get("description", "")) for group in groups}
     return description((name(task), latex_text(said)) for task, said in items.items() if said)
 
 
 # ---- licences ----
 
 
-def licences_text(chapters: Sequence[Chapter]) -> str:
+def licences_text(groups: Sequence[AnyGroup]) -> str:
     """What stands under which licence, task by task."""
     parts: dict[tuple[str, str], list[str]] = {}
-    for chapter in chapters:
-        for part, licence in chapter.group.about.get("licences", {}).items():
-            parts.setdefault((str(part), str(licence)), []).append(chapter.group.task)
+    for group in groups:
+        for part, licence in group.about.get("licences", {}).items():
+            parts.setdefault((str(part), str(licence)), []).append(group.task)
     own = "CLEAR itself, its checkpoints and the miniature world stand under the MIT licence."
     stated = "Of the networks that they are named after, the tasks state:" if parts else ""
     items = (
@@ -133,17 +137,17 @@ def licences_text(chapters: Sequence[Chapter]) -> str:
     return paragraphs([[own, stated]]) + description(items)
 
 
-def licences_tables(chapters: Sequence[Chapter]) -> list[TextTable]:
+def licences_tables(groups: Sequence[AnyGroup]) -> list[TextTable]:
     """Models and data of each profile, then packages with their versions."""
     tables = []
     blocks = []
-    for profile, stated in {chapter.group.profile: chapter.group.about_profile for chapter in chapters}.items():
+    for profile, stated in {group.profile: group.about_profile for group in groups}.items():
         rows = tuple(tuple(map(str, row)) for row in stated.get("licences", ()))
         if rows:
             blocks.append((f"profile {profile}", Lines(("What it is for", "Loader and architecture", "Licence"), rows)))
     if blocks:
         tables.append(TextTable("tab:licences", "Models and data behind the names", tuple(blocks)))
-    packages = _packages(chapters)
+    packages = _packages(groups)
     if packages:
         lines = Lines(("Package", "Version", "Licence"), packages)
         note = "As the packages' own metadata state them at the time of the runs."
@@ -151,11 +155,11 @@ def licences_tables(chapters: Sequence[Chapter]) -> list[TextTable]:
     return tables
 
 
-def _packages(chapters: Sequence[Chapter]) -> tuple[tuple[str, ...], ...]:
+def _packages(groups: Sequence[AnyGroup]) -> tuple[tuple[str, ...], ...]:
     versions: dict[str, dict[str, None]] = {}
     licences: dict[str, dict[str, None]] = {}
-    for chapter in chapters:
-        for source in chapter.group.sources:
+    for group in groups:
+        for source in group.sources:
             for package, version in source.packages.items():
                 versions.setdefault(package, {})[version] = None
                 licences.setdefault(package, {})[source.licences.get(package, "not stated")] = None
@@ -165,14 +169,14 @@ def _packages(chapters: Sequence[Chapter]) -> tuple[tuple[str, ...], ...]:
 # ---- sources ----
 
 
-def sources_tables(chapters: Sequence[Chapter]) -> list[TextTable]:
+def sources_tables(groups: Sequence[AnyGroup]) -> list[TextTable]:
     """The runs with their hashes, and the content that they share."""
-    runs = {source.run: source for chapter in chapters for source in chapter.group.sources}
+    runs = {source.run: source for group in groups for source in group.sources}
     rows = tuple(
         (run, _minute(source.finished), source.device, source.identity_hash[:_HASH])
         for run, source in sorted(runs.items())
     )
-    used = tuple(row for chapter in chapters for row in _content(chapter))
+    used = tuple(row for group in groups for row in _content(group))
     first = "Hashes are the first 16 hexadecimal digits of a SHA-256 that run.json holds in full."
     return [
         TextTable(
@@ -191,32 +195,31 @@ def _minute(stamp: str) -> str:
     return stamp.replace("T", " ")[:16]
 
 
-def _content(chapter: Chapter) -> Iterator[tuple[str, ...]]:
-    content: Mapping[str, Any] = chapter.group.settings["content"]
-    runs = ", ".join(source.run for source in chapter.group.sources)
+def _content(group: AnyGroup) -> Iterator[tuple[str, ...]]:
+    content: Mapping[str, Any] = group.settings["content"]
+    runs = ", ".join(source.run for source in group.sources)
     hashes = [_hash(content[key]) for key in ("images", "concepts", "profile")]
-    yield chapter.group.task, runs, *hashes, str(content["engine"])
+    yield group.task, runs, *hashes, str(content["engine"])
 
 
 def _hash(value: Any) -> str:
     return str(value or "–")[:_HASH]
 
 
-def citation(chapters: Sequence[Chapter]) -> str:
+def citation(groups: Sequence[AnyGroup]) -> str:
     """How to cite CLEAR, and what the tasks ask to be cited."""
-    asked = dict.fromkeys(str(chapter.group.about.get("citation") or "").strip() for chapter in chapters)
+    asked = dict.fromkeys(str(group.about.get("citation") or "").strip() for group in groups)
     said = [rf"\item {latex_text(text)}" for text in asked if text]
     also = ["The tasks ask for these works to be cited as well:", r"\begin{itemize}", *said, r"\end{itemize}"]
     verbatim = ["{\\footnotesize", r"\begin{verbatim}", CITATION.rstrip("\n"), r"\end{verbatim}", "}"]
     return "\n".join([r"\noindent Please cite CLEAR as", *verbatim, *(also if said else []), ""])
 
 
-def runs_sentence(chapters: Sequence[Chapter], newest: str) -> str:
+def runs_sentence(groups: Sequence[AnyGroup], newest: str) -> str:
     """How many runs there are, and how old the newest is."""
-    runs = {source.run for chapter in chapters for source in chapter.group.sources}
-    versions = sorted(
-        {source.packages.get("clear-benchmark", "not stated") for c in chapters for source in c.group.sources}
-    )
+    sources = [source for group in groups for source in group.sources]
+    runs = {source.run for source in sources}
+    versions = sorted({source.packages.get("clear-benchmark", "not stated") for source in sources})
     return paragraphs(
         [
             [

@@ -1,4 +1,4 @@
-"""The chapters on analyses of whole layers: one chapter an analysis, with the tables and figures of each task."""
+"""The chapters on analyses: one chapter an analysis, with the tables and figures of each task."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from report.content import Table
+from report.dependence import dependence_contents
 from report.document.chapter import Chapter
 from report.document.results import BARRIER, Figure, figure_environment
 from report.document.tables import Set, called, table_set
@@ -40,6 +41,13 @@ def _sensitivity(chapter: Chapter) -> list[Table]:
 
 
 ANALYSES: Final = (
+    Analysis(
+        "dependence",
+        "What units depend on",
+        "How much of what excites a unit lies in the foreground of its images, how much in their background, and how "
+        "far does it depend on the context at all? A method that sees the same images in several contexts says so.",
+        lambda chapter: dependence_contents(*(chapter.group.tables[key] for key in ("dependence", "labels", "scores"))),
+    ),
     Analysis(
         "sensitivity",
         "Units that feel a perturbation",

@@ -56,8 +56,16 @@ def answer(chapter: Chapter) -> Answer:
     )
 
 
-def abstract(chapters: Sequence[Chapter]) -> str:
-    """What all groups show together, in a few sentences."""
+def abstract(chapters: Sequence[Chapter], beside: Sequence[str] = ()) -> str:
+    """What all groups show together, in a few sentences.
+
+    Args:
+        chapters: The groups.
+        beside: Sentences, as LaTeX, on what was measured beside labels.
+    """
+    if not chapters:
+        question = "When the images change, what becomes of a network that says its decisions in words?"
+        return paragraphs([[question, *beside]])
     told = [chapter for chapter in chapters if chapter.rivals]
     units = sum(len(chapter.group.units) for chapter in chapters)
     methods = {method for chapter in chapters for method in chapter.group.methods}
@@ -73,7 +81,7 @@ def abstract(chapters: Sequence[Chapter]) -> str:
     for measure, words in (("stability", "Labels move least"), ("accuracy", "Labels are most often right")):
         yields += _tally(told, measure, words)
     yields += _losses(told)
-    return paragraphs([yields])
+    return paragraphs([yields, beside])
 
 
 def _range(chapters: Sequence[Chapter]) -> str:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image, UnidentifiedImageError
 
+from leaderboard.bottleneck_decisions import CONCEPTS, Panel, panels
 from leaderboard.names import MINIATURE_NOTE
 from report.figures import style
 from report.figures.drawing import Drawing
-
-CONCEPTS: Final = 6
-"""Concepts of a chart; the others are one bar together."""
 
 FLIPS: Final = 3
 """Flipped decisions of a figure, at most."""
@@ -31,52 +28,6 @@ _SIDE: Final = 0.62
 _NAMES: Final = 1.16
 _HALF: Final = style.WIDTH / 2
 _FOR, _AGAINST = "#0072B2", "#D55E00"
-_OTHERS: Final = "all others"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One chart: a decision on an image as it is, or as it is perturbed.
-
-    Attributes:
-        part: The decision's rows.
-        perturbed: Which of the two.
-    """
-
-    part: pd.DataFrame
-    perturbed: bool
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What all rows say alike."""
-        return self.part.iloc[0].to_dict()
-
-    @property
-    def condition(self) -> tuple[str, int]:
-        """Of the image that is shown."""
-        return (str(self.told["perturbation"]), int(self.told["severity"])) if self.perturbed else ("clean", 0)
-
-    @property
-    def decision(self) -> str:
-        """The class that is decided."""
-        return str(self.told["decision" if self.perturbed else "clean_decision"])
-
-    def title(self) -> str:
-        """Condition, decision, and whether it is right."""
-        words = " ".join(str(part) for part in self.condition if part)
-        right = "right" if self.decision == self.told["truth"] else f"wrong: {self.told['truth']}"
-        return f"{style.title_of(words)}: {style.text(self.decision)} ({style.text(right)})"
-
-    def bars(self) -> list[tuple[str, float]]:
-        """The bars, strongest first: the concept, NOT before it where it is less than usual, and what it adds."""
-        kind = "" if self.perturbed else "clean_"
-        columns = [self.part[name].tolist() for name in ("concept", f"{kind}contribution", f"{kind}activation")]
-        rows = [row for row in zip(*columns, strict=True) if row[1]]
-        rows.sort(key=lambda row: (-abs(row[1]), row[0]))
-        found = [(f"NOT {name}" if active < 0 else str(name), float(adds)) for name, adds, active in rows[:CONCEPTS]]
-        if len(rows) > CONCEPTS:
-            found.append((_OTHERS, float(sum(adds for _, adds, _ in rows[CONCEPTS:]))))
-        return found
 
 
 @style.styled()
@@ -102,24 +53,8 @@ def decision_figures(decisions: pd.DataFrame, thumbnails: pd.DataFrame) -> dict[
     return drawn
 
 
-def panels(own: pd.DataFrame) -> list[list[Panel]]:
-    """What is drawn, row by row: two decisions that stay, then flips, clean and perturbed; new class pairs first."""
-    every = [part for _, part in own.groupby(["image", "perturbation", "severity"], sort=True)]
-    stays = [Panel(part, False) for part in every if part["perturbation"].iloc[0] == "clean"]
-    flips = sorted(
-        (part for part in every if part["perturbation"].iloc[0] != "clean"),
-        key=lambda part: tuple(part[["perturbation", "severity", "image"]].iloc[0]),
-    )
-    first, again, seen = [], [], set()
-    for part in flips:
-        pair = (part["clean_decision"].iloc[0], part["decision"].iloc[0])
-        (again if pair in seen else first).append([Panel(part, False), Panel(part, True)])
-        seen.add(pair)
-    return [*([stays[:2]] if stays else []), *[*first, *again][:FLIPS]]
-
-
 def _drawing(own: pd.DataFrame, task: str, profile: str, pictures: Mapping[tuple[str, str, int], bytes]) -> Drawing:
-    rows = panels(own)
+    rows = panels(own, FLIPS)
     chart = _BAR * (CONCEPTS + 1)
     pitch = _HEAD + chart + _GAP
     height = len(rows) * pitch + _FOOT
@@ -137,8 +72,15 @@ def _drawing(own: pd.DataFrame, task: str, profile: str, pictures: Mapping[tuple
             if webp is not None:
                 _picture(style.axes_at(figure, left + 0.02, bottom + chart - _SIDE, _SIDE, _SIDE), webp)
             where = ((left + 0.02) / style.WIDTH, (bottom + chart + 0.1) / height)
-            figure.text(*where, panel.title(), fontsize=8, weight="bold")
+            figure.text(*where, _title(panel), fontsize=8, weight="bold")
     return Drawing(figure, _caption(task, profile), _alternative(rows))
+
+
+def _title(panel: Panel) -> str:
+    """Condition, decision, and whether it is right."""
+    words = " ".join(str(part) for part in panel.condition if part)
+    right = "right" if panel.right else f"wrong: {panel.told['truth']}"
+    return f"{style.title_of(words)}: {style.text(panel.decision)} ({style.text(right)})"
 
 
 def _bars(axes: Axes, shown: Sequence[tuple[str, float]], reach: tuple[float, float], last: bool) -> None:

@@ -9,7 +9,10 @@ from typing import Any, Final, get_args
 
 from leaderboard import atomic
 from leaderboard.board import RANKED, Board, Standings
+from leaderboard.bottlenecks import BottleneckGroup
+from leaderboard.groups import AnyGroup
 from leaderboard.parallel import for_each
+from report.figures.bottleneck import decision_figures
 from report.figures.critical_difference import critical_difference
 from report.figures.curves import severity_curves
 from report.figures.drawing import Drawing, Format
@@ -18,6 +21,9 @@ from report.figures.heatmap import heat_map
 from report.figures.scatter import right_and_stable
 from report.figures.sensitivity import sensitivity_figures
 from report.figures.tuning import tuning_figures
+
+_Written = tuple[dict[str, Any], dict[str, bytes]]
+"""A figure's entry in the list, and its files' names and contents."""
 
 MANIFEST: Final = "figures.json"
 MANIFEST_VERSION: Final = 1
@@ -67,7 +73,8 @@ def write_figures(board: Board, out: Path) -> list[Path]:
         StoreError: A file cannot be written.
     """
     out, written, entries = Path(out), [], []
-    for drawn in for_each(_drawn, board.standings, board.runs.rows):
+    every = [*for_each(_drawn, board.standings, board.runs.rows), *map(_of_bottleneck, board.runs.bottlenecks)]
+    for drawn in every:
         for entry, files in drawn:
             for name, data in files.items():
                 atomic.write_bytes(out / name, data)
@@ -77,21 +84,21 @@ def write_figures(board: Board, out: Path) -> list[Path]:
     return [*written, out / MANIFEST]
 
 
-def _drawn(standings: Standings) -> list[tuple[dict[str, Any], dict[str, bytes]]]:
-    """The figures of one group: each one's entry in the list, and its files' names and contents."""
-    found = []
-    for name, draw in FIGURES.items():
-        drawing = draw(standings)
-        if drawing is not None:
-            files = {form: f"{name}-{standings.group.slug}.{form}" for form in get_args(Format)}
-            contents = {file: drawing.data(form) for form, file in files.items()}
-            found.append((_entry(name, standings, drawing, files), contents))
-    return found
+def _drawn(standings: Standings) -> list[_Written]:
+    """The figures of one group."""
+    drawn = ((name, draw(standings)) for name, draw in FIGURES.items())
+    return [_written(name, standings.group, drawing) for name, drawing in drawn if drawing is not None]
 
 
-def _entry(name: str, standings: Standings, drawing: Drawing, files: dict[Format, str]) -> dict[str, Any]:
-    group = standings.group
-    return {
+def _of_bottleneck(group: BottleneckGroup) -> list[_Written]:
+    """Its single decisions, where it has any."""
+    drawn = decision_figures(group.tables["decisions"], group.tables["thumbnails"])
+    return [_written("bottleneck", group, drawing) for drawing in drawn.values()]
+
+
+def _written(name: str, group: AnyGroup, drawing: Drawing) -> _Written:
+    files: dict[Format, str] = {form: f"{name}-{group.slug}.{form}" for form in get_args(Format)}
+    entry = {
         "figure": name,
         "group": group.slug,
         "task": group.task,
@@ -100,3 +107,4 @@ def _entry(name: str, standings: Standings, drawing: Drawing, files: dict[Format
         "alternative": drawing.alternative,
         "files": files,
     }
+    return entry, {file: drawing.data(form) for form, file in files.items()}

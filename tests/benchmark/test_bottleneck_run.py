@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 import yaml
 from small_cifar import write_cifar
 
+from benchmark.analyses import bottleneck_model
 from benchmark.analyses.bottleneck_run import BottleneckResult, has_bottlenecks, run_bottlenecks
 from benchmark.display import Display
 from benchmark.label_concepts import read_concepts
@@ -23,6 +25,8 @@ from report.bottleneck import HEADS, bottleneck_contents
 from report.figures.bottleneck import decision_figures
 from tasks.catalogue import load_task
 from tasks.errors import UserError
+from tasks.models.preprocessing import Preprocessing
+from tasks.models.target import TargetModel
 from tasks.probing.schema import CifarSource
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile, load_profile
@@ -169,16 +173,16 @@ def test_cifar_goes_the_same_way(tmp_path):
             "concept_sets": {**profile.concept_sets, "cifar10": words},
         }
     )
-    task = small(
-        training_set="cifar10_train",
-        training_images=60,
-        groups={name: (name,) for name in ("airplane", "automobile", "bird")},
-        held_out=(),
-        held_out_contexts=(),
-        context_concepts=(),
-        # Squares of one colour are no scenes: the small CLIP sees and learns less of them.
-        thresholds=small().bottleneck.thresholds.model_copy(update={"visible": -1.0, "learnable": -1.0}),
-    ).model_copy(update={"probing_set": "cifar10_test", "images": 12, "concept_set": "cifar10", "suites": ("fog",)})
+    task = load_task("resnet50_cifar10_lfcbm")
+    section = task.bottleneck
+    assert section is not None
+    # Squares of one colour are no scenes: the small CLIP sees and learns less of them.
+    thresholds = section.thresholds.model_copy(update={"visible": -1.0, "learnable": -1.0})
+    few = {"training_images": 60, "groups": {name: (name,) for name in ("airplane", "automobile", "bird")}}
+    section = section.model_copy(update={**few, "thresholds": thresholds})
+    # The small network in place of CLIP's.
+    own = {"model": "resnet18", "layer": "layer4", "units": Units(), "images": 12, "suites": ("fog",)}
+    task = task.model_copy(update={**own, "bottleneck": section})
     result = done(tmp_path / "run", task, profile)
     rows = result.tables.heads.set_index(["head", "perturbation"])
     assert rows.loc[("backbone_dense", "clean"), "accuracy"] == 1.0
@@ -186,6 +190,24 @@ def test_cifar_goes_the_same_way(tmp_path):
     assert set(result.tables.heads["perturbation"]) == {"clean", "fog"}
     assert len(result.tables.separation) == 0
     assert len(bottleneck_contents(*result.tables[:3], result.facts)) == 3
+
+
+def test_the_published_backbone_of_cifar_gives_its_embeddings():
+    entry = load_profile("paper").target("clip_rn50")
+    task = load_task("resnet50_cifar10_lfcbm")
+    network = timm.create_model(entry.architecture, pretrained=False).eval()
+    given = entry.input
+    assert given is not None
+    steps = Preprocessing(given.resize, given.crop, given.mean, given.std, given.interpolation)
+    target = TargetModel(network, steps, torch.device("cpu"), 2)
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    images[1] = 200
+    with torch.inference_mode():
+        embedded = network(steps(images))
+    assert (task.library, task.weights) == (entry.loader, entry.pretrained)
+    read = target.read(images, {task.layer: task.pooling})[task.layer].pooled
+    assert read.shape == (2, task.units.total)
+    torch.testing.assert_close(read, embedded, rtol=1e-4, atol=1e-5)
 
 
 # ---- refusals ----
@@ -240,3 +262,61 @@ def test_concepts_are_read_from_a_run_and_from_one_of_its_methods(tmp_path):
         read_concepts(Path(f"{tmp_path / 'run'}:clip_disect"))
     (tmp_path / "words.txt").write_text("one\ntwo\n")
     assert read_concepts(tmp_path / "words.txt") == ("one", "two")
+
+
+# ---- stopped and continued ----
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_run_goes_on_where_it_was_and_ends_with_the_same_bytes(found, tmp_path, monkeypatch):
+    calls = {"read": 0, "fit_projection": 0, "fit_sparse": 0}
+    plain = {"read": TargetModel.read}
+    plain |= {name: getattr(bottleneck_model, name) for name in ("fit_projection", "fit_sparse")}
+    stop_at: dict[str, int] = {}
+
+    def counted(name):
+        def call(*args, **named):
+            if calls[name] == stop_at.get(name):
+                raise Stopped
+            calls[name] += 1
+            return plain[name](*args, **named)
+
+        return call
+
+    monkeypatch.setattr(TargetModel, "read", counted("read"))
+    for name in ("fit_projection", "fit_sparse"):
+        monkeypatch.setattr(bottleneck_model, name, counted(name))
+
+    def stopped(**where) -> None:
+        stop_at.clear()
+        stop_at.update(where)
+        with pytest.raises(Stopped):
+            done(tmp_path / "run", small())
+
+    stopped(fit_sparse=1)  # all images of the training, the projection and three heads are there
+    trained = calls["read"]
+    # Each session asks the network once how many units it has.
+    stopped(read=trained + 3)  # clean and one perturbation are there
+    assert calls == {"read": trained + 3, "fit_projection": 1, "fit_sparse": 2}
+    pieces = tmp_path / "run" / "parts" / "bottleneck" / "miniature_lfcbm"
+    assert (pieces / "images-clean-s0.json").is_file()
+    damaged = pieces / "images-clean-s0.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    stop_at.clear()
+    result = done(tmp_path / "run", small())
+    # The other perturbation, two kinds of moved images, the anomalies, and clean images again.
+    assert calls == {"read": trained + 3 + 1 + 5, "fit_projection": 1, "fit_sparse": 2}
+    for name in (*NAMES, "thumbnails"):
+        assert (result.folder / f"{name}.parquet").read_bytes() == (found.folder / f"{name}.parquet").read_bytes()
+    assert result.facts == found.facts
+    assert not list(pieces.glob("images-*"))
+    assert (pieces / "projection.safetensors").is_file()
+    assert (result.folder / "corrupt" / "bottleneck-images-clean-s0.safetensors").is_file()
+
+
+def test_a_budget_of_time_stops_between_two_pieces(tmp_path):
+    with pytest.raises(UserError, match=r"The time budget .* Run the same command again"):
+        done(tmp_path / "run", small(), budget_seconds=1e-9)

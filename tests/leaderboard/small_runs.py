@@ -13,8 +13,9 @@ import pandas as pd
 from PIL import Image
 
 from leaderboard import atomic
+from leaderboard.columns import TableSchema
 from leaderboard.comparison import compare
-from leaderboard.schema import EVIDENCE, FAITHFULNESS, LABELS, SCORES, THUMBNAILS, TableSchema
+from leaderboard.schema import EVIDENCE, FAITHFULNESS, LABELS, SCORES, THUMBNAILS
 from leaderboard.store import RunFolder
 from leaderboard.summary import summarise
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
+from small_bottlenecks import write_analyses, write_bottleneck
 from small_runs import write_run
 
 from leaderboard.board import Board, build_board
@@ -54,6 +55,8 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     write_run(root / "whole", methods, suites=suites, units=8, comparisons=False)
     holed = {METHOD: [("fog", 5)]}
     write_run(root / "holed", methods, False, task="other", suites=suites, units=8, lacking=holed, comparisons=False)
+    write_analyses(root / "whole")
+    write_bottleneck(root / "bottleneck", renamed={"circle": "<img src=x onerror=alert(2)>" * 4})
     return build_board(merge_runs(root))
 
 
@@ -102,7 +105,8 @@ def paths(board: Board) -> list[str]:
     """One page of each kind."""
     slug = next(group.slug for group in board.runs.groups if group.task == "toy_task")
     fixed = ["index.html", "reading.html", "licences.html", "search.html"]
-    return [*fixed, f"tasks/{slug}.html", f"units/{slug}/1.html"]
+    beside = [f"tasks/{group.slug}.html" for group in board.runs.bottlenecks]
+    return [*fixed, f"tasks/{slug}.html", f"units/{slug}/1.html", *beside]
 
 
 def _column(page: Page, number: int) -> list[str]:

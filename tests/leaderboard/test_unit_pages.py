@@ -7,6 +7,7 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from small_runs import write_run
 
@@ -19,6 +20,7 @@ from leaderboard.pages.frame import render
 from leaderboard.pages.search import TRUTH, entries, folded, search_page
 from leaderboard.pages.unit_pages import LONG, overview, unit_pages
 from leaderboard.pages.units import Unit, shown_conditions, units_of
+from leaderboard.store import RunFolder
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 
@@ -289,3 +291,25 @@ def test_a_packed_run_says_where_it_kept_no_images(tmp_path):
     page = next(p for p in unit_pages(Board(merge_runs(tmp_path / "packed"), ())) if p.path.endswith("/1.html"))
     assert 1 not in pictured
     assert "No top images are kept for this unit." in render(page)
+
+
+def test_what_a_unit_depends_on_is_said_of_the_method_that_says_it(tmp_path):
+    write_run(tmp_path / "run", comparisons=False, units=3)
+    place = {"task": "toy_task", "profile": "toy", "method": "dnd", "severity": 0, "repeat": 0, "unit": 1}
+    rows = [
+        {"perturbation": "clean", "part": "", "foreground": 0.75, "background": None, "context": 0.5},
+        {"perturbation": "clean", "part": "red", "foreground": 1.0, "background": 1.0, "context": None},
+        {"perturbation": "fog", "severity": 3, "part": "", "foreground": 0.1, "background": 0.1, "context": 0.1},
+    ]
+    folder = RunFolder(tmp_path / "run")
+    folder.write_table("dependence", pd.DataFrame([place | row for row in rows]))
+    pack_runs(tmp_path / "run", tmp_path / "packed")
+    for path in (tmp_path / "run", tmp_path / "packed"):
+        board = Board(merge_runs(path), ())
+        units = list(units_of(board.runs.groups[0]))
+        said = {v.method: v.dependence for v in units[1].verdicts}
+        assert said["dnd"] == {"foreground": 0.75, "context": 0.5}
+        assert not any(found for method, found in said.items() if method != "dnd")
+        assert not any(verdict.dependence for verdict in units[0].verdicts)
+        page = next(page for page in unit_pages(board) if page.path.endswith("/1.html"))
+        assert "depends on foreground 0.75, context 0.50" in render(page)

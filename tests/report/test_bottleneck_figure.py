@@ -36,7 +36,7 @@ def test_few_concepts_have_no_rest_and_zeros_no_bar():
 
 
 def test_rows_are_two_that_stay_then_flips_of_other_classes_first():
-    rows = [[(p.told["image"], *p.condition, p.decision) for p in row] for row in panels(decisions())]
+    rows = [[(p.told["image"], *p.condition, p.decision) for p in row] for row in panels(decisions(), FLIPS)]
     assert rows[0] == [("a", "clean", 0, "plant"), ("b", "clean", 0, "shape")]
     assert rows[1] == [("a", "clean", 0, "plant"), ("a", "fog", 3, "shape")]
     assert rows[2] == [("b", "clean", 0, "shape"), ("b", "unseen_background", 0, "plant")]

@@ -9,7 +9,8 @@ import pytest
 from bottleneck_tables import drift, facts, heads, separation
 from rich.console import Console
 
-from report.bottleneck import bottleneck_contents, conditions_of, terminal_bottleneck
+from leaderboard.bottlenecks import conditions_in_order
+from report.bottleneck import bottleneck_contents, terminal_bottleneck
 from report.markdown import markdown_tables
 
 
@@ -23,7 +24,7 @@ def row_of(table, name):
 
 
 def test_conditions_come_in_the_order_of_all_tables():
-    assert conditions_of(heads()) == [("clean", 0), ("unseen_background", 0), ("gaussian_blur", 3), ("fog", 3)]
+    assert conditions_in_order(heads()) == [("clean", 0), ("unseen_background", 0), ("gaussian_blur", 3), ("fog", 3)]
 
 
 def test_accuracy_is_each_heads_and_marked_where_it_fell():

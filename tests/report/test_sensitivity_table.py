@@ -63,6 +63,12 @@ def test_a_part_of_the_image_is_no_family_of_its_own():
     assert [row.name for row in tables()["sensitive_families"].rows] == ["blur", "weather"]
 
 
+def test_where_only_parts_of_images_were_changed_there_are_no_empty_tables():
+    rows = units()
+    found = tables(rows[rows["family"] == "mask"], detectors().iloc[:0])
+    assert list(found) == ["sensitivity"]
+
+
 def test_the_strongest_units_carry_direction_and_labels():
     given = labels(dnd="red fish", clip_dissect="fish", random_label="castle")
     first, second, *_ = tables(units(), detectors(), given)["sensitive_units"].sections[0].rows

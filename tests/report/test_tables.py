@@ -152,6 +152,9 @@ def test_a_method_that_practises_a_condition_is_also_compared_without_it(summary
     own = others[(others["method"] == "clear") & ~others["perturbation"].isin(["clean", "all"])]["stability"]
     assert f"mean without: clear {own.mean():.2f}" in found
     assert not [note for grid in grids(summary, "stability") for note in grid.notes if "practises" in note]
+    alone = renamed[renamed.index.isin(without) | renamed["perturbation"].isin(["clean", "all"])]
+    (found,) = [note for grid in grids(alone, "stability") for note in grid.notes if "practises" in note]
+    assert found.startswith("clear looks at all of these perturbations itself")
 
 
 def test_accuracy_shows_clean_and_perturbed(summary):

@@ -1,0 +1,66 @@
+"""The chapter on concept bottlenecks: what each one decides by, what takes it away, and its single decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from leaderboard.bottleneck_findings import findings
+from leaderboard.bottlenecks import BottleneckGroup
+from report.bottleneck import bottleneck_contents
+from report.document.results import BARRIER, Figure, figure_environment
+from report.document.tables import Set, table_set
+from report.document.words import name, numbers, paragraphs
+from report.latex import latex_text
+
+KEY: Final = "bottleneck"
+"""Name of the tables and of the figure."""
+
+LABEL: Final = "sec:bottlenecks"
+
+_QUESTION: Final = (
+    "A concept bottleneck says each decision as a short sum over concepts with names (label-free concept bottleneck "
+    "models, Oikarinen et al., ICLR 2023). Does it lose more than the network below it when the images change, which "
+    "concepts flip its decisions, and do its concepts tell a changed context from an object that it never saw?"
+)
+
+
+def bottleneck_set(group: BottleneckGroup) -> Set:
+    """The tables of one bottleneck."""
+    heads, drift, apart = (group.tables[table] for table in ("bottleneck", "concept_drift", "context_anomaly"))
+    return table_set(bottleneck_contents(heads, drift, apart, {group.task: group.facts}), f"tab:{KEY}-{group.slug}")
+
+
+def bottlenecks(groups: Sequence[BottleneckGroup], figures: Sequence[Figure]) -> str:
+    """The chapter as a section with a subsection a bottleneck; empty without any.
+
+    Args:
+        groups: The bottlenecks.
+        figures: Those that were drawn.
+    """
+    if not groups:
+        return ""
+    parts = [r"\section{Concept bottlenecks}", rf"\label{{{LABEL}}}", "", latex_text(_QUESTION), ""]
+    for group in groups:
+        own = [figure for figure in figures if (figure.figure, figure.group) == (KEY, group.slug)]
+        said = [[latex_text(str(group.about.get("description") or ""))], map(numbers, findings(group))]
+        parts += [
+            f"\\subsection{{{name(called(group, groups))}}}",
+            paragraphs(said),
+            *map(figure_environment, own),
+            rf"\input{{tables/{KEY}-{group.slug}}}",
+            BARRIER,
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def abstract_sentences(groups: Sequence[BottleneckGroup]) -> list[str]:
+    """The first finding of each bottleneck, as LaTeX."""
+    return [f"{name(group.task)}: {numbers(found[0])}" for group in groups if (found := findings(group))]
+
+
+def called(group: BottleneckGroup, groups: Sequence[BottleneckGroup]) -> str:
+    """The task's name, or the group's where several groups are of one task."""
+    alike = [other for other in groups if other.task == group.task]
+    return group.task if len(alike) == 1 else group.slug
