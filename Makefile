@@ -17,8 +17,9 @@ site: $(VENV)/.run
 report: $(VENV)/.run
 	$(BIN)/python -m report build
 
+# Two processes, and the tests of a file in one of them, so that what they share is made once.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -86,7 +86,7 @@ def trace(
     unit: Annotated[int, typer.Option(help="The unit.")],
     task: Annotated[str | None, typer.Option(help="Task, where the run has several.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="dnd, dnd_refined or dnd_vision. [default: the first that ran]")
+        str | None, typer.Option(help="dnd, dnd_refined, dnd_vision or clear. [default: the first that ran]")
     ] = None,
     condition: Annotated[str, typer.Option(help="clean or a perturbation.")] = "clean",
     severity: Annotated[int | None, typer.Option(help="Its strength. [default: the only one that ran]")] = None,
@@ -94,7 +94,7 @@ def trace(
     images: Annotated[Path | None, typer.Option(help="The run's images, where they were a folder of yours.")] = None,
     out: Annotated[Path | None, typer.Option(help="PNG file. [default: one in RUN/traces]")] = None,
 ) -> None:
-    """Draw how Describe-and-Dissect came to a label: pictures, captions, candidates, synthetic images, choice."""
+    """Draw how Describe-and-Dissect or clear came to a label: pictures, captions, candidates, tests, choice."""
     from benchmark.trace import Question, write_trace
     from report.escape import terminal
 

@@ -13,14 +13,16 @@ from baselines.concepts import load_concepts
 from benchmark.about import about_profile, about_task
 from benchmark.analyses.bottleneck_run import BottleneckResult, has_bottlenecks, run_bottlenecks
 from benchmark.analyses.sensitivity import measure_sensitivity
-from benchmark.analyses.tuning import measure_tuning
+from benchmark.analyses.tuning import check_held_out, measure_tuning
 from benchmark.budget import TimeBudget, with_budget
+from benchmark.dependence import dependence_rows
 from benchmark.display import Display
 from benchmark.faithfulness import measure_run
 from benchmark.finished import is_finished, note_finished, tables_key
 from benchmark.language import build_summariser, say_usage
 from benchmark.options import RunOptions
 from benchmark.own import chosen, counted, fitted, labelled, needs_masks
+from benchmark.plan.analyses import with_analyses
 from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.tally import CountedRoles
@@ -38,6 +40,7 @@ from leaderboard.summary import summarise
 from report.bottleneck import bottleneck_contents
 from report.comparisons import markdown_comparisons
 from report.content import Table
+from report.dependence import dependence_contents
 from report.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
 from report.latex import latex_tables
 from report.markdown import markdown_tables
@@ -65,6 +68,7 @@ class RunResult:
         sensitivity: Tables of units that feel a perturbation; none if they were not asked for.
         tuning: Tables of tuning by image sets; none if they were not asked for.
         bottleneck: Tables of concept bottlenecks; all others are empty then.
+        dependence: Tables of what units depend on; none if no method says it.
     """
 
     folder: Path
@@ -76,6 +80,7 @@ class RunResult:
     sensitivity: list[Table]
     tuning: list[Table]
     bottleneck: list[Table] = field(default_factory=list)
+    dependence: list[Table] = field(default_factory=list)
 
 
 def run(options: RunOptions, display: Display) -> RunResult:
@@ -94,13 +99,13 @@ def run(options: RunOptions, display: Display) -> RunResult:
     profile, tasks = chosen(options)
     profile = with_budget(profile, options.budget_usd)
     device = pick_device(options.device)
-    check_roles(options, profile)
     roles = CountedRoles(
         profile, device, options.batch_size or 64, replies=place / "replies.sqlite", cache=open_cache(options.cache)
     )
     display.message(f"profile {profile.name} on {device}: {profile.note}")
     if has_bottlenecks(tasks):
         return _bottlenecks(run_bottlenecks(options, profile, tasks, roles, display))
+    check_roles(options, profile)
     methods = load_methods(options, profile)
     units = {task.name: count_units(task, options, roles) for task in tasks}
     with display.stage("images", None, "images") as stage:
@@ -108,6 +113,8 @@ def run(options: RunOptions, display: Display) -> RunResult:
         options = fitted(options, tasks, roles, display)
         methods = {name: methods[name] for name in options.method_names()}
         works = [plan_work(task, profile, options, units[task.name]) for task in tasks]
+        if "tuning" in options.analyses:
+            check_held_out(works)
         concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}
         masks = options.masks if needs_masks(options, tasks) or "tuning" in options.analyses else None
         stage.advance(sum(work.images for work in works))
@@ -133,6 +140,7 @@ def run(options: RunOptions, display: Display) -> RunResult:
         probes = {work.task.name: _probe(work, roles, masks) for work in works}
         groups = pass_groups(works)
         count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
+        count = with_analyses(count, options.analyses, groups, methods, roles, folder)
         roles.tally.clear()  # layers were looked up by a pass over one image
         sweeps = [
             Sweep(
@@ -161,6 +169,8 @@ def run(options: RunOptions, display: Display) -> RunResult:
         result = _stored(folder, options, failed)
         _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons))
         _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
+        _write_text(folder, "dependence.md", markdown_tables(result.dependence) if result.dependence else "")
+        _write_text(folder, "dependence.tex", latex_tables(result.dependence) if result.dependence else "")
         _write_text(folder, "sensitivity.md", markdown_tables(result.sensitivity))
         _write_text(folder, "sensitivity.tex", latex_tables(result.sensitivity) if result.sensitivity else "")
         _write_text(folder, "tuning.md", markdown_tables(result.tuning))
@@ -187,6 +197,7 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
         faithfulness_tables(measured, folder.info()["facts"].get("faithfulness"), options.seed),
         _sensitivity_tables(folder) if "sensitivity" in options.analyses else [],
         tuning_contents(folder.read_table("tuning")) if "tuning" in options.analyses else [],
+        dependence=dependence_contents(*(folder.read_table(name) for name in ("dependence", "labels", "scores"))),
     )
 
 
@@ -208,12 +219,13 @@ def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, d
         comparisons = compare(scores, seed)
         folder.write_table("labels", folder.read_labels())
         folder.write_table("evidence", folder.read_evidence())
+        folder.write_table("dependence", dependence_rows(folder, works))
         folder.write_table("thumbnails", folder.read_thumbnails())
         folder.write_table("scores", scores)
         folder.write_table("summary", summary)
         folder.write_table("comparisons", comparisons)
         write_tables(folder.path, summary, scores, ties_from(comparisons))
-        stage.advance(5)
+        stage.advance(6)
 
 
 def _write_text(folder: RunFolder, name: str, text: str) -> None:

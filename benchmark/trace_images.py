@@ -1,4 +1,4 @@
-"""The pictures of a trace, drawn again from the run's images, its seeds and the generator; no network is loaded."""
+"""The pictures of a trace, drawn again from the run's images, its seeds and the generator, without its network."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+from baselines.clear.contexts import Context, Foreground, apply_context, context_seeds
 from baselines.dnd.crops import crop_image
 from baselines.dnd.synthesis import reduce_images
-from benchmark.trace_record import RunIdentity, Trace
+from benchmark.trace_record import RunIdentity, Synthesis
 from tasks.images import to_array
 from tasks.observe import CLEAN, Condition, image_seeds
 from tasks.perturbations.settings import needs_foreground
@@ -28,31 +28,54 @@ class ProbingImages(Protocol):
         """One identifier an image."""
         ...
 
+    def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
+        """Some of the images."""
+        ...
+
+    def load_foreground(self, indices: Sequence[int]) -> Bool[Tensor, "k h w"] | None:
+        """Their masks; None if there are none."""
+        ...
+
+
+class PicturedTrace(Protocol):
+    """What is needed of a trace."""
+
     @property
-    def images(self) -> UInt8[Tensor, "n 3 h w"]:
-        """The images."""
+    def crop_px(self) -> int:
+        """Edge of the resized image that boxes refer to."""
         ...
 
     @property
-    def foreground(self) -> Bool[Tensor, "n h w"] | None:
-        """Their masks; None if there are none."""
+    def synthesis(self) -> Synthesis:
+        """How synthetic images were made."""
+        ...
+
+    def images(self) -> tuple[int, ...]:
+        """The probing images that the trace shows, each once."""
         ...
 
 
 @dataclass(frozen=True)
 class _Kept:
+    """Some images of a set, under numbers of their own."""
+
+    whole: ProbingImages
+    places: tuple[int, ...]
     ids: tuple[str, ...]
-    images: UInt8[Tensor, "n 3 h w"]
-    foreground: Bool[Tensor, "n h w"] | None
+
+    def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
+        return self.whole.load([self.places[index] for index in indices])
+
+    def load_foreground(self, indices: Sequence[int]) -> Bool[Tensor, "k h w"] | None:
+        return self.whole.load_foreground([self.places[index] for index in indices])
 
 
 def without(probing: ProbingImages, left_out: Collection[str]) -> ProbingImages:
     """The images that a condition was made of, numbered as the method saw them."""
     if not left_out:
         return probing
-    kept = [index for index, name in enumerate(probing.ids) if name not in left_out]
-    foreground = None if probing.foreground is None else probing.foreground[kept]
-    return _Kept(tuple(probing.ids[index] for index in kept), probing.images[kept], foreground)
+    kept = tuple(index for index, name in enumerate(probing.ids) if name not in left_out)
+    return _Kept(probing, kept, tuple(probing.ids[index] for index in kept))
 
 
 class Redrawn:
@@ -69,7 +92,7 @@ class Redrawn:
 
     def __init__(
         self,
-        trace: Trace,
+        trace: PicturedTrace,
         condition: Condition,
         identity: RunIdentity,
         probing: ProbingImages,
@@ -80,9 +103,10 @@ class Redrawn:
         self._trace = trace
         self._generator = generator
         self._drawn: dict[tuple[str, int], UInt8[Tensor, "count 3 h w"]] = {}
-        indices = list(trace.images())
-        shown = _perturbed(probing, indices, condition, identity, segmenter)
-        self._originals = dict(zip(indices, to_array(shown), strict=True))
+        self._seed = identity.seed
+        self._shown = list(trace.images())
+        self._pixels = _perturbed(probing, self._shown, condition, identity, segmenter)
+        self._originals = dict(zip(self._shown, to_array(self._pixels), strict=True))
 
     def original(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
         """A probing image under the trace's condition."""
@@ -90,7 +114,19 @@ class Redrawn:
 
     def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
         """A crop of it."""
-        return crop_image(self._originals[image], box, self._trace.crop_px)
+        return self.cut_from(self._originals[image], box)
+
+    def cut_from(
+        self, pixels: UInt8[np.ndarray, "h w 3"], box: tuple[int, int, int, int]
+    ) -> UInt8[np.ndarray, "size size 3"]:
+        """A crop of any image."""
+        return crop_image(pixels, box, self._trace.crop_px)
+
+    def in_context(self, context: Context, foreground: Foreground | None) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
+        """The probing images seen once more in a context of CLEAR, by number."""
+        seeds = context_seeds(self._seed, context, [self.ids[image] for image in self._shown])
+        seen = apply_context(self._pixels, context, seeds, foreground)
+        return dict(zip(self._shown, to_array(seen), strict=True))
 
     def synthetic(self, concept: str, seed: int, reduced: bool = True) -> UInt8[np.ndarray, "count h w 3"]:
         """The synthetic images of a concept: reduced, as the unit saw them, or as drawn, as the captioner did."""
@@ -108,13 +144,11 @@ def _perturbed(
     identity: RunIdentity,
     segmenter: Segmenter | None,
 ) -> UInt8[Tensor, "n 3 h w"]:
-    chosen = torch.tensor(indices, dtype=torch.int64)
-    images = probing.images[chosen]
+    images = probing.load(indices)
     if condition == CLEAN or not indices:
         return images
     seeds = image_seeds(identity.seed, [probing.ids[i] for i in indices], condition)
     masks = None
     if needs_foreground(condition.name):
-        own = None if probing.foreground is None else probing.foreground[chosen]
-        masks = own if segmenter is None else segmenter.foreground(images)
+        masks = probing.load_foreground(indices) if segmenter is None else segmenter.foreground(images)
     return identity.perturbing().apply(images, condition.name, condition.severity, seeds, masks)

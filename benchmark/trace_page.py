@@ -12,7 +12,7 @@ from PIL import Image
 
 from baselines.dnd.scoring import best_first
 from benchmark.sheet import BODY, INK, MARGIN, RULE, SMALL, SOFT, Box, Sheet, Thumb
-from benchmark.trace_record import Described, Round, Tested, Trace
+from benchmark.trace_record import Boxed, Round, Tested, Trace
 
 COLOURS = ("#c62828", "#1565c0", "#6a1b9a", "#ef6c00", "#00838f", "#ad1457", "#4e342e", "#2e7d32")
 """One after the other for the crops of a unit."""
@@ -68,11 +68,8 @@ def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: M
         pictures: The images of it.
         activations: Probing image → the unit's activation, where it is known.
     """
-    sheet = Sheet()
-    sheet.text(heading.title, _TITLE, most=2)
-    sheet.gap(6)
-    sheet.columns(heading.facts, 5)
-    _top_images(sheet, heading, trace, pictures, activations)
+    sheet = begin_page(heading)
+    draw_top_images(sheet, heading, trace.top_images, trace.described, trace.crop_px, pictures, activations)
     _described(sheet, trace, pictures)
     if trace.rounds is None:
         _round(sheet, trace, _only_round(trace), pictures, frozenset())
@@ -81,6 +78,20 @@ def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: M
         for turn in trace.rounds:
             _round(sheet, trace, turn, pictures, frozenset(seen))
             seen |= {tested.concept for tested in turn.tested}
+    return end_page(sheet, heading)
+
+
+def begin_page(heading: Heading) -> Sheet:
+    """A page with its top."""
+    sheet = Sheet()
+    sheet.text(heading.title, _TITLE, most=2)
+    sheet.gap(6)
+    sheet.columns(heading.facts, 5)
+    return sheet
+
+
+def end_page(sheet: Sheet, heading: Heading) -> Image.Image:
+    """The page with its foot."""
     sheet.gap(10)
     sheet.rule()
     sheet.gap(6)
@@ -88,7 +99,8 @@ def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: M
     return sheet.image()
 
 
-def _section(sheet: Sheet, title: str, explanation: str, ruled: bool = True) -> None:
+def section(sheet: Sheet, title: str, explanation: str, ruled: bool = True) -> None:
+    """Begin a part of the page."""
     sheet.gap(10)
     if ruled:
         sheet.rule()
@@ -99,15 +111,22 @@ def _section(sheet: Sheet, title: str, explanation: str, ruled: bool = True) -> 
     sheet.gap(6)
 
 
-def _top_images(
-    sheet: Sheet, heading: Heading, trace: Trace, pictures: Pictures, activations: Mapping[int, float]
+def draw_top_images(
+    sheet: Sheet,
+    heading: Heading,
+    top_images: Sequence[int],
+    described: Sequence[Boxed],
+    crop_px: int,
+    pictures: Pictures,
+    activations: Mapping[int, float],
 ) -> None:
+    """Add the unit's top images, with the boxes of the crops that are described."""
     boxes: dict[int, list[tuple[Box, str, str]]] = {}
-    for number, (picture, colour) in enumerate(zip(trace.described, _colours(trace.described), strict=True), start=1):
+    for number, (picture, colour) in enumerate(zip(described, colours(described), strict=True), start=1):
         if picture.box is not None and colour is not None:
-            left, top, right, bottom = (edge / trace.crop_px for edge in picture.box)
+            left, top, right, bottom = (edge / crop_px for edge in picture.box)
             boxes.setdefault(picture.image, []).append(((left, top, right, bottom), str(number), colour))
-    _section(
+    section(
         sheet,
         "Top images",
         f"The probing images, {heading.condition}, that activate the unit most, strongest first. "
@@ -117,28 +136,28 @@ def _top_images(
         [
             Thumb(
                 pictures.original(image),
-                ((pictures.ids[image], INK), (f"activation {_number(activations.get(image))}", SOFT)),
+                ((pictures.ids[image], INK), (f"activation {plain_number(activations.get(image))}", SOFT)),
                 boxes=tuple(boxes.get(image, ())),
             )
-            for image in trace.top_images
+            for image in top_images
         ]
     )
 
 
 def _described(sheet: Sheet, trace: Trace, pictures: Pictures) -> None:
-    _section(
+    section(
         sheet,
         "Described pictures",
         "The top images and attention crops that activate the unit most, strongest first, with their captions"
         + ("." if trace.simplified == trace.captions else "; in grey what simplifying left of them."),
     )
     thumbs = []
-    for number, (picture, colour) in enumerate(zip(trace.described, _colours(trace.described), strict=True), start=1):
+    for number, (picture, colour) in enumerate(zip(trace.described, colours(trace.described), strict=True), start=1):
         said, short = trace.captions[number - 1], trace.simplified[number - 1]
         lines = [(said, INK)] if said == short else [(said, INK), (short, SOFT)]
         what = "image" if picture.box is None else "crop"
         pixels = pictures.original(picture.image) if picture.box is None else pictures.cut(picture.image, picture.box)
-        under = ((f"{what}, {_number(picture.activation)}", SOFT), *lines)
+        under = ((f"{what}, {plain_number(picture.activation)}", SOFT), *lines)
         thumbs.append(Thumb(pixels, under, str(number), colour or RULE))
     sheet.thumbs(thumbs, most=6)
 
@@ -148,7 +167,7 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
         sheet.gap(14)
         sheet.banner(f"Round {turn.round} of {len(trace.rounds)}", 20)
     if turn.synthetic:
-        _section(
+        section(
             sheet,
             "Captioned synthetic images",
             "The synthetic images of the rounds before that activate the unit most; their captions join those above.",
@@ -164,7 +183,7 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
             ],
             most=6,
         )
-    _section(
+    section(
         sheet,
         "Replies and candidates",
         "What each summary of the shuffled captions said, and what it names.",
@@ -173,7 +192,7 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
     sheet.columns([(f"reply {i}", reply or "(nothing)") for i, reply in enumerate(turn.replies, start=1)], 5, most=4)
     sheet.text("Candidates: " + ("; ".join(turn.candidates) or "none"), most=3)
     if turn.tested:
-        _section(sheet, "Candidates on synthetic images", _explained(trace, turn))
+        section(sheet, "Candidates on synthetic images", _explained(trace, turn))
         for place, tested in enumerate(turn.tested, start=1):
             _candidate(sheet, trace, turn, tested, place, pictures, shown_before=tested.concept in before)
             sheet.gap(6)
@@ -233,8 +252,8 @@ def _outcome(turn: Round) -> str:
     verdict = "enough" if turn.passed else "too little"
     end = "the search went on" if turn.stopped is None else f"the search ended ({turn.stopped})"
     return (
-        f"Mean activation of the best candidate's images: {_number(best.mean_activation)}, "
-        f"needed: {_number(turn.threshold)}, which is {verdict}; {end}."
+        f"Mean activation of the best candidate's images: {plain_number(best.mean_activation)}, "
+        f"needed: {plain_number(turn.threshold)}, which is {verdict}; {end}."
     )
 
 
@@ -247,7 +266,7 @@ def _measures(tested: Tested) -> list[tuple[str, str]]:
         "consistency": tested.consistency,
         "score": tested.score,
     }
-    return [(name, _number(value)) for name, value in names.items() if value is not None]
+    return [(name, plain_number(value)) for name, value in names.items() if value is not None]
 
 
 def _only_round(trace: Trace) -> Round:
@@ -261,16 +280,18 @@ def _only_round(trace: Trace) -> Round:
     )
 
 
-def _colours(described: Sequence[Described]) -> list[str | None]:
-    colours: list[str | None] = []
+def colours(described: Sequence[Boxed]) -> list[str | None]:
+    """One after the other for the crops; None for whole images."""
+    found: list[str | None] = []
     crops = 0
     for picture in described:
-        colours.append(None if picture.box is None else COLOURS[crops % len(COLOURS)])
+        found.append(None if picture.box is None else COLOURS[crops % len(COLOURS)])
         crops += picture.box is not None
-    return colours
+    return found
 
 
-def _number(value: float | None) -> str:
+def plain_number(value: float | None) -> str:
+    """As short as a reader needs it."""
     if value is None:
         return "not known"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"

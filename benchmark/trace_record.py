@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,12 +13,14 @@ Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """Something that was written down."""
+
     # A newer method may note more than a picture shows.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class TaskFacts(_Record):
+class TaskFacts(Record):
     """What the run says of one of its tasks; see ``tasks.schema.Task``."""
 
     layer: str
@@ -25,7 +28,7 @@ class TaskFacts(_Record):
     images: Count
 
 
-class Content(_Record):
+class Content(Record):
     """What the names in a run's options stood for when it ran: tasks, digests of their images, their conditions."""
 
     tasks: dict[str, TaskFacts]
@@ -33,7 +36,7 @@ class Content(_Record):
     conditions: dict[str, tuple[tuple[str, int], ...]]
 
 
-class RunIdentity(_Record):
+class RunIdentity(Record):
     """The part of ``run.json`` that fixes every picture; see ``benchmark.options.RunOptions``."""
 
     methods: tuple[str, ...]
@@ -52,15 +55,20 @@ class RunIdentity(_Record):
         return Settings(self.corruptions, self.lengths, self.feather)
 
 
-class Described(_Record):
-    """A described picture: a probing image, or the box cut out of it, with the unit's activation on it."""
+class Boxed(Record):
+    """A described picture: a probing image, or the box cut out of it."""
 
     image: Index
     box: tuple[Index, Index, Index, Index] | None
+
+
+class Described(Boxed):
+    """A described picture with the unit's activation on it."""
+
     activation: float | None
 
 
-class Tested(_Record):
+class Tested(Record):
     """A candidate concept on its synthetic images; which measures there are depends on the method.
 
     Attributes:
@@ -90,7 +98,7 @@ class Tested(_Record):
     mean_activation: float | None = None
 
 
-class Captioned(_Record):
+class Captioned(Record):
     """A synthetic image that a later round captioned: image ``number`` of a concept."""
 
     concept: str
@@ -99,7 +107,7 @@ class Captioned(_Record):
     caption: str
 
 
-class Round(_Record):
+class Round(Record):
     """One round of a search, best candidate first.
 
     Attributes:
@@ -125,15 +133,15 @@ class Round(_Record):
     stopped: str | None = None
 
 
-class Synthesis(_Record):
+class Synthesis(Record):
     """How synthetic images were made: prompt, images a concept, and the edge that they were reduced to."""
 
     template: str
     count: Count
-    synth_px: Count | None
+    synth_px: Count | None = None
 
 
-class Trace(_Record):
+class Trace(Record):
     """How Describe-and-Dissect came to one unit's label; see ``baselines.dnd.method``."""
 
     mode: str
@@ -154,11 +162,7 @@ class Trace(_Record):
     def _fits_together(self) -> Trace:
         if not len(self.described) == len(self.captions) == len(self.simplified):
             raise ValueError("described, captions and simplified differ in length")
-        for picture in self.described:
-            if picture.box is not None:
-                left, top, right, bottom = picture.box
-                if not (left < right <= self.crop_px and top < bottom <= self.crop_px):
-                    raise ValueError(f"the box {picture.box} does not lie in an image of {self.crop_px} px")
+        fits(self.described, self.crop_px)
         count = self.synthesis.count
         if any(image.number >= count for turn in self.rounds or () for image in turn.synthetic):
             raise ValueError(f"a captioned synthetic image has a number beyond the {count} of its concept")
@@ -167,6 +171,19 @@ class Trace(_Record):
     def images(self) -> tuple[int, ...]:
         """The probing images that the trace shows, each once."""
         return tuple(dict.fromkeys((*self.top_images, *(picture.image for picture in self.described))))
+
+
+def fits(described: Sequence[Boxed], crop_px: int) -> None:
+    """Refuse boxes that do not lie in the image that they refer to.
+
+    Raises:
+        ValueError: For the first of them.
+    """
+    for picture in described:
+        if picture.box is not None:
+            left, top, right, bottom = picture.box
+            if not (left < right <= crop_px and top < bottom <= crop_px):
+                raise ValueError(f"the box {picture.box} does not lie in an image of {crop_px} px")
 
 
 def conditions_of(identity: RunIdentity, task: str) -> dict[str, list[int]]:

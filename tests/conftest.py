@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Beside another process of the tests, a second thread would only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ["CLEAR_CACHE"] = "none"  # a test must not find what an earlier one left
 
 from hypothesis import HealthCheck, settings

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from baselines.clear.evidence import Sight
+from baselines.dnd.describe import DescribedImage
 from baselines.evidence import dead_units
 from tasks.observation import Observation
 
@@ -50,8 +51,10 @@ class Case:
     Attributes:
         unit: The unit.
         top: Its top images, strongest first.
+        described: Its pictures, strongest first.
         sights: What is seen of it in each context.
         probes: What is seen of it in each context that only tells what it depends on.
+        replies: What the summaries of each context said.
         parts: The parts of what captions say, most often said first.
         together: Words that belong together in one part.
         proposed: Concept → who proposed it: the contexts whose summaries did, ``part``, or ``joined``.
@@ -59,8 +62,10 @@ class Case:
 
     unit: int
     top: tuple[int, ...]
+    described: tuple[DescribedImage, ...]
     sights: tuple[Sight, ...]
     probes: tuple[Sight, ...]
+    replies: tuple[tuple[str, ...], ...]
     parts: tuple[str, ...]
     together: frozenset[tuple[str, str]]
     proposed: dict[str, tuple[str, ...]]

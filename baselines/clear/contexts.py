@@ -40,16 +40,19 @@ SEEN = Context("as_given", 0)
 """The images as the method is given them, which under a perturbed condition are perturbed ones."""
 
 
-def parse_contexts(texts: Sequence[str]) -> tuple[Context, ...]:
+def parse_contexts(listed: str | None) -> tuple[Context, ...]:
     """Read contexts such as ``foreground_blur:3``; the images as given come first and are always there.
+
+    Args:
+        listed: With commas between them; empty or None for no others.
 
     Raises:
         UserError: Unknown perturbation, no severity from 1 to 5, or a context named twice.
     """
     found = [SEEN]
-    for text in texts:
-        name, _, severity = text.strip().partition(":")
-        if text.strip() in ("clean", "as_given"):
+    for text in filter(None, (part.strip() for part in (listed or "").split(","))):
+        name, _, severity = text.partition(":")
+        if text in ("clean", "as_given"):
             continue
         if severity not in ("1", "2", "3", "4", "5"):
             raise UserError(f"The context {text!r} needs a severity from 1 to 5, as in gaussian_blur:3.")
@@ -57,6 +60,11 @@ def parse_contexts(texts: Sequence[str]) -> tuple[Context, ...]:
     if len(set(found)) < len(found):
         raise UserError(f"A context is named twice in {', '.join(map(str, found))}; name each once.")
     return tuple(found)
+
+
+def context_seeds(seed: int, context: Context, ids: Sequence[str]) -> list[int]:
+    """One seed an image, for contexts that are random: the run's seed, the context and the image fix it."""
+    return [integer_seed(seed, "clear", str(context), name) for name in ids]
 
 
 def apply_context(
@@ -86,19 +94,38 @@ def apply_context(
     return perturb(images, context.name, context.severity, seeds, masks)
 
 
-def in_context(observation: Observation, context: Context, tools: Toolbox) -> Observation:
-    """The same observation with its images seen in a context, made when they are asked for.
+class Viewer:
+    """Shows an observation's images in contexts; activations, maps and embeddings remain those of the images as given.
 
-    Activations, maps and embeddings remain those of the images as given.
+    Several contexts change the foreground or the background of the same images: their foreground is found once.
+
+    Args:
+        observation: The images as given.
+        tools: Gives the seed and the segmenter.
     """
-    if context == SEEN:
-        return observation
 
-    def images(indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
-        seeds = [integer_seed(tools.seed, "clear", str(context), observation.image_ids[index]) for index in indices]
-        return apply_context(observation.images(indices).cpu(), context, seeds, tools.foreground)
+    def __init__(self, observation: Observation, tools: Toolbox) -> None:
+        self.observation = observation
+        self._tools = tools
+        self._found: dict[tuple[int, ...], Bool[Tensor, "k h w"]] = {}
 
-    return replace(observation, condition=f"{observation.condition}+{context}", images=images)
+    def __call__(self, context: Context) -> Observation:
+        """The same observation with its images seen in a context, made when they are asked for."""
+        if context == SEEN:
+            return self.observation
+
+        def images(indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
+            seeds = context_seeds(self._tools.seed, context, [self.observation.image_ids[index] for index in indices])
+            find = None if self._tools.foreground is None else lambda shown: self._foreground(tuple(indices), shown)
+            return apply_context(self.observation.images(indices).cpu(), context, seeds, find)
+
+        return replace(self.observation, condition=f"{self.observation.condition}+{context}", images=images)
+
+    def _foreground(self, indices: tuple[int, ...], shown: UInt8[Tensor, "k 3 h w"]) -> Bool[Tensor, "k h w"]:
+        # By all images of a batch, not one by one: a network's last bits may depend on who else is in it.
+        if indices not in self._found and self._tools.foreground is not None:
+            self._found[indices] = self._tools.foreground(shown).cpu()
+        return self._found[indices]
 
 
 class ContextGenerator:

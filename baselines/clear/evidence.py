@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from baselines.clear.contexts import Context, in_context
+from baselines.clear.contexts import Context, Viewer
 from baselines.dnd.describe import DescribedImage, Pictures, Place
 from baselines.dnd.study import Roles
 from tasks.models.counting_summariser import caption_background
@@ -63,19 +63,17 @@ def control_images(images: int, count: int, seed: int) -> tuple[int, ...]:
     return tuple(sorted(generator(seed, "clear", "control").permutation(images)[:count].tolist()))
 
 
-def look_around(
-    observation: Observation, context: Context, indices: tuple[int, ...], roles: Roles, batch_size: int
-) -> Control:
+def look_around(view: Viewer, context: Context, indices: tuple[int, ...], roles: Roles, batch_size: int) -> Control:
     """Caption and embed pictures at large in a context.
 
     Args:
-        observation: The images as given.
+        view: Shows the images.
         context: The context.
         indices: Which images.
         roles: The captioner and CLIP.
         batch_size: Images at once.
     """
-    seen = in_context(observation, context, roles.tools)
+    seen = view(context)
     pictures = Pictures(seen, indices, 1, batch_size)
     places: list[Place] = [(index, None) for index in indices]
     captions = pictures.apply(roles.captioner.caption, places, batch_size)
@@ -95,7 +93,7 @@ def look(
     """Caption, embed and activate the units' pictures in a context; crops are cut out of the images seen in it.
 
     Args:
-        seen: The images in the context; see ``in_context``.
+        seen: The images in the context; see ``Viewer``.
         described: Unit → its pictures.
         roles: The captioner, CLIP and the target network.
         crop_px: Edge of a crop.

@@ -22,10 +22,13 @@ from baselines.clear.choice import (
     robust,
     specificity,
 )
-from baselines.clear.contexts import SEEN, Context, in_context, parse_contexts, tools_in
+from baselines.clear.contexts import SEEN, Context, Viewer, parse_contexts, tools_in
+from baselines.clear.cost import clear_cost
 from baselines.clear.dependence import dependence, loss, part_dependence
 from baselines.clear.evidence import Control, Sight, control_images, look, look_around
+from baselines.clear.record import tested_record, trace_record
 from baselines.clear.words import collocations, join_parts, parts_of, propose_parts
+from baselines.costs import Cost
 from baselines.dnd.candidates import candidate_concepts
 from baselines.dnd.crops import CROP_SIZE
 from baselines.dnd.describe import DescribedImage, Pictures, describe_units
@@ -43,8 +46,6 @@ DECIMALS = 6
 
 TOLD = 10
 """How many candidates are named in the answer; a unit may have fifty."""
-
-TERMS = ("activation", "images", "captions")
 
 Drawn = list[dict[str, Synthetic]]
 """For each context the measurements of each concept's synthetic images."""
@@ -74,7 +75,8 @@ class Clear:
     to blur.
 
     ``extra`` holds ``contexts``; ``dependence`` of the unit and of the label's parts on foreground, background and
-    context (see ``baselines.clear.dependence``); and ``tested``, the best candidates with their terms.
+    context (see ``baselines.clear.dependence``); ``tested``, the best candidates with their terms; and ``trace``, the
+    rest of what a picture of the procedure needs.
 
     Randomness is Describe-and-Dissect's; the pictures at large are drawn once for a run, random contexts by the
     image's identifier, so a unit's label does not depend on who else is asked. Distinctness and specificity are taken
@@ -82,7 +84,7 @@ class Clear:
 
     Args:
         contexts: The contexts besides the images as given, with commas between them, e.g. ``gaussian_blur:3``; empty
-            for none.
+            (``--set clear.contexts=``) for none.
         probes: Contexts that only tell what the unit depends on: nothing is proposed or scored in them. A network that
             reads a blurred beach as a beach does not lose it to a blur; grey takes the part of the image away.
         aggregate: ``spread`` or ``worst``.
@@ -126,8 +128,8 @@ class Clear:
 
     def __init__(
         self,
-        contexts: str = "foreground_blur:3,background_blur:3,gaussian_blur:3",
-        probes: str = "foreground_grey:5,background_grey:5",
+        contexts: str | None = "foreground_blur:3,background_blur:3,gaussian_blur:3",
+        probes: str | None = "foreground_grey:5,background_grey:5",
         aggregate: Aggregate = "spread",
         spread: float = 0.25,
         activation_weight: float = 1.0,
@@ -150,16 +152,21 @@ class Clear:
     ) -> None:
         if aggregate not in get_args(Aggregate):
             raise unknown_name("clear aggregate", aggregate, get_args(Aggregate))
-        if min(control, top_images, candidates, images_per_concept, crop_px, batch_size, unit_block) < 1:
-            raise UserError("clear: every count and size must be at least 1; raise the one that is not.")
-        weights = (activation_weight, image_weight, caption_weight)
-        if min(*weights, spread, distinct, specific, brevity, parts, joined) < 0 or sum(weights) == 0:
-            raise UserError("clear: weights and costs must be 0 or more, and one of the three weights above 0.")
-        self.contexts = parse_contexts([text for text in contexts.split(",") if text.strip()])
-        self.probes = parse_contexts([text for text in probes.split(",") if text.strip()])[1:]
+        counts = {"control": control, "top_images": top_images, "candidates": candidates}
+        counts |= {"images_per_concept": images_per_concept, "crop_px": crop_px}
+        counts |= {"batch_size": batch_size, "unit_block": unit_block}
+        weights = {"activation_weight": activation_weight, "image_weight": image_weight}
+        weights |= {"caption_weight": caption_weight}
+        costs = {"spread": spread, "distinct": distinct, "specific": specific, "brevity": brevity}
+        _check_least(1, counts)
+        _check_least(0, weights | costs | {"parts": parts, "joined": joined})
+        if sum(weights.values()) == 0:
+            raise UserError(f"clear: one of {', '.join(weights)} must be above 0.")
+        self.contexts = parse_contexts(contexts)
+        self.probes = parse_contexts(probes)[1:]
         self.aggregate: Aggregate = aggregate
         self.spread = spread
-        self.weights = np.array(weights) / sum(weights)
+        self.weights = np.array([*weights.values()]) / sum(weights.values())
         self.distinct = distinct
         self.specific = specific
         self.brevity = brevity
@@ -180,6 +187,10 @@ class Clear:
         """The perturbations that the method uses itself; conditions of these names test it on what it practises."""
         return tuple(dict.fromkeys(context.name for context in self.contexts if context != SEEN))
 
+    def cost(self, units: int, images: int) -> Cost:
+        """What a cell asks of the models; see ``baselines.costs``."""
+        return clear_cost(self, units, images)
+
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units, in the order asked; dead units and those of which nothing is said get no label.
 
@@ -198,34 +209,33 @@ class Clear:
         labels = {unit: UnitLabels(unit, (), (), {"dead": True}) for unit in units if not layer.alive[unit]}
         alive = [unit for unit in dict.fromkeys(units) if unit not in labels]
         indices = control_images(len(observation.image_ids), self.control, tools.seed)
-        controls = [look_around(observation, c, indices, roles, self.batch_size) for c in self.contexts if alive]
+        view = Viewer(observation, tools)
+        controls = [look_around(view, c, indices, roles, self.batch_size) for c in self.contexts if alive]
         for start in range(0, len(alive), self.unit_block):
-            cases = self._cases(observation, alive[start : start + self.unit_block], controls, roles)
+            cases = self._cases(view, alive[start : start + self.unit_block], controls, roles)
             drawn = self._join(cases, controls, observation, tools)
-            labels.update((case.unit, self._choose(case, controls, layer, drawn)) for case in cases)
+            labels.update((case.unit, self._choose(case, controls, layer, drawn, tools)) for case in cases)
         return [labels[unit] for unit in units]
 
     # ---- evidence and candidates ----
 
-    def _cases(
-        self, observation: Observation, units: Sequence[int], controls: Sequence[Control], roles: Roles
-    ) -> list[Case]:
+    def _cases(self, view: Viewer, units: Sequence[int], controls: Sequence[Control], roles: Roles) -> list[Case]:
         """Steps 1 and 2 for one block of units, all but the pairs of parts."""
-        tools = roles.tools
+        observation = view.observation
         tops = {unit: top_images(observation.activations[:, unit], self.top_images) for unit in units}
         pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
         described: dict[int, list[DescribedImage]] = describe_units(
             observation,
             tops,
             pictures,
-            tools,
+            roles.tools,
             mode="fixed",
             crops=self.crops,
             batch_size=self.batch_size,
             keep=self.top_images,
         )
         seen_in = [control.observation for control in controls]
-        seen_in += [in_context(observation, probe, tools) for probe in self.probes]
+        seen_in += [view(probe) for probe in self.probes]
         sights = [look(seen, described, roles, self.crop_px, self.batch_size) for seen in seen_in]
         together = collocations(caption for control in controls for caption in control.captions)
         indices = controls[0].indices
@@ -236,13 +246,16 @@ class Clear:
             activations = observation.activations[list(indices), unit].float().cpu().numpy()
             said = [text for sight in own for text in sight.captions]
             parts = propose_parts(said, controls[0].captions, activations, together)[: self.parts]
+            pairs = zip(own, controls, strict=True)
+            replies = tuple(tuple(self._summaries(unit, sight, control, roles)) for sight, control in pairs)
             proposed: dict[str, tuple[str, ...]] = {}
-            for control, sight in zip(controls, own, strict=True):
-                for concept in candidate_concepts(self._summaries(unit, sight, control, roles)):
+            for control, said_there in zip(controls, replies, strict=True):
+                for concept in candidate_concepts(said_there):
                     proposed[concept] = (*proposed.get(concept, ()), str(control.context))
             for part in parts:
                 proposed[part] = (*proposed.get(part, ()), "part")
-            cases.append(Case(unit, tuple(tops[unit]), own, probes, parts, together, proposed))
+            seen = (tuple(tops[unit]), tuple(described[unit]), own, probes)
+            cases.append(Case(unit, *seen, replies, parts, together, proposed))
         return cases
 
     def _join(
@@ -321,12 +334,15 @@ class Clear:
     def _robust(self, terms: Float[np.ndarray, "contexts terms concepts"]) -> Float[np.ndarray, " concepts"]:
         return robust(np.einsum("t,ktc->kc", self.weights, terms), self.aggregate, self.spread)
 
-    def _choose(self, case: Case, controls: Sequence[Control], layer: Layer, drawn: Drawn) -> UnitLabels:
+    def _choose(
+        self, case: Case, controls: Sequence[Control], layer: Layer, drawn: Drawn, tools: Toolbox
+    ) -> UnitLabels:
         """Step 3: score every candidate in every context, and rank them."""
         contexts = [str(context) for context in self.contexts]
+        told = {"contexts": contexts, "trace": self._trace(case)}
         concepts = list(case.proposed)
         if not concepts:
-            return UnitLabels(case.unit, (), case.top, {"contexts": contexts})
+            return UnitLabels(case.unit, (), case.top, told | {"candidates": 0, "tested": []})
         terms = self._terms(case, concepts, controls, drawn)
         excited = excitation(np.stack([drawn[0][concept].activations.mean(axis=0) for concept in concepts]))
         distinct = distinctness(excited, layer.correlation(case.unit), case.unit, layer.alive)
@@ -336,24 +352,32 @@ class Clear:
         totals = np.round(self._robust(terms) - costs, DECIMALS)
         order = sorted(range(len(concepts)), key=lambda i: (-totals[i], i))
         tested = [
-            {
-                "concept": concepts[i],
-                "proposed": list(case.proposed[concepts[i]]),
-                "score": float(totals[i]),
-                "contexts": {name: _rounded(terms[k, :, i]) for k, name in enumerate(contexts)},
-                "distinctness": round(float(distinct[i]), 4),
-                "specificity": round(float(specific[i]), 4),
-            }
+            tested_record(
+                case,
+                concepts[i],
+                self._request(concepts[i], controls[0].observation, tools).seed,
+                float(totals[i]),
+                {name: terms[k, :, i] for k, name in enumerate(contexts)},
+                {"distinctness": distinct[i], "specificity": specific[i], "cost": costs[i]},
+            )
             for i in order[:TOLD]
         ]
-        extra = {
-            "contexts": contexts,
-            "dependence": self._dependence(case, concepts[order[0]], layer),
-            "candidates": len(concepts),
-            "tested": tested,
-        }
+        dependence_found = self._dependence(case, concepts[order[0]], layer)
+        told |= {"dependence": dependence_found, "candidates": len(concepts), "tested": tested}
         ranked = tuple(Label(concepts[i], float(totals[i])) for i in order[:TOLD])
-        return UnitLabels(case.unit, ranked, case.top, extra)
+        return UnitLabels(case.unit, ranked, case.top, told)
+
+    def _trace(self, case: Case) -> dict[str, Any]:
+        return trace_record(
+            case,
+            self.contexts,
+            self.probes,
+            crop_px=self.crop_px,
+            images_per_concept=self.images_per_concept,
+            weights=self.weights,
+            aggregate=self.aggregate,
+            spread=self.spread,
+        )
 
     def _dependence(self, case: Case, label: str, layer: Layer) -> dict[str, Any]:
         """What the unit and its label lose in the contexts."""
@@ -367,5 +391,7 @@ class Clear:
         return {**dependence(losses), "losses": told, "parts": parts}
 
 
-def _rounded(terms: Float[np.ndarray, " terms"]) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in zip(TERMS, terms, strict=True)}
+def _check_least(least: int, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        if not value >= least:
+            raise UserError(f"clear: {name} is {value:g}, but must be at least {least}.")

@@ -13,6 +13,7 @@ from torch import Tensor
 from baselines.base import Label, Mode, UnitLabels
 from baselines.clip_dissect.scores import SimilarityName, similarity
 from baselines.clip_dissect.wpmi import CosineFactors, largest_in_columns
+from baselines.costs import Cost
 from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units
 from tasks.errors import UserError, unknown_name
 from tasks.observation import Observation, Toolbox
@@ -53,6 +54,11 @@ class ClipDissect:
         self.mode: Mode = mode
         self.top_k = top_k
         self._text: tuple[ImageTextEncoder, tuple[str, ...], Tensor] | None = None
+
+    def cost(self, units: int, images: int) -> Cost:
+        """Nothing besides the pass over the images, which all methods share; see ``baselines.costs``."""
+        del units, images
+        return Cost()
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Score the complete layer, whose prior every unit shares, and report the requested units.

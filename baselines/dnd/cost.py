@@ -28,8 +28,18 @@ NAMES_MORE: Final = 0.14
 UNITS_SHARE: Final = 0.68
 """Different concepts of a cell, over the sum of those of its units."""
 
+WORDS_SHARE: Final = 0.41
+"""The same where CLIP's nearest words are summed up, which are few (48 units, 3 conditions)."""
+
+CAPTIONS_EACH: Final = 0.96
+CAPTIONS_SHARE: Final = 0.73
+"""Where captions are candidates: different ones of a unit over all of them, and of a cell over those of its units."""
+
 CONDITIONS_SHARE: Final = 0.8
 """Share of a cell's concepts that an earlier cell of the same repeat named."""
+
+CAPTIONS_CONDITIONS_SHARE: Final = 0.5
+"""The same where captions are candidates: a caption seldom comes again under fog."""
 
 
 def dnd_cost(method: DescribeAndDissect, units: int, images: int) -> Cost:
@@ -41,7 +51,7 @@ def dnd_cost(method: DescribeAndDissect, units: int, images: int) -> Cost:
         images: Probing images.
     """
     shown = units * min(method.top_images, images)
-    captions, shared = method.describe == "captions", method.mode == "fixed"
+    captions = method.describe == "captions"
     replies = Amount.of(units * method.candidates)
     summaries = replies if method.summarise and method.describe != "vision" else NOTHING
     return Cost(
@@ -53,8 +63,7 @@ def dnd_cost(method: DescribeAndDissect, units: int, images: int) -> Cost:
         summarised=summaries,
         summary_captions=min(method.top_images, images),
         described=replies if method.describe == "vision" else NOTHING,
-        # In code mode units have images of their own, and how many come again was not measured.
-        shared=CONDITIONS_SHARE if shared else 0.0,
+        shared=_shared(method),
     )
 
 
@@ -88,7 +97,19 @@ def refined_cost(method: RefinedDescribeAndDissect, units: int, images: int) -> 
 def _generated(method: DescribeAndDissect, units: int) -> Amount:
     # A concept that ends in "design" or "graphics" is also tested as "... background".
     most = 2 * units * method.candidates * method.images_per_concept
-    if method.describe != "captions" or not method.summarise:
+    if method.describe == "vision":
         return Amount(most)
-    named = units * (1 + NAMES_MORE * (method.candidates - 1)) * (UNITS_SHARE if method.mode == "fixed" else 1.0)
+    named, share = 1 + NAMES_MORE * (method.candidates - 1), UNITS_SHARE
+    if not method.summarise:
+        named, share = CAPTIONS_EACH * method.candidates, CAPTIONS_SHARE
+    elif method.describe == "words":
+        share = WORDS_SHARE
+    named *= units * (share if method.mode == "fixed" else 1.0)
     return Amount(most, named * method.images_per_concept)
+
+
+def _shared(method: DescribeAndDissect) -> float:
+    # In code mode units have images of their own, and how many come again was not measured.
+    if method.mode != "fixed":
+        return 0.0
+    return CONDITIONS_SHARE if method.summarise else CAPTIONS_CONDITIONS_SHARE

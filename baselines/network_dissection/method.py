@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from baselines.base import Label, Mode, UnitLabels
+from baselines.costs import Cost
 from baselines.evidence import check_units, dead_units
 from baselines.network_dissection.overlap import count_overlap, intersection_over_union, primary_categories
 from baselines.network_dissection.thresholds import survey
@@ -48,6 +49,11 @@ class NetworkDissection:
         self.quantile = quantile
         self.detector = detector
         self.mode: Mode = mode
+
+    def cost(self, units: int, images: int) -> Cost:
+        """Nothing besides the pass over the images, which all methods share; see ``baselines.costs``."""
+        del units, images
+        return Cost()
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units with their best concepts by IoU.

@@ -69,18 +69,28 @@ class Subject:
         found = observe(target, {task.layer: task.pooling}, probe, condition, images, self.roles.clip, maps=maps)
         return found[task.layer]
 
-    def tools(self, target: TargetModel, clean: Observation) -> Toolbox:
-        """What methods may use beside observations of a network whose clean images are those of ``clean``."""
+    def tools(self, target: TargetModel, clean: Callable[[], Observation]) -> Toolbox:
+        """What methods may use beside observations of a network.
+
+        Args:
+            target: The network. One toolbox a network: what a method remembers by it, such as synthetic images and
+                what the network sees in them, then holds for all observations.
+            clean: What the clean images are at the moment, for what captions say of them anyway.
+        """
         task, captioner = self.work.task, self.roles.captioner
-        background: dict[str, float] = {}
+        counted: list[tuple[Observation, Mapping[str, float]]] = []
 
         def activate(images: UInt8[Tensor, "k 3 h w"]) -> Float[Tensor, "k units"]:
             return target.read(images, {task.layer: task.pooling})[task.layer].pooled
 
         def words() -> Mapping[str, float]:
-            if captioner and not background:
-                background.update(caption_background(captioner.caption(clean.images(range(len(clean.image_ids))))))
-            return background
+            shown = clean()
+            if not captioner:
+                return {}
+            if not counted or counted[0][0] is not shown:
+                said = captioner.caption(shown.images(range(len(shown.image_ids))))
+                counted[:] = [(shown, caption_background(said))]
+            return counted[0][1]
 
         return Toolbox(
             seed=self.seed,
@@ -91,6 +101,7 @@ class Subject:
             summariser=self.roles.summariser,
             generator=self.roles.generator,
             describer=self.roles.describer,
+            foreground=lambda shown: self.roles.segmenter.foreground(shown),
             background=words,
         )
 

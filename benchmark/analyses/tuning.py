@@ -124,7 +124,7 @@ def _facts(works: Sequence[Work], methods: Mapping[str, Method], plan: Plan, see
             work.task.name: {
                 "images": work.images,
                 "units": [*work.units],
-                "held_out": [str(condition) for condition in _held_out(work, plan)],
+                "held_out": [str(condition) for condition in held_out(work, plan)],
             }
             for work in works
         },
@@ -141,20 +141,32 @@ def _stored(folder: RunFolder, key: str) -> pd.DataFrame | None:
         return None
 
 
-def _held_out(work: Work, plan: Plan) -> list[Condition]:
+def check_held_out(works: Sequence[Work], plan: Plan | None = None) -> None:
+    """Refuse tasks whose conditions are all among those that images are perturbed with on purpose.
+
+    Raises:
+        UserError: For the first of them.
+    """
+    plan = plan or Plan()
+    for work in works:
+        if not held_out(work, plan):
+            raise UserError(
+                f"The analysis tuning compares labels under conditions that nothing was tuned on, and {work.task.name} "
+                f"has none: choose --suites beyond {', '.join(plan.names)}."
+            )
+
+
+def held_out(work: Work, plan: Plan) -> list[Condition]:
+    """The conditions of a task that nothing is perturbed with on purpose."""
     return [one for one in work.conditions if one != CLEAN and one.name not in plan.names]
 
 
 def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display) -> pd.DataFrame:
     work = subject.work
-    held_out = _held_out(work, plan)
-    if not held_out:
-        raise UserError(
-            f"The analysis tuning compares labels under conditions that nothing was tuned on, and {work.task.name} has "
-            f"none: choose --suites beyond {', '.join(plan.names)}."
-        )
-    subject = _whole(subject, (*held_out, *plan.conditions))
-    conditions = (CLEAN, *held_out)
+    check_held_out([work], plan)
+    others = held_out(work, plan)
+    subject = _whole(subject, (*others, *plan.conditions))
+    conditions = (CLEAN, *others)
     probe, device = subject.probe, subject.roles.device
     images = {one: perturbed(probe, one, subject.seed, settings, device) for one in conditions}
     subject = _possible(subject, images[CLEAN], display)
@@ -173,14 +185,14 @@ def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display
         with display.stage(f"{work.task.name}, tuning", ways, "networks") as stage:
             tuned = tuned_networks(subject.plain, plan, subject.seed, settings, stage)
         targets = {UNTUNED: subject.plain, **{name: one.target for name, one in tuned.items()}}
-        _performances(found, targets, subject, plan, (CLEAN, *plan.conditions, *held_out), settings, display)
+        _performances(found, targets, subject, plan, (CLEAN, *plan.conditions, *others), settings, display)
         with display.stage(f"{work.task.name}, networks", len(targets) * labellings, "labellings") as stage:
             for name, target in targets.items():
                 stage.note(name)
                 observations = {one: subject.observe(target, probe, one, images[one]) for one in conditions}
                 clean = observations[CLEAN]
-                tools, truth = subject.tools(target, clean), subject.truth(clean)
-                values = subject.measure(observations, tools, truth, stage.advance)
+                tools = subject.tools(target, lambda clean=clean: clean)
+                values = subject.measure(observations, tools, subject.truth(clean), stage.advance)
                 found.values.update({_Key(NETWORK, name, *key): own for key, own in values.items()})
     table = _table(found, subject.seed)
     return table.assign(task=work.task.name, profile=work.profile)
@@ -230,11 +242,12 @@ def _augmented(
         changed[condition] = subject.observe(target, probe, condition, after)
     # What is true of a unit is told by unperturbed images, at every share.
     truth = subject.truth(plain[CLEAN])
+    shown = plain
+    tools = subject.tools(target, lambda: shown[CLEAN])
     for share in SHARES:
         chosen = replaced(probe.ids, share, seed)
-        observations = {one: mixed(plain[one], changed[one], chosen) for one in images}
-        tools = subject.tools(target, observations[CLEAN])
-        yield share, subject.measure(observations, tools, truth, advance)
+        shown = {one: mixed(plain[one], changed[one], chosen) for one in images}
+        yield share, subject.measure(shown, tools, truth, advance)
 
 
 def _performances(

@@ -69,7 +69,7 @@ def _print_tables(result: RunResult) -> None:
         out.print(part)
     for part in terminal_faithfulness(result.faithfulness, out.width):
         out.print(part)
-    for part in terminal_sensitivity(result.sensitivity, out.width):
+    for part in terminal_sensitivity([*result.dependence, *result.sensitivity], out.width):
         out.print(part)
     for part in terminal_tuning(result.tuning, out.width):
         out.print(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from baselines.clear.method import Clear
+from baselines.dnd.synthesis import ConceptBank
+from leaderboard.names import PRACTISED
 from tasks.errors import UserError
 from tasks.models.counting_summariser import CountingSummariser
 from tasks.observation import Observation, Toolbox
@@ -219,9 +222,12 @@ def test_contexts_of_one_part_need_a_segmenter_and_others_do_not():
 
 
 def test_a_method_says_which_perturbations_it_practises():
+    assert PRACTISED["clear"] == frozenset(Clear().context_names)
     assert Clear().context_names == ("foreground_blur", "background_blur", "gaussian_blur")
     assert Clear(contexts="fog:1,fog:3").context_names == ("fog",)
     assert Clear(**Clear.variants["no_contexts"]).context_names == ()
+    # As the command line gives an empty value.
+    assert Clear(contexts=None, probes=None).context_names == ()
 
 
 @pytest.mark.parametrize("variant", Clear.variants)
@@ -232,15 +238,113 @@ def test_every_variant_is_another_method(variant):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "sentence"),
     [
-        {"aggregate": "best"},
-        {"control": 0},
-        {"spread": -1.0},
-        {"activation_weight": 0.0, "image_weight": 0.0, "caption_weight": 0.0},
-        {"contexts": "blurr:3"},
+        ({"aggregate": "best"}, "'best'.*spread, worst"),
+        ({"control": 0}, "control is 0, but must be at least 1"),
+        ({"spread": -1.0}, "spread is -1, but must be at least 0"),
+        ({"brevity": float("nan")}, "brevity is nan"),
+        ({"activation_weight": 0.0, "image_weight": 0.0, "caption_weight": 0.0}, "image_weight.* must be above 0"),
+        ({"contexts": "blurr:3"}, "Unknown perturbation 'blurr'"),
+        ({"probes": "background_grey"}, "needs a severity from 1 to 5"),
+        ({"contexts": "fog:3,fog:3"}, "named twice"),
     ],
 )
-def test_wrong_options_are_refused(options):
-    with pytest.raises(UserError):
+def test_wrong_options_are_refused(options, sentence):
+    with pytest.raises(UserError, match=sentence):
         Clear(**options)
+
+
+def test_the_foreground_of_the_same_images_is_found_once_for_all_contexts():
+    world, asked = World(), []
+
+    def counting(images):
+        asked.append(images)
+        return foreground(images)
+
+    Clear(**FAST, batch_size=16).label(observe(world), [RED], toolbox(world, foreground=counting))
+    assert len(asked) > 1
+    assert not any(
+        one.shape == other.shape and torch.equal(one, other)
+        for number, one in enumerate(asked)
+        for other in asked[:number]
+    )
+
+
+class CountingWorld(World):
+    """Counts the images that each role is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def activate(self, images):
+        self.counts["activated"] += len(images)
+        return super().activate(images)
+
+    def caption(self, images):
+        self.counts["captioned"] += len(images)
+        return super().caption(images)
+
+    def encode_images(self, images):
+        self.counts["embedded"] += len(images)
+        return super().encode_images(images)
+
+    def generate(self, concept, count, seed, template="{concept}"):
+        self.counts["generated"] += count
+        return super().generate(concept, count, seed, template)
+
+
+class CountingWords(CountingSummariser):
+    def __init__(self, counts):
+        super().__init__()
+        self.counts = counts
+
+    def simplify(self, caption, seed):
+        self.counts["simplified"] += 1
+        return super().simplify(caption, seed)
+
+    def summarise(self, captions, seed, background=None):
+        self.counts["summarised"] += 1
+        return super().summarise(captions, seed, background)
+
+
+@pytest.mark.parametrize("capacity", [10, 2000])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unit_block": 1, "top_images": 3, "candidates": 2},
+        {"probes": "foreground_grey:5", "images_per_concept": 2},
+        Clear.variants["no_contexts"],
+        Clear.variants["no_parts"],
+        Clear.variants["no_pairs"],
+    ],
+)
+def test_a_cell_asks_no_more_than_its_stated_cost(options, capacity, monkeypatch):
+    monkeypatch.setattr("baselines.clear.cost.CAPACITY", capacity)
+    monkeypatch.setattr(ConceptBank.__init__, "__defaults__", (capacity,))
+    world = CountingWorld()
+    method = Clear(**{**FAST, **options})
+    seen, tools = observe(world), toolbox(world, summariser=CountingWords(world.counts))
+    world.counts.clear()
+    method.label(seen, [RED, STRIPED, ROUGH], tools)
+    cost, did = method.cost(3, 60), world.counts
+    assert 0 < did["generated"] <= cost.generated.most
+    assert cost.generated.expected <= cost.generated.most
+    # The network reads and CLIP embeds every generated image.
+    assert did["activated"] - did["generated"] <= cost.activated.most
+    assert did["embedded"] - did["generated"] <= cost.embedded.most
+    assert did["captioned"] <= cost.captioned.most
+    assert did["simplified"] == cost.simplified.most
+    assert did["summarised"] <= cost.summarised.most
+
+
+def test_no_units_cost_no_images():
+    cost = Clear().cost(0, 100)
+    assert cost.generated.most == cost.captioned.most == cost.activated.most == 0
+
+
+def test_a_method_that_forgets_what_it_drew_states_that_it_draws_again():
+    assert Clear().cost(10, 500).generated.most == 10 * (40 + 32 + 6) * 2 * 10
+    # 64 units of a block may have more concepts than the bank remembers.
+    assert Clear().cost(100, 500).generated.most == 100 * (40 + 32 + 6) * 2 * 4 * 10

@@ -46,10 +46,10 @@ def test_a_caption_holds_a_concept_with_all_its_content_words():
 
 
 def test_contexts_are_read_and_the_given_images_come_first():
-    found = parse_contexts(["clean", "gaussian_blur:3", "fog:5"])
+    found = parse_contexts("clean, gaussian_blur:3,fog:5,")
     assert found == (SEEN, Context("gaussian_blur", 3), Context("fog", 5))
     assert [str(context) for context in found] == ["as_given", "gaussian_blur:3", "fog:5"]
-    assert parse_contexts([]) == (SEEN,)
+    assert parse_contexts("") == parse_contexts(None) == (SEEN,)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_contexts_are_read_and_the_given_images_come_first():
 )
 def test_a_wrong_context_is_refused_in_a_sentence(text, message):
     with pytest.raises(UserError, match=message):
-        parse_contexts(text.split(","))
+        parse_contexts(text)
 
 
 def test_only_the_masked_part_changes_and_the_mask_is_made_of_the_image_itself():

@@ -50,6 +50,7 @@ class FakeRunner(types.ModuleType):
             sensitivity=[],
             tuning=[],
             bottleneck=[],
+            dependence=[],
         )
 
 

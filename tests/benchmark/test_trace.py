@@ -108,6 +108,12 @@ class SmallProbing:
     )
     foreground: torch.Tensor = field(default_factory=lambda: torch.arange(SIDE).expand(IMAGES, SIDE, SIDE) < SIDE // 2)
 
+    def load(self, indices):
+        return self.images[list(indices)]
+
+    def load_foreground(self, indices):
+        return self.foreground[list(indices)]
+
 
 class NoisyGenerator:
     """Draws noise that depends on concept, seed and number, and notes what it was asked."""
@@ -368,8 +374,8 @@ def test_images_that_were_left_out_are_not_counted():
     probing = SmallProbing()
     kept = without(probing, {probing.ids[1]})
     assert kept.ids == (probing.ids[0], *probing.ids[2:])
-    assert torch.equal(kept.images[1], probing.images[2])
-    assert torch.equal(kept.foreground[1], probing.foreground[2])
+    assert torch.equal(kept.load([1, 0]), probing.images[[2, 0]])
+    assert torch.equal(kept.load_foreground([1]), probing.foreground[[2]])
     assert without(probing, frozenset()) is probing
 
 
@@ -437,7 +443,7 @@ def test_characters_that_the_font_lacks_are_spelt():
         ({"unit": 3}, r"Unit 3 is dead under clean: .*no trace\."),
         ({"task": "resnet50_layer3"}, r"Unknown task \(in this run\) 'resnet50_layer3'\. Did you mean resnet50_layer4"),
         ({"method": "network_dissection"}, r"network_dissection did not run here; .* clip_dissect, dnd, dnd_refined\."),
-        ({"method": "clip_dissect"}, r"clip_dissect writes no traces down; dnd, dnd_refined, dnd_vision do\."),
+        ({"method": "clip_dissect"}, r"clip_dissect writes no traces down; dnd, dnd_refined, dnd_vision, clear do\."),
         ({"condition": "gaussian_blur"}, r"Unknown condition \(in this run\) 'gaussian_blur'.*Available:.*clean"),
         ({"condition": "fog"}, r"fog ran at several severities; choose one with --severity: 2, 3\."),
         ({"condition": "fog", "severity": 5}, r"fog did not run at severity 5; it ran at 2, 3\."),
@@ -461,7 +467,7 @@ def test_the_method_is_the_first_that_left_traces(tmp_path):
     path = make_run(tmp_path / "a", methods=["clip_dissect", "dnd_refined"])
     assert find(path, UNIT).key.method == "dnd_refined"
     path = make_run(tmp_path / "b", methods=["clip_dissect"])
-    with pytest.raises(UserError, match="Only dnd, dnd_refined, dnd_vision write traces down"):
+    with pytest.raises(UserError, match="Only dnd, dnd_refined, dnd_vision, clear write traces down"):
         find(path, UNIT)
 
 
@@ -510,8 +516,10 @@ def no_networks(monkeypatch):
     def loaded(*_, **__):
         raise AssertionError("a trace is drawn without any network")
 
-    for name in ("load_weights", "OpenClipEncoder", "BlipCaptioner", "TargetModel", "check_file"):
-        monkeypatch.setattr(f"tasks.profiles.build.{name}", loaded)
+    for name in ("profiles.loading.load_weights", "profiles.build.check_file", "profiles.build.TargetModel"):
+        monkeypatch.setattr(f"tasks.{name}", loaded)
+    for name in ("clip_encoder.OpenClipEncoder", "blip_captioner.BlipCaptioner"):
+        monkeypatch.setattr(f"tasks.models.{name}", loaded)
 
 
 def rendered_run(path: Path, digest: str) -> Path:

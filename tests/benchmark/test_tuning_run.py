@@ -11,9 +11,13 @@ import torch
 
 from baselines import registry
 from benchmark.analyses import tuning as analysis
+from benchmark.analyses.labelling import Subject
 from benchmark.analyses.tuned import CONTROL, UNTUNED, Plan, why_not
 from benchmark.analyses.tuning import measure_tuning
 from benchmark.display import Display
+from benchmark.options import RunOptions
+from benchmark.plan.make import make_plan
+from benchmark.runner import run
 from benchmark.work import Work
 from leaderboard.schema import TUNING
 from leaderboard.store import RunFolder
@@ -168,3 +172,46 @@ def test_a_layer_without_maps_leaves_out_the_methods_that_need_them(
     )  # fmt: skip
     left = analysis._possible(subject, subject.probe.load, Display("quiet"))
     assert not left.methods
+
+
+def test_methods_may_ask_where_the_foreground_is(roles: Roles) -> None:
+    """``clear`` sees images with their background blurred, in an analysis as in a run."""
+    mine = work()
+    probing = roles.probing_set(mine.task.probing_set, IMAGES)
+    probe = probe_of(probing, masked=True)
+    subject = Subject(mine, {}, CONCEPTS, roles, probe, probing.concepts, probing.presence, 0)
+    clean = subject.observe(subject.plain, probe, CLEAN, probe.load)
+    tools = subject.tools(subject.plain, lambda: clean)
+    assert tools.foreground is not None
+    found = tools.foreground(probe.load([0, 1]))
+    assert torch.equal(found, roles.segmenter.foreground(probe.load([0, 1])))
+
+
+def test_what_captions_say_anyway_is_that_of_the_images_at_hand(roles: Roles) -> None:
+    mine = work()
+    probing = roles.probing_set(mine.task.probing_set, IMAGES)
+    probe = probe_of(probing, masked=True)
+    subject = Subject(mine, {}, CONCEPTS, roles, probe, probing.concepts, probing.presence, 0)
+    clean = subject.observe(subject.plain, probe, CLEAN, probe.load)
+    same = subject.observe(subject.plain, probe, CLEAN, lambda indices: probe.load([0] * len(indices)))
+    shown = [clean]
+    tools = subject.tools(subject.plain, lambda: shown[-1])
+    assert tools.background is not None
+    first = dict(tools.background())
+    shown.append(same)
+    alike = tools.background()
+    assert set(alike.values()) == {1.0}
+    shown.append(clean)
+    assert tools.background() == first
+    assert first != alike
+
+
+def test_a_run_without_anything_held_out_is_refused_before_its_cells(tmp_path: Path) -> None:
+    options = RunOptions(
+        tasks=("resnet18_layer4",), methods=("constant_label",), suites=("brightness",), units=2, images=IMAGES,
+        analyses=("tuning",), out=tmp_path / "run", device="cpu",
+    )  # fmt: skip
+    for ask in (run, make_plan):
+        with pytest.raises(UserError, match="choose --suites beyond gaussian_noise"):
+            ask(options, Display("quiet"))
+    assert not (tmp_path / "run").exists()
