@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 
 @contextmanager
@@ -26,5 +27,21 @@ def workers() -> Iterator[Callable[..., Iterator[Any]]]:
         # A thread's own setting is also what later threads begin with: all must be put back.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool.map
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, torch and the linear algebra behind NumPy and SciPy use one thread each.
+
+    An iteration that is repeated hundreds of times turns the last bit of a sum, which depends on how many threads add
+    it up, into another result.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(threads)

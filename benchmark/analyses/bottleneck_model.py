@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from baselines.lfcbm.concepts import Step, Thresholds, filter_texts, text_similarity, visible
 from baselines.lfcbm.projection import Projection, fit_projection
 from baselines.lfcbm.sparse import Head, Standard, fit_dense, fit_sparse, kkt_violation, standard
+from baselines.workers import one_thread
 from benchmark.analyses.bottleneck_images import LabelledImages, Split
 from benchmark.analyses.bottleneck_store import IMAGES, Piece, Pieces
 from metrics.bottleneck import Usual, usual, weights_per_class
@@ -64,10 +65,12 @@ class Trained:
     validation: Float[np.ndarray, "others features"]
     known: tuple[int, ...]
 
+    @one_thread()
     def activations(self, features: Float[np.ndarray, "images features"]) -> Float[np.ndarray, "images concepts"]:
         """Concept activations in standard deviations over the training images, as the final layer reads them."""
         return self.of_concepts(self.projection(features))
 
+    @one_thread()
     def decisions(self, features: Float[np.ndarray, "images features"]) -> dict[str, Int[np.ndarray, " images"]]:
         """What each head decides."""
         inputs = {"backbone": self.of_features(features), "concepts": self.activations(features)}
@@ -160,24 +163,26 @@ def train(
 
     seen = pieces.once(f"{IMAGES}training", look, lambda: advance(len(truth))).arrays
     features = seen["features"]
-    learnt = pieces.once(
-        "projection", lambda: _projection(roles, section, split, concepts, seed, features, seen["embeddings"], checked)
-    )
-    projection = Projection(
-        learnt.arrays["weights"],
-        learnt.arrays["similarity"],
-        tuple((int(step), float(value)) for step, value in learnt.facts["checks"]),
-    )
-    training, classes = features[~checked], truth[~checked]
-    of_concepts, of_features = standard(projection(training)), standard(training)
-    inputs = {"backbone": of_features(training), "concepts": of_concepts(projection(training))}
-    penalties = {"backbone": section.feature_penalty, "concepts": section.penalty}
-    heads, violations = {}, {}
-    for kind, own in inputs.items():
-        dense = pieces.once(f"head-{kind}_dense", functools.partial(_dense, own, classes))
-        sparse = pieces.once(f"head-{kind}_sparse", functools.partial(_sparse, own, classes, penalties[kind]))
-        heads |= {f"{kind}_dense": _head(dense), f"{kind}_sparse": _head(sparse)}
-        violations[f"{kind}_sparse"] = float(sparse.facts["kkt_violation"])
+    with one_thread():
+        learnt = pieces.once(
+            "projection",
+            lambda: _projection(roles, section, split, concepts, seed, features, seen["embeddings"], checked),
+        )
+        projection = Projection(
+            learnt.arrays["weights"],
+            learnt.arrays["similarity"],
+            tuple((int(step), float(value)) for step, value in learnt.facts["checks"]),
+        )
+        training, classes = features[~checked], truth[~checked]
+        of_concepts, of_features = standard(projection(training)), standard(training)
+        inputs = {"backbone": of_features(training), "concepts": of_concepts(projection(training))}
+        penalties = {"backbone": section.feature_penalty, "concepts": section.penalty}
+        heads, violations = {}, {}
+        for kind, own in inputs.items():
+            dense = pieces.once(f"head-{kind}_dense", functools.partial(_dense, own, classes))
+            sparse = pieces.once(f"head-{kind}_sparse", functools.partial(_sparse, own, classes, penalties[kind]))
+            heads |= {f"{kind}_dense": _head(dense), f"{kind}_sparse": _head(sparse)}
+            violations[f"{kind}_sparse"] = float(sparse.facts["kkt_violation"])
     return Trained(
         split.labels,
         tuple(learnt.facts["concepts"]),

@@ -4,8 +4,9 @@ import threading
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
-from baselines.workers import workers
+from baselines.workers import one_thread, workers
 
 
 @pytest.fixture
@@ -35,3 +36,17 @@ def test_an_error_comes_through_and_leaves_the_threads_as_they_were(threads):
     with pytest.raises(ZeroDivisionError), workers() as each:
         list(each(lambda x: 1 / x, [1, 0, 2]))
     assert torch.get_num_threads() == 2
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_with_one_thread_neither_torch_nor_numpy_has_more_and_all_is_put_back(threads):
+    threads(3)
+    before = blas_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+        assert blas_threads() == {1}
+    assert torch.get_num_threads() == 3
+    assert blas_threads() == before
