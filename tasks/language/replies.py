@@ -162,13 +162,20 @@ class ReplyStore:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                # On a full disk SQLite may have rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise UserError(
+                        f"{self.path} cannot be written ({error}), so what the language model answers could not be "
+                        "kept: make room, then run the same command again."
+                    ) from error
                 raise
-            self._db.execute("COMMIT")
 
 
 class CachedChat:

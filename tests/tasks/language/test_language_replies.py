@@ -49,6 +49,20 @@ def test_an_equal_request_is_not_asked_twice(tmp_path) -> None:
     assert later.asked == 0
 
 
+def test_on_a_full_disk_nothing_is_asked_and_what_was_kept_stays(tmp_path) -> None:
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    chat = CachedChat(Counting(), store)
+    kept = chat.chat(**ASKED)
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    spent = store.usage()
+    with pytest.raises(UserError, match=r"replies\.sqlite cannot be written .*full.*make room"):
+        store.book("model " * 5000, 0.1, None)
+    assert store.usage() == spent
+    assert chat.chat(**ASKED) == kept
+    assert chat.asked == 1
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_part_of_a_request_counts(change) -> None:
     chat = CachedChat(Counting(), ReplyStore())
