@@ -10,7 +10,7 @@ from baselines.base import Method
 from baselines.evidence import EVIDENCE_SIZE
 from benchmark.options import RunOptions
 from benchmark.own import weights_sha256
-from benchmark.sweep import TRUTH_BAR
+from benchmark.truth import TRUTH_BAR
 from benchmark.work import Work
 from leaderboard.identity import identity_hash
 from tasks.observe import CLEAN

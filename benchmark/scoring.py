@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.truth import right_labels
 from benchmark.work import Work
 from leaderboard.schema import SCORES
 from leaderboard.store import CellKey, RunFolder
-from metrics.compound import compound_match
 from metrics.evidence import evidence_overlap, rank_biased_overlap
 from metrics.stability import chance, clip_similarity, noise_floor, stability
 from metrics.text import exact_match
@@ -157,7 +157,7 @@ def _score_method(
         if folder.is_done(CellKey(work.task.name, work.profile, method, CLEAN.name, 0, repeat))
     ]
     reference = CleanLabels.of(clean, repeats, embeddings)
-    right_clean = _right(clean, known, roles)
+    right_clean = right_labels(clean, known, roles)
     top_clean = _evidence(folder, work, CLEAN.name, 0)
     frames = []
     for condition in work.conditions:
@@ -186,7 +186,7 @@ def _score_method(
                         "truth": truth,
                         "truth_op": operation,
                         "right_clean": right_clean,
-                        "right": _right(now, known, roles),
+                        "right": right_labels(now, known, roles),
                         "detector": _detectors(folder, key, units),
                     }
                 )
@@ -202,21 +202,6 @@ def _labels_of(
     rows = own.loc[here.to_numpy()]
     found = dict(zip(rows["unit"].tolist(), rows["label"].tolist(), strict=True))
     return [None if lost else found.get(unit) for unit, lost in zip(units, dead, strict=True)]
-
-
-def _right(labels: Sequence[str | None], known: Sequence[Mapping[str, Any] | None], roles: Roles) -> list[bool | None]:
-    known_synonyms = roles.synonyms()
-    right: list[bool | None] = []
-    for label, truth in zip(labels, known, strict=True):
-        if label is None or truth is None:
-            right.append(None)
-            continue
-        concepts = truth.get("concepts", [truth["concept"]])
-        rivals = {concept: roles.rivals(concept) for concept in concepts}
-        own = {truth["concept"]: truth["synonyms"]} if "synonyms" in truth else {}
-        synonyms = {**known_synonyms, **own}
-        right.append(compound_match(label, truth.get("op", "single"), concepts, synonyms, rivals))
-    return right
 
 
 def _evidence(folder: RunFolder, work: Work, name: str, severity: int) -> dict[int, list[str]]:

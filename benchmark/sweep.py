@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -25,12 +24,12 @@ from benchmark.display import Display, Stage
 from benchmark.interrupt import TookTooLong, time_limit
 from benchmark.passes import Passes
 from benchmark.thumbnails import thumbnail_rows
+from benchmark.truth import unit_truth
 from benchmark.work import Work, all_conditions
 from leaderboard.errors import StoreError
 from leaderboard.identity import as_json, canonical_json
 from leaderboard.store import CellKey, RunFolder
 from metrics.evidence import activation_correlation
-from metrics.oracle import best_concept
 from tasks.activations import Pooling
 from tasks.errors import UserError
 from tasks.models.counting_summariser import caption_background
@@ -39,14 +38,10 @@ from tasks.observe import CLEAN, IMAGES_AT_ONCE, Condition, Images, Probe, pertu
 from tasks.perturbations.settings import Settings
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
-from tasks.profiles.planted import PlantedUnit
 from tasks.schema import Task
 from tasks.spool import blocks
 
 log = logging.getLogger(__name__)
-
-TRUTH_BAR = 0.9
-"""A hidden unit has a truth only if some concept's presence predicts its activation at least so well (AUROC)."""
 
 
 @dataclass
@@ -265,7 +260,9 @@ class Sweep:
         if condition == CLEAN:
             extra["layer_units"] = observation.activations.shape[1]
             extra["layer_dead"] = int(np.asarray(dead).sum())
-            extra["truth"] = self._truth(work, observation, np.asarray(dead))
+            seen = (self.probing.concepts, self.probing.presence)
+            truth = unit_truth(work.task, work.units, observation, np.asarray(dead), *seen, self.roles)
+            extra["truth"] = {str(unit): facts for unit, facts in truth.items()}
         evidence = evidence_rows(observation, work.units)
         # The evidence comes last: once it is there, the condition is not looked at again.
         if self.thumbnails:
@@ -291,36 +288,6 @@ class Sweep:
         found = activation_correlation(before, observation.activations[:, list(work.units)].numpy()).pearson
         pairs = zip(work.units, found.tolist(), strict=True)
         return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}
-
-    def _truth(self, work: Work, observation: Observation, dead: np.ndarray) -> dict[str, dict[str, Any]]:
-        if work.task.truth == "planted":
-            planted = self.roles.planted(work.task.model)
-            return {str(unit): planted_truth(planted[unit]) for unit in work.units if unit in planted}
-        if work.task.truth == "class_names":
-            names = self.roles.class_names(observation.activations.shape[1])
-            return {str(unit): class_truth(names[unit]) for unit in work.units} if names else {}
-        if work.task.truth is None or not self.probing.concepts:
-            return {}
-        units = np.array([unit for unit in work.units if not dead[unit]], dtype=int)
-        activations = observation.activations[:, torch.from_numpy(units)].double().numpy()
-        best = best_concept(activations, self.probing.presence)
-        return {
-            str(unit): {"concept": self.probing.concepts[concept], "auroc": round(float(auroc), 4)}
-            for unit, concept, auroc in zip(units, best.concept, best.auroc, strict=True)
-            if auroc >= TRUTH_BAR
-        }
-
-
-def class_truth(names: str) -> dict[str, Any]:
-    """The concept of a classifier's unit: the first of its names, which stand with commas between them."""
-    concept, *others = (name.strip() for name in names.split(","))
-    return {"concept": concept, **({"synonyms": others} if others else {})}
-
-
-def planted_truth(unit: PlantedUnit) -> dict[str, Any]:
-    """The concepts of a planted unit, and how well it was measured to detect them."""
-    measured = {"auroc": unit.auroc, "strict_auroc": unit.strict_auroc, "iou": unit.iou, "cell_iou": unit.cell_iou}
-    return {"concept": unit.text, "op": unit.op, "concepts": list(unit.concepts), **measured}
 
 
 def label_rows(found: Sequence[UnitLabels]) -> pd.DataFrame:

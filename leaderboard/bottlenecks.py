@@ -22,7 +22,9 @@ from leaderboard.store import RunFolder
 HEADS: Final = ("backbone_dense", "backbone_sparse", "concepts_dense", "concepts_sparse")
 """The classifiers that are compared; the last one is the bottleneck."""
 
-_TABLES: Final = (BOTTLENECK, CONCEPT_DRIFT, CONTEXT_ANOMALY, DECISIONS, THUMBNAILS)
+TABLES: Final = (BOTTLENECK, CONCEPT_DRIFT, CONTEXT_ANOMALY, DECISIONS, THUMBNAILS)
+"""Those that such a run has."""
+
 _ORDER: Final = {name: place for place, name in enumerate(name for group in GROUPS for name in group)}
 
 
@@ -65,7 +67,7 @@ def bottlenecks_of(folder: RunFolder, info: Mapping[str, Any], name: str) -> Ite
     identity, facts = info["identity"], info["facts"]
     if not facts.get("bottleneck", {}).get("done"):
         raise StoreError(f"{folder.path} is not finished; run the same command again.")
-    tables = {schema.name: folder.read_table(schema.name) for schema in _TABLES}
+    tables = {schema.name: folder.read_table(schema.name) for schema in TABLES}
     for task, about in sorted(identity["content"]["tasks"].items()):
         own = {key: table.loc[table["task"].to_numpy() == task] for key, table in tables.items()}
         profile = str(own["bottleneck"]["profile"].iloc[0])

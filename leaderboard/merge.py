@@ -44,7 +44,7 @@ _DEPTH: Final = 3
 """How many folders down a run folder is looked for."""
 
 _TABLES: Final = (SCORES, SUMMARY, LABELS, EVIDENCE, THUMBNAILS, FAITHFULNESS, DEPENDENCE)
-_ANALYSES: Final = (SENSITIVITY, DETECTORS, TUNING)
+ANALYSES: Final = (SENSITIVITY, DETECTORS, TUNING)
 """Tables whose rows rest on each other, so that a group has those of one run."""
 
 
@@ -207,7 +207,7 @@ def conditions_of(frame: pd.DataFrame) -> tuple[Condition, ...]:
 
 
 def _parts(folder: RunFolder, info: Mapping[str, Any], name: str) -> Iterator[_Part]:
-    tables = {schema.name: folder.read_table(schema.name) for schema in (*_TABLES, *_ANALYSES)}
+    tables = {schema.name: folder.read_table(schema.name) for schema in (*_TABLES, *ANALYSES)}
     identity, facts, source = info["identity"], info["facts"], source_of(info, name)
     content = identity["content"]
     for task, about in sorted(content["tasks"].items()):
@@ -276,7 +276,7 @@ def _misfit(part: _Part, newer: Sequence[_Part]) -> str:
 def _group(parts: Sequence[_Part]) -> Group:
     first = parts[0]
     tables = {schema.name: _stacked(schema, [part.tables[schema.name] for part in parts]) for schema in _TABLES}
-    for schema in _ANALYSES:
+    for schema in ANALYSES:
         tables[schema.name] = next((own for part in parts if len(own := part.tables[schema.name])), empty_frame(schema))
     owners = Counter(method for part in parts for method in part.tables["scores"]["method"].unique())
     if max(owners.values()) > 1:

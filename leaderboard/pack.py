@@ -15,34 +15,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from leaderboard import atomic
-from leaderboard.bottlenecks import is_bottleneck
+from leaderboard import atomic, bottlenecks
 from leaderboard.errors import StoreError
 from leaderboard.identity import safe_name
-from leaderboard.merge import find_runs
-from leaderboard.schema import (
-    BOTTLENECK,
-    CONCEPT_DRIFT,
-    CONTEXT_ANOMALY,
-    DECISIONS,
-    DEPENDENCE,
-    DETECTORS,
-    EVIDENCE,
-    FAITHFULNESS,
-    LABELS,
-    SCORES,
-    SENSITIVITY,
-    SUMMARY,
-    THUMBNAILS,
-    TUNING,
-)
+from leaderboard.merge import ANALYSES, find_runs
+from leaderboard.schema import DEPENDENCE, EVIDENCE, FAITHFULNESS, LABELS, SCORES, SUMMARY, THUMBNAILS
 from leaderboard.store import RunFolder
 
 RANKS: Final = 3
 """So many labels of a unit are kept on clean images: the label and its runners-up."""
 
-_ANALYSES: Final = (SENSITIVITY.name, DETECTORS.name, TUNING.name)
-_BOTTLENECKS: Final = (BOTTLENECK.name, CONCEPT_DRIFT.name, CONTEXT_ANOMALY.name, DECISIONS.name, THUMBNAILS.name)
 _QUALITY: Final = 60
 
 
@@ -77,11 +59,11 @@ def pack_runs(
 def _pack(folder: RunFolder, copy: Path, units: int, images: int, pixels: int) -> None:
     info = folder.info()
     packed = RunFolder(copy)
-    for name in _BOTTLENECKS if is_bottleneck(info) else _ANALYSES:
-        table = folder.read_table(name)
+    for schema in bottlenecks.TABLES if bottlenecks.is_bottleneck(info) else ANALYSES:
+        table = folder.read_table(schema.name)
         if len(table):
-            packed.write_table(name, table)
-    if not is_bottleneck(info):
+            packed.write_table(schema.name, table)
+    if not bottlenecks.is_bottleneck(info):
         _pack_labels(folder, packed, units, images, pixels)
     # Last, as everywhere: a folder with a run.json is whole.
     atomic.write_json(copy / "run.json", info)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from leaderboard.bottleneck_findings import ANOMALY, blamed, of_condition
 from leaderboard.bottlenecks import HEADS, conditions_in_order
 from leaderboard.names import MINIATURE_NOTE, SIGNIFICANT
-from report import escape
 from report.content import Cell, Row, Section, Table, printed
-from report.terminal import terminal_table
 
 _NAMED_WEIGHTS: Final = 4
 _INPUTS: Final = ("context", "other", "all", "features", "decision")
@@ -46,16 +42,6 @@ def bottleneck_contents(
         if len(apart):
             tables += _separation(apart, task, profile)
     return tables
-
-
-def terminal_bottleneck(tables: Sequence[Table], width: int = 120) -> Iterator[RichTable | Text]:
-    """The tables for the terminal, of ``Text`` only."""
-    for table in tables:
-        title = f"{table.title}{table.arrow} {table.subject}: {table.task}, profile {table.profile}"
-        yield Text(escape.terminal(title), style="bold")
-        yield terminal_table(table, width)
-        yield from (Text(escape.terminal(note), style="dim") for note in table.notes)
-        yield Text()
 
 
 def named(name: str, severity: int) -> str:

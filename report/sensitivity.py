@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from leaderboard.names import FLOORS, SIGNIFICANT
 from metrics.sensitivity import BAR, FOREIGN_BAR
-from report import escape
 from report.content import Cell, Row, Section, Table
 from report.degradation import detector_tables
 from report.responses import Responses, closing, named, responses
-from report.terminal import terminal_table
 
 EXAMPLES: Final = 4
 """Units that are shown of each family."""
@@ -46,16 +42,6 @@ def sensitivity_contents(
             own = (detectors["task"] == found.task) & (detectors["profile"] == found.profile)
             tables += detector_tables(found, detectors.loc[own.to_numpy()])
     return tables
-
-
-def terminal_sensitivity(tables: Sequence[Table], width: int = 120) -> Iterator[RichTable | Text]:
-    """The tables for the terminal, of ``Text`` only."""
-    for table in tables:
-        title = f"{table.title}{table.arrow} {table.subject}: {table.task}, profile {table.profile}"
-        yield Text(escape.terminal(title), style="bold")
-        yield terminal_table(table, width)
-        yield from (Text(escape.terminal(note), style="dim") for note in table.notes)
-        yield Text()
 
 
 def _conditions(found: Responses) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -32,6 +32,21 @@ def terminal_table(table: Table, width: int = 120) -> RichTable:
         for row in section.rows:
             shown.add_row(_text(row.name), *(terminal_cell(cell, intervals) for cell in row.cells))
     return shown
+
+
+def terminal_contents(tables: Sequence[Table], width: int = 120) -> Iterator[RichTable | Text]:
+    """Tables below each other, each with its title and notes.
+
+    Args:
+        tables: What to show.
+        width: Columns of the terminal.
+    """
+    for table in tables:
+        title = f"{table.title}{table.arrow} {table.subject}: {table.task}, profile {table.profile}"
+        yield Text(escape.terminal(title), style="bold")
+        yield terminal_table(table, width)
+        yield from (Text(escape.terminal(note), style="dim") for note in table.notes)
+        yield Text()
 
 
 def facts_table(facts: Sequence[MethodFacts], means: Sequence[Cell]) -> RichTable:

@@ -8,13 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from leaderboard.names import MINIATURE_NOTE, SIGNIFICANT
-from report import escape
 from report.content import Cell, Row, Section, Table
-from report.terminal import terminal_table
 
 PROBING: Final = "probing set"
 NETWORK: Final = "network"
@@ -100,16 +96,6 @@ def tuning_contents(table: pd.DataFrame) -> list[Table]:
     for study in studies(table, NETWORK):
         found += [_networks(study), _conditions(study)]
     return found
-
-
-def terminal_tuning(tables: Sequence[Table], width: int = 120) -> Iterator[RichTable | Text]:
-    """The tables for the terminal, of ``Text`` only."""
-    for table in tables:
-        title = f"{table.title}{table.arrow} {table.subject}: {table.task}, profile {table.profile}"
-        yield Text(escape.terminal(title), style="bold")
-        yield terminal_table(table, width)
-        yield from (Text(escape.terminal(note), style="dim") for note in table.notes)
-        yield Text()
 
 
 def _shares(study: Study) -> Table:

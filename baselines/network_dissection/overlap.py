@@ -15,9 +15,6 @@ from tasks.errors import UserError
 from tasks.maps import Maps
 from tasks.observation import Segmentation
 
-_IMAGES_AT_ONCE = 32
-"""So few that their annotation hardly counts beside a block of maps."""
-
 _MAPS_AT_ONCE = 256
 """So few that the rows at work stay in a processor's cache."""
 
@@ -62,7 +59,7 @@ def count_overlap(
     intersection, activation = np.zeros((len(units), len(primary))), np.zeros((len(units), categories))
     label, mask_area = np.zeros(len(primary)), np.zeros(len(units))
 
-    for first, part in float_parts(maps, units, _IMAGES_AT_ONCE):
+    for first, part in float_parts(maps, units):
         for image, cells in enumerate(part, first):
             numbers, regions = _regions(segmentation.pixels(image), primary, image, grid)
             label[numbers] += np.bitwise_count(regions[:, :-1]).sum(axis=0, dtype=np.int64)

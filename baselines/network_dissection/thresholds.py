@@ -78,13 +78,10 @@ def survey(maps: Maps, units: Sequence[int], quantile: float, mode: Mode = "fixe
     return Survey((lower + (upper - lower) * fraction).float(), finite, strongest, peaks)
 
 
-def float_parts(
-    maps: Maps, units: Sequence[int], most_images: int | None = None
-) -> Iterator[tuple[int, Float[Tensor, "images units h w"]]]:
+def float_parts(maps: Maps, units: Sequence[int]) -> Iterator[tuple[int, Float[Tensor, "images units h w"]]]:
     """All maps of some units as float32, a few images at a time and in order, with the number of the first image."""
     _, count, height, width = maps.shape
     step = max(1, _VALUES_AT_ONCE // max(1, len(units) * height * width))
-    step = min(step, most_images or step)
     complete = len(units) == count and list(units) == list(range(count))
     for numbers, block in maps.blocks(None if complete else units):
         for start in range(0, len(numbers), step):

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
@@ -16,10 +14,8 @@ from baselines.base import Method
 from baselines.checks import check_labels
 from baselines.evidence import dead_units
 from benchmark.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
-from benchmark.sweep import TRUTH_BAR, class_truth, planted_truth
+from benchmark.truth import Truth, right_labels, unit_truth
 from benchmark.work import Work
-from metrics.compound import compound_match
-from metrics.oracle import best_concept
 from tasks.models.counting_summariser import caption_background
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
@@ -28,9 +24,6 @@ from tasks.profiles.build import Roles
 
 HELD_OUT = "held out"
 """Stands for the mean over the conditions that were in no suite that images were perturbed with on purpose."""
-
-Truth = Mapping[int, Mapping[str, Any]]
-"""Unit → its true concept, as the marker of a run's evidence holds it; units of unknown truth are absent."""
 
 
 @dataclass(frozen=True)
@@ -164,34 +157,10 @@ class Subject:
 
     def truth(self, clean: Observation) -> Truth:
         """The true concepts of the units to label, as the task says that they are known."""
-        task, units = self.work.task, self.work.units
-        if task.truth == "planted":
-            planted = self.roles.planted(task.model)
-            return {unit: planted_truth(planted[unit]) for unit in units if unit in planted}
-        if task.truth == "class_names":
-            names = self.roles.class_names(clean.activations.shape[1])
-            return {unit: class_truth(names[unit]) for unit in units} if names else {}
-        if task.truth is None or not self.shown:
-            return {}
-        alive = np.array(units)[~self.dead(clean)]
-        activations = clean.activations[:, torch.from_numpy(alive)].double().numpy()
-        best = best_concept(activations, self.presence)
-        return {
-            int(unit): {"concept": self.shown[concept]}
-            for unit, concept, auroc in zip(alive, best.concept, best.auroc, strict=True)
-            if auroc >= TRUTH_BAR
-        }
+        dead = np.asarray(dead_units(clean.activations))
+        return unit_truth(self.work.task, self.work.units, clean, dead, self.shown, self.presence, self.roles)
 
     def right(self, labels: Sequence[str | None], truth: Truth) -> Float[np.ndarray, " units"]:
         """1 where a label names the true concept, else 0; NaN where the label is missing or the truth not known."""
-        known = self.roles.synonyms()
-        right = np.full(len(labels), np.nan)
-        for place, (unit, label) in enumerate(zip(self.work.units, labels, strict=True)):
-            if label is None or unit not in truth:
-                continue
-            one = truth[unit]
-            concepts = one.get("concepts", [one["concept"]])
-            rivals = {concept: self.roles.rivals(concept) for concept in concepts}
-            own = {one["concept"]: one["synonyms"]} if "synonyms" in one else {}
-            right[place] = compound_match(label, one.get("op", "single"), concepts, {**known, **own}, rivals)
-        return right
+        known = [truth.get(unit) for unit in self.work.units]
+        return np.array([np.nan if one is None else one for one in right_labels(labels, known, self.roles)], np.float64)

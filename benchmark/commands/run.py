@@ -53,24 +53,20 @@ def _report(result: RunResult, options: RunOptions) -> None:
 
 
 def _print_tables(result: RunResult) -> None:
-    from report.bottleneck import terminal_bottleneck
     from report.comparisons import terminal_comparisons
     from report.faithfulness import terminal_faithfulness
-    from report.sensitivity import terminal_sensitivity
     from report.tables import terminal_tables
-    from report.tuning import terminal_tuning
+    from report.terminal import terminal_contents
 
     out = console()
     for part in terminal_tables(result.summary, out.width, result.scores):
         out.print(part)
-    for part in terminal_bottleneck(result.bottleneck, out.width):
+    for part in terminal_contents(result.bottleneck, out.width):
         out.print(part)
     for part in terminal_comparisons(result.comparisons):
         out.print(part)
     for part in terminal_faithfulness(result.faithfulness, out.width):
         out.print(part)
-    for part in terminal_sensitivity([*result.dependence, *result.sensitivity], out.width):
-        out.print(part)
-    for part in terminal_tuning(result.tuning, out.width):
+    for part in terminal_contents([*result.dependence, *result.sensitivity, *result.tuning], out.width):
         out.print(part)
     say(f"Results: {result.folder}")

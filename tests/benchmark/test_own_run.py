@@ -23,8 +23,7 @@ from benchmark.display import Display
 from benchmark.options import RunOptions
 from benchmark.own import check_layer, chosen, counted, fitted, labelled, weights_sha256
 from benchmark.runner import RunResult, run
-from benchmark.scoring import _right
-from benchmark.sweep import class_truth
+from benchmark.truth import class_truth, right_labels
 from leaderboard.errors import StoreError
 from leaderboard.merge import merge_runs
 from leaderboard.store import RunFolder
@@ -510,7 +509,7 @@ def test_imagenets_names_are_the_truth_of_a_thousand_outputs(tmp_path: Path) -> 
     truth = class_truth(names[0])
     assert truth == {"concept": "tench", "synonyms": ["Tinca tinca"]}
     assert class_truth("crane") == {"concept": "crane"}
-    told = _right(["a tench in a pond", "tinca tinca", "goldfish", None], [truth] * 4, roles)
+    told = right_labels(["a tench in a pond", "tinca tinca", "goldfish", None], [truth] * 4, roles)
     assert told == [True, True, False, None]
     assert roles.rivals("tench") == ()
 

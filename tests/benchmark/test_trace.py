@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from recording_sheet import RecordingSheet
 from typer.testing import CliRunner
 
 import benchmark.trace_page
 from baselines.dnd.crops import crop_image
 from benchmark.cli import app
-from benchmark.sheet import GAP, MARGIN, THUMB, WIDTH, Sheet, _length, drawable, wrapped
+from benchmark.sheet import GAP, MARGIN, THUMB, WIDTH, _length, drawable, wrapped
 from benchmark.trace import Question, find_trace, trace_page, write_trace
 from benchmark.trace_images import without
 from benchmark.trace_page import CHOSEN_FILL
@@ -125,27 +126,6 @@ class NoisyGenerator:
         self.asked.append((concept, count, seed, template))
         draws = [np.random.default_rng([seed, len(concept), i]).integers(0, 256, (3, 20, 20)) for i in range(count)]
         return torch.from_numpy(np.stack(draws).astype(np.uint8))
-
-
-class RecordingSheet(Sheet):
-    """Paints as ever, and notes what it was told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.rows: list[list] = []
-
-    def text(self, text, *args, **kwargs):
-        self.texts.append(text)
-        super().text(text, *args, **kwargs)
-
-    def pill(self, text, colour):
-        self.texts.append(text)
-        super().pill(text, colour)
-
-    def thumbs(self, thumbs, most=2):
-        self.rows.append(list(thumbs))
-        super().thumbs(thumbs, most)
 
 
 CONDITIONS = ("foreground_blur", *load_suite("imagenet_c").perturbations)

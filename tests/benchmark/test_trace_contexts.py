@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recording_sheet import RecordingSheet
 
 import benchmark.trace_page
 from baselines.clear.contexts import Context, apply_context, context_seeds
 from baselines.dnd.crops import crop_image
-from benchmark.sheet import WIDTH, Sheet
+from benchmark.sheet import WIDTH
 from benchmark.trace import Question, find_trace, trace_page
 from benchmark.trace_contexts import ContextTrace
 from benchmark.trace_record import RunIdentity
@@ -96,25 +97,6 @@ class NoisyGenerator:
     def generate(self, concept, count, seed, template="{concept}"):
         draws = [np.random.default_rng([seed, len(concept), i]).integers(0, 256, (3, 20, 20)) for i in range(count)]
         return torch.from_numpy(np.stack(draws).astype(np.uint8))
-
-
-class RecordingSheet(Sheet):
-    def __init__(self):
-        super().__init__()
-        self.texts: list[str] = []
-        self.rows: list[list] = []
-
-    def text(self, text, *args, **kwargs):
-        self.texts.append(text)
-        super().text(text, *args, **kwargs)
-
-    def pill(self, text, colour):
-        self.texts.append(text)
-        super().pill(text, colour)
-
-    def thumbs(self, thumbs, most=2):
-        self.rows.append(list(thumbs))
-        super().thumbs(thumbs, most)
 
 
 def left(images):

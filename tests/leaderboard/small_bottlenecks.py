@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import bottleneck_tables
 import pandas as pd
+import sensitive_tables
+import tuning_table
 
 from leaderboard import atomic
 from leaderboard.frames import empty_frame
@@ -18,21 +19,13 @@ from leaderboard.store import RunFolder
 STARTED = "2026-01-02T03:04:05+00:00"
 
 
-def _tables(name: str) -> ModuleType:
-    # Of the tests of another folder, which pytest puts on the path only when it runs them.
-    path = Path(__file__).parents[1] / "report" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def write_analyses(path: Path, task: str = "toy_task", profile: str = "toy") -> None:
     """Add sensitive units, detectors and tuning to a run folder of ``small_runs.write_run``."""
-    made = _tables("sensitive_tables")
-    frames = {"sensitivity": made.units(), "detectors": made.detectors(), "tuning": _tables("tuning_table").tuning()}
+    frames = {
+        "sensitivity": sensitive_tables.units(),
+        "detectors": sensitive_tables.detectors(),
+        "tuning": tuning_table.tuning(),
+    }
     for name, frame in frames.items():
         order = [column.name for column in TABLES[name].columns]
         RunFolder(path).write_table(name, frame.assign(task=task, profile=profile)[order])
@@ -50,13 +43,12 @@ def write_bottleneck(
         seed: Of the run.
         renamed: Words in texts and facts that are exchanged for others, for hostile ones.
     """
-    made = _tables("bottleneck_tables")
     frames = {
-        "bottleneck": made.heads(),
-        "concept_drift": made.drift(),
-        "context_anomaly": made.separation(),
-        "decisions": made.decisions(),
-        "thumbnails": made.thumbnails(),
+        "bottleneck": bottleneck_tables.heads(),
+        "concept_drift": bottleneck_tables.drift(),
+        "context_anomaly": bottleneck_tables.separation(),
+        "decisions": bottleneck_tables.decisions(),
+        "thumbnails": bottleneck_tables.thumbnails(),
     }
     words = renamed or {}
     task = {
@@ -76,7 +68,11 @@ def write_bottleneck(
         "licences": {"model code": "MIT"},
         "citation": "Nobody. Nothing. 2026.",
     }
-    facts = made.facts()["toy"] | {"validation_images": 14, "test_images": 50, "held_out_contexts": ["night"]}
+    facts = bottleneck_tables.facts()["toy"] | {
+        "validation_images": 14,
+        "test_images": 50,
+        "held_out_contexts": ["night"],
+    }
     identity = {"seed": seed, "images": None, "corruptions": "fixed", "lengths": "scaled", "feather": 0.0}
     identity["content"] = {
         "bottleneck": 1,

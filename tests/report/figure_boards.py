@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+import small_runs
 
 from leaderboard.board import Board, Standings, build_board
 from leaderboard.merge import merge_runs
@@ -33,19 +33,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def _small_runs() -> ModuleType:
-    # Of the tests of another folder, which pytest puts on the path only when it runs them.
-    path = Path(__file__).parents[1] / "leaderboard" / "small_runs.py"
-    spec = importlib.util.spec_from_file_location("small_runs", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def write_run(path: Path, kind: str = "toy") -> Path:
-    return _small_runs().write_run(path, **{"methods": METHODS, "units": 9, "suites": SUITES, **KINDS[kind]})
+    return small_runs.write_run(path, **{"methods": METHODS, "units": 9, "suites": SUITES, **KINDS[kind]})
 
 
 @functools.cache

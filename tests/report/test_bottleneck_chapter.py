@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from small_bottlenecks import write_bottleneck
+from small_runs import write_run
 
 from leaderboard.board import build_board
 from leaderboard.bottleneck_findings import findings
@@ -20,30 +20,19 @@ from report.figures import write_figures
 SLUG = "toy-v1-miniature"
 
 
-def _helper(name: str) -> ModuleType:
-    # Of the tests of another folder, which pytest puts on the path only when it runs them.
-    path = Path(__file__).parents[1] / "leaderboard" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    _helper("small_bottlenecks").write_bottleneck(folder / "run")
+    write_bottleneck(folder / "run")
     return folder
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("both")
-    _helper("small_bottlenecks").write_bottleneck(folder / "bottleneck")
+    write_bottleneck(folder / "bottleneck")
     small = {"methods": {"dnd": 0.5}, "units": 4, "suites": {"few": (("fog", 3),)}, "thumbnails": False}
-    _helper("small_runs").write_run(folder / "labels", task="first_task", **small)
+    write_run(folder / "labels", task="first_task", **small)
     return folder
 
 

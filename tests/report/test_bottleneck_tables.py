@@ -10,8 +10,9 @@ from bottleneck_tables import drift, facts, heads, separation
 from rich.console import Console
 
 from leaderboard.bottlenecks import conditions_in_order
-from report.bottleneck import bottleneck_contents, terminal_bottleneck
+from report.bottleneck import bottleneck_contents
 from report.markdown import markdown_tables
+from report.terminal import terminal_contents
 
 
 def tables():
@@ -86,7 +87,7 @@ def test_hostile_names_are_no_markup():
     told["toy"]["weights"]["shape"] = {"[red]x[/red]|<b>": 1.0}
     found = bottleneck_contents(heads(), drift(), separation(), told)
     console = Console(record=True, width=140, file=io.StringIO())
-    for part in terminal_bottleneck(found, 140):
+    for part in terminal_contents(found, 140):
         console.print(part)
     assert "[red]x[/red]|<b>" in console.export_text()
     assert "<b>" not in markdown_tables(found).replace("\\<b", "").replace("&lt;", "")

@@ -10,7 +10,7 @@ from scipy import stats
 from report.dependence import dependence_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.sensitivity import terminal_sensitivity
+from report.terminal import terminal_contents
 
 PLACE = {"task": "resnet50_layer4", "profile": "miniature", "method": "clear"}
 UNITS = 12
@@ -72,4 +72,4 @@ def test_every_kind_of_output_shows_it():
     found = dependence_contents(*tables())
     assert "thing 11" in markdown_tables(found)
     assert "thing 11" in latex_tables(found)
-    assert any("What units depend on" in str(part) for part in terminal_sensitivity(found))
+    assert any("What units depend on" in str(part) for part in terminal_contents(found))

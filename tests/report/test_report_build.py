@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from small_runs import STARTED, SUITES, write_run
 from typer.testing import CliRunner
 
 from leaderboard.board import build_board
@@ -24,13 +24,6 @@ from report.document.compile import _first_error, _missing, source_date
 
 ROOT = Path(__file__).parents[2]
 
-# Of the tests of another folder, which pytest puts on the path only when it runs them.
-_SPEC = importlib.util.spec_from_file_location("small_runs", ROOT / "tests" / "leaderboard" / "small_runs.py")
-assert _SPEC
-assert _SPEC.loader
-small_runs = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(small_runs)
-METHODS, STARTED, SUITES, write_run = small_runs.METHODS, small_runs.STARTED, small_runs.SUITES, small_runs.write_run
 
 PARTS = (
     "abstract", "appendix", "citation", "definitions", "licences", "limits", "methods", "note", "numbers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import small_runs
 
 from leaderboard.errors import StoreError
 from report import escape
@@ -21,13 +21,6 @@ SHOWN = [text for text in HOSTILE if escape.plain(text).strip() and len(text) < 
 NAMES = ("\\input{/etc/passwd}", "\\immediate\\write18{touch pwned}", "50 % & $x_1$ #1", "dnd")
 # What typesetters make of quotes; white space and hyphens may be where lines break.
 SET = str.maketrans({'"': "\u201d", "'": "\u2019", "`": "\u2018", "-": "", "\u00ad": "", "\u2010": ""})
-
-# Of the tests of another folder, which pytest puts on the path only when it runs them.
-_SPEC = importlib.util.spec_from_file_location("small_runs", TESTS / "leaderboard" / "small_runs.py")
-assert _SPEC
-assert _SPEC.loader
-small_runs = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(small_runs)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from sensitive_tables import CONDITIONS, detectors, labels, units
 
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.sensitivity import sensitivity_contents, terminal_sensitivity
+from report.sensitivity import sensitivity_contents
+from report.terminal import terminal_contents
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 KINDS = ["sensitivity", "sensitive_families", "sensitive_units", "degradation", "degradation_transfer"]
@@ -31,7 +32,7 @@ def row(table, name: str):
 
 def shown(found) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in terminal_sensitivity(list(found.values()), 200):
+    for part in terminal_contents(list(found.values()), 200):
         console.print(part)
     return console.export_text()
 

@@ -9,7 +9,8 @@ from tuning_table import tuning
 from report.content import Table
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.tuning import terminal_tuning, tuning_contents
+from report.terminal import terminal_contents
+from report.tuning import tuning_contents
 
 
 def tables(**given: object) -> dict[str, Table]:
@@ -58,7 +59,7 @@ def test_without_tuned_networks_there_are_only_shares() -> None:
 def test_every_form_of_them() -> None:
     found = list(tables().values())
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in terminal_tuning(found, 160):
+    for part in terminal_contents(found, 160):
         console.print(part)
     assert "stability, held out" in console.export_text()
     for text in (latex_tables(found), markdown_tables(found)):
@@ -69,7 +70,7 @@ def test_names_are_no_markup() -> None:
     frame = tuning(methods=("[bold]a_b & \\x",))
     found = tuning_contents(frame)
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in terminal_tuning(found, 160):
+    for part in terminal_contents(found, 160):
         console.print(part)
     assert "[bold]a_b" in console.export_text()
     assert "\\x" not in latex_tables(found).replace("\\textbackslash", "")
