@@ -12,17 +12,23 @@ from typing import Any
 from tasks.perturbations.suites import load_suite
 from tasks.profiles.schema import Profile
 from tasks.schema import Task
+from tasks.view import View
 
 
-def about_task(task: Task) -> dict[str, Any]:
+def about_task(task: Task, view: View) -> dict[str, Any]:
     """The task's own words, and what a complete result of it covers.
 
+    Args:
+        task: The task.
+        view: What its network sees of an image.
+
     Returns:
-        The task's fields, and ``suites``: name → list of (perturbation, severity) at the task's own severities.
+        The task's fields; ``suites``: name → list of (perturbation, severity) at the task's own severities; and
+        ``view``: how images are prepared before they are perturbed, in words.
     """
     own = {suite: load_suite(suite).conditions(None, task.severities) for suite in task.suites}
     suites = {name: [list(condition) for condition in conditions] for name, conditions in own.items()}
-    return {**task.model_dump(mode="json"), "suites": suites}
+    return {**task.model_dump(mode="json"), "suites": suites, "view": str(view)}
 
 
 def about_profile(profile: Profile) -> dict[str, Any]:

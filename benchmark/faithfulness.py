@@ -153,6 +153,7 @@ def _measured(
         for text in texts:
             drawn = None
             if roles.generator is not None:
+                # Each target prepares them itself.
                 drawn = roles.generator.generate(text, count, integer_seed(seed, "faithfulness", text), PROMPT)
             parts += [part for group in groups for part in group.measure(text, drawn, roles)]
             stage.advance()
@@ -165,17 +166,17 @@ def _groups(rows: pd.DataFrame, works: Sequence[Work], roles: Roles) -> Iterator
     for work in works:
         source = (work.task.model, work.task.pooling, work.task.probing_set, work.images)
         grouped.setdefault(source, []).append(work)
-    places: dict[tuple[str, int], Presence] = {}
-    for (_, _, name, images), group in grouped.items():
+    places: dict[str, Presence] = {}
+    for (model, _, name, images), group in grouped.items():
         carriers = {work.task.name: _carriers(rows, work.task.name) for work in group}
         units = {task: sorted({unit for own in found.values() for unit in own}) for task, found in carriers.items()}
-        probing = roles.probing_set(name, images)
-        if (name, images) not in places:
-            places[name, images] = Presence(probing, roles)
+        probing = roles.probing_set(name, images, roles.view(model))
+        if probing.digest not in places:
+            places[probing.digest] = Presence(probing, roles)
         labelled = [work for work in group if units[work.task.name]]
         parts = (probing.load(part) for part in blocks(len(probing.ids), _READ_AT_ONCE))
         clean = _activations(roles, labelled, parts, units)
-        yield _Group(tuple(group), carriers, units, clean, places[name, images])
+        yield _Group(tuple(group), carriers, units, clean, places[probing.digest])
 
 
 def _carriers(rows: pd.DataFrame, task: str) -> dict[str, list[int]]:

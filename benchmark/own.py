@@ -85,7 +85,9 @@ def counted(task: Task, options: RunOptions, roles: Roles) -> Task:
     files, _ = find_images(options.image_folder)
     if len(files) > task.images:
         return task
-    return task.model_copy(update={"images": len(roles.probing_set(task.probing_set, None).ids)})
+    return task.model_copy(
+        update={"images": len(roles.probing_set(task.probing_set, None, roles.view(task.model)).ids)}
+    )
 
 
 def labelled(task: Task, options: RunOptions, unit_count: int) -> Task:
@@ -112,7 +114,10 @@ def fitted(options: RunOptions, tasks: Sequence[Task], roles: Roles, display: Di
     Raises:
         UserError: A method that was asked for needs annotation, which a probing set does not have.
     """
-    sets = {task.probing_set: roles.probing_set(task.probing_set, options.images or task.images) for task in tasks}
+    sets = {
+        task.probing_set: roles.probing_set(task.probing_set, options.images or task.images, roles.view(task.model))
+        for task in tasks
+    }
     for name, probing in sets.items():
         if options.masks == "probing_set" and needs_masks(options, tasks) and probing.load_foreground([]) is None:
             display.message(f"The images of {name} have no foreground masks: the segmenter makes them.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from baselines.base import Method
@@ -36,7 +37,11 @@ def run_identity(
         "content": {
             "tasks": {work.task.name: _task_facts(work.task, profile) for work in works},
             "profile": identity_hash(profile.identity((), ())),
-            "images": {w.task.name: roles.probing_set(w.task.probing_set, w.images).digest for w in works},
+            "images": {
+                w.task.name: roles.probing_set(w.task.probing_set, w.images, roles.view(w.task.model)).digest
+                for w in works
+            },
+            "views": {work.task.name: asdict(roles.view(work.task.model)) for work in works},
             "concepts": {
                 name: hashlib.sha256("\n".join(words).encode()).hexdigest() for name, words in concepts.items()
             },

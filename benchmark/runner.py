@@ -129,7 +129,7 @@ def run(options: RunOptions, display: Display) -> RunResult:
         display.log_to(folder.path / "progress.jsonl")
         display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
         folder.record("profile", {**about_profile(profile), "masks": masks or "none needed"})
-        folder.record("tasks", {work.task.name: about_task(work.task) for work in works})
+        folder.record("tasks", {w.task.name: about_task(w.task, roles.view(w.task.model)) for w in works})
         cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
         seen = [work.observation_key(condition) for work in works for condition in work.conditions]
         done = all(map(folder.is_done, cells)) and all(folder.is_done(key, "evidence") for key in seen)
@@ -251,6 +251,6 @@ def _sweep(sweeps: Sequence[Sweep], folder: RunFolder, cells: Sequence[CellKey],
 
 
 def _probe(work: Work, roles: Roles, masks: str | None) -> tuple[Probe, ProbingSet]:
-    probing = roles.probing_set(work.task.probing_set, work.images)
+    probing = roles.probing_set(work.task.probing_set, work.images, roles.view(work.task.model))
     segmenter = roles.segmenter if masks == "segmenter" else None
     return probe_of(probing, masked=masks is not None, segmenter=segmenter), probing

@@ -210,7 +210,7 @@ class Sweep:
             clip=self.roles.clip,
             captioner=self.roles.captioner,
             summariser=self.roles.summariser,
-            generator=self.roles.generator,
+            generator=self.roles.generator_for(self.roles.view(task.model)),
             describer=self.roles.describer,
             foreground=lambda images: self.roles.segmenter.foreground(images),
             background=lambda: self._background,

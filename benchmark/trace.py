@@ -61,18 +61,20 @@ def write_trace(run: Path, question: Question, out: Path | None = None, images: 
     if recorded.task.probing_set == OWN_IMAGES and images is None:
         raise UserError(f"{run} looked at images of the user's own: name their folder with --images FOLDER.")
     roles = Roles(profile, torch.device("cpu"), cache=open_cache())
-    probing = roles.probing_set(recorded.task.probing_set, identity.images or recorded.task.images)
+    view = identity.content.views[recorded.key.task]
+    probing = roles.probing_set(recorded.task.probing_set, identity.images or recorded.task.images, view)
     if probing.digest != identity.content.images.get(recorded.key.task):
         raise UserError(
             f"The images that profile {profile.name} gives today are not those of {run}, so its traces cannot be drawn "
             "again: use the version of CLEAR and the profile that it was made with, or run it anew."
         )
-    if roles.generator is None:
+    generator = roles.generator_for(view)
+    if generator is None:
         raise UserError(f"The profile {profile.name} has no image generator any more, so synthetic images are lost.")
     segmenter = roles.segmenter if identity.masks == "segmenter" and needs_foreground(recorded.condition.name) else None
     finds = isinstance(recorded.trace, ContextTrace) and recorded.trace.needs_foreground()
     foreground = roles.segmenter.foreground if finds else None
-    page = trace_page(recorded, without(probing, recorded.left_out), roles.generator, segmenter, foreground)
+    page = trace_page(recorded, without(probing, recorded.left_out), generator, segmenter, foreground)
     path = out or run / "traces" / _file_name(recorded)
     data = io.BytesIO()
     page.save(data, "PNG")

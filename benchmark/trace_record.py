@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.perturbations.settings import Corruptions, Lengths, Settings
+from tasks.view import View
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
@@ -29,10 +30,11 @@ class TaskFacts(Record):
 
 
 class Content(Record):
-    """What the names in a run's options stood for when it ran: tasks, digests of their images, their conditions."""
+    """What the names in a run's options stood for when it ran: tasks, their images, views of them, and conditions."""
 
     tasks: dict[str, TaskFacts]
     images: dict[str, str]
+    views: dict[str, View]
     conditions: dict[str, tuple[tuple[str, int], ...]]
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 def resize(images: UInt8[Tensor, "n 3 h w"], side: int) -> UInt8[Tensor, "n 3 side side"]:
@@ -17,14 +21,16 @@ def resize(images: UInt8[Tensor, "n 3 h w"], side: int) -> UInt8[Tensor, "n 3 si
     return resize_to(images, (side, side))
 
 
-def resize_to(images: UInt8[Tensor, "n 3 h w"], size: tuple[int, int]) -> UInt8[Tensor, "n 3 height width"]:
-    """Resize to (height, width) as ``resize`` does; the result is on the device of the images.
+def resize_to(
+    images: UInt8[Tensor, "n 3 h w"], size: tuple[int, int], interpolation: Interpolation = "bilinear"
+) -> UInt8[Tensor, "n 3 height width"]:
+    """Resize to (height, width), anti-aliased; the result is on the device of the images.
 
     The CPU does it for every device: torch's CUDA kernel takes no uint8, and pixels must not depend on the device.
     """
     if tuple(images.shape[-2:]) == tuple(size):
         return images
-    small = functional.interpolate(images.cpu(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    small = functional.interpolate(images.cpu(), size=size, mode=interpolation, antialias=True, align_corners=False)
     return small.to(images.device)
 
 

@@ -1,4 +1,7 @@
-"""Labelled images for a concept bottleneck: scenes of the miniature with one object, or a probing set with classes."""
+"""Labelled images for a concept bottleneck: scenes of the miniature with one object, or a probing set with classes.
+
+All are as the bottleneck's network sees them, see ``tasks.view``.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from tasks.profiles.build import Roles
 from tasks.profiles.schema import MiniatureSource
 from tasks.schema import Bottleneck
 from tasks.seeding import generator
+from tasks.view import View
 
 _RENDERED_FOR_DIGEST: Final = 8
 _THREADS: Final = 2
@@ -104,11 +108,12 @@ class Split:
         return {name: part.digest for name, part in parts.items() if part is not None}
 
 
-def split_of(roles: Roles, section: Bottleneck, test_set: str, test_images: int, seed: int) -> Split:
+def split_of(roles: Roles, view: View, section: Bottleneck, test_set: str, test_images: int, seed: int) -> Split:
     """Find the images that a bottleneck learns from and those that it is tested on.
 
     Args:
         roles: The profile's data.
+        view: What the task's network sees of an image.
         section: The task's section.
         test_set: Name of the probing set of the tests.
         test_images: How many; half as many anomalies.
@@ -117,7 +122,7 @@ def split_of(roles: Roles, section: Bottleneck, test_set: str, test_images: int,
     Raises:
         UserError: Unknown classes or contexts, too few images, a set without classes.
     """
-    known = _classes(roles, section.training_set)
+    known = _classes(roles, view, section.training_set)
     for name in (*section.held_out, *(name for members in section.groups.values() for name in members)):
         if name not in known:
             raise unknown_name("class", name, known)
@@ -128,7 +133,7 @@ def split_of(roles: Roles, section: Bottleneck, test_set: str, test_images: int,
         raise UserError("A bottleneck needs two classes at least: correct groups and held_out in the task's file.")
 
     def take(name: str, classes: Collection[str], count: int) -> LabelledImages:
-        return _taken(roles, name, classes, count, section.held_out_contexts, seed)
+        return _taken(roles, view, name, classes, count, section.held_out_contexts, seed)
 
     anomalies = None
     if section.held_out:
@@ -148,16 +153,16 @@ def split_of(roles: Roles, section: Bottleneck, test_set: str, test_images: int,
     )
 
 
-def _classes(roles: Roles, name: str) -> tuple[str, ...]:
+def _classes(roles: Roles, view: View, name: str) -> tuple[str, ...]:
     if isinstance(roles.profile.probing_set(name), MiniatureSource):
         return KINDS
-    return _stored(roles, name)[1]
+    return _stored(roles, view, name)[1]
 
 
-def _stored(roles: Roles, name: str) -> tuple[StoredSet, tuple[str, ...], tuple[str, ...]]:
+def _stored(roles: Roles, view: View, name: str) -> tuple[StoredSet, tuple[str, ...], tuple[str, ...]]:
     """The set, the names of its classes, and each image's class."""
-    found = roles.probing_set(name, None)
-    if not isinstance(found, StoredSet) or found.classes is None or found.class_names is None:
+    found = roles.probing_set(name, None, view)
+    if found.classes is None or found.class_names is None:
         raise UserError(
             f"The images of {name} have no classes for a concept bottleneck to learn: choose a set with classes, such "
             "as a folder with one folder a class, or cifar."
@@ -166,21 +171,24 @@ def _stored(roles: Roles, name: str) -> tuple[StoredSet, tuple[str, ...], tuple[
 
 
 def _taken(
-    roles: Roles, name: str, classes: Collection[str], count: int, unseen: Collection[str], seed: int
+    roles: Roles, view: View, name: str, classes: Collection[str], count: int, unseen: Collection[str], seed: int
 ) -> LabelledImages:
     source = roles.profile.probing_set(name)
     if isinstance(source, MiniatureSource):
         for context in unseen:
             if context not in BACKGROUNDS:
                 raise unknown_name("context", context, BACKGROUNDS)
-        return single_objects(source.split, count, classes, [name for name in BACKGROUNDS if name not in unseen])
+        backgrounds = [name for name in BACKGROUNDS if name not in unseen]
+        return single_objects(source.split, count, classes, backgrounds, view)
     if unseen:
         raise UserError(f"Nothing is known of the backgrounds of {name}: leave held_out_contexts out of the task.")
-    return _of_stored(roles, name, classes, count, seed)
+    return _of_stored(roles, view, name, classes, count, seed)
 
 
-def single_objects(split: str, count: int, kinds: Collection[str], backgrounds: Collection[str]) -> LabelledImages:
-    """The first scenes of a split with one object, of these kinds, on these backgrounds.
+def single_objects(
+    split: str, count: int, kinds: Collection[str], backgrounds: Collection[str], view: View
+) -> LabelledImages:
+    """The first scenes of a split with one object, of these kinds, on these backgrounds, as a network sees them.
 
     Raises:
         UserError: Without a kind or a background.
@@ -195,21 +203,22 @@ def single_objects(split: str, count: int, kinds: Collection[str], backgrounds: 
         if len(scene.things) == 1 and scene.things[0].kind in kinds and scene.background in backgrounds:
             ids.append(f"{split}-{number:06d}")
             scenes.append(scene)
-    return _of_scenes(tuple(ids), scenes)
+    return _of_scenes(tuple(ids), scenes, view)
 
 
-def _of_scenes(ids: tuple[str, ...], scenes: Sequence[Scene]) -> LabelledImages:
+def _of_scenes(ids: tuple[str, ...], scenes: Sequence[Scene], view: View) -> LabelledImages:
     def moved(backgrounds: Sequence[str]) -> LabelledImages:
-        return _of_scenes(ids, [replace(s, background=name) for s, name in zip(scenes, backgrounds, strict=True)])
+        other = [replace(s, background=name) for s, name in zip(scenes, backgrounds, strict=True)]
+        return _of_scenes(ids, other, view)
 
-    digest = hashlib.sha256(repr(scenes).encode())
+    digest = hashlib.sha256(repr((view, scenes)).encode())
     for drawn in _drawn(scenes[:_RENDERED_FOR_DIGEST]):
         digest.update(drawn.image.tobytes() + drawn.foreground.tobytes())
 
     def load(rows: Sequence[int]) -> tuple[UInt8[Tensor, "k 3 h w"], Bool[Tensor, "k h w"]]:
         found = _drawn([scenes[row] for row in rows])
-        images = to_tensor(np.stack([drawn.image for drawn in found])).contiguous()
-        return images, torch.from_numpy(np.stack([drawn.foreground for drawn in found]))
+        images = view(to_tensor(np.stack([drawn.image for drawn in found]))).contiguous()
+        return images, torch.from_numpy(np.stack([view.mask(drawn.foreground) for drawn in found]))
 
     kinds = tuple(scene.things[0].kind for scene in scenes)
     return LabelledImages(ids, kinds, tuple(scene.background for scene in scenes), digest.hexdigest(), load, moved)
@@ -220,8 +229,8 @@ def _drawn(scenes: Sequence[Scene]) -> list[Rendering]:
         return list(threads.map(render, scenes))
 
 
-def _of_stored(roles: Roles, name: str, classes: Collection[str], count: int, seed: int) -> LabelledImages:
-    found, _, own = _stored(roles, name)
+def _of_stored(roles: Roles, view: View, name: str, classes: Collection[str], count: int, seed: int) -> LabelledImages:
+    found, _, own = _stored(roles, view, name)
     rows = [row for row, label in enumerate(own) if label in classes]
     if len(rows) < count:
         raise UserError(f"{name} holds {len(rows)} images of {', '.join(sorted(classes))}; {count} are asked for.")

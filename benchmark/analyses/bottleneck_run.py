@@ -115,7 +115,9 @@ def run_bottlenecks(
         display.log_to(folder.path / "progress.jsonl")
         display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
         folder.record("profile", {**about_profile(profile), "masks": masks})
-        folder.record("tasks", {one.work.task.name: about_task(one.work.task) for one in planned})
+        folder.record(
+            "tasks", {one.work.task.name: about_task(one.work.task, roles.view(one.work.task.model)) for one in planned}
+        )
         with folder.claim("bottleneck", wait=True):
             stored = _stored(folder)
             if stored is not None:
@@ -150,7 +152,7 @@ def plan_bottlenecks(options: RunOptions, profile: Profile, tasks: Sequence[Task
     for task in tasks:
         section = bottleneck_of(task)
         work = plan_work(task, profile, options, roles.unit_count(task.model, task.layer))
-        split = split_of(roles, section, task.probing_set, work.images, options.seed)
+        split = split_of(roles, roles.view(task.model), section, task.probing_set, work.images, options.seed)
         planned.append(Planned(work, section, split, read_concepts(profile.concept_set(task.concept_set))))
     return planned
 

@@ -92,7 +92,7 @@ class Subject:
             clip=self.roles.clip,
             captioner=captioner,
             summariser=self.roles.summariser,
-            generator=self.roles.generator,
+            generator=self.roles.generator_for(self.roles.view(task.model)),
             describer=self.roles.describer,
             foreground=lambda shown: self.roles.segmenter.foreground(shown),
             background=words,

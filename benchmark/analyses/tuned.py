@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from metrics.oracle import auroc_matrix
 from tasks.errors import UserError
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.models.target import TargetModel
-from tasks.observe import CLEAN, Condition, Probe, perturbed
+from tasks.observe import CLEAN, Condition, Masks, Probe, perturbed
 from tasks.perturbations.settings import Settings
 from tasks.profiles.build import Roles
 from tasks.tuning import TUNED, Examples, Recipe, Tuned, check_tunable, frozen_features, logits_of, tune
@@ -158,12 +158,12 @@ class _Scenes:
     """Some scenes of a split, as the last frozen stage shows them; each variant is computed once."""
 
     def __init__(self, split: str, part: slice, target: TargetModel, seed: int, settings: Settings) -> None:
-        scenes = MiniatureProbingSet(split, part.stop)
-        rows = range(part.start, part.stop)
+        scenes = MiniatureProbingSet(split, part.stop).seen_by(target.preprocessing.view)
+        rows, masks = range(part.start, part.stop), cast(Masks, scenes.load_foreground)
         self._probe = Probe(
             ids=tuple(f"tuning-{name}" for name in scenes.ids[part]),
             load=lambda indices: scenes.load([rows[index] for index in indices]),
-            masks=lambda indices: scenes.load_foreground([rows[index] for index in indices]),
+            masks=lambda indices: masks([rows[index] for index in indices]),
         )
         self.presence: Bool[Tensor, "n concepts"] = torch.from_numpy(scenes.presence[part])
         self._target = target

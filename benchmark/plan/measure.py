@@ -87,6 +87,7 @@ class _Measuring:
     ) -> None:
         self.work, self.methods, self.concepts, self.roles = work, methods, concepts, roles
         self.settings, self.seed, self.masks, self.clock = settings, seed, masks, clock
+        self.view = roles.view(work.task.model)
         self.rates = Rates()
         self.started = clock()
 
@@ -115,7 +116,7 @@ class _Measuring:
     def _images(self) -> Probe:
         count = min(IMAGES, self.work.images)
         with self._timed("images", count):
-            probing = self.roles.probing_set(self.work.task.probing_set, count)
+            probing = self.roles.probing_set(self.work.task.probing_set, count, self.view)
             probe = probe_of(probing, masked=self.masks == "probing_set")
         if self.masks != "segmenter":
             return probe
@@ -242,7 +243,8 @@ class _Measuring:
             return target.read(images, {layer: pooling})[layer].pooled
 
         def background() -> Mapping[str, float]:
-            few = roles.probing_set(self.work.task.probing_set, min(IMAGES, self.work.images)).images[:FEW_IMAGES]
+            count = min(IMAGES, self.work.images)
+            few = roles.probing_set(self.work.task.probing_set, count, self.view).images[:FEW_IMAGES]
             return caption_background(roles.captioner.caption(few)) if roles.captioner else {}
 
         return Toolbox(
@@ -252,7 +254,7 @@ class _Measuring:
             clip=roles.clip,
             captioner=roles.captioner if "captions" in self.rates.seconds else None,
             summariser=roles.summariser if language_model(roles.profile) is None else None,
-            generator=roles.generator if "generated" in self.rates.seconds else None,
+            generator=roles.generator_for(self.view) if "generated" in self.rates.seconds else None,
             foreground=lambda images: roles.segmenter.foreground(images),
             background=background,
         )

@@ -15,12 +15,15 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from tasks.cache import Cache
+from tasks.images import to_array
 from tasks.miniature.render import Rendering, render
 from tasks.miniature.scene import scene_at
-from tasks.miniature.vocabulary import CATEGORIES, COLOURS, CONCEPTS, KINDS, PARTS, PATTERNS, SIZE
+from tasks.miniature.vocabulary import CATEGORIES, COLOURS, CONCEPTS, KINDS, PARTS, PATTERNS, SIZE, SPLITS
 from tasks.observation import Segmentation
+from tasks.probing.base import Facts, StoredSet
 from tasks.probing.seen import source_sha256
 from tasks.spool import Spool, blocks
+from tasks.view import View
 
 ANNOTATION_SIDE = 112
 """Side of the concept annotation: half the image, as in Broden."""
@@ -87,6 +90,22 @@ class MiniatureProbingSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def seen_by(self, view: View) -> StoredSet:
+        """The scenes as a network sees them; see ``StoredSet.seen_by``."""
+        whole = StoredSet(
+            name=self.name,
+            ids=self.ids,
+            digest=self.digest,
+            size=(SIZE, SIZE),
+            facts=Facts(available=SPLITS["probe"], skipped=(), duplicates=(), ignored=0, licence="MIT"),
+            read=lambda index: to_array(self.load([index]))[0],
+            concepts=self.concepts,
+            presence=self.presence,
+            segmentation=self.segmentation,
+            mask=lambda index: self.load_foreground([index])[0].numpy(),
+        )
+        return whole.seen_by(view)
 
     def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 224 224"]:
         """Some of the images."""

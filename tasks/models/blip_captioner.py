@@ -17,7 +17,8 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from tasks.errors import UserError
-from tasks.models.preprocessing import Interpolation, Preprocessing
+from tasks.images import Interpolation
+from tasks.models.preprocessing import Preprocessing
 
 _CLASSES = {"blip": BlipForConditionalGeneration, "blip2": Blip2ForConditionalGeneration}
 # Numbers of Pillow, as image processors store them.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from tasks.observation import Segmentation
 from tasks.spool import Spool
+from tasks.view import VERSION as VIEW_VERSION
+from tasks.view import View
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,7 +27,10 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 class ProbingSet(Protocol):
-    """The images of a run and what is known about them. Nothing depends on how a machine lists or sorts its files."""
+    """The images of a run, as its network sees them, and what is known about them.
+
+    Nothing depends on how a machine lists or sorts its files.
+    """
 
     @property
     def name(self) -> str:
@@ -101,8 +107,8 @@ class StoredSet:
     Attributes:
         name: What kind of set it is.
         ids: One identifier an image, sorted by code point.
-        digest: SHA-256 over identifiers, pixels and annotation; see ``tasks.probing.scan``.
-        size: (h, w) of every image.
+        digest: SHA-256 over identifiers, pixels and annotation, see ``tasks.probing.scan``, and over the view.
+        size: (h, w) of every image; None where they have several sizes, so that only a view can be loaded.
         facts: What was skipped, duplicated or ignored, and the licence.
         read: ``read(index)`` gives one image.
         concepts: Names of the columns of ``presence``.
@@ -116,7 +122,7 @@ class StoredSet:
     name: str
     ids: tuple[str, ...]
     digest: str
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     facts: Facts
     read: Callable[[int], UInt8[np.ndarray, "h w 3"]]
     concepts: tuple[str, ...]
@@ -129,11 +135,35 @@ class StoredSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def seen_by(self, view: View) -> StoredSet:
+        """The same set as a network sees it: images, masks and annotation.
+
+        Presence stays that of the whole image, also where the view cuts a concept at the border away.
+
+        Args:
+            view: Of the network.
+        """
+        mask, whole = self.mask, self.segmentation
+
+        def pixels(index: int) -> Mapping[str, Int[np.ndarray, "h w"] | list[int]]:
+            shown = whole.pixels(index) if whole else {}
+            return {name: labels if isinstance(labels, list) else view.labels(labels) for name, labels in shown.items()}
+
+        return replace(
+            self,
+            digest=hashlib.sha256(f"{self.digest} seen by {VIEW_VERSION} {view!r}".encode()).hexdigest(),
+            size=(view.side, view.side),
+            read=lambda index: view.picture(self.read(index)),
+            mask=mask and (lambda index: view.mask(mask(index))),
+            segmentation=whole and replace(whole, pixels=pixels, size=view.annotated(*whole.size)),
+        )
+
     def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         """Some of the images. Each is decoded once and kept on disk, see ``tasks.spool``: 150 KB each at 224 px.
 
         Raises:
             UserError: A file has become unreadable since the set was opened.
+            ValueError: The images have several sizes.
         """
         return torch.from_numpy(self._pixels.read(indices))
 
@@ -152,14 +182,20 @@ class StoredSet:
         return self.load_foreground(range(len(self)))
 
     @cached_property
+    def _shape(self) -> tuple[int, int]:
+        if self.size is None:
+            raise ValueError(f"the images of {self.name} have several sizes; load them as a network sees them")
+        return self.size
+
+    @cached_property
     def _pixels(self) -> Spool:
         def decoded(indices: Sequence[int]) -> UInt8[np.ndarray, "k 3 h w"]:
-            images = np.empty((len(indices), 3, *self.size), np.uint8)
+            images = np.empty((len(indices), 3, *self._shape), np.uint8)
             for place, image in enumerate(in_threads(self.read, indices)):
                 images[place] = image.transpose(2, 0, 1)
             return images
 
-        return Spool(len(self), (3, *self.size), np.uint8, decoded)
+        return Spool(len(self), (3, *self._shape), np.uint8, decoded)
 
     @cached_property
     def _masks(self) -> Spool | None:
@@ -168,12 +204,12 @@ class StoredSet:
             return None
 
         def masks(indices: Sequence[int]) -> Bool[np.ndarray, "k h w"]:
-            found = np.empty((len(indices), *self.size), np.bool_)
+            found = np.empty((len(indices), *self._shape), np.bool_)
             for place, one in enumerate(in_threads(mask, indices)):
                 found[place] = one
             return found
 
-        return Spool(len(self), self.size, np.bool_, masks)
+        return Spool(len(self), self._shape, np.bool_, masks)
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -7,7 +7,7 @@ from tasks.errors import UserError
 from tasks.probing.base import StoredSet
 from tasks.probing.broden import open_broden
 from tasks.probing.cifar import open_cifar
-from tasks.probing.folder import Choice, Crop, open_folder
+from tasks.probing.folder import Choice, open_folder
 from tasks.probing.imagenet import open_imagenet
 from tasks.probing.schema import BrodenSource, CifarSource, FolderSource, ImagenetSource, Part, Source, UnionSource
 from tasks.probing.union import shares, union
@@ -31,12 +31,9 @@ def build(source: Source, count: int | None = None, seed: int = 0, cache: Cache 
     choice = Choice(count, seed, float(source.max_skipped))
     match source:
         case FolderSource():
-            return open_folder(source.path, source.licence, choice, Crop(source.resize, source.crop), cache)
+            return open_folder(source.path, source.licence, choice, cache)
         case ImagenetSource():
-            crop = Crop(source.resize, source.crop)
-            return open_imagenet(
-                source.path, source.licence, choice, crop, ground_truth=source.ground_truth, cache=cache
-            )
+            return open_imagenet(source.path, source.licence, choice, ground_truth=source.ground_truth, cache=cache)
         case BrodenSource():
             return open_broden(
                 source.path,

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from tasks.cache import Cache
 from tasks.errors import UserError
 from tasks.probing.base import Facts, StoredSet
-from tasks.probing.folder import ALL, Choice, Crop, one_hot, open_folder
+from tasks.probing.folder import ALL, Choice, one_hot, open_folder
 from tasks.probing.scan import Content, scan
 from tasks.probing.schema import CIFAR, CifarVariant
 from tasks.probing.seen import Memory, Origin
@@ -112,7 +112,7 @@ def _exported(
                 f"{folder} holds the Python version of {variant}: pickles, which can run code when they are read, so "
                 f"CLEAR does not read them. {kind.help}"
             )
-    return open_folder(path / split if (path / split).is_dir() else path, licence, choice, Crop(resize=None), cache)
+    return open_folder(path / split if (path / split).is_dir() else path, licence, choice, cache)
 
 
 def _class_names(path: Path, count: int) -> tuple[str, ...]:

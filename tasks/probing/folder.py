@@ -1,4 +1,4 @@
-"""A folder of images, flat or with a folder for each class, in the usual evaluation crop.
+"""A folder of images of any sizes, flat or with a folder for each class.
 
 What becomes of each kind of file stands in ``tasks.image_files``; a file that is refused is left out and listed.
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image
 
 from tasks.cache import Cache
 from tasks.errors import UserError
@@ -20,8 +19,6 @@ from tasks.image_files import find_images, load_image
 from tasks.probing.base import Facts, StoredSet
 from tasks.probing.scan import Content, scan
 from tasks.probing.seen import Memory, Origin
-
-_LONGEST = 16
 
 
 @dataclass(frozen=True)
@@ -39,25 +36,7 @@ class Choice:
     max_skipped: float = 0.1
 
 
-@dataclass(frozen=True)
-class Crop:
-    """How images get one size.
-
-    Attributes:
-        resize: Pixels of the shorter side; None leaves the images as they are, which must then have one size.
-        crop: Pixels of the central square; None takes all of the shorter side.
-    """
-
-    resize: int | None = 256
-    crop: int | None = 224
-
-    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
-        """The image in that size."""
-        return image if self.resize is None else resize_and_crop(image, self.resize, self.crop or self.resize)
-
-
 ALL = Choice()
-USUAL = Crop()
 
 
 @dataclass(frozen=True)
@@ -77,9 +56,7 @@ class Found:
     classes: Mapping[str, int] | None = None
 
 
-def open_folder(
-    path: Path, licence: str, choice: Choice = ALL, crop: Crop = USUAL, cache: Cache | None = None
-) -> StoredSet:
+def open_folder(path: Path, licence: str, choice: Choice = ALL, cache: Cache | None = None) -> StoredSet:
     """Open a folder of images; links are followed.
 
     An identifier is the path below the folder, with ``/``. Where all images lie in two or more folders of the first
@@ -89,7 +66,6 @@ def open_folder(
         path: The outermost folder.
         licence: Of the images.
         choice: Which images.
-        crop: The size they get.
         cache: Where it is remembered what the images are; None remembers nothing.
 
     Raises:
@@ -99,15 +75,13 @@ def open_folder(
     names = [name for name, _ in files]
     tops = sorted({name.partition("/")[0] for name in names})
     if len(tops) < 2 or not all("/" in name for name in names):
-        return open_found("folder", str(path), Found(dict(files), ignored), licence, choice, crop, cache)
+        return open_found("folder", str(path), Found(dict(files), ignored), licence, choice, cache)
     classes = {name: tops.index(name.partition("/")[0]) for name in names}
     found = Found(dict(files), ignored, tuple(tops), classes)
-    return open_found("folder", str(path), found, licence, choice, crop, cache)
+    return open_found("folder", str(path), found, licence, choice, cache)
 
 
-def open_found(
-    name: str, where: str, found: Found, licence: str, choice: Choice, crop: Crop, cache: Cache | None
-) -> StoredSet:
+def open_found(name: str, where: str, found: Found, licence: str, choice: Choice, cache: Cache | None) -> StoredSet:
     """A probing set of files that have been found.
 
     Args:
@@ -116,7 +90,6 @@ def open_found(
         found: The files.
         licence: Of the images.
         choice: Which of them.
-        crop: The size they get.
         cache: Where it is remembered what the images are; None remembers nothing.
 
     Raises:
@@ -129,7 +102,7 @@ def open_found(
             os.fsencode(path.name).decode()
         except UnicodeDecodeError:
             raise UserError(f"{path.name!a} has a name that is not UTF-8.") from None
-        return crop(load_image(path))
+        return load_image(path)
 
     scanned = scan(
         sorted(found.files),
@@ -140,7 +113,7 @@ def open_found(
         max_skipped=choice.max_skipped,
         memory=Memory(
             cache,
-            {"reader": "image file", "resize": crop.resize, "crop": crop.crop},
+            {"reader": "image file"},
             lambda image: Origin([found.files[image]]),
         ),
     )
@@ -167,28 +140,3 @@ def one_hot(
     if classes is not None:
         presence[np.arange(count), classes] = True
     return presence
-
-
-def resize_and_crop(image: UInt8[np.ndarray, "h w 3"], resize: int, crop: int) -> UInt8[np.ndarray, "crop crop 3"]:
-    """Resize the shorter side and crop the centre: the pixels of torchvision's ``Resize`` and ``CenterCrop``.
-
-    Bilinear with anti-aliasing. Of a strip longer than 16 times its width, only the middle is resized: all of it,
-    enlarged, might not fit into memory.
-
-    Args:
-        image: Any size.
-        resize: Pixels of the shorter side afterwards.
-        crop: Pixels of the square; at most ``resize``.
-    """
-    shorter = min(image.shape[:2])
-    image = _middle(image, _LONGEST * shorter, _LONGEST * shorter)
-    height, width = image.shape[:2]
-    size = (resize * width // shorter, resize * height // shorter)
-    return _middle(np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)), crop, crop)
-
-
-def _middle(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
-    """The central part of at most that size."""
-    top = max(0, round((image.shape[0] - height) / 2))
-    left = max(0, round((image.shape[1] - width) / 2))
-    return image[top : top + height, left : left + width]

@@ -15,7 +15,7 @@ from tasks.cache import Cache
 from tasks.errors import UserError
 from tasks.image_files import find_images
 from tasks.probing.base import StoredSet
-from tasks.probing.folder import ALL, USUAL, Choice, Crop, Found, open_found
+from tasks.probing.folder import ALL, Choice, Found, open_found
 from tasks.probing.schema import IMAGENET_HELP
 
 _SYNSET = re.compile(r"n\d{8}")
@@ -29,7 +29,6 @@ def open_imagenet(
     path: Path,
     licence: str,
     choice: Choice = ALL,
-    crop: Crop = USUAL,
     *,
     ground_truth: Path | None = None,
     cache: Cache | None = None,
@@ -40,7 +39,6 @@ def open_imagenet(
         path: The folder with the class folders or the images.
         licence: Of the images.
         choice: Which images.
-        crop: The size they get.
         ground_truth: For images in one folder: the official ``ILSVRC2012_validation_ground_truth.txt`` with
             ``meta.mat`` beside it, ``LOC_val_solution.csv``, or lines "image class", where the class is a WordNet
             identifier or a number from 0 in their alphabetical order. Without it no classes are known.
@@ -77,7 +75,7 @@ def open_imagenet(
         if unknown is not None:
             raise UserError(f"{ground_truth} names no class for {unknown}.")
         found = Found(named, ignored, names, {stem: truth[stem] for stem in named})
-    return open_found("imagenet", str(path), found, licence, choice, crop, cache)
+    return open_found("imagenet", str(path), found, licence, choice, cache)
 
 
 def imagenet_names() -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 The choice has an address, the seed and the image's identifier, so it depends on nothing else; a smaller choice is part
 of a larger one. Every chosen image is decoded once and dropped again: only then is it known which files are broken, and
-the digest is of the pixels that the networks will see, whatever the file format, and whatever decoder made them. What
-was seen is remembered until a file changes, see ``tasks.probing.seen``.
+the digest is of the decoded pixels, whatever the file format, and whatever decoder made them. What was seen is
+remembered until a file changes, see ``tasks.probing.seen``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Content:
     """What one image of a set is.
 
     Attributes:
-        image: As networks get it.
+        image: Whole.
         annotation: What else the digest covers, e.g. label maps.
         concepts: Numbers of the concepts that it shows.
     """
@@ -45,7 +45,7 @@ class Scan:
 
     Attributes:
         ids: One identifier an image.
-        size: (h, w) of all of them.
+        size: (h, w) of all of them; None where they have several.
         digest: SHA-256 over identifiers, pixels and annotation.
         concepts: Numbers of the concepts that each shows.
         skipped: (identifier, sentence) of the images refused.
@@ -53,7 +53,7 @@ class Scan:
     """
 
     ids: tuple[str, ...]
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     digest: str
     concepts: tuple[frozenset[int], ...]
     skipped: tuple[tuple[str, str], ...]
@@ -89,7 +89,7 @@ def scan(
         vocabulary: What else the digest covers: the meaning of numbers in the annotation; only its ``repr`` counts.
 
     Raises:
-        UserError: Too many images are refused, too few are usable, or their sizes differ.
+        UserError: Too many images are refused, or too few are usable.
     """
     if count is not None and count < 1:
         raise UserError(f"{count} images were asked of {where}; ask for at least 1.")
@@ -112,7 +112,7 @@ def scan(
     if count is not None and len(kept) < count:
         raise UserError(f"{where} holds {len(kept)} usable images, but {count} are asked for; {_reasons(skipped)}.")
     names = sorted(kept)
-    size = _common_size(where, names, kept)
+    sizes = {kept[name].size for name in names}
     whole = hashlib.sha256(repr(vocabulary).encode())
     for name in names:
         # Hashes have one length, and a name's length is told: no two lists of images read the same.
@@ -120,7 +120,7 @@ def scan(
         whole.update(len(encoded).to_bytes(8, "big") + encoded + kept[name].content)
     return Scan(
         ids=tuple(names),
-        size=size,
+        size=sizes.pop() if len(sizes) == 1 else None,
         digest=whole.hexdigest(),
         concepts=tuple(kept[name].concepts for name in names),
         skipped=tuple(sorted(skipped)),
@@ -136,7 +136,7 @@ def _look(name: str, examine: Callable[[str], Content]) -> Seen | Refused:
 
 
 def _seen(content: Content) -> Seen:
-    pixels = hashlib.sha256(content.image.tobytes())
+    pixels = hashlib.sha256(repr(content.image.shape).encode() + content.image.tobytes())
     whole = pixels.copy()
     for layer in content.annotation:
         whole.update(repr(layer.shape).encode())
@@ -160,18 +160,6 @@ def _reasons(skipped: Sequence[tuple[str, str]]) -> str:
         return "none was skipped"
     shown = " ".join(sentence for _, sentence in skipped[:_SHOWN]).rstrip(".")
     return f"the first: {shown}" if len(skipped) <= _SHOWN else f"the first {_SHOWN} of {len(skipped)}: {shown}"
-
-
-def _common_size(where: str, names: Sequence[str], kept: Mapping[str, Seen]) -> tuple[int, int]:
-    size = kept[names[0]].size
-    other = next((name for name in names if kept[name].size != size), None)
-    if other is not None:
-        high, wide = kept[other].size
-        raise UserError(
-            f"The images in {where} have several sizes ({names[0]!r} {size[1]} × {size[0]} px, {other!r} {wide} × "
-            f"{high} px): set 'resize' and 'crop', which make them equal."
-        )
-    return size
 
 
 def _duplicates(hashes: Mapping[str, bytes]) -> tuple[tuple[str, ...], ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 BrodenSize = Literal[224, 227, 384]
 BrodenCategory = Literal["object", "part", "scene", "texture", "color", "material"]
@@ -114,33 +114,13 @@ class _Source(BaseModel):
         return self.model_copy(update={"path": base / self.path.expanduser()})
 
 
-class _Cropped(_Source):
-    """A source whose images come in any size.
-
-    Attributes:
-        resize: Pixels that the shorter side gets first; null leaves images as they are.
-        crop: Pixels of the central square taken then; null takes all of the shorter side.
-    """
-
-    resize: Annotated[StrictInt, Field(ge=32)] | None = 256
-    crop: Annotated[StrictInt, Field(ge=32)] | None = 224
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> Self:
-        if self.resize is None and self.crop is not None and "crop" in self.model_fields_set:
-            raise ValueError("crop is given, but resize is null: give resize too, or set crop to null")
-        if self.resize is not None and self.crop is not None and self.crop > self.resize:
-            raise ValueError(f"crop {self.crop} is larger than resize {self.resize}; no image would be large enough")
-        return self
-
-
-class FolderSource(_Cropped):
+class FolderSource(_Source):
     """A folder of images, flat or with a folder for each class."""
 
     loader: Literal["folder"]
 
 
-class ImagenetSource(_Cropped):
+class ImagenetSource(_Source):
     """ImageNet's validation images.
 
     Attributes:

@@ -57,16 +57,10 @@ def union(parts: Mapping[str, StoredSet]) -> StoredSet:
         parts: Name → set; an empty one must be left out.
 
     Raises:
-        UserError: The images have several sizes, or two parts are annotated in different ways.
+        UserError: Two parts are annotated in different ways.
     """
     names = sorted(parts)
     sets = [parts[name] for name in names]
-    sizes = {name: one.size for name, one in zip(names, sets, strict=True)}
-    if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {width} × {height} px" for name, (height, width) in sizes.items())
-        raise UserError(
-            f"The parts of a union must have one image size, not {told}: set 'resize' and 'crop', or 'size'."
-        )
     # In the order of the whole identifiers, which is not always that of the parts.
     places = sorted(
         (f"{name}/{own}", number, index)
@@ -82,7 +76,7 @@ def union(parts: Mapping[str, StoredSet]) -> StoredSet:
         name="union",
         ids=tuple(identifier for identifier, _, _ in places),
         digest=hashlib.sha256(said.encode()).hexdigest(),
-        size=sets[0].size,
+        size=_same([one.size for one in sets]),
         facts=_facts(names, sets),
         read=lambda place: sets[where[place][0]].read(where[place][1]),
         concepts=concepts,

@@ -23,17 +23,18 @@ from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONY
 from tasks.models.counting_summariser import CountingSummariser
 from tasks.models.diffusion import DiffusionGenerator, Sampling
 from tasks.models.grabcut import GrabCutSegmenter
+from tasks.models.seen import SeenGenerator
 from tasks.models.sentence_encoder import MiniLmEncoder, SentenceTransformerEncoder
 from tasks.models.target import TargetModel
 from tasks.models.weights import check_file
 from tasks.offline import opens_no_socket
-from tasks.probing.base import ProbingSet
+from tasks.probing.base import StoredSet
 from tasks.probing.build import build as build_probing_set
 from tasks.probing.imagenet import IMAGENET_CLASSES, imagenet_names
 from tasks.profiles.identities import network_identity, role_identity
 from tasks.profiles.loading import loading, require_offline, trained_segmenter
 from tasks.profiles.locate import locate_target
-from tasks.profiles.networks import build_network
+from tasks.profiles.networks import build_network, preparation
 from tasks.profiles.planted import PlantedUnit, read_planted
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile
@@ -47,6 +48,7 @@ from tasks.roles import (
     SentenceEncoder,
     Summariser,
 )
+from tasks.view import View
 
 
 class Roles:
@@ -75,7 +77,8 @@ class Roles:
         self.replies = replies
         self.cache = cache or Cache(None)
         self._targets: dict[str, TargetModel] = {}
-        self._probing: dict[tuple[str, int | None], ProbingSet] = {}
+        self._probing: dict[tuple[str, int | None], StoredSet | MiniatureProbingSet] = {}
+        self._seen: dict[tuple[str, int, View], StoredSet] = {}
 
     def target(self, name: str) -> TargetModel:
         """The target network of that name.
@@ -156,12 +159,32 @@ class Roles:
             return None
         return {"model": " and ".join(dict.fromkeys(c.identity for c in used)), **asdict(used[0].store.usage())}
 
-    def probing_set(self, name: str, count: int | None) -> ProbingSet:
+    def view(self, model: str) -> View:
+        """What a target sees of a picture; the network itself is not loaded for it.
+
+        Raises:
+            UserError: for an unknown name, or a preparation that CLEAR cannot give.
+        """
+        return preparation(self.profile.target(model), f"the target {model}").view
+
+    def probing_set(self, name: str, count: int | None, view: View) -> StoredSet:
         """``count`` images of a probing set: the first of the miniature, else a seeded choice; None takes all.
+
+        Args:
+            name: Of the set.
+            count: How many images.
+            view: What the target sees of each image, see ``view``; masks and annotation are cut like it.
 
         Raises:
             UserError: for an unknown name, missing files, or if it holds fewer images.
         """
+        whole = self._whole_set(name, count)
+        key = (name, len(whole.ids), view)
+        if key not in self._seen:
+            self._seen[key] = whole.seen_by(view)
+        return self._seen[key]
+
+    def _whole_set(self, name: str, count: int | None) -> StoredSet | MiniatureProbingSet:
         source = self.profile.probing_set(name)
         if (name, count) not in self._probing:
             if isinstance(source, MiniatureSource):
@@ -170,7 +193,7 @@ class Roles:
                     raise UserError(
                         f"The probing set {name!r} holds {source.limit} images; --images {count} is too many."
                     )
-                found: ProbingSet = MiniatureProbingSet(source.split, count, self.cache)
+                found = MiniatureProbingSet(source.split, count, self.cache)
             else:
                 found = build_probing_set(source, count, cache=self.cache)
             self._probing[name, count] = self._probing[name, len(found.ids)] = found
@@ -296,6 +319,10 @@ class Roles:
 
         identity = self._identity("generator", entry, load, ("diffusers", "transformers"))
         return CachedGenerator(load, identity, self.cache) if identity else load()
+
+    def generator_for(self, view: View) -> ImageGenerator | None:
+        """The image generator, if the profile has one, with its images as a target sees them."""
+        return None if self.generator is None else SeenGenerator(self.generator, view)
 
     @cached_property
     def segmenter(self) -> Segmenter:

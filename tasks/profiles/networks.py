@@ -34,16 +34,35 @@ def build_network(entry: Target, name: str = "the network") -> tuple[nn.Module, 
             that cannot be fetched, or a factory that gives no network.
     """
     build = {"torchvision": _torchvision, "timm": _timm, "factory": _factory}[entry.loader]
-    network, steps = build(entry, name)
+    network = build(entry, name)
     if entry.planted:
         network = plant(network, entry.planted.weights, entry.planted.sha256, entry.sha256)
-    if entry.input is not None:
-        given = entry.input
-        steps = Preprocessing(given.resize, given.crop, given.mean, given.std, given.interpolation)
-    if steps is None:
-        raise UserError(f"The profile does not say how images of {name} are prepared; give its input.")
+    steps = preparation(entry, name)
     _check_layout(network, entry.architecture)
     return network.eval(), steps
+
+
+def preparation(entry: Target, name: str = "the network") -> Preprocessing:
+    """How a network's images are prepared: as the profile says, else as its library does; nothing is loaded for it.
+
+    Args:
+        entry: From a profile.
+        name: What messages call it.
+
+    Raises:
+        UserError: An unknown architecture or tag, or a preparation that is no resizing and centre crop.
+    """
+    if entry.input is not None:
+        given = entry.input
+        return Preprocessing(given.resize, given.crop, given.mean, given.std, given.interpolation)
+    steps = None
+    if entry.loader == "timm":
+        steps = _timm_preparation(entry)
+    elif entry.loader == "torchvision" and entry.pretrained is not None:
+        steps = torchvision_preprocessing(torchvision_tag(entry.architecture, entry.pretrained))
+    if steps is None:
+        raise UserError(f"The profile does not say how images of {name} are prepared; give its input.")
+    return steps
 
 
 def torchvision_tag(architecture: str, tag: str) -> WeightsEnum:
@@ -93,24 +112,22 @@ def published_torchvision(architecture: str, tag: str, path: Path, **options: An
             ) from error
 
 
-def _torchvision(entry: Target, name: str) -> tuple[nn.Module, Preprocessing | None]:
+def _torchvision(entry: Target, name: str) -> nn.Module:
     _check_architecture(entry.architecture)
     if entry.pretrained is None:
         options = {} if entry.classes is None else {"num_classes": entry.classes}
         network = torchvision.models.get_model(entry.architecture, weights=None, **options)
-        return _with_weights(network, entry), None
+        return _with_weights(network, entry)
     tag = torchvision_tag(entry.architecture, entry.pretrained)
     outputs = len(tag.meta["categories"])
     _check_classes(entry, outputs)
     path = entry.weights or torchvision_file(tag, f"the weights of {name}")
     check_file(path, entry.sha256)
-    network = published_torchvision(entry.architecture, entry.pretrained, path)
-    return network, torchvision_preprocessing(tag)
+    return published_torchvision(entry.architecture, entry.pretrained, path)
 
 
-def _timm(entry: Target, name: str) -> tuple[nn.Module, Preprocessing]:
+def _timm(entry: Target, name: str) -> nn.Module:
     import timm
-    from timm.data.config import resolve_model_data_config
 
     if not timm.is_model(entry.architecture):
         raise unknown_name("architecture of timm", entry.architecture, timm.list_models())
@@ -135,7 +152,18 @@ def _timm(entry: Target, name: str) -> tuple[nn.Module, Preprocessing]:
         tagged = f"{entry.architecture}.{entry.pretrained}"
         with fetching(f"the weights of {name} (timm {tagged})", "weights: FILE"):
             network = timm.create_model(tagged, pretrained=True, pretrained_cfg_overlay=overlay)
-    return network, timm_preprocessing(resolve_model_data_config(network))
+    return network
+
+
+def _timm_preparation(entry: Target) -> Preprocessing:
+    import timm
+    from timm.data.config import resolve_data_config
+
+    if entry.pretrained is not None:
+        config = timm_tag(entry.architecture, entry.pretrained)
+    else:
+        config = timm.get_pretrained_cfg(entry.architecture)
+    return timm_preprocessing(resolve_data_config({"in_chans": 3}, pretrained_cfg=config.to_dict() if config else None))
 
 
 def timm_tag(architecture: str, tag: str) -> Any:
@@ -170,7 +198,7 @@ def timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(resize, crop, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
 
 
-def _factory(entry: Target, name: str) -> tuple[nn.Module, Preprocessing | None]:
+def _factory(entry: Target, name: str) -> nn.Module:
     module_name, _, function = entry.architecture.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -185,7 +213,7 @@ def _factory(entry: Target, name: str) -> tuple[nn.Module, Preprocessing | None]
     network = factory()
     if not isinstance(network, nn.Module):
         raise UserError(f"{entry.architecture} gives a {type(network).__name__}; it must give a torch.nn.Module.")
-    return _with_weights(network, entry), None
+    return _with_weights(network, entry)
 
 
 def _with_weights(network: nn.Module, entry: Target) -> nn.Module:

@@ -14,6 +14,9 @@ from tasks.probing.schema import CifarSource
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
 from tasks.schema import Bottleneck
+from tasks.view import View
+
+WHOLE = View(224)
 
 SECTION = Bottleneck(
     training_set="scenes_train",
@@ -30,7 +33,7 @@ def roles() -> Roles:
 
 
 def test_scenes_have_one_object_of_a_kind_on_a_background_that_was_asked_for():
-    found = single_objects("train", 12, ("tree", "cup"), ("brick wall", "sandy beach"))
+    found = single_objects("train", 12, ("tree", "cup"), ("brick wall", "sandy beach"), WHOLE)
     assert set(found.classes) == {"tree", "cup"}
     assert set(found.contexts) <= {"brick wall", "sandy beach"}
     numbers = [int(name.split("-")[1]) for name in found.ids]
@@ -44,7 +47,7 @@ def test_scenes_have_one_object_of_a_kind_on_a_background_that_was_asked_for():
 
 
 def test_a_moved_object_is_the_same_object_elsewhere():
-    found = single_objects("test", 3, ("tree",), ("brick wall",))
+    found = single_objects("test", 3, ("tree",), ("brick wall",), WHOLE)
     assert found.moved is not None
     elsewhere = found.moved(["sandy beach"] * 3)
     (here, mask), (there, same) = found.load([1]), elsewhere.load([1])
@@ -60,7 +63,7 @@ def test_a_moved_object_is_the_same_object_elsewhere():
 
 
 def test_training_and_test_never_show_what_is_held_out(roles):
-    split = split_of(roles, SECTION, "scenes", 10, seed=0)
+    split = split_of(roles, WHOLE, SECTION, "scenes", 10, seed=0)
     assert split.labels == ("shape", "vehicle")
     for part in (split.training, split.test):
         assert set(part.classes) <= {"circle", "star", "car", "boat"}
@@ -75,7 +78,7 @@ def test_training_and_test_never_show_what_is_held_out(roles):
 
 def test_class_and_context_can_be_decided_together(roles):
     section = SECTION.model_copy(update={"labels": "class_and_context", "groups": {}})
-    split = split_of(roles, section, "scenes", 10, seed=0)
+    split = split_of(roles, WHOLE, section, "scenes", 10, seed=0)
     assert len(split.labels) == 11 * len({*split.training.contexts, *split.test.contexts})
     first = split.labels[split.numbers(split.test)[0]]
     assert first == f"{split.test.classes[0]} on {split.test.contexts[0]}"
@@ -93,7 +96,7 @@ def test_class_and_context_can_be_decided_together(roles):
 )
 def test_mistakes_in_the_section_are_told(roles, change, words):
     with pytest.raises(UserError, match=words):
-        split_of(roles, SECTION.model_copy(update=change), "scenes", 10, seed=0)
+        split_of(roles, WHOLE, SECTION.model_copy(update=change), "scenes", 10, seed=0)
 
 
 # ---- a set on disk ----
@@ -117,7 +120,7 @@ def test_cifar_is_taken_with_its_classes(cifar_roles):
         training_images=30,
         groups={"wings": ("airplane", "bird"), "wheels": ("automobile",)},
     )
-    split = split_of(cifar_roles, section, "cifar10_test", 8, seed=0)
+    split = split_of(cifar_roles, View(32), section, "cifar10_test", 8, seed=0)
     assert len(split.training.ids) == 30
     assert set(split.training.classes) == {"airplane", "automobile", "bird"}
     images, masks = split.test.load([0, 3])
@@ -126,9 +129,9 @@ def test_cifar_is_taken_with_its_classes(cifar_roles):
     assert split.test.moved is None
     colours = images.float().mean((2, 3)).argmax(1).tolist()
     assert [("airplane", "automobile", "bird")[colour] for colour in colours] == [split.test.classes[i] for i in (0, 3)]
-    again = split_of(cifar_roles, section, "cifar10_test", 8, seed=0)
+    again = split_of(cifar_roles, View(32), section, "cifar10_test", 8, seed=0)
     assert again.identity() == split.identity()
-    assert split_of(cifar_roles, section, "cifar10_test", 8, seed=1).test.ids != split.test.ids
+    assert split_of(cifar_roles, View(32), section, "cifar10_test", 8, seed=1).test.ids != split.test.ids
 
 
 @pytest.mark.parametrize(
@@ -147,4 +150,4 @@ def test_what_a_set_cannot_do_is_told(cifar_roles, change, words):
         groups={"wings": ("airplane", "bird"), "wheels": ("automobile",)},
     )
     with pytest.raises(UserError, match=words):
-        split_of(cifar_roles, section.model_copy(update=change), "cifar10_test", 8, seed=0)
+        split_of(cifar_roles, View(32), section.model_copy(update=change), "cifar10_test", 8, seed=0)

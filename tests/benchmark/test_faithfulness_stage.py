@@ -24,6 +24,7 @@ from tasks.observe import CLEAN, Condition
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
 from tasks.seeding import integer_seed
+from tasks.view import View
 
 MEASURES = ["cosy_auc", "cosy_mad", "f1", "iou", "correlation", "cosine", "auprc"]
 BLUR = Condition("gaussian_blur", 3)
@@ -124,7 +125,7 @@ def test_no_number_depends_on_order_other_labels_or_batches(
 
 
 def test_clip_finds_concepts_about_where_the_annotation_has_them(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
-    probing = roles.probing_set("scenes", 150)
+    probing = roles.probing_set("scenes", 150, roles.view("resnet50"))
     names = probing.concepts
     monkeypatch.setattr(probing, "concepts", ())
     by_clip = Presence(probing, roles)
@@ -182,12 +183,16 @@ class FakeRoles:
         self._probing = SimpleNamespace(
             images=images,
             ids=tuple(range(len(images))),
+            digest="images",
             load=lambda part: images[list(part)],
             concepts=known,
             presence=presence,
         )
 
-    def probing_set(self, name: str, count: int) -> SimpleNamespace:
+    def view(self, model: str) -> View:
+        return View(8)
+
+    def probing_set(self, name: str, count: int, view: View) -> SimpleNamespace:
         return self._probing
 
     def target(self, name: str) -> ColourNetwork:
@@ -221,7 +226,7 @@ def test_numbers_are_those_of_the_reference_implementations(fake: FakeRoles, tmp
     mine = work((0, 1), 40, ("a",))
     folder = filled(tmp_path / "run", mine, {"a": {0: "crimson", 1: "depiction"}})
     rows = measure(folder, mine, fake, count=6).set_index("unit")
-    clean = fake.network.read(fake.probing_set("", 40).images, {"fc": "mean"})["fc"].pooled.numpy()
+    clean = fake.network.read(fake.probing_set("", 40, View(8)).images, {"fc": "mean"})["fc"].pooled.numpy()
     for unit, text in ((0, "crimson"), (1, "depiction")):
         drawn = Painter().generate(text, 6, integer_seed(7, "faithfulness", text))
         synthetic = fake.network.read(drawn, {"fc": "mean"})["fc"].pooled.numpy()
@@ -230,7 +235,7 @@ def test_numbers_are_those_of_the_reference_implementations(fake: FakeRoles, tmp
         mad = (synthetic[:, unit].mean() - clean[:, unit].mean()) / clean[:, unit].std(ddof=1)
         assert rows["cosy_mad"][unit] == pytest.approx(mad)
     active = clean[:, 0] >= np.sort(clean[:, 0])[-2]
-    present = fake.probing_set("", 40).presence[:, 0]
+    present = fake.probing_set("", 40, View(8)).presence[:, 0]
     assert rows["f1"][0] == pytest.approx(f1_score(active, present))
     assert rows["iou"][0] == pytest.approx(jaccard_score(active, present))
     assert rows["auprc"][0] == pytest.approx(average_precision_score(active, present))
@@ -404,7 +409,7 @@ def test_where_all_images_are_alike_clip_finds_none() -> None:
 
 
 def presence_of(fake: FakeRoles, label: str) -> tuple[np.ndarray, str]:
-    return Presence(fake.probing_set("", 40), fake).of(label)  # pyright: ignore[reportArgumentType]
+    return Presence(fake.probing_set("", 40, View(8)), fake).of(label)  # pyright: ignore[reportArgumentType]
 
 
 def facts(folder: RunFolder) -> dict:

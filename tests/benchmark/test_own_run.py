@@ -215,7 +215,7 @@ def test_weights_in_either_form_give_the_same_labels(mine: Path, tmp_path: Path,
     steps = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     network.fc = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     with torch.inference_mode():
-        read = network(steps(MiniatureProbingSet("probe", 12).images))
+        read = network(steps(MiniatureProbingSet("probe", 12).seen_by(steps.view).images))
     assert strongest["activation"].to_numpy() == pytest.approx(read[:, [1, 3]].amax(0).numpy(), rel=1e-4)
 
 

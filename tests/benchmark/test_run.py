@@ -255,7 +255,7 @@ def test_a_run_whose_images_have_no_masks_says_what_to_do(tmp_path: Path, monkey
     from tasks.models.segmenter import ForegroundSegmenter
 
     monkeypatch.setattr(
-        ForegroundSegmenter, "foreground", lambda self, images: torch.zeros(images.shape[0], 224, 224) > 0
+        ForegroundSegmenter, "foreground", lambda self, images: torch.zeros(len(images), *images.shape[-2:]) > 0
     )
     with pytest.raises(UserError, match="needs images with a foreground and a background, but only 0 of 20"):
         run(tmp_path / "none", methods=("constant_label",), images=20, masks="segmenter")

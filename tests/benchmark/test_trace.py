@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,10 @@ from tasks.observe import Condition, image_seeds
 from tasks.perturbations import perturb
 from tasks.perturbations.suites import load_suite
 from tasks.probing.folder import open_folder
+from tasks.view import View
 
 TASK, PROFILE, UNIT, SEED, IMAGES, SIDE = "resnet50_layer4", "miniature", 17, 5, 6, 40
+WHOLE = View(224)
 CLEAN, NOISE, FOREGROUND = ("clean", 0), ("gaussian_noise", 2), ("foreground_blur", 3)
 
 
@@ -151,6 +153,7 @@ def identity(**changes) -> dict:
         "content": {
             "tasks": {TASK: facts},
             "images": {TASK: "unknown"},
+            "views": {TASK: asdict(WHOLE)},
             "conditions": {TASK: [[name, severity] for name in CONDITIONS for severity in (2, 3)]},
         },
         **changes,
@@ -453,7 +456,7 @@ def test_the_method_is_the_first_that_left_traces(tmp_path):
 
 def test_a_run_of_several_tasks_asks_which(tmp_path):
     tasks = identity()["content"]["tasks"]
-    content = {"tasks": {**tasks, "other": tasks[TASK]}, "images": {}, "conditions": {}}
+    content = {"tasks": {**tasks, "other": tasks[TASK]}, "images": {}, "views": {}, "conditions": {}}
     path = make_run(tmp_path / "run", content=content)
     with pytest.raises(UserError, match="several tasks; choose one with --task: other, resnet50_layer4"):
         find(path, UNIT)
@@ -488,7 +491,7 @@ def test_images_that_the_run_does_not_have_are_one_sentence(tmp_path):
 
 @pytest.fixture(scope="module")
 def digest() -> str:
-    return MiniatureProbingSet("probe", IMAGES).digest
+    return MiniatureProbingSet("probe", IMAGES).seen_by(WHOLE).digest
 
 
 @pytest.fixture
@@ -557,7 +560,7 @@ def test_a_run_on_a_folder_of_the_users_needs_the_folder_again(tmp_path):
     for number in range(IMAGES):
         colours = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(colours).save(photos / f"{number}.png")
-    own = open_folder(photos, "mine")
+    own = open_folder(photos, "mine").seen_by(WHOLE)
     content = identity()["content"]
     tasks = {TASK: content["tasks"][TASK] | {"probing_set": "own_images"}}
     run = make_run(tmp_path / "run", content=content | {"tasks": tasks, "images": {TASK: own.digest}})

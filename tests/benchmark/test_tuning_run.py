@@ -48,7 +48,7 @@ def work(task: str = "resnet18_layer4", *, conditions: tuple[Condition, ...] = (
 
 
 def measured(path: Path, roles: Roles, mine: Work, *methods: str, seed: int = 0) -> pd.DataFrame:
-    probing = roles.probing_set(mine.task.probing_set, IMAGES)
+    probing = roles.probing_set(mine.task.probing_set, IMAGES, roles.view(mine.task.model))
     options = {"clip_dissect": {"top_k": 8}}
     loaded = {name: registry.load(name, **options.get(name, {})) for name in methods or ("clip_dissect",)}
     with RunFolder(path) as folder:
@@ -136,7 +136,7 @@ def test_conditions_that_something_is_tuned_on_are_not_held_out(tmp_path: Path, 
 
 
 def test_images_without_masks_are_refused(roles: Roles) -> None:
-    probing = roles.probing_set("scenes", IMAGES)
+    probing = roles.probing_set("scenes", IMAGES, roles.view("resnet18"))
     subject = analysis.Subject(
         work(), {}, CONCEPTS, roles, probe_of(probing, masked=False), probing.concepts, probing.presence, 0
     )
@@ -165,10 +165,11 @@ def test_a_layer_without_maps_leaves_out_the_methods_that_need_them(
     mine = Work(task, "miniature", (), fog, 1, IMAGES, (0, 1, 2))
     table = measured(tmp_path / "one", roles, mine)
     assert set(table["study"]) == {"probing set"}
+    scenes = roles.probing_set("scenes", IMAGES, roles.view("resnet50"))
     subject = analysis.Subject(
         Work(vector, "miniature", (), fog, 1, IMAGES, (0,)),
         {"network_dissection": registry.load("network_dissection")}, (), roles,
-        probe_of(roles.probing_set("scenes", IMAGES), masked=True), (), np.zeros((IMAGES, 0), bool), 0,
+        probe_of(scenes, masked=True), (), np.zeros((IMAGES, 0), bool), 0,
     )  # fmt: skip
     left = analysis._possible(subject, subject.probe.load, Display("quiet"))
     assert not left.methods
@@ -177,7 +178,7 @@ def test_a_layer_without_maps_leaves_out_the_methods_that_need_them(
 def test_methods_may_ask_where_the_foreground_is(roles: Roles) -> None:
     """``clear`` sees images with their background blurred, in an analysis as in a run."""
     mine = work()
-    probing = roles.probing_set(mine.task.probing_set, IMAGES)
+    probing = roles.probing_set(mine.task.probing_set, IMAGES, roles.view(mine.task.model))
     probe = probe_of(probing, masked=True)
     subject = Subject(mine, {}, CONCEPTS, roles, probe, probing.concepts, probing.presence, 0)
     clean = subject.observe(subject.plain, probe, CLEAN, probe.load)
@@ -189,7 +190,7 @@ def test_methods_may_ask_where_the_foreground_is(roles: Roles) -> None:
 
 def test_what_captions_say_anyway_is_that_of_the_images_at_hand(roles: Roles) -> None:
     mine = work()
-    probing = roles.probing_set(mine.task.probing_set, IMAGES)
+    probing = roles.probing_set(mine.task.probing_set, IMAGES, roles.view(mine.task.model))
     probe = probe_of(probing, masked=True)
     subject = Subject(mine, {}, CONCEPTS, roles, probe, probing.concepts, probing.presence, 0)
     clean = subject.observe(subject.plain, probe, CLEAN, probe.load)

@@ -8,6 +8,7 @@ from tasks.errors import UserError
 from tasks.models.weights import save_weights
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
+from tasks.view import View
 
 
 def roles_with(target_changes: dict) -> Roles:
@@ -40,6 +41,6 @@ def test_unknown_roles_of_a_task_are_named() -> None:
     with pytest.raises(UserError, match="Available: resnet18"):
         roles.target("resnet50")
     with pytest.raises(UserError, match="Available: scenes"):
-        roles.probing_set("broden", 10)
+        roles.probing_set("broden", 10, View(224))
     with pytest.raises(UserError, match="holds 100000 images"):
-        roles.probing_set("scenes", 100_001)
+        roles.probing_set("scenes", 100_001, View(224))

@@ -47,7 +47,11 @@ def roles() -> Roles:
 
 def prepared(name: str, images: int, layer: str) -> Work:
     """What to time."""
-    probing, target, clip = roles().probing_set("scenes", images), roles().target("resnet50"), roles().clip
+    probing, target, clip = (
+        roles().probing_set("scenes", images, roles().view("resnet50")),
+        roles().target("resnet50"),
+        roles().clip,
+    )
     probe = probe_of(probing, masked=False)
     if name == "bare loop":
         parts = [probing.load(part) for part in blocks(images, IMAGES_AT_ONCE)]

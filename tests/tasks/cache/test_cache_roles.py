@@ -17,6 +17,7 @@ from tasks.errors import UserError
 from tasks.miniature.generator import RenderingGenerator
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
+from tasks.view import View
 
 CHECKPOINTS = Path(tasks.__file__).parent / "miniature" / "checkpoints"
 TEXTS = ["red fish", "", "a blue striped car on a sandy beach", "日本", "red fish", "cat and a dog", "x " * 200]
@@ -33,7 +34,7 @@ def unloadable():
 
 @pytest.fixture(scope="module")
 def images():
-    return roles().probing_set("scenes", 17).images
+    return roles().probing_set("scenes", 17, View(64)).images
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,15 @@ from torchvision.transforms import v2
 
 from tasks.errors import UserError
 from tasks.image_files import load_image
-from tasks.probing.folder import Choice, Crop, open_folder, resize_and_crop
+from tasks.probing.base import StoredSet
+from tasks.probing.folder import Choice, open_folder
+from tasks.view import View
 
-SMALL = Crop(40, 32)
+SMALL = View(40, 32)
+
+
+def opened_small(folder, choice=Choice(), view=SMALL) -> StoredSet:  # noqa: B008
+    return open_folder(folder, "CC0", choice).seen_by(view)
 
 
 def fill(folder, count=12):
@@ -31,7 +37,7 @@ def fill(folder, count=12):
 
 
 def test_images_are_what_torchvision_makes_of_the_files(tmp_path):
-    opened = open_folder(fill(tmp_path, 4), "CC0")
+    opened = open_folder(fill(tmp_path, 4), "CC0").seen_by(View(256, 224))
     assert opened.ids == ("00.png", "01.png", "02.png", "03.png")
     steps = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])
     expected = [np.asarray(steps(Image.open(tmp_path / name))).transpose(2, 0, 1) for name in opened.ids]
@@ -58,61 +64,61 @@ def test_the_crop_has_torchvisions_pixels(height, width, resize, less, seed):
     crop = max(1, resize - less)
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     expected = v2.Compose([v2.Resize(resize), v2.CenterCrop(crop)])(Image.fromarray(image))
-    found = resize_and_crop(image, resize, crop)
+    found = View(resize, crop).picture(image)
     assert np.array_equal(found, np.asarray(expected))
 
 
 def test_a_long_strip_needs_little_memory():
     strip = np.zeros((32, 1_000_000, 3), np.uint8)
     strip[:, 500_000:] = 255
-    cropped = resize_and_crop(strip, 256, 224)  # all of it, enlarged, would have 6 GB
+    cropped = View(256, 224).picture(strip)  # all of it, enlarged, would have 6 GB
     assert cropped.shape == (224, 224, 3)
     assert cropped[:, :100].max() == 0
     assert cropped[:, -100:].min() == 255
 
 
 def test_the_set_does_not_depend_on_how_it_lies_on_disk(tmp_path):
-    first = open_folder(fill(tmp_path / "a"), "CC0", crop=SMALL)
+    first = opened_small(fill(tmp_path / "a"))
     other = tmp_path / "b with Ünicode"
     other.mkdir()
     for name in sorted(os.listdir(tmp_path / "a"), reverse=True):
         os.symlink(tmp_path / "a" / name, other / name)
-    second = open_folder(other, "CC0", crop=SMALL)
+    second = opened_small(other)
     assert (second.ids, second.digest) == (first.ids, first.digest)
     assert torch.equal(second.images, first.images)
 
 
 def test_the_digest_is_of_names_pixels_and_crop(tmp_path):
-    digest = open_folder(fill(tmp_path / "a", 3), "CC0", crop=SMALL).digest
+    digest = opened_small(fill(tmp_path / "a", 3)).digest
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     save(tmp_path / "b/01.png", picture(1), compress_level=0)  # other bytes, the same pixels
-    assert open_folder(tmp_path / "b", "CC0", crop=SMALL).digest == digest
+    assert opened_small(tmp_path / "b").digest == digest
     (tmp_path / "b/01.png").rename(tmp_path / "b/011.png")
-    assert open_folder(tmp_path / "b", "CC0", crop=SMALL).digest != digest
+    assert opened_small(tmp_path / "b").digest != digest
     save(tmp_path / "a/01.png", picture(99))
-    assert open_folder(tmp_path / "a", "CC0", crop=SMALL).digest != digest
-    assert open_folder(tmp_path / "a", "CC0", crop=Crop(40, 33)).digest != digest
+    assert opened_small(tmp_path / "a").digest != digest
+    assert opened_small(tmp_path / "a", view=View(40, 33)).digest != digest
 
 
 def test_the_choice_has_an_address(tmp_path):
     fill(tmp_path)
-    chosen = {seed: open_folder(tmp_path, "CC0", Choice(5, seed), SMALL) for seed in range(4)}
-    assert chosen[0].digest == open_folder(tmp_path, "CC0", Choice(5, 0), SMALL).digest
+    chosen = {seed: opened_small(tmp_path, Choice(5, seed)) for seed in range(4)}
+    assert chosen[0].digest == opened_small(tmp_path, Choice(5, 0)).digest
     assert len({opened.ids for opened in chosen.values()}) > 1
     for seed, opened in chosen.items():
         assert len(opened) == 5
         assert opened.ids == tuple(sorted(opened.ids))
-        assert set(opened.ids) < set(open_folder(tmp_path, "CC0", Choice(8, seed), SMALL).ids)
+        assert set(opened.ids) < set(opened_small(tmp_path, Choice(8, seed)).ids)
     # Another file changes the choice by at most that file.
     before = set(chosen[0].ids)
     save(tmp_path / "zz.png", picture(50))
-    assert set(open_folder(tmp_path, "CC0", Choice(5, 0), SMALL).ids) - before <= {"zz.png"}
+    assert set(opened_small(tmp_path, Choice(5, 0)).ids) - before <= {"zz.png"}
 
 
 def test_duplicates_are_reported_and_kept(tmp_path):
     fill(tmp_path, 3)
     shutil.copy(tmp_path / "01.png", tmp_path / "twin.png")
-    opened = open_folder(tmp_path, "CC0", crop=SMALL)
+    opened = opened_small(tmp_path)
     assert opened.facts.duplicates == (("01.png", "twin.png"),)
     assert len(opened) == 4
 
@@ -131,7 +137,7 @@ def test_broken_files_are_left_out_and_listed(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png_that_says(20_000, 20_000))
     save(tmp_path / "dot.png", picture(6, 1, 1))
     (tmp_path / "notes.txt").write_text("not looked at")
-    opened = open_folder(tmp_path, "CC0", Choice(max_skipped=0.5), SMALL)
+    opened = opened_small(tmp_path, Choice(max_skipped=0.5))
     assert opened.ids == ("00.png", "01.png", "02.png", "03.png")
     reasons = dict(opened.facts.skipped)
     assert list(reasons) == ["bomb.png", "cut.jpg", "dot.png", "empty.png"]
@@ -146,7 +152,7 @@ def test_broken_files_are_left_out_and_listed(tmp_path):
 def test_a_name_that_is_not_utf8_is_left_out(tmp_path):
     fill(tmp_path, 3)
     shutil.copy(os.fsencode(tmp_path / "00.png"), os.fsencode(tmp_path) + b"/b\xff.png")
-    opened = open_folder(tmp_path, "CC0", Choice(max_skipped=0.5), SMALL)
+    opened = opened_small(tmp_path, Choice(max_skipped=0.5))
     assert opened.ids == ("00.png", "01.png", "02.png")
     ((name, reason),) = opened.facts.skipped
     assert name == "b\\xff.png"
@@ -166,20 +172,20 @@ def test_odd_but_sound_files_are_converted(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.png", exif=exif)
-    opened = open_folder(tmp_path, "CC0", crop=SMALL)
+    opened = opened_small(tmp_path)
     assert opened.facts.skipped == ()
     shown = {name: image.permute(1, 2, 0).numpy() for name, image in zip(opened.ids, opened.images, strict=True)}
     assert np.array_equal(shown["alpha.png"], shown["a.png"])
     assert np.array_equal(shown["deep.png"], shown["grey.png"])
-    assert np.array_equal(shown["turned.png"], resize_and_crop(np.rot90(rgb, -1), 40, 32))
-    assert np.array_equal(shown["cmyk.jpg"], resize_and_crop(load_image(tmp_path / "cmyk.jpg"), 40, 32))
+    assert np.array_equal(shown["turned.png"], SMALL.picture(np.rot90(rgb, -1)))
+    assert np.array_equal(shown["cmyk.jpg"], SMALL.picture(load_image(tmp_path / "cmyk.jpg")))
 
 
 def test_a_broken_file_is_replaced_by_the_next_in_the_choice(tmp_path):
     fill(tmp_path)
-    whole = open_folder(tmp_path, "CC0", Choice(5), SMALL)
+    whole = opened_small(tmp_path, Choice(5))
     (tmp_path / whole.ids[0]).write_bytes(b"")
-    again = open_folder(tmp_path, "CC0", Choice(5, max_skipped=0.2), SMALL)
+    again = opened_small(tmp_path, Choice(5, max_skipped=0.2))
     assert len(again) == 5
     assert set(again.ids) > set(whole.ids[1:])
     assert [name for name, _ in again.facts.skipped] == [whole.ids[0]]
@@ -199,31 +205,34 @@ def test_what_cannot_be_had_is_said_in_a_sentence(tmp_path, change, choice, word
     folder = fill(tmp_path / "set")
     change(folder)
     with pytest.raises(UserError, match=words) as caught:
-        open_folder(folder, "CC0", choice, SMALL)
+        opened_small(folder, choice)
     assert "\n" not in str(caught.value)
 
 
-def test_images_as_they_are_must_have_one_size(tmp_path):
+def test_images_of_several_sizes_are_loaded_as_a_network_sees_them(tmp_path):
     fill(tmp_path, 3)
-    assert open_folder(tmp_path, "CC0", crop=Crop(None)).images.shape == (3, 3, 48, 64)
+    assert open_folder(tmp_path, "CC0").images.shape == (3, 3, 48, 64)
     save(tmp_path / "wide.png", picture(7, 48, 80))
-    with pytest.raises(UserError, match=r"'00.png' 64 × 48 px, 'wide.png' 80 × 48 px.*'resize'"):
-        open_folder(tmp_path, "CC0", crop=Crop(None))
+    opened = open_folder(tmp_path, "CC0")
+    assert opened.size is None
+    with pytest.raises(ValueError, match="several sizes"):
+        opened.load([0])
+    assert opened.seen_by(SMALL).images.shape == (4, 3, 32, 32)
 
 
 def test_class_folders_are_classes(tmp_path):
     for number in range(6):
         save(tmp_path / ("cat", "dog", "ant")[number % 3] / f"{number}.png", picture(number))
-    opened = open_folder(tmp_path, "CC0", Choice(5), SMALL)
+    opened = opened_small(tmp_path, Choice(5))
     assert opened.class_names == opened.concepts == ("ant", "cat", "dog")
     assert [opened.class_names[place] for place in opened.classes] == [name.split("/")[0] for name in opened.ids]
     assert np.array_equal(opened.presence, np.eye(3, dtype=bool)[opened.classes])
     save(tmp_path / "stray.png", picture(9))
-    assert open_folder(tmp_path, "CC0", crop=SMALL).class_names is None
+    assert opened_small(tmp_path).class_names is None
 
 
 def test_images_are_decoded_only_when_asked(tmp_path):
-    opened = open_folder(fill(tmp_path, 3), "CC0", crop=SMALL)
+    opened = opened_small(fill(tmp_path, 3))
     before = opened.load([0])
     (tmp_path / "02.png").unlink()
     assert torch.equal(opened.load([0]), before)
@@ -239,7 +248,7 @@ def test_an_image_is_decoded_once_to_look_at_it_and_once_to_keep_it(tmp_path, mo
         return load_image(path)
 
     monkeypatch.setattr("tasks.probing.folder.load_image", counted)
-    opened = open_folder(fill(tmp_path, 4), "CC0", crop=SMALL)
+    opened = opened_small(fill(tmp_path, 4))
     for _ in range(3):
         opened.load([1, 3])
         assert len(opened.images) == 4

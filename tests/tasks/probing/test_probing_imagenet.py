@@ -9,10 +9,9 @@ from probing_files import picture, save
 from scipy.io import savemat
 
 from tasks.errors import UserError
-from tasks.probing.folder import Choice, Crop
+from tasks.probing.folder import Choice
 from tasks.probing.imagenet import open_imagenet
 
-SMALL = Crop(40, 32)
 # Number in alphabetical order, WordNet identifier.
 CLASSES = {
     1: (0, "n01440764"),
@@ -61,14 +60,14 @@ def truths(folder):
 
 
 def test_both_forms_give_the_same_set(foldered, flat, tmp_path):
-    first = open_imagenet(foldered, "ImageNet", crop=SMALL)
+    first = open_imagenet(foldered, "ImageNet")
     assert first.ids == tuple(name(number) for number in CLASSES)
     assert first.classes.tolist() == [place for place, _ in CLASSES.values()]
     assert len(first.class_names) == 1000
     assert first.presence.shape == (5, 1000)
     assert first.presence.sum() == 5
     for truth in truths(tmp_path / "truths"):
-        second = open_imagenet(flat, "ImageNet", ground_truth=truth, crop=SMALL)
+        second = open_imagenet(flat, "ImageNet", ground_truth=truth)
         assert (second.ids, second.digest) == (first.ids, first.digest)
         assert torch.equal(second.images, first.images)
         assert np.array_equal(second.classes, first.classes), truth
@@ -76,7 +75,7 @@ def test_both_forms_give_the_same_set(foldered, flat, tmp_path):
 
 
 def test_class_names_are_the_published_ones_and_distinct(foldered):
-    names = open_imagenet(foldered, "ImageNet", choice=Choice(1), crop=SMALL).class_names
+    names = open_imagenet(foldered, "ImageNet", choice=Choice(1)).class_names
     assert names[0] == "tench, Tinca tinca"
     assert (names[134], names[517]) == ("crane, bird", "crane, machine")
     assert names[999] == "toilet tissue, toilet paper, bathroom tissue"
@@ -84,13 +83,9 @@ def test_class_names_are_the_published_ones_and_distinct(foldered):
 
 
 def test_without_a_ground_truth_no_classes_are_known(flat):
-    opened = open_imagenet(flat, "ImageNet", crop=SMALL)
+    opened = open_imagenet(flat, "ImageNet")
     assert (opened.class_names, opened.classes) == (None, None)
     assert opened.presence.shape == (5, 0)
-
-
-def test_the_usual_crop(foldered):
-    assert open_imagenet(foldered, "ImageNet", choice=Choice(1)).images.shape == (1, 3, 224, 224)
 
 
 def test_a_missing_folder_says_where_imagenet_is_got(tmp_path):

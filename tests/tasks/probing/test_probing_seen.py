@@ -26,13 +26,12 @@ from tasks.probing.base import StoredSet
 from tasks.probing.broden import open_broden
 from tasks.probing.build import build
 from tasks.probing.cifar import open_cifar
-from tasks.probing.folder import Choice, Crop, open_folder
+from tasks.probing.folder import Choice, open_folder
 from tasks.probing.imagenet import open_imagenet
 from tasks.probing.scan import Content
 from tasks.probing.schema import UnionSource
 from tasks.probing.seen import refused
 
-SMALL = Crop(40, 32)
 HALF = Choice(max_skipped=0.5)
 COUNT = 4
 
@@ -63,8 +62,8 @@ def cache(tmp_path) -> Cache:
     return open_cache(tmp_path / "cache")
 
 
-def opened(folder: Path, cache: Cache | None, choice: Choice = HALF, crop: Crop = SMALL) -> StoredSet:
-    return open_folder(folder, "CC0", choice, crop, cache)
+def opened(folder: Path, cache: Cache | None, choice: Choice = HALF) -> StoredSet:
+    return open_folder(folder, "CC0", choice, cache)
 
 
 def same(one: StoredSet, other: StoredSet) -> bool:
@@ -91,14 +90,6 @@ def test_another_choice_decodes_only_what_it_adds(folder, cache, decoded):
     decoded.clear()
     assert same(opened(folder, cache, Choice(3)), opened(folder, None, Choice(3)))
     assert set(decoded[:1]) == set(opened(folder, None, Choice(3)).ids) - set(few.ids)
-
-
-@pytest.mark.parametrize("crop", [Crop(48, 32), Crop(40, 33), Crop(None)])
-def test_other_settings_look_again(folder, cache, decoded, crop):
-    opened(folder, cache)
-    decoded.clear()
-    assert opened(folder, cache, crop=crop).digest == opened(folder, None, crop=crop).digest
-    assert len(decoded) == 2 * COUNT
 
 
 @pytest.mark.parametrize(
@@ -238,12 +229,12 @@ def test_imagenet_and_unions_pass_the_cache_on(cache, decoded, tmp_path):
     for number in range(3):
         name = f"ILSVRC2012_val_{number + 1:08d}.JPEG"
         save(tmp_path / "val" / "n01440764" / name, picture(number), format="JPEG")
-    first = open_imagenet(tmp_path / "val", "ImageNet", crop=SMALL, cache=cache)
+    first = open_imagenet(tmp_path / "val", "ImageNet", cache=cache)
     assert len(decoded) == 3
-    assert same(open_imagenet(tmp_path / "val", "ImageNet", crop=SMALL, cache=cache), first)
+    assert same(open_imagenet(tmp_path / "val", "ImageNet", cache=cache), first)
     assert len(decoded) == 3
     save(tmp_path / "own" / "a.png", picture(9))
-    part = {"resize": 40, "crop": 32, "licence": "mine"}
+    part = {"licence": "mine"}
     source = TypeAdapter(UnionSource).validate_python(
         {
             "loader": "union",

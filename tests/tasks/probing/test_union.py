@@ -23,6 +23,7 @@ from tasks.probing.missing import missing
 from tasks.probing.schema import UnionSource
 from tasks.probing.union import shares, union
 from tasks.profiles.schema import load_profile
+from tasks.view import View
 from tasks.yamlfile import read_yaml
 
 LAYERS = {"object": np.array([[1, 1], [0, 2]])}
@@ -92,9 +93,10 @@ def test_annotation_stays_with_its_part():
         union({"a": stored("k", segmentation=replace(strange, labels=("", "car", "cat"))), "b": annotated("m")})
 
 
-def test_images_of_several_sizes_are_no_set():
-    with pytest.raises(UserError, match=r"a 4 × 4 px, b 8 × 4 px: set 'resize'"):
-        union({"a": stored("k"), "b": stored("m", size=(4, 8))})
+def test_images_of_several_sizes_get_one_as_a_network_sees_them():
+    whole = union({"a": stored("k"), "b": stored("m", size=(4, 8))})
+    assert whole.size is None
+    assert whole.seen_by(View(4, 4)).images.shape == (2, 3, 4, 4)
 
 
 def dissect(activations: np.ndarray, segmentation: Segmentation, quantile: float):
@@ -164,7 +166,7 @@ def source(tmp_path) -> UnionSource:
 def test_it_is_opened_from_a_profile(source):
     whole = build(source)
     assert [name.partition("/")[0] for name in whole.ids] == ["broden"] * 4 + ["photos"] * 6
-    assert whole.images.shape == (10, 3, 224, 224)
+    assert whole.seen_by(View(256, 224)).images.shape == (10, 3, 224, 224)
     assert whole.segmentation.pixels(0)
     assert not whole.segmentation.pixels(9)
     some = build(source, 5, seed=1)
@@ -214,7 +216,7 @@ def test_a_profiles_paths_are_relative_and_no_part_of_its_identity(tmp_path):
     part = {"loader": "folder", "path": "photos", "licence": "mine"}
     identities = []
     for folder in ("photos", "moved"):
-        parts = {"a": {**part, "path": folder}, "b": {**part, "resize": 300}}
+        parts = {"a": {**part, "path": folder}, "b": {**part, "max_skipped": 0.5}}
         literal["probing_sets"] = {"both": {"loader": "union", "parts": parts}}
         path = tmp_path / "mine.yaml"
         path.write_text(yaml.safe_dump(literal))
@@ -222,7 +224,7 @@ def test_a_profiles_paths_are_relative_and_no_part_of_its_identity(tmp_path):
         assert profile.probing_set("both").parts["a"].path == tmp_path / folder
         identities.append(profile.identity((), ("both",)))
     assert identities[0] == identities[1]
-    assert identities[0]["probing_sets"]["both"]["parts"]["b"]["resize"] == 300
+    assert identities[0]["probing_sets"]["both"]["parts"]["b"]["max_skipped"] == 0.5
 
 
 def test_the_published_probing_set_is_a_union():
