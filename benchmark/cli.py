@@ -108,7 +108,7 @@ def preview(
     image: Annotated[Path, typer.Argument(help="Image file.")],
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     suites: Annotated[list[str] | None, typer.Option(help="Suites, perturbations or YAML files.")] = None,
-    corruptions: Annotated[str, typer.Option(help="fixed, code or reference; see run.")] = "fixed",
+    corruptions: Annotated[str, typer.Option(help="published, package, repaired or reference; see run.")] = "published",
     lengths: Annotated[str, typer.Option(help="scaled or raw; see run.")] = "scaled",
     feather: Annotated[float, typer.Option(help="Pixels over which a masked change sets in.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,

@@ -62,6 +62,7 @@ def suites() -> list[dict[str, Any]]:
                 "perturbations": [name],
                 "family": entry.family,
                 "parameters": list(entry.parameters),
+                **({"package_parameters": list(entry.package.parameters)} if entry.package else {}),
                 "needs": list(entry.needs),
                 "random": entry.random,
                 "source": entry.source,

@@ -117,8 +117,8 @@ class RunOptions(BaseModel):
         seed: Seed of the run, 0 or more.
         masks: Where foreground masks come from: the probing set's own, or the profile's segmenter
             (GrabCut if it has none).
-        corruptions: CLEAR's engine with known faults ``fixed`` or as in the released ``code``, or the ``reference``
-            package; see ``tasks.perturbations.settings``.
+        corruptions: ImageNet-C's as ``published``, as of the ``package`` imagecorruptions, or ``repaired``, made by
+            CLEAR's engine; or by that package as ``reference``; see ``tasks.perturbations.settings``.
         lengths: Whether lengths are ``scaled`` with the image's size or ``raw`` pixels.
         feather: Pixels over which a change of foreground or background sets in.
         faithfulness: Which labels' faithfulness is measured: those given on clean images, all, or none.
@@ -155,7 +155,7 @@ class RunOptions(BaseModel):
     profile: str = "miniature"
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
     masks: Literal["probing_set", "segmenter"] = "probing_set"
-    corruptions: Corruptions = "fixed"
+    corruptions: Corruptions = "published"
     lengths: Lengths = "scaled"
     feather: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
     faithfulness: Literal["none", "clean", "all"] = "clean"

@@ -118,7 +118,7 @@ class Passes:
             images=hashlib.sha256(canonical([self.digest, list(probe.ids)]).encode()).hexdigest(),
             condition=condition.name,
             severity=condition.severity,
-            perturbation=entry and {"version": entry.version, "parameters": entry.parameters},
+            perturbation=entry and entry.form(self.settings.corruptions).facts(),
             engine=ENGINE_VERSION,
             settings=asdict(self.settings),
             masks=self._masks_digest if masked else None,

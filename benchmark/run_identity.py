@@ -48,7 +48,7 @@ def run_identity(
             "conditions": {
                 work.task.name: [[c.name, c.severity] for c in work.conditions if c != CLEAN] for work in works
             },
-            "perturbations": {"engine": ENGINE_VERSION, **_perturbation_facts(works)},
+            "perturbations": {"engine": ENGINE_VERSION, **_perturbation_facts(works, options.corruptions)},
             "methods": {name: method.version for name, method in methods.items()},
             **({"profile_options": profile.own_options(methods)} if profile.own_options(methods) else {}),
             "evidence_images": EVIDENCE_SIZE,
@@ -58,10 +58,9 @@ def run_identity(
     }
 
 
-def _perturbation_facts(works: Sequence[Work]) -> dict[str, Any]:
+def _perturbation_facts(works: Sequence[Work], corruptions: str) -> dict[str, Any]:
     names = {condition.name for work in works for condition in work.conditions if condition != CLEAN}
-    entries = [PERTURBATIONS[name] for name in sorted(names)]
-    return {entry.name: {"version": entry.version, "parameters": entry.parameters} for entry in entries}
+    return {name: PERTURBATIONS[name].form(corruptions).facts() for name in sorted(names)}
 
 
 def _task_facts(task: Task, profile: Profile) -> dict[str, Any]:

@@ -244,7 +244,6 @@ def _stored(folder: RunFolder) -> BottleneckResult | None:
 def _identity(options: RunOptions, profile: Profile, planned: Sequence[Planned], masks: str) -> dict[str, Any]:
     """The options, and the content that their names stand for today."""
     names = {condition.name for one in planned for condition in one.work.conditions if condition != CLEAN}
-    entries = [PERTURBATIONS[name] for name in sorted(names)]
     return {
         **options.identity(),
         "content": {
@@ -261,7 +260,7 @@ def _identity(options: RunOptions, profile: Profile, planned: Sequence[Planned],
             },
             "perturbations": {
                 "engine": ENGINE_VERSION,
-                **{entry.name: {"version": entry.version, "parameters": entry.parameters} for entry in entries},
+                **{name: PERTURBATIONS[name].form(options.corruptions).facts() for name in sorted(names)},
             },
         },
     }

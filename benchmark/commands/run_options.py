@@ -79,8 +79,8 @@ def _declared(
     settings: Annotated[list[str] | None, typer.Option("--set", help="Method option, METHOD.OPTION=VALUE.")] = None,
     masks: Annotated[str, typer.Option(help="Foreground from the probing_set or the segmenter.")] = "probing_set",
     corruptions: Annotated[
-        str, typer.Option(help="Known faults fixed, as in the released code, or by the reference package.")
-    ] = "fixed",
+        str, typer.Option(help="ImageNet-C's published form, the package's, repaired, or the reference package itself.")
+    ] = "published",
     lengths: Annotated[str, typer.Option(help="Lengths scaled with the image's size, or raw pixels.")] = "scaled",
     feather: Annotated[float, typer.Option(help="Pixels over which a masked change sets in.")] = 0.0,
     faithfulness: Annotated[str, typer.Option(help="Measure it for labels on clean images, all, or none.")] = "clean",

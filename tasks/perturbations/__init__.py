@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from tasks.perturbations.context import Mode
 from tasks.perturbations.registry import PERTURBATIONS, Perturbation, register
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def perturb(
     seeds: Sequence[int],
     foreground: Bool[Tensor, "n h w"] | None = None,
     *,
-    mode: Literal["fixed", "code"] = "fixed",
+    mode: Mode = "published",
     lengths: Literal["scaled", "raw"] = "scaled",
     feather: float = 0.0,
 ) -> UInt8[Tensor, "n 3 h w"]:
@@ -41,8 +42,10 @@ def perturb(
         severity: 1 to 5, or 0 for the identity, bit-exact.
         seeds: One non-negative integer an image; without effect where the perturbation is not random.
         foreground: True on the foreground; required by the family ``mask``, else unused.
-        mode: ``fixed``, or ``code`` for the released behaviour where it visibly differs: frost never picks its sixth
-            texture, glass_blur copies pixels instead of exchanging them.
+        mode: The form of frost, glass_blur and elastic_transform. ``published``: as the images of ImageNet-C were
+            made. ``package``: as imagecorruptions makes them, with a frost 1.1 times as large and an elastic_transform
+            of its own. ``repaired``: as published, but frost draws among all six textures, and glass_blur exchanges
+            pixels instead of copying them, in all directions. ``code`` and ``fixed`` are older names of the last two.
         lengths: ``scaled``: a length of s px becomes s · (shorter side) / 224; ``raw``: it stays s px. Noise belongs to
             the pixel and JPEG's blocks to the format, so neither scales.
         feather: Pixels over which a change of the family ``mask`` sets in inside the changed part.
@@ -51,8 +54,8 @@ def perturb(
         New images on the device of the given ones.
 
     Raises:
-        UserError: Unknown name, severity outside 0 to 5, image too small or of the wrong dtype, range or shape, seeds
-            that do not fit, missing or unfitting mask, negative feather, or missing package.
+        UserError: Unknown name or mode, severity outside 0 to 5, image too small or of the wrong dtype, range or shape,
+            seeds that do not fit, missing or unfitting mask, negative feather, or missing package.
     """
     from tasks.perturbations.engine import run
 

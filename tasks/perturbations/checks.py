@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import cast, get_args
 
 import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.errors import UserError, unknown_name
+from tasks.perturbations.context import FORMER, Mode
 from tasks.perturbations.registry import SEVERITIES, Perturbation, perturbation
 
 MIN_SIDE = 32
@@ -25,6 +27,18 @@ def check_request(name: str, severity: int) -> Perturbation:
     if isinstance(severity, bool) or severity not in (0, *SEVERITIES):
         raise UserError(f"Severity {severity!r} of {name} does not exist: give a whole number from 0 (identity) to 5.")
     return entry
+
+
+def check_mode(mode: str) -> Mode:
+    """The form of ImageNet-C's corruptions under its name of today.
+
+    Raises:
+        UserError: There is no such form.
+    """
+    mode = FORMER.get(mode, mode)
+    if mode not in get_args(Mode):
+        raise unknown_name("mode", mode, get_args(Mode))
+    return cast("Mode", mode)
 
 
 def check_size(height: int, width: int) -> None:

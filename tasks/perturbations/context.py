@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from tasks.perturbations.draws import Draws
 
-Mode = Literal["fixed", "code"]
+Mode = Literal["published", "package", "repaired"]
+FORMER = {"fixed": "repaired", "code": "package"}
+"""What the forms were once called → what they are called."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Context:
         draws: Random numbers, a stream of its own for each image.
         scale: Pixels of these images that one pixel of a 224-px image stands for; published lengths are multiplied by
             it. 1 at 224 px, and at every size where raw lengths were asked for.
-        mode: ``fixed``, or ``code`` for the faults of the released code.
+        mode: The form of the corruptions of ImageNet-C; see ``tasks.perturbations.perturb``.
         foreground: bool [n, h, w], True on the foreground, on the device of the images; None if none is needed.
         feather: Pixels over which a change at a mask's border sets in; 0 for a hard border.
     """

@@ -23,7 +23,7 @@ _NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
 def _published(module: str, name: str, family: Family, description: str, parameters: Five, **more: Any) -> Perturbation:
     """A corruption of ImageNet-C: the function of its own name in the module of that name."""
     transform = f"tasks.perturbations.{module}:{name}"
-    return Perturbation(name, family, description, parameters, transform, source=_IMAGENET_C, **more)
+    return Perturbation(name, family, description, parameters, transform, **{"source": _IMAGENET_C, **more})
 
 
 _COMMON = (
@@ -62,9 +62,10 @@ _COMMON = (
         "glass",
         "glass_blur",
         "blur",
-        "Frosted glass: pixels change places with neighbours (blur sigma in px, reach in px, passes)",
+        "Frosted glass: pixels take the place of neighbours (blur sigma in px, reach in px, passes)",
         ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
         random=True,
+        version="2",
         pixels_at_once=2**21,
     ),
     _published(
@@ -104,6 +105,7 @@ _COMMON = (
         ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
         random=True,
         needs=("imagecorruptions",),
+        version="2",
     ),
     _published(
         "weather",
@@ -129,12 +131,23 @@ _COMMON = (
         (0.4, 0.3, 0.2, 0.1, 0.05),
     ),
     _published(
-        "digital",
+        "elastic",
         "elastic_transform",
         "digital",
-        "Smooth random displacement (gain of the displacement field)",
-        (12.5, 16.25, 21.25, 25.0, 30.0),
+        "Random affine map, then smooth random displacement (gain and sigma in px, reach of the map's corners in px)",
+        ((488, 170.8, 24.4), (488, 19.52, 48.8), (12.2, 2.44, 4.88), (17.08, 2.44, 4.88), (29.28, 2.44, 4.88)),
         random=True,
+        version="2",
+        source="Hendrycks and Dietterich 2019, arXiv 1903.12261; values of hendrycks/robustness",
+        package=Perturbation(
+            "elastic_transform",
+            "digital",
+            "Smooth random displacement (gain of the displacement field)",
+            (12.5, 16.25, 21.25, 25.0, 30.0),
+            "tasks.perturbations.elastic:package_elastic_transform",
+            random=True,
+            source=_IMAGENET_C,
+        ),
     ),
     _published(
         "digital",

@@ -1,4 +1,4 @@
-"""What cameras and files do to an image: contrast, elastic deformation, pixelation, JPEG, saturation."""
+"""What cameras and files do to an image: contrast, pixelation, JPEG, saturation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tasks.perturbations.arithmetic import border_index, convolve, gaussian_weights, to_uint8, whole_weights
+from tasks.perturbations.arithmetic import to_uint8
 from tasks.perturbations.context import Context
 
 
@@ -56,58 +56,6 @@ def saturate(
 @lru_cache(maxsize=4)
 def _red(device: torch.device) -> Float[Tensor, "1 3 1 1"]:
     return torch.tensor([0.0, 1.0, 1.0], device=device).view(1, 3, 1, 1)
-
-
-def elastic_transform(images: UInt8[Tensor, "n 3 h w"], gain: float, context: Context) -> UInt8[Tensor, "n 3 h w"]:
-    """Move each pixel by a smooth random field; lengths are shares of the image's sides, so it scales by itself.
-
-    Args:
-        images: 0 to 255.
-        gain: Of the smoothed field.
-        context: Random numbers.
-    """
-    height, width = images.shape[2:]
-    field = context.draws.uniform16(2, height, width).to(torch.float32)
-    for dim, side in ((-2, height), (-1, width)):
-        weights = whole_weights(gaussian_weights(0.01 * side, truncate=3), 8)
-        field = convolve(field, weights, dim, "symmetric").mul_(2.0**-8).round_()
-    # Steps of 1/32768 of the largest shift, half a percent of the height.
-    moved = field.add_(0.5 - 32768).mul_(0.005 * height * gain / 32768)
-    rows, columns = (torch.arange(side, dtype=torch.float32, device=images.device) for side in (height, width))
-    return _sample(images, moved[:, 1] + rows[:, None], moved[:, 0] + columns)
-
-
-def _sample(
-    images: UInt8[Tensor, "n 3 h w"], down: Float[Tensor, "n h w"], right: Float[Tensor, "n h w"]
-) -> UInt8[Tensor, "n 3 h w"]:
-    """Read the images at places between pixels, linearly, mirrored at the border."""
-    count, _, height, width = images.shape
-    top, left = down.floor(), right.floor()
-    below, beyond = (down - top)[:, None], (right - left)[:, None]
-    reach = max(height, width)
-    fold_rows, fold_columns = (
-        torch.from_numpy(border_index(side, reach, reach + 1, "symmetric")).to(images.device, torch.int32)
-        for side in (height, width)
-    )
-    top, left = (place.to(torch.int32).add_(reach).flatten() for place in (top, left))
-    start = torch.arange(count, device=images.device, dtype=torch.int32).repeat_interleave(height * width)
-    start.mul_(height * width)
-    rows = [fold_rows.index_select(0, top + step).mul_(width).add_(start) for step in (0, 1)]
-    columns = [fold_columns.index_select(0, left + step) for step in (0, 1)]
-    # The three channels of a pixel travel together in one integer, so that a corner is one look-up.
-    red, green, blue = images.to(torch.int32).unbind(1)
-    packed = (red | (green << 8) | (blue << 16)).reshape(-1)
-
-    def corner(row: int, column: int) -> Tensor:
-        found = packed.index_select(0, rows[row] + columns[column]).view(count, height, width)
-        return torch.stack([found & 255, (found >> 8) & 255, found >> 16], 1).float()
-
-    def between(row: int) -> Tensor:
-        first = corner(row, 0)
-        return corner(row, 1).sub_(first).mul_(beyond).add_(first)
-
-    upper = between(0)
-    return to_uint8(between(1).sub_(upper).mul_(below).add_(upper))
 
 
 def pixelate(images: UInt8[Tensor, "n 3 h w"], factor: float, context: Context) -> UInt8[Tensor, "n 3 h w"]:

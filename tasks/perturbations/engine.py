@@ -12,7 +12,14 @@ from torch import Tensor
 
 from tasks.errors import UserError
 from tasks.perturbations.arithmetic import pieces
-from tasks.perturbations.checks import check_foreground, check_images, check_request, check_result, check_seeds
+from tasks.perturbations.checks import (
+    check_foreground,
+    check_images,
+    check_mode,
+    check_request,
+    check_result,
+    check_seeds,
+)
 from tasks.perturbations.context import Context, Mode
 from tasks.perturbations.draws import Draws
 
@@ -34,7 +41,8 @@ def run(
     feather: float,
 ) -> UInt8[Tensor, "n 3 h w"]:
     """Perturb images; see ``tasks.perturbations.perturb``."""
-    entry = check_request(name, severity)
+    mode = check_mode(mode)
+    entry = check_request(name, severity).form(mode)
     images = check_images(images)
     seeds = check_seeds(seeds, len(images))
     if not 0 <= feather < float("inf"):

@@ -1,4 +1,4 @@
-"""Frosted glass: a blur, pixels that change places with their neighbours, and a blur again."""
+"""Frosted glass: a blur, pixels that take the place of their neighbours, and a blur again."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from tasks.perturbations.arithmetic import gaussian_blur, pieces, to_uint8
-from tasks.perturbations.context import Context, Mode
+from tasks.perturbations.context import Context
 from tasks.perturbations.draws import Draws
 
 
 def glass_blur(
     images: UInt8[Tensor, "n 3 h w"], parameters: tuple[float, float, int], context: Context
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Blur, let each pixel change places with a random neighbour, blur again.
+    """Blur, let each pixel take the value of a random neighbour, blur again.
 
     Pixels are visited from bottom right to top left. The released code means to exchange two pixels, but its array
-    views make it a copy: the neighbour keeps its value, so that values are lost at each visit. It also never reaches
-    the largest offset down or right. ``fixed`` exchanges, and reaches all ways; ``code`` does as released.
+    views make it a copy: the neighbour keeps its value, so that values are lost at each visit. Its offsets also end one
+    pixel earlier down and right than up and left, so the whole picture moves down and right. ``repaired`` exchanges,
+    and reaches as far all ways.
 
     Args:
         images: 0 to 255.
@@ -31,8 +32,9 @@ def glass_blur(
     """
     sigma, reach, passes = parameters
     height, width = images.shape[2:]
-    sigma, reach = sigma * context.scale, max(1, round(reach * context.scale))
-    sources = shuffled(context.draws, len(images), (height, width), reach, int(passes), context.mode)
+    sigma, exchange = sigma * context.scale, context.mode == "repaired"
+    steps = offsets(reach, context.scale, exchange)
+    sources = shuffled(context.draws, len(images), (height, width), steps, int(passes), exchange)
     out = torch.empty_like(images)
     for piece in pieces(images):
         once = gaussian_blur(images[piece].float(), sigma).floor_()
@@ -41,28 +43,40 @@ def glass_blur(
     return out
 
 
+def offsets(reach: float, scale: float, exchange: bool) -> tuple[int, ...]:
+    """How far away a neighbour may be along one axis, each as likely as the others.
+
+    An offset that scaling leaves between two pixels is rounded up in some of its 16 copies and down in the others, so
+    that the mean offset, which moves the picture, scales too.
+    """
+    scaled = np.arange(-reach, reach + exchange) * scale
+    copies = 1 if (scaled == np.rint(scaled)).all() else 16
+    return tuple(np.floor(scaled[:, None] + (np.arange(copies) + 0.5) / copies).astype(int).ravel().tolist())
+
+
 def shuffled(
-    draws: Draws, count: int, size: tuple[int, int], reach: int, passes: int, mode: Mode
+    draws: Draws, count: int, size: tuple[int, int], steps: tuple[int, ...], passes: int, exchange: bool
 ) -> Int[Tensor, "n pixels"]:
     """For each pixel, the pixel whose value it holds after all visits, one after the other.
 
-    Two visits of pixels more than 2 · reach apart touch no common pixel, so all visits on one slanted front are made at
-    once, in all images and passes; the outcome is that of the sequential loop.
+    No visit is so near the border that a step could leave the image. Two visits of pixels more than twice the longest
+    step apart touch no common pixel, so all visits on one slanted front are made at once, in all images and passes; the
+    outcome is that of the sequential loop.
     """
     device, (height, width) = draws.device, size
-    visits = _visits(height, width, reach, passes, mode, device)
-    ways = torch.arange(-reach, reach + (mode == "fixed"), dtype=torch.int32, device=device)
-    steps = (ways[:, None] * width + ways).flatten()
+    visits = _visits(height, width, (min(steps), max(steps)), passes, exchange, device)
+    ways = torch.tensor(steps, dtype=torch.int32, device=device)
+    moves = (ways[:, None] * width + ways).flatten()
     # Offsets are drawn image by image, in memory that stays in the cache.
     there = torch.empty((count, len(visits.pixels)), dtype=torch.int32, device=device)
     for image, own in enumerate(draws.each()):
-        drawn = own.below(len(steps), len(visits.pixels))[0]
-        torch.add(steps.index_select(0, drawn), visits.pixels, out=there[image])
+        drawn = own.below(len(moves), len(visits.pixels))[0]
+        torch.add(moves.index_select(0, drawn), visits.pixels, out=there[image])
     first = torch.arange(count, device=device)[:, None] * (height * width)
     held = torch.arange(height * width, device=device).repeat(count)
     for start, end in visits.fronts:
         at, to = ((pixels + first).reshape(-1) for pixels in (visits.pixels[start:end], there[:, start:end]))
-        before = held.index_select(0, at) if mode == "fixed" else None
+        before = held.index_select(0, at) if exchange else None
         held.index_copy_(0, at, held.index_select(0, to))
         if before is not None:
             held.index_copy_(0, to, before)
@@ -78,16 +92,18 @@ class _Visits:
 
 
 @lru_cache(maxsize=8)
-def _visits(height: int, width: int, reach: int, passes: int, mode: Mode, device: torch.device) -> _Visits:
-    if mode == "fixed":
-        rows, columns = np.arange(reach, height - reach), np.arange(reach, width - reach)
-    else:
-        rows, columns = np.arange(reach + 1, height - reach + 1), np.arange(reach + 1, width - reach + 1)
-    # The bottom right comes first; a row may start when the row below is 2 · reach + 1 pixels ahead, and a pass when
-    # the one before it is out of reach.
-    slope = 2 * reach + 1
+def _visits(
+    height: int, width: int, reach: tuple[int, int], passes: int, exchange: bool, device: torch.device
+) -> _Visits:
+    lowest, highest = reach
+    # The released loop ends before the row and the column from which its longest step up or left would just fit.
+    first, furthest = -lowest + (not exchange), max(-lowest, highest)
+    rows, columns = np.arange(first, height - highest), np.arange(first, width - highest)
+    # The bottom right comes first; a row may start when the row below is 2 · furthest + 1 pixels ahead, and a pass
+    # when the one before it is out of reach.
+    slope = 2 * furthest + 1
     turn = (height - rows[:, None]) * slope + (width - columns)
-    later = np.arange(passes)[:, None, None] * (2 * reach * (slope + 1) + 1)
+    later = np.arange(passes)[:, None, None] * (2 * furthest * (slope + 1) + 1)
     turns = (turn + later).ravel()
     pixels = np.broadcast_to(rows[:, None] * width + columns, (passes, len(rows), len(columns))).ravel()
     order = np.argsort(turns, kind="stable")

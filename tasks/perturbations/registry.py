@@ -51,6 +51,7 @@ class Perturbation:
             stays in a processor's cache. Many small steps want more.
         version: Raised whenever the same seed may give another image.
         source: Where definition and parameters come from.
+        package: What the package imagecorruptions has under this name, where that is another perturbation.
     """
 
     name: str
@@ -63,11 +64,20 @@ class Perturbation:
     pixels_at_once: int | None = None
     version: str = "1"
     source: str = ""
+    package: Perturbation | None = None
 
     @property
     def needs_foreground(self) -> bool:
         """Whether every image must come with a foreground mask."""
         return "foreground" in self.needs
+
+    def form(self, corruptions: str) -> Perturbation:
+        """What a run with these ``corruptions`` makes under this name."""
+        return self.package if self.package and corruptions in ("package", "reference") else self
+
+    def facts(self) -> dict[str, Any]:
+        """What its images depend on besides seed and settings."""
+        return {"version": self.version, "parameters": self.parameters}
 
     def load(self) -> Transform:
         """The function, imported if need be."""

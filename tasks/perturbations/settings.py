@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import BeforeValidator
+
+from tasks.perturbations.context import FORMER
 from tasks.perturbations.registry import PERTURBATIONS
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, UInt8
     from torch import Tensor
 
-Corruptions = Literal["fixed", "code", "reference"]
+
+def _today(name: Any) -> Any:
+    return FORMER.get(name, name) if isinstance(name, str) else name
+
+
+Corruptions = Annotated[Literal["published", "package", "repaired", "reference"], BeforeValidator(_today)]
 Lengths = Literal["scaled", "raw"]
 
 
@@ -21,13 +29,13 @@ class Settings:
     """The choices of a run that hold for all its perturbations.
 
     Attributes:
-        corruptions: ``fixed``: CLEAR's engine; ``code``: the same with the faults of the released code;
+        corruptions: A ``mode`` of ``tasks.perturbations.perturb``: ``published``, ``package`` or ``repaired``; or
             ``reference``: the package imagecorruptions for its 19 corruptions, and CLEAR's engine for all others.
         lengths: ``scaled`` with the shorter side, or ``raw`` pixels; the reference engine knows raw pixels only.
         feather: Pixels over which a change of one part of the image sets in.
     """
 
-    corruptions: Corruptions = "fixed"
+    corruptions: Corruptions = "published"
     lengths: Lengths = "scaled"
     feather: float = 0.0
 
@@ -44,7 +52,7 @@ class Settings:
 
         if self.corruptions == "reference" and name in reference.names():
             return reference.perturb(images, name, severity, seeds)
-        mode = "code" if self.corruptions == "code" else "fixed"
+        mode = "published" if self.corruptions == "reference" else self.corruptions
         return perturb(images, name, severity, seeds, foreground, mode=mode, lengths=self.lengths, feather=self.feather)
 
 

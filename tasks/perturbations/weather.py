@@ -70,29 +70,28 @@ def frost(
     """Lay a random piece of a photograph of frost over the image.
 
     The six photographs are those of the installed package imagecorruptions. The released code never draws the sixth;
-    ``code`` does as released. The photographs are seen at their own size, so they do not scale.
+    ``repaired`` does. A 224-px image gets a piece of a photograph at its own size (``package``: enlarged 1.1 times),
+    any other the same piece larger or smaller, unless raw lengths were asked for.
 
     Args:
         images: 0 to 255.
         parameters: Weight of the image, weight of the frost.
-        context: Random numbers and mode.
+        context: Random numbers, scale and mode.
     """
     kept, laid = parameters
     height, width = images.shape[-2:]
-    numbers = context.draws.integer(len(_TEXTURES) if context.mode == "fixed" else len(_TEXTURES) - 1)
+    numbers = context.draws.integer(len(_TEXTURES) if context.mode == "repaired" else len(_TEXTURES) - 1)
+    enlarged = 1.1 if context.mode == "package" else 1.0
     down, right = context.draws.number(0, 1), context.draws.number(0, 1)
     out = images.float().mul_(kept)
     for index, number in enumerate(numbers):
-        texture = _texture(number, height, width, images.device)
+        rows, columns = _photograph(number).shape[:2]
+        scale = enlarged * max(context.scale, height / rows, width / columns)
+        texture = _scaled(number, scale, images.device)
         top = int(down[index] * (texture.shape[1] - height))
         left = int(right[index] * (texture.shape[2] - width))
         out[index] += texture[:, top : top + height, left : left + width] * laid
     return to_uint8(out)
-
-
-def _texture(number: int, height: int, width: int, device: torch.device) -> Float[Tensor, "3 a b"]:
-    shape = _photograph(number).shape
-    return _scaled(number, 1.1 * max(1.0, height / shape[0], width / shape[1]), device)
 
 
 @lru_cache(maxsize=2 * len(_TEXTURES))
@@ -101,7 +100,7 @@ def _scaled(number: int, scale: float, device: torch.device) -> Float[Tensor, "3
 
     photograph = _photograph(number)
     size = math.ceil(photograph.shape[1] * scale), math.ceil(photograph.shape[0] * scale)
-    texture = cv2.resize(photograph, dsize=size, interpolation=cv2.INTER_CUBIC)
+    texture = cv2.resize(photograph, dsize=size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     return torch.from_numpy(texture[..., ::-1].transpose(2, 0, 1).copy()).float().to(device)
 
 
