@@ -156,7 +156,7 @@ def test_lists_by_comma_and_by_repetition(runner):
         *["run", "--task", f"{TASK},resnet50_fc", "--methods", "dnd", "--methods", "clip_dissect, random_label"],
         *["--suites", "gaussian_blur,imagenet_c", "--severities", "1,3", "--severities", "5", "--unit-ids", "3,17"],
         *["--repeats", "4", "--images", "50", "--profile", "mine.yaml", "--seed", "7", "--device", "cpu"],
-        *["--corruptions", "code", "--lengths", "raw", "--feather", "1.5", "--faithfulness", "all"],
+        *["--corruptions", "package", "--lengths", "raw", "--feather", "1.5", "--faithfulness", "all"],
         *["--batch-size", "8", "--out", "somewhere", "--masks", "segmenter"],
         *["--set", "clip_dissect.similarity=wpmi", "--set", "dnd.k=5", "--set", "dnd.crops=false"],
     )
@@ -173,7 +173,7 @@ def test_lists_by_comma_and_by_repetition(runner):
         profile="mine.yaml",
         seed=7,
         device="cpu",
-        corruptions="code",
+        corruptions="package",
         lengths="raw",
         feather=1.5,
         faithfulness="all",

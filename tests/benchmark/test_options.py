@@ -87,6 +87,12 @@ def test_options_that_came_later_leave_the_identity_of_older_runs_alone():
     assert changed("layer").identity()["layer"] == "layer2"
 
 
+@pytest.mark.parametrize(("former", "today"), [("fixed", "repaired"), ("code", "package")])
+def test_former_names_of_the_corruptions_are_the_same_run(former, today):
+    options = parse(RunOptions, {"tasks": TASK, "corruptions": former}, "the command line")
+    assert options.identity()["corruptions"] == options.perturbing().corruptions == today
+
+
 def test_naming_the_default_methods_is_the_same_run():
     assert (
         RunOptions(tasks=TASK, methods=registry.default_names()).identity_hash()
@@ -123,6 +129,7 @@ def test_other_settings_never_share_a_folder():
         ({"pooling": "median"}, "'pooling' cannot be 'median'"),
         ({"seed": -1}, "'seed' cannot be -1"),
         ({"device": "gpu"}, "must be auto, cpu, mps, cuda or cuda:NUMBER, not 'gpu'"),
+        ({"corruptions": "publishd"}, "Did you mean 'published'"),
         ({"masks": "segmentr"}, "Did you mean 'segmenter'"),
         ({"tasks": ()}, "'tasks'"),
         ({"methods": ()}, "'methods'"),

@@ -147,7 +147,7 @@ def identity(**changes) -> dict:
         "profile": PROFILE,
         "seed": SEED,
         "masks": "probing_set",
-        "corruptions": "fixed",
+        "corruptions": "published",
         "lengths": "scaled",
         "feather": 0.0,
         "content": {

@@ -111,7 +111,7 @@ def make_run(path: Path, cell: dict = CELL) -> Path:
         "profile": PROFILE,
         "seed": SEED,
         "masks": "probing_set",
-        "corruptions": "fixed",
+        "corruptions": "published",
         "lengths": "scaled",
         "feather": 0.0,
         "content": {

@@ -214,7 +214,7 @@ def _identity(
 ) -> dict[str, Any]:
     facts = {"name": task, "version": 1, "images": 40, "units": {"total": units, "label": "all", "first": 0}}
     return {
-        "corruptions": "fixed", "feather": 0.0, "images": None, "lengths": "scaled", "masks": "probing_set",
+        "corruptions": "published", "feather": 0.0, "images": None, "lengths": "scaled", "masks": "probing_set",
         "method_options": {}, "methods": sorted(methods), "profile": profile, "repeats": 2, "seed": seed,
         "severities": None, "suites": None, "tasks": [task], "unit_ids": None, "units": None,
         "content": {

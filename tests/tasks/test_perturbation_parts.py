@@ -14,8 +14,10 @@ from scipy import ndimage
 from tasks.perturbations import PERTURBATIONS, perturb, weather
 from tasks.perturbations.arithmetic import border_index, convolve, gaussian_blur, gaussian_weights, whole_weights
 from tasks.perturbations.blur import disk_runs, smear
+from tasks.perturbations.context import Context
 from tasks.perturbations.draws import Draws, normal_quantiles
-from tasks.perturbations.glass import shuffled
+from tasks.perturbations.elastic import elastic_transform
+from tasks.perturbations.glass import offsets, shuffled
 from tasks.perturbations.spatter import distance_to, edges, equalised
 from tasks.perturbations.weather import plasma
 
@@ -148,32 +150,29 @@ def test_the_smear_is_a_half_gaussian_along_its_direction() -> None:
     assert out.flatten(1).sum(1).numpy() == pytest.approx(255, abs=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["fixed", "code"])
-@pytest.mark.parametrize("reach", [1, 3])
-def test_the_shuffle_is_that_of_the_sequential_loop(mode, reach: int) -> None:
+@pytest.mark.parametrize("exchange", [True, False])
+@pytest.mark.parametrize(("reach", "scale"), [(1, 1.0), (3, 1.0), (3, 0.3), (2, 1.3)])
+def test_the_shuffle_is_that_of_the_sequential_loop(reach: int, scale: float, exchange: bool) -> None:
     height, width, passes = 32, 37, 3
-    ways = 2 * reach + (mode == "fixed")
-    found = shuffled(Draws([5, 6], CPU), 2, (height, width), reach, passes, mode)
+    steps = offsets(reach, scale, exchange)
+    found = shuffled(Draws([5, 6], CPU), 2, (height, width), steps, passes, exchange)
     # The loop as it is written, with the offsets of the visits in its own order.
-    if mode == "fixed":
-        rows, columns = range(height - 1 - reach, reach - 1, -1), range(width - 1 - reach, reach - 1, -1)
-    else:
-        rows, columns = range(height - reach, reach, -1), range(width - reach, reach, -1)
+    low, high = -min(steps) + (not exchange), max(steps)
+    rows, columns = range(height - 1 - high, low - 1, -1), range(width - 1 - high, low - 1, -1)
     visits = [(turn, row, column) for turn in range(passes) for row in rows for column in columns]
     for image, seed in enumerate((5, 6)):
-        drawn = Draws([seed], CPU).below(ways**2, len(visits))[0].numpy()
-        order = front_order(visits, reach)
+        drawn = Draws([seed], CPU).below(len(steps) ** 2, len(visits))[0].numpy()
+        order = front_order(visits, max(map(abs, steps)))
         held = np.arange(height * width)
         for number, (_, row, column) in enumerate(visits):
-            down, right = divmod(int(drawn[order[number]]), ways)
-            down, right = down - reach, right - reach
+            down, right = (steps[way] for way in divmod(int(drawn[order[number]]), len(steps)))
             here, there = row * width + column, (row + down) * width + column + right
-            if mode == "fixed":
+            if exchange:
                 held[here], held[there] = held[there], held[here]
             else:
                 held[here] = held[there]
         assert np.array_equal(found[image].numpy(), held)
-        assert mode == "code" or np.array_equal(np.sort(held), np.arange(height * width))
+        assert not exchange or np.array_equal(np.sort(held), np.arange(height * width))
 
 
 def front_order(visits: list[tuple[int, int, int]], reach: int) -> np.ndarray:
@@ -185,6 +184,58 @@ def front_order(visits: list[tuple[int, int, int]], reach: int) -> np.ndarray:
     places = np.empty(len(visits), dtype=int)
     places[sorted(range(len(visits)), key=keys.__getitem__)] = np.arange(len(visits))
     return places
+
+
+def moves(held: np.ndarray, side: int) -> tuple[np.ndarray, float]:
+    """Mean and deviation, down and right, of how far away a pixel's value comes from, in pixels at 224 px, without the
+    outermost fourteenth of the image; share of the values that are left."""
+    rows, columns = np.divmod(held.reshape(-1, side, side), side)
+    inner = slice(side // 14, side - side // 14)
+    away = [rows - np.arange(side)[:, None], columns - np.arange(side)]
+    inside = [224 / side * one[:, inner, inner] for one in away]
+    return np.array([f(one) for f in (np.mean, np.std) for one in inside]), len(np.unique(held[0])) / side**2
+
+
+def released_glass(reach: int, passes: int, exchange: bool) -> np.ndarray:
+    """Where the values of a 224-px image come from after the visits of a plain loop, one by one."""
+    draws, held = np.random.default_rng(reach), list(range(224 * 224))
+    visited = range(223 - reach, reach - 1, -1) if exchange else range(224 - reach, reach, -1)
+    for _ in range(passes):
+        offset = iter(draws.integers(-reach, reach + exchange, (len(visited) ** 2, 2)).tolist())
+        for row in visited:
+            for column in visited:
+                right, down = next(offset)
+                here, there = 224 * row + column, 224 * (row + down) + column + right
+                if exchange:
+                    held[here], held[there] = held[there], held[here]
+                else:
+                    held[here] = held[there]
+    return np.array([held])
+
+
+@pytest.mark.parametrize("exchange", [False, True])
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+def test_glass_moves_the_picture_as_the_released_loop_does(severity: int, exchange: bool) -> None:
+    _, reach, passes = PERTURBATIONS["glass_blur"].parameters[severity - 1]  # type: ignore[misc]
+    found, survive = moves(
+        shuffled(Draws(range(4), CPU), 4, (224, 224), offsets(reach, 1.0, exchange), passes, exchange).numpy(), 224
+    )
+    expected, surviving = moves(released_glass(reach, passes, exchange), 224)
+    assert found == pytest.approx(expected, abs=0.06)
+    assert survive == pytest.approx(surviving, abs=0.01)
+    shift = 0 if exchange else (-1.00, -0.73, -2.19, -1.63, -1.73)[severity - 1]
+    assert found[:2] == pytest.approx(shift, abs=0.03)
+
+
+def test_glass_moves_a_smaller_picture_less() -> None:
+    for _, reach, passes in PERTURBATIONS["glass_blur"].parameters:  # type: ignore[misc]
+
+        def shift(side: int, reach: int = reach, passes: int = passes) -> np.ndarray:
+            steps = offsets(reach, side / 224, False)
+            return moves(shuffled(Draws(range(4), CPU), 4, (side, side), steps, passes, False).numpy(), side)[0][:2]
+
+        # At 64 px a step of a single pixel is 3.5 px long.
+        assert shift(64) == pytest.approx(shift(224), abs=0.6)
 
 
 # ---- weather ----
@@ -223,17 +274,47 @@ def test_clouds_fill_their_range_and_grow_smoother_with_decay() -> None:
     assert rough.diff(dim=2).abs().mean() > 2 * smooth.diff(dim=2).abs().mean()
 
 
-@pytest.mark.parametrize(("mode", "textures"), [("fixed", 6), ("code", 5)])
-def test_frost_draws_among_all_textures_in_fixed_only(mode, textures: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = set()
+@pytest.fixture
+def textures(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Number and scale of each texture that frost lays over an image from now on."""
+    scales = {}
 
-    def texture(number: int, height: int, width: int, device: torch.device) -> torch.Tensor:
-        drawn.add(number)
-        return torch.zeros((3, height + 1, width + 1))
+    def texture(number: int, scale: float, device: torch.device) -> torch.Tensor:
+        scales[number] = scale
+        rows, columns = weather._photograph(number).shape[:2]
+        return torch.zeros((3, math.ceil(rows * scale), math.ceil(columns * scale)))
 
-    monkeypatch.setattr(weather, "_texture", texture)
-    perturb(torch.zeros((80, 3, 32, 32), dtype=torch.uint8), "frost", 1, range(80), mode=mode)
-    assert drawn == set(range(textures))
+    monkeypatch.setattr(weather, "_scaled", texture)
+    return scales
+
+
+@pytest.mark.parametrize(("mode", "count", "scale"), [("published", 5, 1), ("package", 5, 1.1), ("repaired", 6, 1)])
+def test_frost_draws_five_textures_and_all_six_where_repaired(
+    mode, count: int, scale: float, textures: dict[int, float]
+) -> None:
+    for side in (224, 32):
+        textures.clear()
+        perturb(torch.zeros((80, 3, side, side), dtype=torch.uint8), "frost", 1, range(80), mode=mode)
+        assert textures == pytest.approx(dict.fromkeys(range(count), scale * side / 224))
+
+
+def test_frost_is_enlarged_only_where_the_image_is_larger(textures: dict[int, float]) -> None:
+    image = torch.zeros((40, 3, 330, 32), dtype=torch.uint8)
+    perturb(image, "frost", 1, range(40), lengths="raw")
+    # 600, 315, 315, 350 and 495 rows.
+    assert textures == pytest.approx({0: 1, 1: 330 / 315, 2: 330 / 315, 3: 1, 4: 1})
+
+
+def test_a_smaller_image_gets_the_same_frost_seen_smaller() -> None:
+    grey = torch.full((8, 3, 224, 224), 60, dtype=torch.uint8)
+    large = torch.nn.functional.avg_pool2d(perturb(grey, "frost", 3, range(8)).float(), 4)
+    small = grey[..., :56, :56].contiguous()
+
+    def differs(lengths) -> float:
+        return (perturb(small, "frost", 3, range(8), lengths=lengths).float() - large).abs().mean().item()
+
+    # Pieces begin at whole pixels, so they lie up to one apart.
+    assert differs("scaled") < differs("raw") / 2
 
 
 # ---- digital ----
@@ -281,3 +362,53 @@ def test_an_elastic_image_holds_only_colours_of_the_image() -> None:
     assert out.max() == 200
     assert (out[..., 0] == 10).all()
     assert (out[..., -1] == 200).all()
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("size", [(96, 70), (33, 48)], ids=str)
+def test_the_published_elastic_transform_is_opencvs_map_and_scipys_field(severity: int, size: tuple[int, int]) -> None:
+    gain, sigma, reach = PERTURBATIONS["elastic_transform"].parameters[severity - 1]  # type: ignore[misc]
+    height, width = size
+    scale = min(size) / 224
+    image = ndimage.zoom(np.random.default_rng(0).integers(0, 256, (9, 9, 3)), (height / 9, width / 9, 1), order=1)
+    image = image.clip(0, 255).astype(np.uint8)
+    numbers = Draws([7], CPU)
+    moved = np.array([numbers.number(-1, 1)[0] for _ in range(6)]).reshape(3, 2) * reach * scale
+    third, middle = min(size) // 3, np.array([width // 2, height // 2])
+    corners = np.array([middle + third, middle + np.array([third, -third]), middle - third])
+    there = cv2.getAffineTransform(np.float32(corners), np.float32(corners + moved))
+    back = cv2.invertAffineTransform(there)
+    rows, columns = np.mgrid[:height, :width].astype(float)
+    right, down = (one[0] * columns + one[1] * rows + one[2] for one in back)
+    turned = [
+        ndimage.map_coordinates(image[..., channel].astype(float), [down, right], order=1, mode="mirror")
+        for channel in range(3)
+    ]
+    noise = (2 * Draws([7], CPU).uniform16(2, height, width)[0].double().numpy() - 65535) / 65536
+    # In a smaller image the noise itself is weaker, too.
+    across, along = (
+        ndimage.gaussian_filter(one, sigma * scale, mode="reflect", truncate=3) * gain * scale**2 for one in noise
+    )
+    expected = np.stack(
+        [ndimage.map_coordinates(one, [rows + along, columns + across], order=1, mode="reflect") for one in turned]
+    )
+    context = Context(Draws([7], CPU), scale, "published", None, 0.0)
+    found = elastic_transform(torch.from_numpy(image).permute(2, 0, 1)[None], (gain, sigma, reach), context)[0]
+    # Half a level for the fraction that is cut off.
+    assert np.abs(found.numpy() + 0.5 - expected).max() < 1.5
+
+
+@pytest.mark.parametrize("severity", [3, 4, 5])
+def test_a_smaller_image_is_deformed_as_much(severity: int) -> None:
+    def strengths(side: int) -> tuple[float, float]:
+        """Deviation of the affine part and of the rest of the displacement, in shares of the side."""
+        ramp = torch.linspace(0, 255, side).round().to(torch.uint8).expand(60, 3, side, side)
+        inner = slice(side // 6, side - side // 6)
+        moved = (perturb(ramp, "elastic_transform", severity, range(60)).float() - ramp)[:, 0, inner, inner]
+        rows, columns = np.indices(moved.shape[1:]).reshape(2, -1)
+        plane = np.stack([np.ones_like(rows), rows, columns], 1).astype(float)
+        values = moved.flatten(1).numpy().T / 255
+        affine = plane @ np.linalg.lstsq(plane, values, rcond=None)[0]
+        return affine.std(), (values - affine).std()
+
+    assert strengths(64) == pytest.approx(strengths(224), rel=0.2)

@@ -52,6 +52,15 @@ def test_suites_hold_the_published_lists() -> None:
     assert PERTURBATIONS["gaussian_blur"].parameters == (1, 2, 3, 4, 6)
 
 
+def test_elastic_transform_has_two_definitions() -> None:
+    published = PERTURBATIONS["elastic_transform"]
+    assert published.form("published") is published.form("repaired") is published
+    assert published.form("package") is published.form("reference") is published.package
+    assert published.facts() == {"version": "2", "parameters": published.parameters}
+    assert published.form("package").facts() == {"version": "1", "parameters": (12.5, 16.25, 21.25, 25, 30)}
+    assert all(PERTURBATIONS[name].package is None for name in PERTURBATIONS if name != "elastic_transform")
+
+
 def test_a_perturbation_is_a_suite_of_its_own() -> None:
     assert load_suite("fog").conditions(None, (3, 5)) == [("fog", 3), ("fog", 5)]
 

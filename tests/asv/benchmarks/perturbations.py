@@ -1,5 +1,7 @@
 """Images a second of each corruption and severity: CLEAR's engine beside imagecorruptions, one thread, same images.
 
+Both make the package's form of the corruptions.
+
 ``python tests/asv/benchmarks/perturbations.py`` prints the whole comparison as a Markdown table.
 """
 
@@ -46,11 +48,11 @@ def prepared(engine: str, name: str, severity: int) -> tuple[Work, int]:
 
         return reference, REFERENCE_IMAGES
     if engine == "clear":
-        return lambda: perturb(images, name, severity, range(BATCH)), BATCH
+        return lambda: perturb(images, name, severity, range(BATCH), mode="package"), BATCH
     many = images.repeat(CUDA_BATCH // BATCH, 1, 1, 1).cuda()
 
     def on_cuda() -> None:
-        perturb(many, name, severity, range(CUDA_BATCH))
+        perturb(many, name, severity, range(CUDA_BATCH), mode="package")
         torch.cuda.synchronize()
 
     return on_cuda, CUDA_BATCH
