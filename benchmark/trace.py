@@ -25,6 +25,7 @@ from leaderboard.store import RunFolder
 from tasks.cache import open_cache
 from tasks.errors import UserError
 from tasks.observe import CLEAN
+from tasks.perturbations.registry import PERTURBATIONS
 from tasks.perturbations.settings import needs_foreground
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
@@ -68,6 +69,7 @@ def write_trace(run: Path, question: Question, out: Path | None = None, images: 
             f"The images that profile {profile.name} gives today are not those of {run}, so its traces cannot be drawn "
             "again: use the version of CLEAR and the profile that it was made with, or run it anew."
         )
+    _check_perturbation(recorded.condition.name, identity, run)
     generator = roles.generator_for(view)
     if generator is None:
         raise UserError(f"The profile {profile.name} has no image generator any more, so synthetic images are lost.")
@@ -80,6 +82,16 @@ def write_trace(run: Path, question: Question, out: Path | None = None, images: 
     page.save(data, "PNG")
     atomic.write_bytes(path, data.getvalue())
     return path
+
+
+def _check_perturbation(name: str, identity: RunIdentity, run: Path) -> None:
+    """Refuse to pass off what a perturbation makes today as what it made for the run."""
+    entry, made = PERTURBATIONS.get(name), identity.content.perturbations.get(name)
+    if entry and made and made["version"] != entry.form(identity.corruptions).version:
+        raise UserError(
+            f"{name} is another perturbation today than when {run} was made, so its traces cannot be drawn again: use "
+            "the version of CLEAR that it was made with, or run it anew."
+        )
 
 
 def trace_page(

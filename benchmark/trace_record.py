@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -30,12 +30,13 @@ class TaskFacts(Record):
 
 
 class Content(Record):
-    """What the names in a run's options stood for when it ran: tasks, their images, views of them, and conditions."""
+    """What the names in a run's options stood for when it ran."""
 
     tasks: dict[str, TaskFacts]
     images: dict[str, str]
     views: dict[str, View]
     conditions: dict[str, tuple[tuple[str, int], ...]]
+    perturbations: dict[str, Any] = Field(default_factory=dict)
 
 
 class RunIdentity(Record):

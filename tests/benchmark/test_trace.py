@@ -546,6 +546,16 @@ def test_a_picture_replaces_the_old_one_whole_or_not_at_all(tmp_path, digest, mo
     assert [path.read_bytes() for path in out.parent.iterdir()] == [b"old"]
 
 
+@pytest.mark.usefixtures("no_networks")
+def test_a_perturbation_that_is_another_one_today_is_not_passed_off_as_the_runs(tmp_path, digest):
+    facts = identity()["content"] | {"images": {TASK: digest}}
+    old = facts | {"perturbations": {"engine": "1", "frost": {"version": "1", "parameters": []}}}
+    run = make_run(tmp_path / "run", cells=((("frost", 2), 0), (CLEAN, 0)), content=old, corruptions="fixed")
+    with pytest.raises(UserError, match=r"frost is another perturbation today than when .* was made"):
+        write_trace(run, Question(UNIT, condition="frost", severity=2))
+    assert write_trace(run, Question(UNIT)).exists()
+
+
 def test_images_that_are_not_the_runs_are_not_passed_off_as_them(tmp_path):
     run = make_run(tmp_path / "run")
     with pytest.raises(UserError, match="today are not those of"):
