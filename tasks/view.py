@@ -57,9 +57,11 @@ class View:
 
         The CPU makes it for every device: torch's CUDA kernel takes no uint8, and pixels must not depend on the device.
         """
-        images = images[..., *self._strip(*images.shape[-2:])]
-        small = resize_to(images, self._resized(*images.shape[-2:]), self.interpolation)
-        return small[..., *_middle(*small.shape[-2:], self.side)]
+        rows, columns = self._strip(images.shape[-2], images.shape[-1])
+        images = images[..., rows, columns]
+        small = resize_to(images, self._resized(images.shape[-2], images.shape[-1]), self.interpolation)
+        rows, columns = _middle(small.shape[-2], small.shape[-1], self.side)
+        return small[..., rows, columns]
 
     def picture(self, image: UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "side side *c"]:
         """The view of one picture that was read from a file."""
@@ -102,7 +104,7 @@ class View:
         return self.resize * height // shorter, self.resize * width // shorter
 
     def _strip(self, height: int, width: int) -> tuple[slice, slice]:
-        """What is resized: of a strip longer than 16 times its width only a part, since all might not fit into memory."""
+        """What is resized: of a strip longer than 16 times its width only a part, as all might not fit into memory."""
         return _middle(height, width, max(height, width) if self.crop is None else _LONGEST * min(height, width))
 
 

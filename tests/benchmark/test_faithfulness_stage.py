@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,11 +125,10 @@ def test_no_number_depends_on_order_other_labels_or_batches(
     np.testing.assert_allclose(again.to_numpy(), before.to_numpy(), rtol=tolerance, atol=tolerance)
 
 
-def test_clip_finds_concepts_about_where_the_annotation_has_them(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clip_finds_concepts_about_where_the_annotation_has_them(roles: Roles) -> None:
     probing = roles.probing_set("scenes", 150, roles.view("resnet50"))
     names = probing.concepts
-    monkeypatch.setattr(probing, "concepts", ())
-    by_clip = Presence(probing, roles)
+    by_clip = Presence(replace(probing, concepts=()), roles)
     found = [by_clip.of(name) for name in names[::3]]
     assert {how for _, how in found} == {"clip"}
     agreement = [f1_score(probing.presence[:, 3 * index], shown) for index, (shown, _) in enumerate(found)]
