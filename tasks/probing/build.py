@@ -9,7 +9,16 @@ from tasks.probing.broden import open_broden
 from tasks.probing.cifar import open_cifar
 from tasks.probing.folder import Choice, Crop, open_folder
 from tasks.probing.imagenet import open_imagenet
-from tasks.probing.schema import BrodenSource, CifarSource, FolderSource, ImagenetSource, Part, Source, UnionSource
+from tasks.probing.schema import (
+    FOLDER_HELP,
+    BrodenSource,
+    CifarSource,
+    FolderSource,
+    ImagenetSource,
+    Part,
+    Source,
+    UnionSource,
+)
 from tasks.probing.union import shares, union
 
 
@@ -31,7 +40,10 @@ def build(source: Source, count: int | None = None, seed: int = 0, cache: Cache 
     choice = Choice(count, seed, float(source.max_skipped))
     match source:
         case FolderSource():
-            return open_folder(source.path, source.licence, choice, Crop(source.resize, source.crop), cache)
+            if not source.path.is_dir():
+                raise UserError(f"There is no folder {source.path} of images: make it, or {FOLDER_HELP}")
+            crop = Crop(source.resize, source.crop)
+            return open_folder(source.path, source.licence, choice, crop, cache, hold_out=source.hold_out)
         case ImagenetSource():
             crop = Crop(source.resize, source.crop)
             return open_imagenet(
