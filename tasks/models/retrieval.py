@@ -87,7 +87,7 @@ class RetrievalGenerator:
         return usable, torch.cat(rows) if rows else torch.zeros((0, 0), dtype=torch.float64)
 
     def _image(self, path: Path) -> UInt8[Tensor, "1 3 side side"]:
-        return to_tensor(centre_square(load_image(path), self._side)[None])
+        return to_tensor(centre_square(load_image(path), self._side)[None].copy())  # Pillow's own is read-only
 
     def _none(self) -> UInt8[Tensor, "0 3 side side"]:
         return torch.zeros((0, 3, self._side, self._side), dtype=torch.uint8)
