@@ -165,7 +165,7 @@ class _Measuring:
         source = self.roles.profile.generator
         if source is None:
             return
-        if not isinstance(source, str) and self.roles.device.type == "cpu":
+        if isinstance(source, GeneratorSource) and self.roles.device.type == "cpu":
             self.rates.unmeasured["generated images"] = "a diffusion model takes minutes an image on a CPU"
             return
         with self._timed("loading"):

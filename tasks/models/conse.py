@@ -52,10 +52,8 @@ class ConseEncoder:
         self._batches = Batches(batch_size)
         self._sentences = sentences
         self._top = min(top, len(class_names))
-        names = [[name.strip() for name in one.split(",") if name.strip()] for one in class_names]
-        flat = torch.from_numpy(sentences.encode([name for one in names for name in one]))
-        means = [part.mean(dim=0) for part in flat.split([len(one) for one in names])]
-        self._classes = functional.normalize(torch.stack(means).float(), dim=-1)
+        self._names = [[name.strip() for name in one.split(",") if name.strip()] for one in class_names]
+        self._classes: dict[int, Float[Tensor, " d"]] = {}
 
     @torch.inference_mode()
     def encode_images(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
@@ -70,14 +68,27 @@ class ConseEncoder:
             return self._network(pixels).float().cpu()
 
         logits = torch.cat(list(self._batches.run(classify, images)))
-        if logits.shape[1] != len(self._classes):
+        if logits.shape[1] != len(self._names):
             raise UserError(
                 f"The classifier of the image-text encoder (clip) has {logits.shape[1]} outputs, but "
-                f"{len(self._classes)} classes are named; correct its class_names."
+                f"{len(self._names)} classes are named; correct its class_names."
             )
         weights, classes = logits.softmax(dim=-1).topk(self._top, dim=-1)
-        mixed = torch.einsum("nt,ntd->nd", weights / weights.sum(dim=-1, keepdim=True), self._classes[classes])
+        if not len(images):
+            return torch.zeros((0, self._of_classes([0]).shape[1]))
+        numbers, places = classes.unique(return_inverse=True)
+        embedded = self._of_classes(numbers.tolist())[places]
+        mixed = torch.einsum("nt,ntd->nd", weights / weights.sum(dim=-1, keepdim=True), embedded)
         return functional.normalize(mixed, dim=-1)
+
+    def _of_classes(self, numbers: Sequence[int]) -> Float[Tensor, "k d"]:
+        """The embeddings of classes; their names are read when an image first calls for them."""
+        new = [number for number in numbers if number not in self._classes]
+        texts = [name for number in new for name in self._names[number]]
+        if texts:
+            parts = torch.from_numpy(self._sentences.encode(texts)).float().split([len(self._names[n]) for n in new])
+            self._classes.update({n: functional.normalize(p.mean(0), dim=-1) for n, p in zip(new, parts, strict=True)})
+        return torch.stack([self._classes[number] for number in numbers])
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Embed bare strings."""
