@@ -33,6 +33,7 @@ from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Probe, probe_of
 from tasks.perturbations.settings import Settings, needs_foreground
+from tasks.profiles.sources import GeneratorSource
 from tasks.seeding import integer_seed
 
 IMAGES: Final = 128
