@@ -27,10 +27,11 @@ from tasks.models.own import layers_of, own_target, with_own_model
 from tasks.models.target import TargetModel
 from tasks.perturbations.settings import needs_foreground
 from tasks.perturbations.suites import load_suite, perturbations_of
+from tasks.probing.held_out import kept
 from tasks.probing.schema import FolderSource
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile, load_profile
-from tasks.profiles.sources import Target
+from tasks.profiles.sources import RetrievalSource, Target
 from tasks.schema import Pooling, Task, Units
 
 OWN_IMAGES, OWN_CONCEPTS = "own_images", "own_concepts"
@@ -69,9 +70,17 @@ def chosen(options: RunOptions) -> tuple[Profile, list[Task]]:
 
 
 def with_images(profile: Profile, folder: Path) -> Profile:
-    """The profile that offers a folder's images as ``OWN_IMAGES`` too."""
-    own = FolderSource(loader="folder", path=folder.resolve(), licence=_NOT_STATED)
-    return profile.model_copy(update={"probing_sets": {**profile.probing_sets, OWN_IMAGES: own}})
+    """The profile that offers a folder's images as ``OWN_IMAGES`` too.
+
+    A generator that retrieves the photographs held out of the probing folder gets those of this folder.
+    """
+    drawn = profile.generator if isinstance(profile.generator, RetrievalSource) else None
+    shared = drawn is not None and drawn.held_out
+    own = FolderSource(loader="folder", path=folder.resolve(), licence=_NOT_STATED, hold_out=shared)
+    update: dict[str, Any] = {"probing_sets": {**profile.probing_sets, OWN_IMAGES: own}}
+    if drawn is not None and shared:
+        update["generator"] = drawn.model_copy(update={"path": folder.resolve(), "licence": _NOT_STATED})
+    return profile.model_copy(update=update)
 
 
 def counted(task: Task, options: RunOptions, roles: Roles) -> Task:
@@ -83,6 +92,9 @@ def counted(task: Task, options: RunOptions, roles: Roles) -> Task:
     if options.image_folder is None or options.images is not None:
         return task
     files, _ = find_images(options.image_folder)
+    source = roles.profile.probing_set(task.probing_set)
+    if isinstance(source, FolderSource) and source.hold_out:
+        files = kept(files)
     if len(files) > task.images:
         return task
     return task.model_copy(
@@ -96,6 +108,18 @@ def labelled(task: Task, options: RunOptions, unit_count: int) -> Task:
     if chosen_layer and task.units.label != "all" and task.units.label > unit_count:
         return task.model_copy(update={"units": Units(label="all")})
     return task
+
+
+def shown_units(task: Task, options: RunOptions, roles: Roles) -> frozenset[int]:
+    """The outputs of a classifier whose class the probing images show, where the task asks for it and it is known."""
+    if not task.units.shown:
+        return frozenset()
+    probing = roles.probing_set(task.probing_set, options.images or task.images, roles.view(task.model))
+    if probing.classes is None or probing.class_names is None:
+        return frozenset()
+    # Other classes, such as folders of the user's, have other numbers.
+    alike = len(probing.class_names) == task.units.total
+    return frozenset(int(number) for number in probing.classes) if alike else frozenset()
 
 
 def fitted(options: RunOptions, tasks: Sequence[Task], roles: Roles, display: Display) -> RunOptions:

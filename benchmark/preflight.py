@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from benchmark.options import RunOptions
 from tasks.catalogue import load_task, profile_path
 from tasks.errors import UserError
 from tasks.image_files import find_images
+from tasks.packages import install_command
 from tasks.perturbations.suites import load_suite
 from tasks.schema import Task
 
@@ -24,7 +23,6 @@ _PACKAGES = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-_DISTRIBUTION = "clear-benchmark"
 _HOUSE = frozenset({"baselines", "benchmark", "leaderboard", "metrics", "report", "tasks"})
 
 
@@ -111,24 +109,4 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     if not module or module in _HOUSE:
         return None
     package = _PACKAGES.get(module, module.replace("_", "-"))
-    extra = _extra_of(package)
-    if extra is None:
-        return f"This needs the package {package}, which is not installed: pip install {package}"
-    return f'This needs the package {package}, which is not installed: pip install "{_DISTRIBUTION}[{extra}]"'
-
-
-def _extra_of(package: str) -> str | None:
-    try:
-        requirements = importlib.metadata.requires(_DISTRIBUTION) or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    for requirement in requirements:
-        name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        extra = re.search(r"""extra\s*==\s*["']([^"']+)["']""", requirement)
-        if name and extra and _normal(name.group()) == _normal(package):
-            return extra.group(1)
-    return None
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return f"This needs the package {package}, which is not installed: {install_command(package)}"

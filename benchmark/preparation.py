@@ -43,8 +43,9 @@ def check_roles(options: RunOptions, profile: Profile) -> None:
         raise UserError(
             f"--set names {sorted(strangers)[0]}, which is not among --methods {','.join(options.method_names())}."
         )
-    for name in options.method_names():
-        for role in registry.entry(name).needs:
+    for name, method in load_methods(options, profile).items():
+        # A method may ask less, or something else, by its options.
+        for role in getattr(method, "asks", registry.entry(name).needs):
             if role in ("captioner", "summariser", "describer", "generator") and getattr(profile, role) is None:
                 raise UserError(
                     f"The method {name} needs a {role}, which the profile {profile.name} does not have; "

@@ -31,6 +31,7 @@ def run_identity(
     roles: Roles,
 ) -> dict[str, Any]:
     """The options, and the content that their names stand for today."""
+    pool = roles.pool_digest()
     made = [work.task.model for work in works if profile.target(work.task.model).loader == "factory"]
     return {
         **options.identity(),
@@ -53,6 +54,7 @@ def run_identity(
             **({"profile_options": profile.own_options(methods)} if profile.own_options(methods) else {}),
             "evidence_images": EVIDENCE_SIZE,
             "truth_bar": TRUTH_BAR,
+            **({"pool": pool} if pool is not None else {}),
             **({"networks": {name: weights_sha256(roles.target(name).network) for name in made}} if made else {}),
         },
     }

@@ -21,7 +21,7 @@ from benchmark.faithfulness import measure_run
 from benchmark.finished import is_finished, note_finished, tables_key
 from benchmark.language import build_summariser, say_usage
 from benchmark.options import RunOptions
-from benchmark.own import chosen, counted, fitted, labelled, needs_masks
+from benchmark.own import chosen, counted, fitted, labelled, needs_masks, shown_units
 from benchmark.plan.analyses import with_analyses
 from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
@@ -112,7 +112,9 @@ def run(options: RunOptions, display: Display) -> RunResult:
         tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
         options = fitted(options, tasks, roles, display)
         methods = {name: methods[name] for name in options.method_names()}
-        works = [plan_work(task, profile, options, units[task.name]) for task in tasks]
+        works = [
+            plan_work(task, profile, options, units[task.name], shown_units(task, options, roles)) for task in tasks
+        ]
         if "tuning" in options.analyses:
             check_held_out(works)
         concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from benchmark.options import RunOptions
@@ -51,7 +51,7 @@ class Work:
         ]
 
 
-def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int) -> Work:
+def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int, shown: Collection[int] = ()) -> Work:
     """Apply the command line's choices to a task.
 
     Args:
@@ -59,6 +59,7 @@ def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int
         profile: The profile.
         options: The command line.
         unit_count: How many units the layer has.
+        shown: The units that a sample is taken from first.
 
     Raises:
         UserError: for units that the layer does not have.
@@ -74,12 +75,14 @@ def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int
         conditions=tuple(dict.fromkeys(conditions)),
         repeats=options.repeats,
         images=options.images or task.images,
-        units=choose_units(task, options, unit_count),
+        units=choose_units(task, options, unit_count, shown),
     )
 
 
-def choose_units(task: Task, options: RunOptions, unit_count: int) -> tuple[int, ...]:
+def choose_units(task: Task, options: RunOptions, unit_count: int, shown: Collection[int] = ()) -> tuple[int, ...]:
     """The units to label: those asked for, or a sample drawn by the run's seed and the task's name.
+
+    Of ``shown`` units as many as there are, before any others.
 
     Raises:
         UserError: for units that the layer does not have.
@@ -105,8 +108,9 @@ def choose_units(task: Task, options: RunOptions, unit_count: int) -> tuple[int,
         raise UserError(
             f"--units {count} is too many: {task.layer} of {task.model} has {unit_count - first} units{after}."
         )
-    drawn = generator(options.seed, "units", task.name).permutation(unit_count - first)[:count]
-    return tuple(sorted(first + int(unit) for unit in drawn))
+    drawn = [first + int(unit) for unit in generator(options.seed, "units", task.name).permutation(unit_count - first)]
+    drawn.sort(key=lambda unit: unit not in shown)
+    return tuple(sorted(drawn[:count]))
 
 
 def all_conditions(works: Sequence[Work]) -> tuple[Condition, ...]:

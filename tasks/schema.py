@@ -38,11 +38,14 @@ class Units(_Strict):
         first: The first unit that a run labels unless told otherwise; those before it are labelled only when they are
             asked for by number.
         label: How many units a run labels unless told otherwise, or ``all`` from ``first`` on.
+        shown: Whether a sample of a classifier's outputs is taken first from the classes that the probing images show,
+            as far as it is known: what images do not show has no label to be right.
     """
 
     total: Annotated[StrictInt, Field(ge=1)] | None = None
     first: Annotated[StrictInt, Field(ge=0)] = 0
     label: Annotated[StrictInt | Literal["all"], BeforeValidator(_count_or_all)] = 24
+    shown: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
     def _enough(self) -> Units:

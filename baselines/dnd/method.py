@@ -143,7 +143,7 @@ class DescribeAndDissect:
         Raises:
             UserError: A unit that the layer does not have, a missing role, or a spatial layer without maps.
         """
-        roles = Roles.of(tools, self.name, self._needs())
+        roles = Roles.of(tools, self.name, self.asks)
         check_units(units, observation.activations.shape[1])
         dead = dead_units(observation.activations)
         labels = {unit: UnitLabels(unit, (), (), {"dead": True}) for unit in units if dead[unit]}
@@ -153,7 +153,8 @@ class DescribeAndDissect:
             labels.update((found.unit, found) for found in self._choose(observation, studies, tools, roles))
         return [labels[unit] for unit in units]
 
-    def _needs(self) -> list[str]:
+    @property
+    def asks(self) -> list[str]:
         """The roles that these options ask, which may be others than the published ones."""
         asked = {"captions": ["captioner"], "words": [], "vision": ["describer"]}[self.describe]
         if self.summarise and self.describe != "vision":

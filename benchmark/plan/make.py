@@ -17,7 +17,7 @@ from benchmark.analyses.tuning import check_held_out
 from benchmark.budget import with_budget
 from benchmark.display import Display
 from benchmark.options import RunOptions
-from benchmark.own import chosen, counted, fitted, labelled, needs_masks
+from benchmark.own import chosen, counted, fitted, labelled, needs_masks, shown_units
 from benchmark.plan.analyses import with_analyses
 from benchmark.plan.bottleneck import make_bottleneck_plan
 from benchmark.plan.count import RunCount, TaskCount, amount_facts, count_run
@@ -81,7 +81,9 @@ def make_plan(options: RunOptions, display: Display, started: float | None = Non
         units = {task.name: count_units(task, options, roles) for task in tasks}
         tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
         options = _fitted(options, tasks, roles, display)
-        works = [plan_work(task, profile, options, units[task.name]) for task in tasks]
+        works = [
+            plan_work(task, profile, options, units[task.name], shown_units(task, options, roles)) for task in tasks
+        ]
     if "tuning" in options.analyses:
         check_held_out(works)
     groups = pass_groups(works)

@@ -33,6 +33,7 @@ from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Probe, probe_of
 from tasks.perturbations.settings import Settings, needs_foreground
+from tasks.profiles.sources import GeneratorSource
 from tasks.seeding import integer_seed
 
 IMAGES: Final = 128
@@ -166,7 +167,7 @@ class _Measuring:
         source = self.roles.profile.generator
         if source is None:
             return
-        if not isinstance(source, str) and self.roles.device.type == "cpu":
+        if isinstance(source, GeneratorSource) and self.roles.device.type == "cpu":
             self.rates.unmeasured["generated images"] = "a diffusion model takes minutes an image on a CPU"
             return
         with self._timed("loading"):

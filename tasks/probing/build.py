@@ -9,7 +9,16 @@ from tasks.probing.broden import open_broden
 from tasks.probing.cifar import open_cifar
 from tasks.probing.folder import Choice, open_folder
 from tasks.probing.imagenet import open_imagenet
-from tasks.probing.schema import BrodenSource, CifarSource, FolderSource, ImagenetSource, Part, Source, UnionSource
+from tasks.probing.schema import (
+    FOLDER_HELP,
+    BrodenSource,
+    CifarSource,
+    FolderSource,
+    ImagenetSource,
+    Part,
+    Source,
+    UnionSource,
+)
 from tasks.probing.union import shares, union
 
 
@@ -31,7 +40,9 @@ def build(source: Source, count: int | None = None, seed: int = 0, cache: Cache 
     choice = Choice(count, seed, float(source.max_skipped))
     match source:
         case FolderSource():
-            return open_folder(source.path, source.licence, choice, cache)
+            if not source.path.is_dir():
+                raise UserError(f"There is no folder {source.path} of images: make it, or {FOLDER_HELP}")
+            return open_folder(source.path, source.licence, choice, cache, hold_out=source.hold_out)
         case ImagenetSource():
             return open_imagenet(source.path, source.licence, choice, ground_truth=source.ground_truth, cache=cache)
         case BrodenSource():

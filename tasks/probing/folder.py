@@ -17,6 +17,8 @@ from tasks.cache import Cache
 from tasks.errors import UserError
 from tasks.image_files import find_images, load_image
 from tasks.probing.base import Facts, StoredSet
+from tasks.probing.held_out import kept
+from tasks.probing.imagenet_classes import imagenet_classes
 from tasks.probing.scan import Content, scan
 from tasks.probing.seen import Memory, Origin
 
@@ -56,23 +58,33 @@ class Found:
     classes: Mapping[str, int] | None = None
 
 
-def open_folder(path: Path, licence: str, choice: Choice = ALL, cache: Cache | None = None) -> StoredSet:
+def open_folder(
+    path: Path, licence: str, choice: Choice = ALL, cache: Cache | None = None, *, hold_out: bool = False
+) -> StoredSet:
     """Open a folder of images; links are followed.
 
     An identifier is the path below the folder, with ``/``. Where all images lie in two or more folders of the first
-    level, those are the classes.
+    level, those are the classes. Where every file, or the folder it lies in, is named by one of ImageNet's WordNet
+    identifiers (``n01440764_tench.JPEG``), ImageNet's 1,000 are.
 
     Args:
         path: The outermost folder.
         licence: Of the images.
         choice: Which images.
         cache: Where it is remembered what the images are; None remembers nothing.
+        hold_out: Whether a quarter of the files is left out, see ``tasks.probing.held_out``.
 
     Raises:
         UserError: The folder is missing or without images; too many are unusable, or too few usable.
     """
     files, ignored = find_images(path)
+    if hold_out:
+        files = kept(files)
     names = [name for name, _ in files]
+    synsets = imagenet_classes(names)
+    if synsets is not None:
+        found = Found(dict(files), ignored, *synsets)
+        return open_found("folder", str(path), found, licence, choice, cache)
     tops = sorted({name.partition("/")[0] for name in names})
     if len(tops) < 2 or not all("/" in name for name in names):
         return open_found("folder", str(path), Found(dict(files), ignored), licence, choice, cache)

@@ -16,13 +16,11 @@ from tasks.errors import UserError
 from tasks.image_files import find_images
 from tasks.probing.base import StoredSet
 from tasks.probing.folder import ALL, Choice, Found, open_found
+from tasks.probing.imagenet_classes import known_classes
 from tasks.probing.schema import IMAGENET_HELP
 
 _SYNSET = re.compile(r"n\d{8}")
 _OFFICIAL = re.compile(r"ILSVRC2012_val_(\d{8})")
-IMAGENET_CLASSES = 1000
-# Two classes have one name in WordNet; the published class lists tell them apart like this.
-_CRANES = {134: "crane, bird", 517: "crane, machine"}
 
 
 def open_imagenet(
@@ -62,7 +60,7 @@ def open_imagenet(
     for _, file in files:
         if named.setdefault(file.stem, file) != file:
             raise UserError(f"{path} holds two images called {file.stem!r}: {named[file.stem]} and {file}.")
-    names, numbers = _known_classes()
+    names, numbers = known_classes()
     if foldered:
         synsets = {stem: file.relative_to(path).parts[0] for stem, file in named.items()}
         classes = {stem: _number(synset, numbers, str(named[stem])) for stem, synset in synsets.items()}
@@ -76,22 +74,6 @@ def open_imagenet(
             raise UserError(f"{ground_truth} names no class for {unknown}.")
         found = Found(named, ignored, names, {stem: truth[stem] for stem in named})
     return open_found("imagenet", str(path), found, licence, choice, cache)
-
-
-def imagenet_names() -> tuple[str, ...]:
-    """What each class is called in WordNet, all its names with commas between them; two are "crane"."""
-    from timm.data.imagenet_info import ImageNetInfo  # seconds of imports that no other set needs
-
-    info = ImageNetInfo("imagenet-1k")
-    return tuple(info.index_to_description(number) for number in range(IMAGENET_CLASSES))
-
-
-def _known_classes() -> tuple[tuple[str, ...], dict[str, int]]:
-    """The class names, each another one, and WordNet identifier → number."""
-    from timm.data.imagenet_info import ImageNetInfo
-
-    names = tuple(_CRANES.get(number, name) for number, name in enumerate(imagenet_names()))
-    return names, {synset: number for number, synset in enumerate(ImageNetInfo("imagenet-1k").label_names())}
 
 
 def _number(synset: str, numbers: dict[str, int], where: str) -> int:

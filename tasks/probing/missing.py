@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.probing.schema import (
     CIFAR,
+    FOLDER_HELP,
     IMAGENET_BYTES,
     IMAGENET_HELP,
     BrodenSource,
@@ -52,7 +53,7 @@ def _missing(source: Part) -> Iterator[Missing]:
     match source:
         case FolderSource():
             if not source.path.is_dir():
-                yield Missing(source.path, None, "Create the folder, or correct the probing set's 'path'.")
+                yield Missing(source.path, None, f"Put images into {source.path}, or {FOLDER_HELP}")
         case ImagenetSource():
             if not source.path.is_dir():
                 yield Missing(source.path, IMAGENET_BYTES, IMAGENET_HELP)

@@ -22,6 +22,9 @@ IMAGENET_HELP = (
 )
 
 
+FOLDER_HELP = "name a folder of images with --images FOLDER."
+
+
 @dataclass(frozen=True)
 class Cifar:
     """Where the parts of one CIFAR stand.
@@ -115,9 +118,15 @@ class _Source(BaseModel):
 
 
 class FolderSource(_Source):
-    """A folder of images, flat or with a folder for each class."""
+    """A folder of images, flat or with a folder for each class.
+
+    Attributes:
+        hold_out: Whether the quarter of the files that ``tasks.probing.held_out`` tells by their content is left to a
+            retrieval generator.
+    """
 
     loader: Literal["folder"]
+    hold_out: StrictBool = Field(default=False, exclude_if=lambda held: not held)
 
 
 class ImagenetSource(_Source):

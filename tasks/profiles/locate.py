@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tasks.language.config import TransformersSource
-from tasks.profiles.sources import ClipSource, GeneratorSource, SegmenterSource, Source, Target
+from tasks.packages import install_command, package_of
+from tasks.profiles.sources import ClipSource, ConseSource, GeneratorSource, SegmenterSource, Source, Target
 
 State = Literal["present", "missing", "hash differs", "server"]
 Lookup = Callable[[str], Path | None]
@@ -72,7 +73,7 @@ def locate_target(name: str, entry: Target) -> Resource:
     role = f"target {name}"
     if entry.weights is not None:
         made = f"{entry.loader} {entry.architecture}"
-        return _file(role, made, entry.weights, entry.sha256, entry.size, entry.licence, entry.get)
+        return _file(role, made, entry.weights, entry)
     if entry.loader == "factory":
         made = f"function {entry.architecture}"
         return Resource(role, made, "present", None, None, entry.licence, "the function brings its weights")
@@ -108,6 +109,16 @@ def locate_source(role: str, entry: Source | TransformersSource, loader: str) ->
     return _resource(role, made, found, entry, _hub_command(name, entry.revision))
 
 
+def locate_conse(role: str, entry: ConseSource) -> Resource:
+    """Where the weights of a ConSE encoder's classifier are.
+
+    Raises:
+        UserError: An unknown architecture or tag.
+    """
+    found = locate_target(role, entry.classifier)
+    return replace(found, role=role, source=f"conse with {found.source}")
+
+
 def locate_segmenter(entry: SegmenterSource) -> Resource:
     """Where a segmenter's weights are.
 
@@ -118,7 +129,7 @@ def locate_segmenter(entry: SegmenterSource) -> Resource:
         return Resource("segmenter", "grabcut", "present", None, 0, entry.licence, "part of OpenCV")
     if entry.weights is not None:
         made = entry.architecture or entry.loader
-        return _file("segmenter", made, entry.weights, entry.sha256, entry.size, entry.licence, None)
+        return _file("segmenter", made, entry.weights, entry)
     return _torchvision("segmenter", entry.architecture or "", entry.pretrained or "", entry)
 
 
@@ -129,13 +140,15 @@ def locate_file(role: str, source: str, path: Path, licence: str | None = None, 
     return Resource(role, source, state, path, size, licence, get or f"put it at {path}")
 
 
-def _file(
-    role: str, source: str, path: Path, sha256: str | None, size: int | None, licence: str | None, get: str | None
-) -> Resource:
-    found = locate_file(role, source, path, licence, get and f"{get}; put it at {path}")
+def _file(role: str, source: str, path: Path, entry: Target | SegmenterSource) -> Resource:
+    package = package_of(path)  # one that is not installed: its files have no place yet
+    if package is not None:
+        get = entry.get or install_command(package)
+        return Resource(role, f"{source} of {package}", "missing", None, entry.size, entry.licence, get)
+    found = locate_file(role, source, path, entry.licence, entry.get and f"{entry.get}; put it at {path}")
     if found.state == "missing":
-        return replace(found, size=size)
-    return replace(found, state=_state([path], path if sha256 else None, sha256))
+        return replace(found, size=entry.size)
+    return replace(found, state=_state([path], path if entry.sha256 else None, entry.sha256))
 
 
 def _torchvision(role: str, architecture: str, tag: str, entry: Target | SegmenterSource) -> Resource:

@@ -220,6 +220,8 @@ def _with_weights(network: nn.Module, entry: Target) -> nn.Module:
     if entry.weights is None:  # of a factory, which brings its own; the schema requires them of the others
         return network
     state = read_checkpoint(entry.weights, entry.sha256, entry.strip_prefix)
+    if entry.match == "order":
+        state = _in_order(network, state, entry)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -229,6 +231,22 @@ def _with_weights(network: nn.Module, entry: Target) -> nn.Module:
             f"{_prefix_hint(network, state)}; name other weights or another architecture."
         ) from error
     return network
+
+
+def _in_order(network: nn.Module, state: Mapping[str, Tensor], entry: Target) -> dict[str, Tensor]:
+    """The tensors under the network's names, one after another."""
+    own = network.state_dict()
+    if len(own) != len(state):
+        raise UserError(
+            f"{entry.weights} holds {len(state)} tensors, but {entry.architecture} has {len(own)}; name other weights."
+        )
+    for (name, place), (other, tensor) in zip(own.items(), state.items(), strict=True):
+        if place.shape != tensor.shape:
+            raise UserError(
+                f"{entry.weights} is not {entry.architecture} in its order: {other!r} has the shape "
+                f"{tuple(tensor.shape)}, where {name!r} has {tuple(place.shape)}; name other weights."
+            )
+    return dict(zip(own, state.values(), strict=True))
 
 
 def _prefix_hint(network: nn.Module, state: Mapping[str, Tensor]) -> str:

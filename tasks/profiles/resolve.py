@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from tasks.errors import UserError
 from tasks.language.config import OpenAISource, TransformersSource
 from tasks.probing.missing import missing
-from tasks.profiles.locate import Resource, locate_file, locate_segmenter, locate_source, locate_target
+from tasks.profiles.locate import Resource, locate_conse, locate_file, locate_segmenter, locate_source, locate_target
 from tasks.profiles.schema import MiniatureSource, Profile
+from tasks.profiles.sources import ConseSource, RetrievalSource
 
 ROLES = ("clip", "sentence_encoder", "captioner", "summariser", "describer", "generator", "segmenter")
 """The roles that a profile fills once; targets, probing sets and concept sets have names."""
@@ -96,6 +97,11 @@ def _role(profile: Profile, role: str) -> Iterator[Resource]:
         return
     if role == "segmenter":
         yield locate_segmenter(entry)
+    elif isinstance(entry, ConseSource):
+        yield locate_conse(role, entry)
+    elif isinstance(entry, RetrievalSource):
+        how = f"put photographs into {entry.path}, or give their folder by --images"
+        yield locate_file(role, "retrieval from a folder", entry.path, entry.licence, how)
     elif isinstance(entry, str):
         yield _own(role, entry, None)
     elif isinstance(entry, OpenAISource):

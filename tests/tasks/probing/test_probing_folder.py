@@ -253,3 +253,26 @@ def test_an_image_is_decoded_once_to_look_at_it_and_once_to_keep_it(tmp_path, mo
         opened.load([1, 3])
         assert len(opened.images) == 4
     assert sorted(decoded) == sorted(2 * opened.ids)
+
+
+@pytest.mark.parametrize("form", ["n01440764_tench.JPEG", "n01440764/a.JPEG", "deep/n01440764/a.JPEG"])
+def test_names_of_files_or_folders_tell_imagenets_classes(tmp_path, form):
+    for synset in ("n01440764", "n02012849", "n03126707"):
+        save(tmp_path / form.replace("n01440764", synset), picture(int(synset[1:])), format="PNG")
+    opened = open_folder(tmp_path, "CC0", crop=SMALL)
+    assert opened.classes.tolist() == [0, 134, 517]
+    assert [opened.class_names[number] for number in opened.classes] == [
+        "tench, Tinca tinca",
+        "crane, bird",
+        "crane, machine",
+    ]
+    assert opened.presence.shape == (3, 1000)
+    assert np.argwhere(opened.presence).tolist() == [[0, 0], [1, 134], [2, 517]]
+
+
+@pytest.mark.parametrize("other", ["cat.png", "n99999999_unknown.png", "n014407641.png"])
+def test_one_file_of_unknown_class_leaves_all_unknown(tmp_path, other):
+    for name in ("n01440764_tench.png", "n02012849_crane.png", other):
+        save(tmp_path / name, picture(len(name)))
+    opened = open_folder(tmp_path, "CC0", crop=SMALL)
+    assert (opened.classes, opened.class_names) == (None, None)

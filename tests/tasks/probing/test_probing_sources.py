@@ -72,7 +72,7 @@ def test_reading_sources_needs_no_torch():
 
 def test_what_is_missing_is_told_with_its_size_where_that_is_known(tmp_path):
     cases = {
-        f"loader: folder, path: {tmp_path}/none, licence: b": [(f"{tmp_path}/none", None, "Create the folder")],
+        f"loader: folder, path: {tmp_path}/none, licence: b": [(f"{tmp_path}/none", None, "--images FOLDER")],
         f"loader: imagenet, path: {tmp_path}/val, ground_truth: {tmp_path}/t.txt, licence: b": [
             (f"{tmp_path}/val", 6_744_924_160, "image-net.org"),
             (f"{tmp_path}/t.txt", None, "development kit"),

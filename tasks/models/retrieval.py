@@ -1,0 +1,93 @@
+"""Photographs found by a text in place of images drawn from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from tasks.errors import UserError
+from tasks.image_files import centre_square, load_image
+from tasks.images import to_tensor
+from tasks.roles import ImageTextEncoder
+
+_AT_ONCE = 64
+
+
+def pool_sha256(pool: Sequence[tuple[str, Path]]) -> str:
+    """SHA-256 over the hashes of a pool's photographs: what is retrieved depends on no path and no order."""
+    return hashlib.sha256("\n".join(sorted({sha256 for sha256, _ in pool})).encode()).hexdigest()
+
+
+class RetrievalGenerator:
+    """The photographs of a pool whose embedding is nearest to the text's, as the image-generator role.
+
+    Where no generator is at hand, photographs that nobody drew to a text are the honest stand-in: they are as real as
+    those probed. They show a concept only if the pool does, and only what the encoder can tell; the nearest are given
+    whether or not they are near. The same text always gives the same photographs, whatever the seed; the prompt's
+    template is left aside, because a bare name is what both encoders place best.
+
+    Args:
+        pool: (SHA-256 of the file, path) of each photograph; files of one hash count once.
+        encoder: Embeds photographs and texts.
+        side: Of the images in pixels.
+    """
+
+    def __init__(self, pool: Sequence[tuple[str, Path]], encoder: ImageTextEncoder, side: int = 256) -> None:
+        self._pool = sorted(dict(pool).items())
+        self._encoder = encoder
+        self._side = side
+
+    def generate(
+        self, concept: str, count: int, seed: int, template: str = "{concept}"
+    ) -> UInt8[Tensor, "count 3 side side"]:
+        """The ``count`` nearest photographs, nearest first, each another file.
+
+        Args:
+            concept: A short text.
+            count: How many images.
+            seed: Not used.
+            template: Not used.
+
+        Raises:
+            UserError: The pool holds fewer.
+        """
+        del seed, template
+        paths, embeddings = self._embedded
+        if count > len(paths):
+            raise UserError(
+                f"{count} photographs are asked of the generator's pool, which holds {len(paths)} usable ones: give it "
+                "a folder of more, or ask for fewer (--set dnd.images_per_concept=…)."
+            )
+        similarity = embeddings @ self._encoder.encode_text([concept])[0].double()
+        # A stable sort: of equally near ones the first by hash, on every machine.
+        nearest = similarity.argsort(descending=True, stable=True)[:count].tolist()
+        return torch.cat([self._image(paths[place]) for place in nearest]) if nearest else self._none()
+
+    @cached_property
+    def _embedded(self) -> tuple[list[Path], Float[Tensor, "n d"]]:
+        """The usable photographs and their embeddings."""
+        usable: list[Path] = []
+        rows: list[Tensor] = []
+        for start in range(0, len(self._pool), _AT_ONCE):
+            images = []
+            for _, path in self._pool[start : start + _AT_ONCE]:
+                try:
+                    images.append(self._image(path))
+                except UserError:  # as a probing set leaves out what it cannot read
+                    continue
+                usable.append(path)
+            if images:
+                rows.append(self._encoder.encode_images(torch.cat(images)).double().cpu())
+        return usable, torch.cat(rows) if rows else torch.zeros((0, 0), dtype=torch.float64)
+
+    def _image(self, path: Path) -> UInt8[Tensor, "1 3 side side"]:
+        return to_tensor(centre_square(load_image(path), self._side)[None].copy())  # Pillow's own is read-only
+
+    def _none(self) -> UInt8[Tensor, "0 3 side side"]:
+        return torch.zeros((0, 3, self._side, self._side), dtype=torch.uint8)

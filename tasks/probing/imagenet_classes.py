@@ -1,0 +1,51 @@
+"""ImageNet's 1,000 classes: their names in WordNet, and the class that a file's name tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+IMAGENET_CLASSES: Final = 1000
+
+_NAMED_BY_SYNSET: Final = re.compile(r"(?:.*/)?(n\d{8})(?![0-9A-Za-z])[^/]*(?:/[^/]*)?")
+# Two classes have one name in WordNet; the published class lists tell them apart like this.
+_CRANES: Final = {134: "crane, bird", 517: "crane, machine"}
+
+
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """What each class is called in WordNet, all its names with commas between them; two are "crane"."""
+    from timm.data.imagenet_info import ImageNetInfo  # seconds of imports that no other set needs
+
+    info = ImageNetInfo("imagenet-1k")
+    return tuple(info.index_to_description(number) for number in range(IMAGENET_CLASSES))
+
+
+@cache
+def known_classes() -> tuple[tuple[str, ...], dict[str, int]]:
+    """The class names, each another one, and WordNet identifier → number."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    names = tuple(_CRANES.get(number, name) for number, name in enumerate(imagenet_names()))
+    return names, {synset: number for number, synset in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+
+
+def imagenet_classes(files: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]] | None:
+    """The classes of photographs whose files, or the folders they lie in, start with a WordNet identifier.
+
+    Args:
+        files: Identifiers: paths below the folder.
+
+    Returns:
+        Names of all classes, and identifier → its class; None unless every file tells one of the 1,000.
+    """
+    matches = [_NAMED_BY_SYNSET.fullmatch(name) for name in files]
+    synsets = {name: match[1] for name, match in zip(files, matches, strict=True) if match is not None}
+    if not files or len(synsets) < len(files):
+        return None
+    names, numbers = known_classes()
+    if any(synset not in numbers for synset in synsets.values()):
+        return None
+    return names, {name: numbers[synset] for name, synset in synsets.items()}
