@@ -88,6 +88,20 @@ def imagenet_names() -> tuple[str, ...]:
     return tuple(info.index_to_description(number) for number in range(IMAGENET_CLASSES))
 
 
+def imagenet_numbers() -> dict[str, int]:
+    """What a class of ImageNet may be called, in small letters → its number.
+
+    That is its WordNet identifier, all its names with commas between them, and each name that no other class has.
+    """
+    names, numbers = _known_classes()
+    owners: dict[str, set[int]] = {}
+    for number, name in enumerate(imagenet_names()):
+        for part in name.lower().split(","):
+            owners.setdefault(part.strip(), set()).add(number)
+    own = {part: next(iter(found)) for part, found in owners.items() if len(found) == 1}
+    return own | {name.lower(): number for number, name in enumerate(names)} | numbers
+
+
 def _known_classes() -> tuple[tuple[str, ...], dict[str, int]]:
     """The class names, each another one, and WordNet identifier → number."""
     from timm.data.imagenet_info import ImageNetInfo
