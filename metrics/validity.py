@@ -10,12 +10,15 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from metrics.statistics import Interval, basic_interval
+from metrics.statistics import Interval, basic_interval, percentile_interval
 
 Agreement = Literal["spearman", "kendall", "difference"]
 
 FEWEST: Final = 3
 """So many values are ranked at least: two are always ranked alike or in reverse."""
+
+FEW: Final = 8
+"""Of fewer values a rank correlation takes few different numbers, which a mirrored interval does not fit."""
 
 
 class _Statistic(Protocol):
@@ -35,9 +38,11 @@ def agreement(
 ) -> Interval:
     """How well values of two benchmarks agree, with a bootstrap interval for what they were averaged over.
 
-    The interval is the basic one. In simulations of 19 conditions whose true rank correlation is 0.9 it covers that in
-    90 % of the runs with 48 as with 24 units, and 82 to 84 % where it is 0.6; percentile intervals cover 0.9 in 60 and
-    7 %, as resampling adds the noise of the means a second time.
+    The interval is the basic one, except for rank correlations of fewer than ``FEW`` values, which have the percentile
+    interval. In simulations of 19 conditions whose true rank correlation is 0.9 the basic interval covers that in 90 %
+    of the runs with 48 as with 24 units, and 82 to 83 % where it is 0.6; percentile intervals cover 0.9 in 60 and 7 %,
+    as resampling adds the noise of the means a second time. Of five conditions percentile intervals cover at least
+    98 %, basic ones 75 to 99 %.
 
     Args:
         first: Means of the first benchmark, one per condition (or method).
@@ -72,6 +77,8 @@ def agreement(
     if np.isnan(estimate):
         return Interval(estimate, np.nan, np.nan, n, "all values of one side are equal")
     draws = statistic(first_draws, second_draws)
+    if n < FEW and measure != "difference":
+        return percentile_interval(estimate, draws, n, confidence)
     return basic_interval(estimate, draws, n, confidence, least=least, greatest=greatest)
 
 

@@ -74,8 +74,8 @@ def choices_of(work: Work, probing: ProbingSet, roles: Roles) -> Choices:
         if places is None:
             raise UserError(
                 "The analysis robustness needs a network that knows the classes of its images, but the "
-                f"{count} outputs of {work.task.model} are not the {len(own)} classes of {work.task.probing_set} (such as {own[0]!r}): "
-                "choose another network or other images, or leave the analysis out."
+                f"{count} outputs of {work.task.model} are not the {len(own)} classes of {work.task.probing_set}, such "
+                f"as {own[0]!r}: choose another network or other images, or leave the analysis out."
             )
         right = np.zeros((len(classes), count), np.bool_)
         right[np.arange(len(classes)), places[classes]] = True
