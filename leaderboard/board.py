@@ -177,10 +177,11 @@ def as_json(board: Board) -> dict[str, Any]:
 
     Returns:
         ``schema_version``, ``clear_version``, ``as_of`` (when the newest session began), ``measures`` (name → title,
-        meaning, ``higher_is_better``), ``groups``, ``bottlenecks``, ``validity`` (see ``leaderboard.validity``) and ``left_out``. A group has ``task``, ``version``,
-        ``profile``, ``note``, ``slug``, ``settings``, ``sources``, ``conditions``, ``suites`` and ``rows``; a row has
-        the attributes of ``Row`` and ``complete``. A bottleneck has the first seven of these, ``findings`` (sentences),
-        and the rows of two of its tables: ``accuracy`` and ``context_anomaly``.
+        meaning, ``higher_is_better``), ``groups``, ``bottlenecks``, ``validity`` (see ``leaderboard.validity.as_json``)
+        and ``left_out``. A group has ``task``, ``version``, ``profile``, ``note``, ``slug``, ``settings``, ``sources``,
+        ``conditions``, ``suites`` and ``rows``; a row has the attributes of ``Row`` and ``complete``. A bottleneck has
+        the first seven of these, ``findings`` (sentences), and the rows of two of its tables: ``accuracy`` and
+        ``context_anomaly``.
     """
     return {
         "schema_version": BOARD_VERSION,

@@ -194,8 +194,9 @@ def _predicted(validity: Validity) -> Predicted:
         (f"{one.measure}: {one.of}", tuple((name, number(a), number(b)) for name, a, b in rows(one)))
         for one in main_numbers(validity)
     )
-    parts = ([line(one) for one in validity.compared if (one.of == METHODS) is ranks] for ranks in (False, True))
-    return Predicted(validity, in_words(validity), *map(tuple, parts), values)
+    agreement = tuple(line(one) for one in validity.compared if one.of != METHODS)
+    ranks = tuple(line(one) for one in validity.compared if one.of == METHODS)
+    return Predicted(validity, in_words(validity), agreement, ranks, values)
 
 
 def _trained(group: BottleneckGroup) -> Trained:
