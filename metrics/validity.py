@@ -39,10 +39,10 @@ def agreement(
     """How well values of two benchmarks agree, with a bootstrap interval for what they were averaged over.
 
     The interval is the basic one, except for rank correlations of fewer than ``FEW`` values, which have the percentile
-    interval. In simulations of 19 conditions whose true rank correlation is 0.9 the basic interval covers that in 90 %
-    of the runs with 48 as with 24 units, and 82 to 83 % where it is 0.6; percentile intervals cover 0.9 in 60 and 7 %,
-    as resampling adds the noise of the means a second time. Of five conditions percentile intervals cover at least
-    98 %, basic ones 75 to 99 %.
+    interval. In simulations of 19 conditions whose true rank correlation is about 0.9 the basic interval covers it in
+    90 % of the runs with 48 as with 24 units, and in 82 to 83 % where it is about 0.6; percentile intervals cover the
+    former in 60 and 7 %, as resampling adds the noise of the means a second time. Of five conditions percentile
+    intervals cover at least 98 %, basic ones 75 to 99 %.
 
     Args:
         first: Means of the first benchmark, one per condition (or method).

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from benchmark.analyses.robustness import choices_of, measure_robustness
 from benchmark.display import Display
+from benchmark.options import RunOptions
 from benchmark.passes import Passes
 from benchmark.plan.tally import CountedRoles
+from benchmark.runner import run
 from benchmark.work import Work
 from leaderboard.store import RunFolder
 from report.markdown import markdown_tables
@@ -136,6 +139,34 @@ def test_a_finished_run_is_read_and_a_lost_table_made_again(
     table.write_bytes(before[: len(before) // 2])
     assert measured(tmp_path / "run", roles, probing, work("resnet18_layer4", FOG)).equals(first)
     assert table.read_bytes() == before
+
+
+def test_a_run_writes_and_returns_the_tables(tmp_path: Path) -> None:
+    options = RunOptions(
+        tasks=("resnet18_layer4",), methods=("random_label",), suites=("fog",), units=4, images=12, repeats=1,
+        faithfulness="none", thumbnails=0, analyses=("robustness",), out=tmp_path / "run", device="cpu", cache="none",
+    )  # fmt: skip
+    result = run(options, QUIET)
+    (table,) = result.robustness
+    assert [row.name for row in table.rows] == ["fog 3", "mean", "clean"]
+    assert len(RunFolder(result.folder).read_table("robustness")) == 2 * 2 * 12
+    assert "Accuracy kept" in (result.folder / "tables" / "robustness.md").read_text()
+    assert "fog 3" in (result.folder / "tables" / "robustness.tex").read_text()
+    assert run(options, QUIET).robustness == result.robustness
+
+
+def test_a_run_on_images_of_unknown_class_stops_before_it_begins(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (80 * number, 20, 200)).save(images / f"{number}.png")
+    options = RunOptions(
+        tasks=("resnet18_layer4",), methods=("random_label",), suites=("fog",), units=4, image_folder=images,
+        analyses=("robustness",), out=tmp_path / "run", device="cpu", cache="none",
+    )  # fmt: skip
+    with pytest.raises(UserError, match="needs images whose class is known"):
+        run(options, QUIET)
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 # ---- classes ----
