@@ -117,11 +117,17 @@ def in_words(validity: Validity) -> tuple[str, ...]:
         rho, gap = one.agreement["spearman"], one.agreement["difference"]
         told = f"rank correlation {told_interval(rho)}, mean difference {told_interval(gap)}"
         if rho.low > 0:
-            said.append(f"{first} predicts better than chance under which conditions {subject} in {second}: {told}.")
+            said.append(
+                f"The profile {first} predicts better than chance under which conditions {subject} in {second}: {told}."
+            )
         elif rho.high < 0:
-            said.append(f"{first} predicts the reverse of the conditions under which {subject} in {second}: {told}.")
+            said.append(
+                f"The profile {first} predicts the reverse of the conditions under which {subject} in {second}: {told}."
+            )
         else:
-            said.append(f"Whether {first} predicts under which conditions {subject} in {second} is open: {told}.")
+            said.append(
+                f"Whether the profile {first} predicts under which conditions {subject} in {second} is open: {told}."
+            )
     return tuple(said)
 
 
