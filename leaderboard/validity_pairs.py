@@ -116,18 +116,13 @@ def in_words(validity: Validity) -> tuple[str, ...]:
             continue
         rho, gap = one.agreement["spearman"], one.agreement["difference"]
         told = f"rank correlation {told_interval(rho)}, mean difference {told_interval(gap)}"
+        what = f"under which conditions {subject} in {second}: {told}."
         if rho.low > 0:
-            said.append(
-                f"The profile {first} predicts better than chance under which conditions {subject} in {second}: {told}."
-            )
+            said.append(f"The profile {first} predicts better than chance {what}")
         elif rho.high < 0:
-            said.append(
-                f"The profile {first} predicts the reverse of the conditions under which {subject} in {second}: {told}."
-            )
+            said.append(f"The profile {first} predicts the reverse of {what}")
         else:
-            said.append(
-                f"Whether the profile {first} predicts under which conditions {subject} in {second} is open: {told}."
-            )
+            said.append(f"It is open whether the profile {first} predicts {what}")
     return tuple(said)
 
 

@@ -9,22 +9,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import small_runs
 from scipy import stats
 from small_runs import write_run
 from typer.testing import CliRunner
 
 from leaderboard import validity as module
+from leaderboard.board import Board, build_board
 from leaderboard.board import as_json as board_json
-from leaderboard.board import build_board
 from leaderboard.cli import app
 from leaderboard.merge import Group, merge_runs
 from leaderboard.pack import pack_runs
-from leaderboard.pages import write_site
+from leaderboard.pages.board_page import board_page
+from leaderboard.pages.frame import render
+from leaderboard.pages.task_page import task_page
 from leaderboard.robustness import kept_accuracies
 from leaderboard.schema import ROBUSTNESS
 from leaderboard.store import RunFolder
-from leaderboard.validity import MEAN, METHODS, compare_groups
-from leaderboard.validity_pairs import in_words, pairs
+from leaderboard.summary import summarise
+from leaderboard.validity import MEAN, METHODS, as_json, compare_groups
+from leaderboard.validity_pairs import against_miniature, in_words, pairs
 
 NAMES = (
     "gaussian_blur", "gaussian_noise", "shot_noise", "snow", "frost", "fog", "contrast", "pixelate", "jpeg_compression",
@@ -41,6 +45,8 @@ OFFSETS = {"clip_dissect": 0.0, "dnd": -0.05, "network_dissection": 0.05}
 @pytest.fixture(autouse=True)
 def _quick(few_resamples: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RESAMPLES", 199)
+    # What is compared rests on the scores; the summary takes longest.
+    monkeypatch.setattr(small_runs, "summarise", lambda scores: summarise(scores.iloc[:0]))
 
 
 def run(
@@ -242,21 +248,20 @@ def test_units_of_different_kinds_are_not_paired(tmp_path):
 # ---- the board, and packed runs ----
 
 
-def test_the_board_has_a_section_only_where_both_profiles_ran(tmp_path):
+def test_the_board_has_a_section_only_where_both_profiles_ran(tmp_path, monkeypatch):
+    monkeypatch.setattr(small_runs, "summarise", summarise)
     run(tmp_path / "runs" / "a", "miniature", FALLING, FALLING)
-    write_site(build_board(merge_runs(tmp_path / "runs")), tmp_path / "alone")
-    assert "predict the real network" not in (tmp_path / "alone" / "index.html").read_text()
+    alone = Board(merge_runs(tmp_path / "runs"), ())
+    assert "predict the real network" not in render(board_page(alone))
     run(tmp_path / "runs" / "b", "photo<b>", FALLING, FALLING, task="photo_task", seed=1)
-    for site in ("first", "second"):
-        write_site(build_board(merge_runs(tmp_path / "runs")), tmp_path / site)
-    page = (tmp_path / "first" / "index.html").read_text()
-    assert page == (tmp_path / "second" / "index.html").read_text()
+    board = build_board(merge_runs(tmp_path / "runs"))
+    page = render(board_page(board))
+    assert page == render(board_page(Board(merge_runs(tmp_path / "runs"), board.standings)))
     assert "Does the miniature predict the real network?" in page
     assert "miniature predicts better than chance under which conditions labels hold best in photo&lt;b&gt;" in page
     assert "photo<b>" not in page
-    task = (tmp_path / "first" / "tasks" / "toy_task-v1-miniature.html").read_text()
-    assert "Accuracy kept under perturbation" in task
-    (one,) = json.loads((tmp_path / "first" / "board.json").read_text())["validity"]
+    assert "Accuracy kept under perturbation" in render(task_page(board.standings[0], "", ()))
+    (one,) = board_json(board)["validity"]
     assert one["second"]["profile"] == "photo<b>"
 
 
@@ -268,6 +273,6 @@ def test_packed_runs_give_the_same_comparison(tmp_path):
         .read_table(ROBUSTNESS.name)
         .equals(RunFolder(tmp_path / "runs" / "a").read_table(ROBUSTNESS.name))
     )
-    found = [board_json(build_board(merge_runs(tmp_path / name)))["validity"] for name in ("runs", "packed")]
+    found = [list(map(as_json, against_miniature(merge_runs(tmp_path / name)))) for name in ("runs", "packed")]
     assert found[0] == found[1]
     assert len(found[0]) == 1
