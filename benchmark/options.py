@@ -18,7 +18,7 @@ from leaderboard.identity import as_json, identity_hash, safe_name
 from tasks.perturbations.settings import Corruptions, Lengths, Settings
 from tasks.schema import Pooling
 
-Analysis = Literal["sensitivity", "tuning"]
+Analysis = Literal["sensitivity", "tuning", "robustness"]
 Scalar = bool | int | float | str | None
 
 IDENTITY: frozenset[str] = frozenset(

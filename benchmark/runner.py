@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 import torch
 
+from baselines.base import Method
 from baselines.concepts import load_concepts
 from benchmark.about import about_profile, about_task
 from benchmark.analyses.bottleneck_run import BottleneckResult, has_bottlenecks, run_bottlenecks
+from benchmark.analyses.robustness import choices_of, measure_robustness
 from benchmark.analyses.sensitivity import measure_sensitivity
 from benchmark.analyses.tuning import check_held_out, measure_tuning
 from benchmark.budget import TimeBudget, with_budget
@@ -44,6 +47,7 @@ from report.dependence import dependence_contents
 from report.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
 from report.latex import latex_tables
 from report.markdown import markdown_tables
+from report.robustness import robustness_contents
 from report.sensitivity import sensitivity_contents
 from report.tables import write_tables
 from report.ties import ties_from
@@ -52,6 +56,9 @@ from tasks.cache import open_cache
 from tasks.observe import Probe, probe_of
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
+
+TABLES_BESIDE: Final = ("dependence", "sensitivity", "robustness", "tuning")
+"""Attributes of a result that hold tables beside the scores, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class RunResult:
         tuning: Tables of tuning by image sets; none if they were not asked for.
         bottleneck: Tables of concept bottlenecks; all others are empty then.
         dependence: Tables of what units depend on; none if no method says it.
+        robustness: Tables of the accuracy that networks keep; none if they were not asked for.
     """
 
     folder: Path
@@ -81,6 +89,7 @@ class RunResult:
     tuning: list[Table]
     bottleneck: list[Table] = field(default_factory=list)
     dependence: list[Table] = field(default_factory=list)
+    robustness: list[Table] = field(default_factory=list)
 
 
 def run(options: RunOptions, display: Display) -> RunResult:
@@ -115,8 +124,7 @@ def run(options: RunOptions, display: Display) -> RunResult:
         works = [
             plan_work(task, profile, options, units[task.name], shown_units(task, options, roles)) for task in tasks
         ]
-        if "tuning" in options.analyses:
-            check_held_out(works)
+        _check_analyses(options, works, roles)
         concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}
         masks = options.masks if needs_masks(options, tasks) or "tuning" in options.analyses else None
         stage.advance(sum(work.images for work in works))
@@ -163,20 +171,14 @@ def run(options: RunOptions, display: Display) -> RunResult:
         budget.check("faithfulness and tables")
         measure_run(folder, works, roles, options.seed, options.faithfulness, display)
         _finish(folder, works, roles, options.seed, display)
-        if "sensitivity" in options.analyses:
-            own = {name: probe for name, (probe, _) in probes.items()}
-            measure_sensitivity(folder, groups, roles, own, options.seed, options.perturbing(), display)
-        if "tuning" in options.analyses:
-            measure_tuning(folder, works, methods, concepts, roles, probes, options.seed, options.perturbing(), display)
+        _analyse(options, folder, groups, methods, concepts, roles, probes, display)
         result = _stored(folder, options, failed)
         _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons))
         _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
-        _write_text(folder, "dependence.md", markdown_tables(result.dependence) if result.dependence else "")
-        _write_text(folder, "dependence.tex", latex_tables(result.dependence) if result.dependence else "")
-        _write_text(folder, "sensitivity.md", markdown_tables(result.sensitivity))
-        _write_text(folder, "sensitivity.tex", latex_tables(result.sensitivity) if result.sensitivity else "")
-        _write_text(folder, "tuning.md", markdown_tables(result.tuning))
-        _write_text(folder, "tuning.tex", latex_tables(result.tuning) if result.tuning else "")
+        for name in TABLES_BESIDE:
+            tables = getattr(result, name)
+            _write_text(folder, f"{name}.md", markdown_tables(tables))
+            _write_text(folder, f"{name}.tex", latex_tables(tables) if tables else "")
         if roles.unknown_texts():
             folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
         if roles.halved():
@@ -185,6 +187,36 @@ def run(options: RunOptions, display: Display) -> RunResult:
         record_outcome(folder, count, roles, display)
         note_finished(folder, tables_key(folder, options.faithfulness, options.analyses))
     return result
+
+
+def _check_analyses(options: RunOptions, works: Sequence[Work], roles: Roles) -> None:
+    """Refuse, before anything is measured, analyses that the tasks do not allow."""
+    if "tuning" in options.analyses:
+        check_held_out(works)
+    if "robustness" in options.analyses:
+        for work in works:
+            choices_of(work, roles.probing_set(work.task.probing_set, work.images, roles.view(work.task.model)), roles)
+
+
+def _analyse(
+    options: RunOptions,
+    folder: RunFolder,
+    groups: Sequence[Sequence[Work]],
+    methods: Mapping[str, Method],
+    concepts: Mapping[str, tuple[str, ...]],
+    roles: Roles,
+    probes: Mapping[str, tuple[Probe, ProbingSet]],
+    display: Display,
+) -> None:
+    seed, settings = options.seed, options.perturbing()
+    if "sensitivity" in options.analyses:
+        own = {name: probe for name, (probe, _) in probes.items()}
+        measure_sensitivity(folder, groups, roles, own, seed, settings, display)
+    if "robustness" in options.analyses:
+        measure_robustness(folder, groups, roles, probes, seed, settings, display)
+    if "tuning" in options.analyses:
+        works = [work for group in groups for work in group]
+        measure_tuning(folder, works, methods, concepts, roles, probes, seed, settings, display)
 
 
 def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) -> RunResult:
@@ -199,6 +231,7 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
         faithfulness_tables(measured, folder.info()["facts"].get("faithfulness"), options.seed),
         _sensitivity_tables(folder) if "sensitivity" in options.analyses else [],
         tuning_contents(folder.read_table("tuning")) if "tuning" in options.analyses else [],
+        robustness=robustness_contents(folder.read_table("robustness")) if "robustness" in options.analyses else [],
         dependence=dependence_contents(*(folder.read_table(name) for name in ("dependence", "labels", "scores"))),
     )
 

@@ -1,4 +1,4 @@
-"""The tables of the analyses: sensitive units, tuned image sets, concept bottlenecks."""
+"""The tables of the analyses: sensitive units, accuracy kept, tuned image sets, concept bottlenecks."""
 
 from __future__ import annotations
 
@@ -82,6 +82,28 @@ DETECTORS = TableSchema(
         Column("high", "number", "Upper end of the same interval.", False, 0.0, 1.0),
     ),
     ("task", "profile", "trained_on", "selection", "count", "family", "perturbation", "severity"),
+)
+
+ROBUSTNESS = TableSchema(
+    "robustness",
+    (
+        TASK,
+        PROFILE,
+        Column(
+            "role",
+            "text",
+            "Who classifies the image: `network`, by its highest output, or `clip`, by the nearest of the names.",
+        ),
+        PERTURBATION,
+        SEVERITY,
+        Column("image", "text", "Identifier of the probing image; absent where the condition leaves it out."),
+        Column(
+            "right",
+            "flag",
+            "The class is the image's own or, where images show several kinds of objects, one that it shows.",
+        ),
+    ),
+    ("task", "profile", "role", "perturbation", "severity", "image"),
 )
 
 TUNING = TableSchema(

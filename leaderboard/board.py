@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, cast
 
 import numpy as np
@@ -28,6 +29,9 @@ from leaderboard.names import FLOORS
 from leaderboard.parallel import for_each
 from leaderboard.schema import FAITHFULNESS, SUMMARY
 from leaderboard.summary import MEANS, means_over
+from leaderboard.validity import Validity
+from leaderboard.validity import as_json as validity_json
+from leaderboard.validity_pairs import against_miniature
 from metrics.stability import mlce
 from metrics.statistics import bootstrap_interval
 
@@ -140,6 +144,11 @@ class Board:
     runs: Runs
     standings: tuple[Standings, ...]
 
+    @cached_property
+    def validity(self) -> tuple[Validity, ...]:
+        """The miniature compared with each other profile; nothing where one of them is not there."""
+        return against_miniature(self.runs)
+
 
 def build_board(runs: Runs) -> Board:
     """Rank the methods of every group."""
@@ -168,10 +177,11 @@ def as_json(board: Board) -> dict[str, Any]:
 
     Returns:
         ``schema_version``, ``clear_version``, ``as_of`` (when the newest session began), ``measures`` (name → title,
-        meaning, ``higher_is_better``), ``groups``, ``bottlenecks`` and ``left_out``. A group has ``task``, ``version``,
-        ``profile``, ``note``, ``slug``, ``settings``, ``sources``, ``conditions``, ``suites`` and ``rows``; a row has
-        the attributes of ``Row`` and ``complete``. A bottleneck has the first seven of these, ``findings`` (sentences),
-        and the rows of two of its tables: ``accuracy`` and ``context_anomaly``.
+        meaning, ``higher_is_better``), ``groups``, ``bottlenecks``, ``validity`` (see ``leaderboard.validity.as_json``)
+        and ``left_out``. A group has ``task``, ``version``, ``profile``, ``note``, ``slug``, ``settings``, ``sources``,
+        ``conditions``, ``suites`` and ``rows``; a row has the attributes of ``Row`` and ``complete``. A bottleneck has
+        the first seven of these, ``findings`` (sentences), and the rows of two of its tables: ``accuracy`` and
+        ``context_anomaly``.
     """
     return {
         "schema_version": BOARD_VERSION,
@@ -183,6 +193,7 @@ def as_json(board: Board) -> dict[str, Any]:
         },
         "groups": [_group_json(standings) for standings in board.standings],
         "bottlenecks": [_bottleneck_json(group) for group in board.runs.bottlenecks],
+        "validity": [validity_json(validity) for validity in board.validity],
         "left_out": [{"run": left.run, "reason": left.reason} for left in board.runs.left_out],
     }
 

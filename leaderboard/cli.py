@@ -60,3 +60,48 @@ def pack(
 
     for name, size in pack_runs(runs, out, units, images, pixels).items():
         say(f"{out / name}: {size / 1024:,.0f} kB")
+
+
+@app.command()
+@guarded
+def validity(
+    between: Annotated[tuple[str, str], typer.Option(help="Two profiles: the one that should predict, and the other.")],
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of run folders.  [default: runs if there is a run, else CLEAR's own results]"),
+    ] = None,
+    pair: Annotated[
+        tuple[str, str] | None, typer.Option(help="A task of each.  [default: all tasks with units of one kind]")
+    ] = None,
+    conditions: Annotated[
+        str | None, typer.Option(help="Only these perturbations, with commas.  [default: all that both ran]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the same as JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare what two profiles measure under the same conditions: does the miniature predict the real network?"""
+    import json
+
+    from rich.console import Console
+
+    from leaderboard import atomic
+    from leaderboard.merge import merge_runs
+    from leaderboard.validity import as_json as plain
+    from leaderboard.validity import compare_groups
+    from leaderboard.validity_pairs import asked_names, pairs
+    from leaderboard.validity_terminal import terminal_validity
+
+    chosen = pairs(merge_runs(runs_folder(runs)), *between, pair)
+    names = asked_names(conditions, chosen)
+    found = [compare_groups(*two, names) for two in chosen]
+    facts = {"between": list(between), "conditions": list(names), "pairs": [plain(one) for one in found]}
+    if out is not None:
+        atomic.write_json(out, facts)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1, allow_nan=False))
+        return
+    console = Console()
+    for one in found:
+        for part in terminal_validity(one):
+            console.print(part)
+        console.print()

@@ -28,6 +28,7 @@ from leaderboard.schema import (
     EVIDENCE,
     FAITHFULNESS,
     LABELS,
+    ROBUSTNESS,
     SCORES,
     SENSITIVITY,
     SUMMARY,
@@ -44,7 +45,7 @@ _DEPTH: Final = 3
 """How many folders down a run folder is looked for."""
 
 _TABLES: Final = (SCORES, SUMMARY, LABELS, EVIDENCE, THUMBNAILS, FAITHFULNESS, DEPENDENCE)
-ANALYSES: Final = (SENSITIVITY, DETECTORS, TUNING)
+ANALYSES: Final = (SENSITIVITY, DETECTORS, ROBUSTNESS, TUNING)
 """Tables whose rows rest on each other, so that a group has those of one run."""
 
 
@@ -54,7 +55,7 @@ class Group(AnyGroup):
 
     ``tables`` holds the rows of all runs for the names ``scores``, ``summary``, ``labels``, ``evidence``,
     ``thumbnails``, ``faithfulness`` and ``dependence``, and those of the newest run with any for ``sensitivity``,
-    ``detectors`` and ``tuning``. ``settings`` has the units too.
+    ``detectors``, ``robustness`` and ``tuning``. ``settings`` has the units too.
     """
 
     @property

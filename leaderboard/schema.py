@@ -15,6 +15,7 @@ from leaderboard.analysis_schema import (
     DECISIONS,
     DEPENDENCE,
     DETECTORS,
+    ROBUSTNESS,
     SENSITIVITY,
     TUNING,
 )
@@ -350,12 +351,12 @@ TABLES = {
     schema.name: schema
     for schema in (
         LABELS, EVIDENCE, THUMBNAILS, SCORES, SUMMARY, FAITHFULNESS, COMPARISONS, SENSITIVITY, DETECTORS, TUNING,
-        DEPENDENCE, BOTTLENECK, CONCEPT_DRIFT, CONTEXT_ANOMALY, DECISIONS,
+        ROBUSTNESS, DEPENDENCE, BOTTLENECK, CONCEPT_DRIFT, CONTEXT_ANOMALY, DECISIONS,
     )
 }  # fmt: skip
 
 LATER_TABLES = frozenset(
-    {"thumbnails", "faithfulness", "dependence", "sensitivity", "detectors", "tuning"}
+    {"thumbnails", "faithfulness", "dependence", "sensitivity", "detectors", "robustness", "tuning"}
     | {"bottleneck", "concept_drift", "context_anomaly", "decisions"}
 )
 """Tables that a finished run may lack: nobody asked for them, or they came after it."""

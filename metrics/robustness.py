@@ -1,13 +1,14 @@
-"""How much more a classifier errs on perturbed images than another one does."""
+"""How much of its accuracy a classifier keeps on perturbed images, and how much more it errs than another one."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from metrics.statistics import Interval
+from metrics.statistics import Interval, bootstrap_weights, percentile_interval
 
 
 def error_ratio(
@@ -52,10 +53,88 @@ def error_ratio(
     estimate = float((errors.sum(axis=0) / reference.sum(axis=0)).mean())
     if images < 3:
         return Interval(estimate, math.nan, math.nan, images, "fewer than three values")
-    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
+    drawn = bootstrap_weights(images, resamples, np.random.default_rng(seed))
     below = drawn @ reference
     # A sample without any error of the reference has no ratio; it is left out.
     whole = (below > 0).all(axis=1)
     ratios = ((drawn @ errors)[whole] / below[whole]).mean(axis=1)
-    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(estimate, float(low), float(high), images, "")
+    return percentile_interval(estimate, ratios, images, confidence)
+
+
+class AccuracyKept(NamedTuple):
+    """The share of its clean accuracy that a classifier keeps.
+
+    Attributes:
+        conditions: One interval per condition.
+        mean: The mean over conditions.
+    """
+
+    conditions: tuple[Interval, ...]
+    mean: Interval
+
+
+def shares_kept(
+    right: Float[np.ndarray, "images conditions"],
+    clean: Bool[np.ndarray, " images"],
+    weights: Float[np.ndarray, "samples images"],
+) -> Float[np.ndarray, "samples conditions"]:
+    """Accuracy under each condition divided by the accuracy on the same images, clean.
+
+    Args:
+        right: 1 where the image is classified correctly under the condition, 0 where not, NaN where the condition
+            leaves the image out.
+        clean: Whether it is classified correctly when clean.
+        weights: How often each sample holds each image; ones for the data themselves.
+
+    Returns:
+        Shares, at least 0; NaN where a sample holds no image that is right when clean.
+
+    Example:
+        >>> shares_kept(np.array([[1.0], [0.0], [np.nan]]), np.array([True, True, True]), np.ones((1, 3)))
+        array([[0.5]])
+    """
+    present = ~np.isnan(right)
+    kept, before = weights @ np.where(present, right, 0.0), weights @ (present & clean[:, None])
+    return np.divide(kept, before, out=np.full(kept.shape, np.nan), where=before > 0)
+
+
+def accuracy_kept(
+    right: Float[np.ndarray, "images conditions"],
+    clean: Bool[np.ndarray, " images"],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 4_999,
+    seed: int = 0,
+) -> AccuracyKept:
+    """``shares_kept`` with percentile intervals of a bootstrap over images; an image's verdicts are drawn together.
+
+    It is 1 - the relative drop in accuracy. Unlike the mean corruption error of Hendrycks and Dietterich (ICLR 2019) it
+    needs no other network for reference.
+
+    Args:
+        right: As in ``shares_kept``.
+        clean: As in ``shares_kept``.
+        confidence: In (0, 1).
+        resamples: Bootstrap samples of the images.
+        seed: Seed of a generator used here only.
+
+    Returns:
+        NaN, with the reason, where no image of a condition is right when clean; the mean is then NaN as well.
+
+    Raises:
+        ValueError: If the shapes differ or there is no condition.
+    """
+    if right.ndim != 2 or right.shape[0] != len(clean) or not right.shape[1]:
+        raise ValueError(f"verdicts of shape {right.shape} and {clean.shape} are not of the same images")
+    images = len(clean)
+    estimates = shares_kept(right, clean, np.ones((1, images)))[0]
+    drawn = shares_kept(right, clean, bootstrap_weights(images, resamples, np.random.default_rng(seed)))
+    counts = (~np.isnan(right)).sum(axis=0)
+    each = [
+        percentile_interval(float(estimate), column, int(count), confidence)
+        for estimate, column, count in zip(estimates, drawn.T, counts, strict=True)
+    ]
+    mean = percentile_interval(float(estimates.mean()), drawn.mean(axis=1), images, confidence)
+    nothing = "no image is right when clean"
+    named = [found._replace(reason=nothing) if math.isnan(found.estimate) else found for found in (*each, mean)]
+    return AccuracyKept(tuple(named[:-1]), named[-1])

@@ -68,6 +68,37 @@ def list_layers(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> dict[str, 
     return {name: shapes[name] for name, _ in model.named_modules() if name in shapes}
 
 
+def output_layer(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> str | None:
+    """The layer that gives a network's own output: its last linear layer, or a part that only passes it on.
+
+    Args:
+        model: The network, in eval mode.
+        batch: An input of its size.
+
+    Returns:
+        Dotted name of the first such layer of a pass; None where the network changes what its last layer gives.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, Tensor) and len(output) == len(batch):
+                outputs.setdefault(name, output.flatten(1).clone())
+
+        return keep
+
+    handles = [layer.register_forward_hook(keeper(name)) for name, layer in model.named_modules() if name]
+    try:
+        with torch.inference_mode():
+            final = model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not isinstance(final, Tensor):
+        return None
+    return next((name for name, output in outputs.items() if torch.equal(output, final.flatten(1))), None)
+
+
 class LayerCapture:
     """Captures layer outputs while the context is open; its hooks are removed on every way out.
 

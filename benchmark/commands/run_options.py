@@ -94,7 +94,7 @@ def _declared(
         list[str] | None, typer.Option(help="Stop before this much is spent: 5USD, 90s, 30min or 2h; repeat it.")
     ] = None,
     analysis: Annotated[
-        list[str] | None, typer.Option(help="Analyses of whole layers, beside the labels: sensitivity, tuning.")
+        list[str] | None, typer.Option(help="Analyses beside the labels: sensitivity, tuning, robustness.")
     ] = None,
     cache: Annotated[
         str | None, typer.Option(help="Folder for answers that other runs share, or none. [default: see docs/cache.md]")

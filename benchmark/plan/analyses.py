@@ -14,7 +14,6 @@ from benchmark.plan.count import Counts, RunCount, cost_of, counts_of
 from benchmark.plan.rates import Rates
 from benchmark.work import Work, all_conditions
 from leaderboard.store import RunFolder
-from tasks.observe import CLEAN
 from tasks.profiles.build import Roles
 
 TRAINED: Final = 0.75
@@ -62,6 +61,8 @@ def with_analyses(
     left = [name for name in names if not _stored(folder, name)]
     if "sensitivity" in left:
         found += [_sensitivity(group) for group in groups]
+    if "robustness" in left:
+        found += [_robustness(group) for group in groups]
     if "tuning" in left:
         found += [_tuning(work, methods, roles) for group in groups for work in group]
     return replace(count, analyses=tuple(found))
@@ -74,7 +75,7 @@ def analysis_seconds(count: AnalysisCount, rates: Rates) -> Number:
     if target is None or clip is None:
         return None
     seconds = (target + TRAINED * count.trained) * own["target"] + clip * own["clip"]
-    if count.name == "sensitivity":
+    if count.name in ("sensitivity", "robustness"):
         seconds += count.work.images * sum(rates.perturbed.values())
     for name, (times, generated) in count.labellings.items():
         if name not in rates.methods:
@@ -93,9 +94,16 @@ def _stored(folder: RunFolder, name: str) -> bool:
 
 
 def _sensitivity(group: Sequence[Work]) -> AnalysisCount:
-    conditions = {condition for condition in all_conditions(group) if condition != CLEAN}
-    read = Amount.of((1 + len(conditions)) * group[0].images)
-    return AnalysisCount("sensitivity", group[0], Counts(target=read))
+    return AnalysisCount("sensitivity", group[0], Counts(target=_seen(group)))
+
+
+def _robustness(group: Sequence[Work]) -> AnalysisCount:
+    return AnalysisCount("robustness", group[0], Counts(target=_seen(group), clip=_seen(group)))
+
+
+def _seen(group: Sequence[Work]) -> Amount:
+    """Each image once under every condition; what the cache holds of that is not known beforehand."""
+    return Amount.of(len(all_conditions(group)) * group[0].images)
 
 
 def _tuning(work: Work, methods: Mapping[str, Method], roles: Roles) -> AnalysisCount:

@@ -1,7 +1,8 @@
-"""What was measured of a task's whole layer, as sections of its page: sensitive units, tuning by image sets."""
+"""What the analyses measured of a task, as sections of its page."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +17,9 @@ from leaderboard.merge import Group
 from leaderboard.names import SIGNIFICANT
 from leaderboard.pages.findings import with_interval
 from leaderboard.pages.frame import count, number, percent
+from leaderboard.robustness import kept_accuracies
 from metrics.sensitivity import BAR
+from metrics.statistics import Interval
 
 _GROUPS: Final = ("clean", "tuned on", "held out")
 _FIRST: Final = ("untuned", "clean images")
@@ -44,6 +47,37 @@ def sensitivity_grids(group: Group) -> tuple[Grid, ...]:
     """Units that feel a perturbation, and detectors of degraded images made of them; none if that was not measured."""
     units, detectors = group.tables["sensitivity"], group.tables["detectors"]
     return (*_responses(units), *_detectors(detectors)) if len(units) else ()
+
+
+def robustness_grids(group: Group) -> tuple[Grid, ...]:
+    """The accuracy that the network and CLIP keep under each condition; none if that was not measured."""
+    roles = tuple(kept_accuracies(group.tables["robustness"]))
+    if not roles:
+        return ()
+    rows = [
+        (
+            spoken(condition),
+            tuple(text for role in roles for text in (_estimate(role.accuracy[place]), _estimate(role.kept[place]))),
+        )
+        for place, condition in enumerate(roles[0].conditions)
+    ]
+    mean = tuple(text for role in roles for text in (number(role.mean_accuracy), _estimate(role.mean_kept)))
+    clean = tuple(text for role in roles for text in (_estimate(role.clean), "–"))
+    return (
+        Grid(
+            "Accuracy kept under perturbation",
+            f"{count(max(one.n for one in roles[0].accuracy), 'image')} of known class. Accuracy of the network and of "
+            "CLIP, the image-text encoder, with 95 % Wilson intervals. Kept: divided by the accuracy on the same "
+            "images, clean, with 95 % bootstrap intervals over images.",
+            ("Condition", *(head for role in roles for head in (f"{role.role} accuracy", f"{role.role} kept"))),
+            (*rows, ("mean", mean), ("clean", clean)),
+        ),
+    )
+
+
+def _estimate(found: Interval) -> str:
+    ends = (None if math.isnan(end) else end for end in (found.low, found.high))
+    return with_interval(Value(found.estimate, *ends))
 
 
 def tuning_grids(group: Group) -> tuple[Grid, ...]:

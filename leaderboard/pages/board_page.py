@@ -15,7 +15,9 @@ from leaderboard.groups import AnyGroup, Source
 from leaderboard.merge import Group
 from leaderboard.pages.charts import Bar, bar, scale_from
 from leaderboard.pages.findings import findings, places
-from leaderboard.pages.frame import Page, count, number
+from leaderboard.pages.frame import MINUS, Page, count, number
+from leaderboard.validity import METHODS, Compared, Validity, rows
+from leaderboard.validity_pairs import INTERVALS, in_words, main_numbers, told_interval
 
 COLUMNS: Final = ("evidence_overlap", "sentence_similarity", "noise_floor", "chance", "cosy_auc", "mlce")
 """Measures with a plain column of their own, after stability and accuracy."""
@@ -91,6 +93,25 @@ class Trained:
     heads: tuple[tuple[str, Value, float], ...]
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """How far the miniature predicts another profile.
+
+    Attributes:
+        validity: What was compared.
+        sentences: What it says.
+        agreement: Each number by condition: measure, of whom, how many conditions, and its statistics.
+        ranks: The same of the methods' order.
+        values: Main number → (condition, first, second) rows.
+    """
+
+    validity: Validity
+    sentences: tuple[str, ...]
+    agreement: tuple[tuple[str, ...], ...]
+    ranks: tuple[tuple[str, ...], ...]
+    values: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]
+
+
 def board_page(board: Board) -> Page:
     """``index.html``."""
     every = board.runs.every
@@ -104,6 +125,8 @@ def board_page(board: Board) -> Page:
         "answers": answers,
         "rows": rows,
         "bottlenecks": [_trained(group) for group in board.runs.bottlenecks],
+        "validity": [_predicted(one) for one in board.validity],
+        "intervals": INTERVALS,
         "which": distinctions(every),
         "low": low,
         "columns": [(name, measures()[name]) for name in COLUMNS],
@@ -156,6 +179,24 @@ def used_runs(groups: Sequence[AnyGroup]) -> tuple[UsedRun, ...]:
             found.setdefault(source.run, (source, []))[1].append(group)
     newest = sorted(found.values(), key=lambda pair: (pair[0].finished, pair[0].run), reverse=True)
     return tuple(UsedRun(source, tuple(used)) for source, used in newest)
+
+
+def _predicted(validity: Validity) -> Predicted:
+    def line(one: Compared) -> tuple[str, ...]:
+        return (
+            one.measure,
+            one.of,
+            str(len(one.names)),
+            *(told_interval(found).replace("-", MINUS) for found in one.agreement.values()),
+        )
+
+    values = tuple(
+        (f"{one.measure}: {one.of}", tuple((name, number(a), number(b)) for name, a, b in rows(one)))
+        for one in main_numbers(validity)
+    )
+    agreement = tuple(line(one) for one in validity.compared if one.of != METHODS)
+    ranks = tuple(line(one) for one in validity.compared if one.of == METHODS)
+    return Predicted(validity, in_words(validity), agreement, ranks, values)
 
 
 def _trained(group: BottleneckGroup) -> Trained:

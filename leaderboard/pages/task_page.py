@@ -10,7 +10,7 @@ from leaderboard.board import EVERY_SUITE, RANKED, Row, Standings, Value, measur
 from leaderboard.identity import identity_hash
 from leaderboard.merge import Group
 from leaderboard.names import SIGNIFICANT
-from leaderboard.pages.analyses import sensitivity_grids, tuning_grids
+from leaderboard.pages.analyses import robustness_grids, sensitivity_grids, tuning_grids
 from leaderboard.pages.board_page import used_runs
 from leaderboard.pages.charts import Bar, bar, marker, scale_from, styles_of
 from leaderboard.pages.curves import curve_panels
@@ -137,6 +137,7 @@ def task_page(standings: Standings, which: str, written: Collection[str]) -> Pag
         "kinds": KINDS,
         "analyses": [
             ("sensitivity", "Sensitive units", sensitivity_grids(group)),
+            ("robustness", "Accuracy kept", robustness_grids(group)),
             ("tuning", "Tuning by image sets", tuning_grids(group)),
         ],
         "units": units,

@@ -5,6 +5,8 @@ Which function answers which question:
 ========================================================  =====================================================
 How sure is a mean over units, or a share?                ``bootstrap_interval``, ``wilson_interval``
 By how much do two methods differ?                        ``paired_interval``
+How sure is any statistic of weighted sums?               ``bootstrap_weights`` with ``percentile_interval``, or
+                                                          ``basic_interval`` where noise draws it to one side
 Do labels move more than the method moves by itself?      ``noise_floor_test``, from single values
 Do two methods (or conditions treated alike) differ?      ``paired_permutation`` (means), ``paired_wilcoxon``
 Do shares of right or changed labels differ?              ``mcnemar_test``
@@ -32,9 +34,12 @@ from metrics.statistics.families import Corrected, correct, holm
 from metrics.statistics.floor import noise_floor_test
 from metrics.statistics.intervals import (
     Interval,
+    basic_interval,
     bootstrap_interval,
+    bootstrap_weights,
     expanded_confidence,
     paired_interval,
+    percentile_interval,
     wilson_interval,
 )
 from metrics.statistics.mixed import MixedModel, mixed_model
@@ -51,7 +56,9 @@ __all__ = [
     "Interval",
     "MixedModel",
     "Power",
+    "basic_interval",
     "bootstrap_interval",
+    "bootstrap_weights",
     "cohens_h",
     "compare_methods",
     "correct",
@@ -64,6 +71,7 @@ __all__ = [
     "paired_interval",
     "paired_permutation",
     "paired_wilcoxon",
+    "percentile_interval",
     "rank_biserial",
     "smallest_difference",
     "tied_groups",

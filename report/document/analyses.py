@@ -13,6 +13,7 @@ from report.document.results import BARRIER, Figure, figure_environment
 from report.document.tables import Set, called, table_set
 from report.document.words import name
 from report.latex import latex_text
+from report.robustness import robustness_contents
 from report.sensitivity import sensitivity_contents
 from report.tuning import tuning_contents
 
@@ -54,6 +55,13 @@ ANALYSES: Final = (
         "Can a unit's activation alone tell a perturbed image from the same image, clean? Which units single out one "
         "family of perturbations, and do they find degraded images of a kind that they were not chosen on?",
         _sensitivity,
+    ),
+    Analysis(
+        "robustness",
+        "Accuracy kept",
+        "How much of its accuracy on clean images does the network keep under each condition, and how much does the "
+        "image-text encoder that methods rest on?",
+        lambda chapter: robustness_contents(chapter.group.tables["robustness"]),
     ),
     Analysis(
         "tuning",

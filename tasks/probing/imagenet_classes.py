@@ -32,6 +32,20 @@ def known_classes() -> tuple[tuple[str, ...], dict[str, int]]:
     return names, {synset: number for number, synset in enumerate(ImageNetInfo("imagenet-1k").label_names())}
 
 
+def imagenet_numbers() -> dict[str, int]:
+    """What a class of ImageNet may be called, in small letters → its number.
+
+    That is its WordNet identifier, all its names with commas between them, and each name that no other class has.
+    """
+    names, numbers = known_classes()
+    owners: dict[str, set[int]] = {}
+    for number, name in enumerate(imagenet_names()):
+        for part in name.lower().split(","):
+            owners.setdefault(part.strip(), set()).add(number)
+    own = {part: next(iter(found)) for part, found in owners.items() if len(found) == 1}
+    return own | {name.lower(): number for number, name in enumerate(names)} | numbers
+
+
 def imagenet_classes(files: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]] | None:
     """The classes of photographs whose files, or the folders they lie in, start with a WordNet identifier.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tasks.activations import output_layer
 from tasks.cache.padded import PaddedCaptioner, PaddedEncoder, rows_for
 from tasks.cache.roles import CachedCaptioner, CachedEncoder, CachedGenerator, CachedSentenceEncoder
 from tasks.cache.store import Cache
@@ -121,6 +122,28 @@ class Roles:
         if network is None:
             return count()
         return self.cache.answer({"what": "unit count", "network": network, "layer": layer}, count)
+
+    def output_layer(self, name: str) -> str:
+        """Dotted name of the layer that gives a target's own output, found by a pass over one grey image.
+
+        Raises:
+            UserError: for an unknown model, or where no layer gives its output.
+        """
+
+        def found() -> str | None:
+            target = self.target(name)
+            grey = torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
+            return output_layer(target.network, target.preprocessing(grey).to(self.device))
+
+        network = self.network_identity(name) if self.cache.keeps else None
+        asked = {"what": "output layer", "network": network}
+        layer = found() if network is None else self.cache.answer(asked, found)
+        if layer is None:
+            raise UserError(
+                f"No layer of {name} gives the network's own output, so what it decides cannot be read: wrap it in a "
+                "factory that ends with its last layer."
+            )
+        return layer
 
     def network_identity(self, name: str) -> dict[str, Any] | None:
         """What a target's activations depend on beside images, layer and pooling, as JSON, for cache keys.

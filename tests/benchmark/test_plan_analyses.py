@@ -66,6 +66,14 @@ def test_sensitivity_looks_once_at_the_images_of_every_condition(roles, tmp_path
     assert count.total.target.expected == count_run([group], METHODS, roles.profile, "none").total.target.expected + 150
 
 
+def test_robustness_shows_the_images_of_every_condition_to_the_network_and_to_clip(roles, tmp_path):
+    count = counted(roles, tmp_path, work("costly"), names=("robustness",))
+    (found,) = count.analyses
+    assert found.counts.target == found.counts.clip == Amount.of(3 * 50)
+    rates = Rates({"target": 0.1, "clip": 0.02}, {"fog": 0.2, "jpeg_compression": 0.1})
+    assert analysis_seconds(found, rates) == pytest.approx(150 * 0.12 + 50 * 0.3)
+
+
 def test_tuning_labels_at_every_share_and_with_every_network(roles, tmp_path):
     (found,) = counted(roles, tmp_path, work("costly"), names=("tuning",)).analyses
     # JPEG is one of the perturbations that images are perturbed with on purpose: clean and fog are left.

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from tasks.activations import LayerCapture, layer_kind, pool, resolve_layer
+from tasks.activations import LayerCapture, layer_kind, output_layer, pool, resolve_layer
 from tasks.errors import UserError
 
 
@@ -211,3 +211,44 @@ def test_the_cls_token_is_the_first():
 def test_other_ranks_are_refused(shape):
     with pytest.raises(UserError, match=r"\[n, units, h, w\]"):
         layer_kind(torch.zeros(shape))
+
+
+# ---- the network's own output ----
+
+
+class Flattened(nn.Module):
+    """Ends with a layer whose maps are flattened, as SqueezeNet does."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 5, 3)
+        self.last = nn.Sequential(nn.Conv2d(5, 4, 1), nn.AdaptiveAvgPool2d(1))
+        self._scale = scale
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self._scale * self.last(self.first(images)).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [
+        (lambda: torchvision.models.resnet18(num_classes=7), "fc"),
+        (lambda: torchvision.models.vgg11(num_classes=7), "classifier.6"),
+        (lambda: torchvision.models.vit_b_16(num_classes=7, image_size=64), "heads.head"),
+        (Flattened, "last.1"),
+        (lambda: Flattened(2.0), None),
+    ],
+)
+def test_the_layer_that_gives_the_networks_output_is_found(network, layer):
+    torch.manual_seed(0)
+    model = network().eval()
+    assert output_layer(model, torch.rand(2, 3, 64, 64)) == layer
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_network_that_gives_no_tensor_has_no_output_layer():
+    class Pair(nn.Module):
+        def forward(self, images):
+            return images, images
+
+    assert output_layer(Pair(), torch.rand(1, 3, 8, 8)) is None
