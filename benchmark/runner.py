@@ -57,8 +57,8 @@ from tasks.observe import Probe, probe_of
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 
-TABLES_BESIDE: Final = ("dependence", "sensitivity", "robustness", "tuning")
-"""Attributes of a result that hold tables beside the scores, in the order in which they are shown."""
+_BESIDE: Final = ("dependence", "sensitivity", "robustness", "tuning")
+"""Attributes of a result whose tables are written under their own name."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def run(options: RunOptions, display: Display) -> RunResult:
         result = _stored(folder, options, failed)
         _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons))
         _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
-        for name in TABLES_BESIDE:
+        for name in _BESIDE:
             tables = getattr(result, name)
             _write_text(folder, f"{name}.md", markdown_tables(tables))
             _write_text(folder, f"{name}.tex", latex_tables(tables) if tables else "")

@@ -53,7 +53,6 @@ def _report(result: RunResult, options: RunOptions) -> None:
 
 
 def _print_tables(result: RunResult) -> None:
-    from benchmark.runner import TABLES_BESIDE
     from report.comparisons import terminal_comparisons
     from report.faithfulness import terminal_faithfulness
     from report.tables import terminal_tables
@@ -68,7 +67,7 @@ def _print_tables(result: RunResult) -> None:
         out.print(part)
     for part in terminal_faithfulness(result.faithfulness, out.width):
         out.print(part)
-    for name in TABLES_BESIDE:
-        for part in terminal_contents(getattr(result, name), out.width):
-            out.print(part)
+    beside = [*result.dependence, *result.sensitivity, *result.robustness, *result.tuning]
+    for part in terminal_contents(beside, out.width):
+        out.print(part)
     say(f"Results: {result.folder}")

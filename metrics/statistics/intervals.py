@@ -202,8 +202,8 @@ def basic_interval(
         greatest: Greatest value of the statistic.
 
     Example:
-        >>> basic_interval(0.75, np.linspace(0.25, 0.75, 101), 12, 0.9, greatest=1.0)[:3]
-        (0.75, 0.775, 1.0)
+        >>> [round(end, 3) for end in basic_interval(0.75, np.linspace(0.25, 0.75, 101), 12, 0.9, greatest=1.0)[:3]]
+        [0.75, 0.775, 1.0]
     """
     found = percentile_interval(estimate, draws, n, confidence)
     low, high = (min(max(2 * estimate - end, least), greatest) for end in (found.high, found.low))

@@ -51,6 +51,7 @@ class FakeRunner(types.ModuleType):
             tuning=[],
             bottleneck=[],
             dependence=[],
+            robustness=[],
         )
 
 

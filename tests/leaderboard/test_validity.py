@@ -30,14 +30,14 @@ from leaderboard.summary import summarise
 from leaderboard.validity import MEAN, METHODS, as_json, compare_groups
 from leaderboard.validity_pairs import against_miniature, in_words, pairs
 
-NAMES = (
+NAMES: tuple[str, ...] = (
     "gaussian_blur", "gaussian_noise", "shot_noise", "snow", "frost", "fog", "contrast", "pixelate", "jpeg_compression",
 )  # fmt: skip
 """In the order of all tables."""
 
 SUITES = {"own": tuple((name, 3) for name in NAMES)}
-FALLING = dict(zip(NAMES, np.linspace(0.9, 0.1, len(NAMES)), strict=True))
-RISING = dict(zip(NAMES, np.linspace(0.1, 0.9, len(NAMES)), strict=True))
+FALLING: Mapping[str, float] = dict(zip(NAMES, np.linspace(0.9, 0.1, len(NAMES)), strict=True))
+RISING: Mapping[str, float] = dict(zip(NAMES, np.linspace(0.1, 0.9, len(NAMES)), strict=True))
 METHODS_OF = {"clip_dissect": 0.15, "dnd": 0.3, "network_dissection": 0.6, "random_label": 1.0, "constant_label": 0.0}
 OFFSETS = {"clip_dissect": 0.0, "dnd": -0.05, "network_dissection": 0.05}
 
