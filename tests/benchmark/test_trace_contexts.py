@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from benchmark.trace_record import RunIdentity
 from leaderboard.store import OBSERVATION, CellKey, RunFolder
 from tasks.errors import UserError
 from tasks.images import to_array
+from tasks.view import View
 
 TASK, PROFILE, UNIT, SEED, IMAGES, SIDE = "resnet50_layer4", "miniature", 17, 5, 6, 40
 CONTEXTS = ("as_given", "gaussian_blur:3", "foreground_blur:3")
@@ -117,6 +119,7 @@ def make_run(path: Path, cell: dict = CELL) -> Path:
         "content": {
             "tasks": {TASK: {"layer": "layer4", "probing_set": "scenes", "images": 500}},
             "images": {TASK: "unknown"},
+            "views": {TASK: asdict(View(224))},
             "conditions": {TASK: []},
         },
     }

@@ -80,7 +80,7 @@ def test_a_partly_filled_cache_gives_the_same_bits(tmp_path, plain, images) -> N
 def test_one_pixel_is_another_image(tmp_path, images) -> None:
     cached = roles(tmp_path)
     changed = images[:1].clone()
-    changed[0, 1, 100, 100] = 255 - changed[0, 1, 100, 100]
+    changed[0, 1, 50, 50] = 255 - changed[0, 1, 50, 50]
     first, second = cached.clip.encode_images(images[:1]), cached.clip.encode_images(changed)
     assert torch.equal(second, roles().clip.encode_images(changed))
     assert not torch.equal(first, second)
