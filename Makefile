@@ -17,9 +17,10 @@ site: $(VENV)/.run
 report: $(VENV)/.run
 	$(BIN)/python -m report build
 
-# Two processes, and the tests of a file in one of them, so that what they share is made once.
+# Two processes, and the tests of a file in one of them, so that what they share is made once; one thread each, since
+# OpenMP's threads wait for each other in a loop where there are more of them than cores.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -100,6 +100,13 @@ def against_miniature(runs: Runs) -> tuple[Validity, ...]:
     return tuple(one for one in found if one.compared)
 
 
+_HARDLY: Final = 0.3
+"""Below this a rank correlation is called none: less than a tenth of the variance of the ranks is shared."""
+
+_WELL: Final = 0.8
+"""From here on the order is called predicted; the bar that the miniature's calibration has to reach."""
+
+
 def main_numbers(validity: Validity) -> tuple[Compared, ...]:
     """By condition: stability, of all common methods if there are several, and the accuracy that each role keeps."""
     asked = (("stability", None), *(("accuracy kept", role) for role in ROLES))
@@ -116,14 +123,20 @@ def in_words(validity: Validity) -> tuple[str, ...]:
             continue
         rho, gap = one.agreement["spearman"], one.agreement["difference"]
         told = f"rank correlation {told_interval(rho)}, mean difference {told_interval(gap)}"
-        what = f"under which conditions {subject} in {second}: {told}."
-        if rho.low > 0:
-            said.append(f"The profile {first} predicts better than chance {what}")
-        elif rho.high < 0:
-            said.append(f"The profile {first} predicts the reverse of {what}")
-        else:
-            said.append(f"It is open whether the profile {first} predicts {what}")
+        what = f"the conditions under which {subject} in {second}: {told}."
+        said.append(f"The profile {first} {_verdict(rho)} {what}")
     return tuple(said)
+
+
+def _verdict(rho: Interval) -> str:
+    """How well one order predicts another, by its size: an interval above 0 alone is no prediction worth the name."""
+    if rho.high < 0:
+        return "inverts the order of"
+    if rho.estimate < _HARDLY:
+        return "hardly predicts"
+    if rho.low <= 0:
+        return "may or may not predict"
+    return "predicts" if rho.estimate >= _WELL else "predicts in part"
 
 
 def told_interval(found: Interval) -> str:
