@@ -112,7 +112,7 @@ def test_units_are_taken_first_from_the_classes_that_are_shown(photographs):
     profile, (task,) = chosen(options)
     found = Roles(profile, CPU)
     task = counted(task, options, found)
-    assert task.images == len(found.probing_set(task.probing_set, None).ids) < 48
+    assert task.images == len(found.probing_set(task.probing_set, None, found.view(task.model)).ids) < 48
     shown = shown_units(task, options, found)
     assert shown == {0, 281, 967}
     assert set(choose_units(task, options, 1000, shown)) > shown

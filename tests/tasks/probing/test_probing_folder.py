@@ -259,7 +259,7 @@ def test_an_image_is_decoded_once_to_look_at_it_and_once_to_keep_it(tmp_path, mo
 def test_names_of_files_or_folders_tell_imagenets_classes(tmp_path, form):
     for synset in ("n01440764", "n02012849", "n03126707"):
         save(tmp_path / form.replace("n01440764", synset), picture(int(synset[1:])), format="PNG")
-    opened = open_folder(tmp_path, "CC0", crop=SMALL)
+    opened = opened_small(tmp_path)
     assert opened.classes.tolist() == [0, 134, 517]
     assert [opened.class_names[number] for number in opened.classes] == [
         "tench, Tinca tinca",
@@ -274,5 +274,5 @@ def test_names_of_files_or_folders_tell_imagenets_classes(tmp_path, form):
 def test_one_file_of_unknown_class_leaves_all_unknown(tmp_path, other):
     for name in ("n01440764_tench.png", "n02012849_crane.png", other):
         save(tmp_path / name, picture(len(name)))
-    opened = open_folder(tmp_path, "CC0", crop=SMALL)
+    opened = opened_small(tmp_path)
     assert (opened.classes, opened.class_names) == (None, None)
