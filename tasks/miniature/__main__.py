@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     gallery = commands.add_parser("gallery", help="write a contact sheet of scenes")
     gallery.add_argument("--out", type=Path, default=Path("gallery.png"))
     gallery.add_argument("--split", choices=("train", "probe", "test"), default="test")
+    gallery.add_argument("--perturbed", action="store_true", help="a few scenes under all perturbations instead")
     gallery.set_defaults(command=_gallery)
     export = commands.add_parser("export", help="write scenes as a folder in Broden's format")
     export.add_argument("--out", type=Path, required=True)
@@ -60,9 +61,9 @@ def _count(text: str) -> int:
 
 
 def _gallery(options: argparse.Namespace) -> int:
-    from tasks.miniature.gallery import write_gallery
+    from tasks.miniature.gallery import write_gallery, write_perturbed
 
-    write_gallery(options.out, options.split)
+    (write_perturbed if options.perturbed else write_gallery)(options.out, options.split)
     print(options.out)
     return 0
 

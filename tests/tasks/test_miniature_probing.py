@@ -16,6 +16,7 @@ import torch
 
 from tasks.cache import open_cache
 from tasks.errors import UserError
+from tasks.images import to_array, to_tensor
 from tasks.miniature.__main__ import main
 from tasks.miniature.broden import export
 from tasks.miniature.gallery import write_gallery
@@ -23,9 +24,12 @@ from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.render import render
 from tasks.miniature.scene import scene_at
 from tasks.miniature.training import cards
+from tasks.miniature.training.data import SIDE
 from tasks.miniature.training.evaluate import Quality
 from tasks.miniature.vocabulary import CATEGORIES, CONCEPTS
 from tasks.models.weights import file_sha256
+from tasks.perturbations import perturb
+from tasks.view import View
 
 COUNT = 12
 
@@ -222,6 +226,18 @@ def test_gallery(tmp_path):
     assert np.array_equal(sheet[2:226, 230:454, ::-1], render(scene_at("test", 1)).image)
     with pytest.raises(UserError, match="cannot be written"):
         write_gallery(tmp_path, rows=1, columns=1)
+
+
+def test_the_gallery_shows_what_the_networks_see(tmp_path):
+    path = tmp_path / "sheet"
+    assert main(["gallery", "--perturbed", "--out", str(path)]) == 0
+    sheet = cv2.imread(str(path))[..., ::-1]
+    assert sheet.shape == (10 * (SIDE + 24), 2 * (4 * SIDE + 4), 3)
+    clean = View(SIDE).picture(render(scene_at("test", 1)).image)
+    assert np.abs(sheet[2 : SIDE + 2, SIDE + 2 : 2 * SIDE + 2].astype(int) - clean).max() <= 1
+    blurred = to_array(perturb(to_tensor(clean[None]), "gaussian_blur", 3, [1]))[0]
+    beside = sheet[2 : SIDE + 2, 5 * SIDE + 6 : 6 * SIDE + 6].astype(int)
+    assert np.abs(beside - blurred).max() <= 2
 
 
 def test_command_line(tmp_path, capsys):
