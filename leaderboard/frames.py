@@ -49,18 +49,36 @@ def to_arrow(schema: TableSchema, frame: pd.DataFrame) -> pa.Table:
 def to_pandas(schema: TableSchema, table: pa.Table) -> pd.DataFrame:
     """The pandas form of a stored table: optional flags become the nullable ``boolean`` type, absent text ``None``.
 
+    Tables of other versions stay readable: an optional column that they lack is absent in each row, and a column that
+    this version does not know is left out.
+
     Raises:
-        StoreError: The stored columns are not the schema's.
+        StoreError: A required column is missing.
     """
-    if table.schema.names != [column.name for column in schema.columns]:
-        raise StoreError(f"Stored table '{schema.name}' has other columns than this version expects.")
-    frame = table.to_pandas()
+    frame = as_schema(schema, table).to_pandas()
     for column in schema.columns:
         if column.kind == "flag":
             frame[column.name] = frame[column.name].astype("boolean" if column.optional else "bool")
         elif column.kind == "text":
             frame[column.name] = frame[column.name].astype(object).where(frame[column.name].notna(), None)
     return frame
+
+
+def as_schema(schema: TableSchema, table: pa.Table) -> pa.Table:
+    """A stored table, perhaps of another version, with exactly the schema's columns in its order.
+
+    Raises:
+        StoreError: A required column is missing.
+    """
+    stored = set(table.schema.names)
+    missing = [column.name for column in schema.columns if not column.optional and column.name not in stored]
+    if missing:
+        raise StoreError(f"Stored table '{schema.name}' lacks {', '.join(missing)}, which each row needs.")
+    columns = [
+        table.column(column.name) if column.name in stored else pa.nulls(len(table), _ARROW[column.kind])
+        for column in schema.columns
+    ]
+    return pa.table(columns, names=[column.name for column in schema.columns])
 
 
 def empty_frame(schema: TableSchema) -> pd.DataFrame:

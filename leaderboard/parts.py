@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from leaderboard import atomic
 from leaderboard.errors import StoreError
-from leaderboard.frames import empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
+from leaderboard.frames import as_schema, empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
 from leaderboard.identity import as_json, identity_hash, safe_name
 from leaderboard.schema import TABLES
 from leaderboard.session import now
@@ -183,7 +183,7 @@ class Parts:
         if data is None:
             state = "not finished" if marker is None else "damaged"
             raise StoreError(f"{self.paths(key)[0]} is {state}; run the same command again to make it.")
-        return read_parquet(data)
+        return as_schema(self.schema, read_parquet(data))
 
     def _data(self, key: CellKey, marker: Marker) -> bytes | None:
         try:

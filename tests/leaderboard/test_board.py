@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from small_runs import write_run as write_any_run
 
@@ -124,6 +126,21 @@ def test_runs_of_something_else_are_never_merged(tmp_path, other):
     assert len(groups) == 2
     assert len({group.slug for group in groups}) == 2
     assert [len(group.sources) for group in groups] == [1, 1]
+
+
+def test_a_run_of_another_version_gives_the_same_board_but_for_the_columns_it_lacks(tmp_path, board, root):
+    shutil.copytree(root / "first", tmp_path / "older")
+    for name in ("scores", "summary"):
+        path = tmp_path / "older" / f"{name}.parquet"
+        lacking = [name for name in pq.read_schema(path).names if name.startswith("rank_biased_overlap")]
+        assert lacking
+        table = pq.read_table(path)
+        pq.write_table(table.drop_columns(lacking).append_column("later", table["task"]), path)
+    now, older = as_frame(board), as_frame(build_board(merge_runs(tmp_path)))
+    changed = [name for name in now if "rank_biased_overlap" in name]
+    assert changed
+    pd.testing.assert_frame_equal(older.drop(columns=changed), now.drop(columns=changed))
+    assert older[changed].isna().all(axis=None)
 
 
 def test_of_two_runs_with_one_cell_the_newer_counts(tmp_path):

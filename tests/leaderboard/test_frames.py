@@ -106,9 +106,23 @@ def test_every_table_has_an_empty_form_and_documented_columns(schema):
     assert all(len(column.meaning) > 10 for column in schema.columns)
 
 
-def test_other_columns_in_a_file_are_refused():
-    with pytest.raises(StoreError, match="other columns"):
-        to_pandas(LABELS, pa.table({"a": [1]}))
+def test_a_stored_table_without_required_columns_is_refused():
+    with pytest.raises(StoreError, match="'labels' lacks task, profile, .*, label, which each row needs"):
+        to_pandas(LABELS, pa.table({"score": [1.0]}))
+
+
+@pytest.mark.parametrize("schema", TABLES.values(), ids=TABLES)
+def test_optional_columns_that_another_version_lacks_are_absent(schema):
+    optional = [column.name for column in schema.columns if column.optional]
+    older = arrow_schema(schema).empty_table().drop_columns(optional).append_column("later", pa.array([], pa.int8()))
+    assert to_pandas(schema, older).dtypes.equals(empty_frame(schema).dtypes)
+
+
+def test_rows_of_another_version_keep_what_they_have():
+    now = to_arrow(SCORES, score_rows(right=[True, False], clip_similarity=[0.5, 0.25]))
+    older = now.drop_columns(["right", "clean_label", "clip_similarity"]).append_column("later", pa.array([1, 2]))
+    expected = to_arrow(SCORES, score_rows())
+    pd.testing.assert_frame_equal(to_pandas(SCORES, older), to_pandas(SCORES, expected))
 
 
 def test_summary_has_intervals_and_directions():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
@@ -7,10 +9,12 @@ import signal
 from itertools import pairwise
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from leaderboard import atomic
 from leaderboard.errors import StoreError
+from leaderboard.parts import Parts
 from leaderboard.schema import SCHEMA_VERSION
 from leaderboard.store import OBSERVATION, CellKey, RunFolder
 
@@ -106,6 +110,18 @@ def test_labels_of_all_cells_are_merged_in_one_order(tmp_path, identity, key, la
     assert tables[0] == tables[1]
     merged = RunFolder(tmp_path / "0").read_table("labels")
     assert merged["method"].tolist() == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+
+
+def test_cells_of_two_versions_are_merged(folder, key, labels):
+    other = dataclasses.replace(key, method="clip_dissect")
+    folder.write_cell(key, labels)
+    folder.write_cell(other, labels)
+    part, marker = Parts(folder.path, "labels").paths(other)
+    pq.write_table(pq.read_table(part).drop_columns(["score"]), part)
+    note = json.loads(marker.read_text())
+    marker.write_text(json.dumps(note | {"sha256": hashlib.sha256(part.read_bytes()).hexdigest()}))
+    scores = folder.read_labels().groupby("method")["score"].count()
+    assert scores.to_dict() == {"clip_dissect": 0, "dnd": 2}
 
 
 def test_a_cell_without_labels_is_done(folder, key, labels):
