@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from baselines.base import Method
-from baselines.costs import NOTHING, UNSTATED, Amount, Cost, Number
+from baselines.costs import NOTHING, Amount, Cost, Number
 from benchmark.analyses.tuned import Plan, why_not
 from benchmark.analyses.tuning import SHARES, held_out
 from benchmark.plan.count import Counts, RunCount, cost_of, counts_of
@@ -115,7 +115,7 @@ def _tuning(work: Work, methods: Mapping[str, Method], roles: Roles) -> Analysis
     total = Counts(target=read, clip=read)
     words = False
     for name in work.methods:
-        first = cost_of(methods[name], len(work.units), work.images) or UNSTATED
+        first, _ = cost_of(methods[name], len(work.units), work.images)
         # All shares are of one network; a tuned network has images of its own.
         each = [first, *[first.repeated()] * (len(SHARES) * conditions - 1)]
         each += [first, *[first.repeated()] * (conditions - 1)] * networks

@@ -72,14 +72,19 @@ class MethodCount:
         open: Those that are not done.
         each: What each open cell costs; the first of a repeat has nothing to share.
         counts: What all open cells ask, besides the passes over the probing images.
-        stated: Whether the method states its cost.
+        unstated: Why nobody knows what a cell costs, as a predicate; empty where the method states it.
     """
 
     cells: int
     open: int
     each: tuple[Cost, ...]
     counts: Counts
-    stated: bool
+    unstated: str
+
+    @property
+    def stated(self) -> bool:
+        """Whether the method states its cost."""
+        return not self.unstated
 
 
 @dataclass(frozen=True)
@@ -173,16 +178,19 @@ def count_run(
     return RunCount(tuple(tasks), tuple(passes), shared, _faithfulness(works, texts, profile), texts)
 
 
-def cost_of(method: Method, units: int, images: int) -> Cost | None:
-    """What a method states; None if it states nothing, or nothing that can be used."""
+def cost_of(method: Method, units: int, images: int) -> tuple[Cost, str]:
+    """What a method states, and an empty text; or ``UNSTATED``, and why as a predicate."""
     hook = getattr(method, "cost", None)
     if not callable(hook):
-        return None
+        return UNSTATED, "does not state what it costs"
     try:
         stated = hook(units, images)
-    except Exception:  # a plugin's mistake here must not keep a run from being planned
-        return None
-    return stated if isinstance(stated, Cost) else None
+    except Exception as error:  # a plugin's mistake here must not keep a run from being planned
+        why = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        return UNSTATED, f"failed when asked what it costs ({why})"
+    if isinstance(stated, Cost):
+        return stated, ""
+    return UNSTATED, f"states what it costs as {type(stated).__name__}, not as baselines.costs.Cost"
 
 
 def _task(work: Work, methods: Mapping[str, Method], profile: Profile, done: Done) -> TaskCount:
@@ -193,15 +201,14 @@ def _task(work: Work, methods: Mapping[str, Method], profile: Profile, done: Don
 def _method(name: str, work: Work, method: Method, profile: Profile, done: Done) -> MethodCount:
     keys = [key for condition in work.conditions for key in work.cells(condition) if key.method == name]
     left = [key for key in keys if not done(key, "labels")]
-    stated = cost_of(method, len(work.units), work.images)
-    first = stated or UNSTATED
+    first, unstated = cost_of(method, len(work.units), work.images)
     begun: set[int] = set()
     each = []
     for key in left:
         each.append(first.repeated() if key.repeat in begun else first)
         begun.add(key.repeat)
     counts = sum((counts_of(cost, profile) for cost in each), Counts())
-    return MethodCount(len(keys), len(left), tuple(each), counts, stated is not None)
+    return MethodCount(len(keys), len(left), tuple(each), counts, unstated)
 
 
 def counts_of(cost: Cost, profile: Profile) -> Counts:

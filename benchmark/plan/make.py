@@ -210,8 +210,9 @@ def _held(folder: RunFolder, options: RunOptions) -> list[str]:
 
 
 def _unstated(count: RunCount) -> list[str]:
-    names = dict.fromkeys(n for task in count.tasks for n, m in task.methods.items() if m.open and not m.stated)
-    return [f"{name} does not state what it costs, so totals that it may add to are unknown." for name in names]
+    own = [(name, method) for task in count.tasks for name, method in task.methods.items() if method.open]
+    whys = dict.fromkeys(f"{name} {method.unstated}" for name, method in own if method.unstated)
+    return [f"{why}, so totals that it may add to are unknown." for why in whys]
 
 
 def _measured(

@@ -80,10 +80,20 @@ class Silent:
 
 class Broken:
     def cost(self, units: int, images: int) -> Cost:
-        raise ZeroDivisionError
+        raise ZeroDivisionError(f"{units}\n by nothing")
 
 
-METHODS = {"costly": Costly(), "free": Free(), "silent": Silent(), "broken": Broken()}
+class Wrong:
+    def cost(self, units: int, images: int) -> int:
+        return units * images
+
+
+METHODS = {"costly": Costly(), "free": Free(), "silent": Silent(), "broken": Broken(), "wrong": Wrong()}
+WHY = {
+    "silent": "does not state what it costs",
+    "broken": "failed when asked what it costs (ZeroDivisionError: 3 by nothing)",
+    "wrong": "states what it costs as int, not as baselines.costs.Cost",
+}
 
 
 def work(*methods: str, **changes) -> Work:
@@ -137,9 +147,10 @@ def test_tasks_of_one_group_share_their_passes():
     assert count.total.target == Amount.of(150)
 
 
-@pytest.mark.parametrize("name", ["silent", "broken"])
+@pytest.mark.parametrize("name", WHY)
 def test_a_method_that_states_no_cost_is_unknown(name):
     count = counted(work("free", name))
+    assert count.tasks[0].methods[name].unstated == WHY[name]
     assert not count.tasks[0].methods[name].stated
     assert count.total.generated == count.total.target == UNKNOWN
     assert count.total.cells == Amount.of(8)

@@ -107,7 +107,7 @@ def test_every_table_has_an_empty_form_and_documented_columns(schema):
 
 
 def test_a_stored_table_without_required_columns_is_refused():
-    with pytest.raises(StoreError, match="'labels' lacks task, profile, .*, label, which each row needs"):
+    with pytest.raises(StoreError, match=r"'labels' lacks task, profile, .*, label, which each row needs"):
         to_pandas(LABELS, pa.table({"score": [1.0]}))
 
 
