@@ -114,8 +114,8 @@ class Subject:
             advance: Told of each labelling.
 
         Returns:
-            Method, ``accuracy`` or ``stability``, and ``clean``, a condition or ``HELD_OUT`` → one value a unit. NaN
-            for dead units and missing labels; of accuracy also where the truth is not known.
+            Method, ``accuracy`` or ``stability``, and ``clean``, a condition or ``HELD_OUT`` → one value per unit. NaN
+            for dead units; of stability also for missing labels, of accuracy where the truth is not known.
         """
         dead = self.dead(observations[CLEAN])
         found: dict[tuple[str, str, str], np.ndarray] = {}
@@ -129,13 +129,13 @@ class Subject:
             clean = CleanLabels.of(labels[CLEAN], [], embeddings)
             under = {condition: own for condition, own in labels.items() if condition != CLEAN}
             moved = {
-                "accuracy": {str(c): self.right(own, truth) for c, own in under.items()},
+                "accuracy": {str(c): self.right(own, truth, dead) for c, own in under.items()},
                 "stability": {
                     str(c): np.asarray(compare_with_clean(own, clean, embeddings)["stability"], np.float64)
                     for c, own in under.items()
                 },
             }
-            found[method, "accuracy", str(CLEAN)] = self.right(labels[CLEAN], truth)
+            found[method, "accuracy", str(CLEAN)] = self.right(labels[CLEAN], truth, dead)
             for measure, values in moved.items():
                 found |= {(method, measure, condition): own for condition, own in values.items()}
                 if values:
@@ -160,7 +160,11 @@ class Subject:
         dead = np.asarray(dead_units(clean.activations))
         return unit_truth(self.work.task, self.work.units, clean, dead, self.shown, self.presence, self.roles)
 
-    def right(self, labels: Sequence[str | None], truth: Truth) -> Float[np.ndarray, " units"]:
-        """1 where a label names the true concept, else 0; NaN where the label is missing or the truth not known."""
-        known = [truth.get(unit) for unit in self.work.units]
-        return np.array([np.nan if one is None else one for one in right_labels(labels, known, self.roles)], np.float64)
+    def right(self, labels: Sequence[str | None], truth: Truth, dead: np.ndarray) -> Float[np.ndarray, " units"]:
+        """1 where a label names the true concept, else 0; NaN where the truth is not known, and for dead units.
+
+        A missing label is wrong, as in ``leaderboard.summary``: naming fewer units must not look more accurate.
+        """
+        known = [None if lost else truth.get(unit) for unit, lost in zip(self.work.units, dead, strict=True)]
+        right = right_labels(labels, known, self.roles)
+        return np.array([np.nan if own is None else bool(one) for own, one in zip(known, right, strict=True)], float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,10 @@ from benchmark.options import RunOptions
 from benchmark.plan.make import make_plan
 from benchmark.runner import run
 from benchmark.work import Work
-from leaderboard.schema import TUNING
+from leaderboard.frames import to_arrow, to_pandas
+from leaderboard.schema import SCORES, TUNING
 from leaderboard.store import RunFolder
+from leaderboard.summary import summarise
 from tasks.catalogue import load_task
 from tasks.errors import UserError
 from tasks.observe import CLEAN, Condition, probe_of
@@ -186,6 +189,29 @@ def test_methods_may_ask_where_the_foreground_is(roles: Roles) -> None:
     assert tools.foreground is not None
     found = tools.foreground(probe.load([0, 1]))
     assert torch.equal(found, roles.segmenter.foreground(probe.load([0, 1])))
+
+
+def test_a_missing_label_is_wrong_as_on_the_board(roles: Roles) -> None:
+    """A dead unit is left out instead, and so is one of unknown truth."""
+    mine = work()
+    subject = Subject(mine, {}, CONCEPTS, roles, cast(Any, None), (), np.zeros((IMAGES, 0), bool), 0)
+    truth = {unit: {"concept": "red"} for unit in mine.units[:4]}
+    found = subject.right(["red", None, "blue", None, "red"], truth, np.array([False, False, False, True, False]))
+    np.testing.assert_array_equal(found, [1, 0, 0, np.nan, np.nan])
+    optional = dict.fromkeys((column.name for column in SCORES.columns if column.optional), None)
+    scores = pd.DataFrame(
+        {
+            **optional,
+            **{"task": "t", "profile": "p", "method": "m", "perturbation": "fog", "severity": 3, "repeat": 0},
+            "unit": mine.units,
+            "dead": [False, False, False, True, False],
+            "missing": [False, True, False, True, False],
+            "truth": ["red"] * 4 + [None],
+            "right": pd.array([True, None, False, None, None], "boolean"),
+        }
+    )
+    board = summarise(to_pandas(SCORES, to_arrow(SCORES, scores)))
+    assert set(board["accuracy"].dropna()) == {np.nanmean(found)}
 
 
 def test_what_captions_say_anyway_is_that_of_the_images_at_hand(roles: Roles) -> None:
