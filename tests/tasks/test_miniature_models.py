@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,6 +69,14 @@ def test_segmenter_finds_the_foreground(roles: Roles, scenes: evaluate.TestScene
 def test_summariser_and_generator(roles: Roles) -> None:
     bars(evaluate.evaluate_summariser(roles, cases=60), 0.1)
     bars(evaluate.evaluate_generator(roles, cases=12), 0.12)
+
+
+def test_every_model_with_a_card_is_measured(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    for slow in ("evaluate_summariser", "evaluate_generator"):
+        monkeypatch.setattr(evaluate, slow, lambda *_: [])
+    figures = evaluate.evaluate(roles, count=40)
+    assert {figure.role for figure in figures} == set(FILES)
+    assert all(np.isfinite(figure.value) for figure in figures)
 
 
 @pytest.mark.slow

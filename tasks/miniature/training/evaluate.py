@@ -67,7 +67,8 @@ def evaluate(roles: Roles, count: int = 2000) -> list[Quality]:
     single = everything.where(lambda scene: len(scene.things) == 1)
     figures = []
     for name, target in roles.profile.targets.items():
-        figures += (evaluate_planted if target.planted else evaluate_target)(roles, name, everything)
+        if target.weights is not None:  # not resnet50_blur, which is the ResNet-50 and a formula
+            figures += (evaluate_planted if target.planted else evaluate_target)(roles, name, everything)
     figures += evaluate_clip(roles, single)
     figures += evaluate_captioner(roles, single)
     figures += evaluate_segmenter(roles, everything)
