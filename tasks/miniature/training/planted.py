@@ -18,9 +18,8 @@ from torch.nn import functional
 from tasks.images import to_tensor
 from tasks.miniature.scene import Scene
 from tasks.miniature.training.common import log
-from tasks.miniature.training.data import RenderedScenes, grid_of, rendered_scenes
+from tasks.miniature.training.data import RenderedScenes, rendered_scenes
 from tasks.miniature.training.planted_truth import in_cells, measure, occurrence, positions
-from tasks.miniature.training.target import RECIPES
 from tasks.miniature.vocabulary import CATEGORIES, CONCEPTS, OPTIONAL_PARTS, PARTS
 from tasks.models.planted import PlantedUnits, save_planted
 from tasks.models.target import TargetModel
@@ -80,12 +79,12 @@ class Sample:
 
     Attributes:
         scenes: The scene graphs.
-        grid: Kind, part, colour, pattern numbers at the cell centres.
+        grid: As ``RenderedScenes.grid``.
         features: Maps of ``layer4``.
     """
 
     scenes: Sequence[Scene]
-    grid: UInt8[np.ndarray, "n 4 cells cells"]
+    grid: UInt8[np.ndarray, "n 4 16 16"]
     features: Float[Tensor, "n channels h w"]
 
 
@@ -103,7 +102,7 @@ def train_planted(path: Path, cache: Path) -> dict[str, Any]:
     entry = profile.target("resnet50")
     target = Roles(profile, torch.device("cpu")).target("resnet50")
     started = time.monotonic()
-    train = rendered_scenes("train", RECIPES["resnet50"][0].images, cache)
+    train = rendered_scenes("train", FITTED + CHOOSING, cache)
     fitted = _sample(target, train, slice(0, FITTED))
     choosing = _sample(target, train, slice(FITTED, FITTED + CHOOSING))
     testing = _sample(target, rendered_scenes("test", TESTED, cache), slice(0, TESTED))
@@ -213,8 +212,7 @@ def _sample(target: TargetModel, data: RenderedScenes, rows: slice) -> Sample:
     reading = target.read(to_tensor(np.array(data.images[rows])), {"layer4": "mean"}, maps=["layer4"])["layer4"]
     if reading.maps is None:
         raise RuntimeError("layer4 has no maps")
-    grid = np.stack([grid_of(layers) for layers in data.layers[rows]])
-    return Sample(data.scenes[rows], grid, reading.maps.float())
+    return Sample(data.scenes[rows], data.grid[rows], reading.maps.float())
 
 
 def _in_cells(sample: Sample, side: int) -> Float[np.ndarray, "cells concepts"]:
