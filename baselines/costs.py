@@ -2,7 +2,8 @@
 
 A method may have ``def cost(self, units: int, images: int) -> Cost``: what labelling so many units of a layer costs in
 one cell with so many probing images, besides the one pass over these images that all methods share. A method that asks
-nothing more returns ``Cost()``. Without the hook the plan shows the method's cost as unknown.
+nothing more returns ``Cost()``. Without the hook, or where it fails, the plan shows the method's cost as
+unknown and says why.
 """
 
 from __future__ import annotations

@@ -174,7 +174,8 @@ class Parts:
         keys = self.keys()
         if not keys:
             return empty_frame(self.schema)
-        table = pa.concat_tables([self._table(key) for key in keys])
+        # Only tables of the same columns can be joined, and the parts may come from different versions.
+        table = pa.concat_tables([as_schema(self.schema, self._table(key)) for key in keys])
         return to_pandas(self.schema, table.sort_by([(name, "ascending") for name in self.schema.key]))
 
     def _table(self, key: CellKey) -> pa.Table:
@@ -183,7 +184,7 @@ class Parts:
         if data is None:
             state = "not finished" if marker is None else "damaged"
             raise StoreError(f"{self.paths(key)[0]} is {state}; run the same command again to make it.")
-        return as_schema(self.schema, read_parquet(data))
+        return read_parquet(data)
 
     def _data(self, key: CellKey, marker: Marker) -> bytes | None:
         try:

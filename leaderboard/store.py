@@ -267,8 +267,10 @@ class RunFolder:
             if name in LATER_TABLES and self.info():
                 return empty_frame(schema)
             raise StoreError(f"{self.path} holds no {name}.parquet: run its command again to finish it.") from None
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path} is damaged ({error}); run the same command again to make it anew.") from error
+        except (OSError, pa.ArrowException, StoreError) as error:
+            raise StoreError(
+                f"{path} is damaged ({str(error).rstrip('.')}); run the same command again to make it anew."
+            ) from error
 
     # ---- inside ----
 

@@ -293,6 +293,16 @@ def test_a_damaged_table_is_one_sentence(folder, key, labels):
         folder.read_table("labels")
 
 
+def test_a_table_without_a_required_column_is_one_sentence(folder, key, labels):
+    folder.write_cell(key, labels)
+    path = folder.write_table("labels", folder.read_labels())
+    pq.write_table(pq.read_table(path).drop_columns(["unit"]), path)
+    with pytest.raises(
+        StoreError, match=r"labels.parquet is damaged \(.* lacks unit, which each row needs\); run the same"
+    ):
+        folder.read_table("labels")
+
+
 def test_markers_are_plain_json(folder, key, labels):
     folder.write_cell(key, labels, {"score": float("nan")})
     (path,) = (folder.path / "parts" / "labels").glob("*.json")
