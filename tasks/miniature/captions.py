@@ -22,9 +22,14 @@ def with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def full_caption(scene: Scene) -> str:
-    """Everything at once, from left to right, e.g. ``a red striped fish and a solid blue car on a sandy beach``."""
-    things = sorted(scene.things, key=lambda thing: thing.x)
+def full_caption(scene: Scene, mirrored: bool = False) -> str:
+    """Everything at once, from left to right, e.g. ``a red striped fish and a solid blue car on a sandy beach``.
+
+    Args:
+        scene: The scene.
+        mirrored: Tell what its mirror image shows.
+    """
+    things = sorted(scene.things, key=lambda thing: thing.x, reverse=mirrored)
     return f"{' and '.join(with_article(describe(thing)) for thing in things)} {_PLACES[scene.background]}"
 
 

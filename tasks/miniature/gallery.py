@@ -17,7 +17,7 @@ from tasks.images import to_array, to_tensor
 from tasks.miniature.captions import full_caption
 from tasks.miniature.render import render
 from tasks.miniature.scene import scene_at
-from tasks.miniature.training.data import SIDE
+from tasks.miniature.vocabulary import SIDE
 from tasks.perturbations import perturb
 from tasks.perturbations.suites import load_suite, perturbations_of
 from tasks.view import View

@@ -28,7 +28,9 @@ from tasks.view import View
 ANNOTATION_SIDE = 112
 """Side of the concept annotation: half the image, as in Broden."""
 
-_CODE = tuple(f"miniature/{name}.py" for name in ("scene", "render", "shapes", "backgrounds", "vocabulary", "probing"))
+_CODE = tuple(
+    f"miniature/{name}.py" for name in ("scene", "render", "shapes", "surfaces", "backgrounds", "vocabulary", "probing")
+)
 _NUMBER = {name: 1 + index for index, name in enumerate(CONCEPTS)}
 _LAYERS = {"object": KINDS, "part": PARTS, "color": tuple(COLOURS), "texture": PATTERNS}
 _TABLES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -20,6 +21,19 @@ from tasks.miniature.vocabulary import (
     WORLD_SEED,
 )
 
+RADIUS: Final = (46.0, 88.0)
+"""Half the size of an object that is alone, in pixels."""
+SHARED_RADIUS: Final = (0.38, 0.48)
+"""Half the size of one of several, as a share of its cell."""
+ANGLE: Final = 0.6
+"""Greatest turn of an object to either side, in radians."""
+SQUEEZE: Final = 0.52
+"""Least width or height, beside the drawing's in ``tasks.miniature.shapes``."""
+BEND: Final = 0.28
+"""Greatest amplitude of the waves that bend an outline, beside its radius."""
+GRAIN: Final = (0.8, 1.05)
+"""Scale of the surfaces' relief, beside the drawing's in ``tasks.miniature.surfaces``."""
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -32,10 +46,16 @@ class Thing:
         parts: The parts it has.
         x: Centre, in pixels of a 224-px frame.
         y: Centre, in pixels.
-        radius: Half its size, in pixels.
+        radius: Half its size, in pixels: no point of it is farther from the centre.
         angle: Rotation in radians.
         pattern_scale: Period of the pattern in pixels.
         pattern_angle: Direction of the pattern in radians, in the object's own frame.
+        squeeze: Factors in (0, 1] by which the outline is narrowed along the object's own axes.
+        bend: How far the outline is bent, as a share of the radius.
+        waves: Phases in radians of the waves that bend it, see ``tasks.miniature.shapes.bent``.
+        trim: Lightness from 0 to 1 of each paint that its parts have; empty for their usual paints.
+        grain: Period of the surface's relief, as a factor of its usual one.
+        grain_angle: Turn of the relief in radians, in the object's own frame.
     """
 
     kind: str
@@ -48,6 +68,12 @@ class Thing:
     angle: float
     pattern_scale: float
     pattern_angle: float
+    squeeze: tuple[float, float] = (1.0, 1.0)
+    bend: float = 0.0
+    waves: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    trim: tuple[float, ...] = ()
+    grain: float = 1.0
+    grain_angle: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +193,7 @@ def _draw_attributes(generator: np.random.Generator, wish: Wish, taken: set[str]
 
 def _draw_places(generator: np.random.Generator, count: int) -> list[tuple[float, float, float]]:
     if count == 1:
-        radius = generator.uniform(46, 84)
+        radius = generator.uniform(*RADIUS)
         margin = radius + 5
         return [(*generator.uniform(margin, SIZE - margin, size=2), radius)]
     # Several objects share the frame along a random axis, each in its own cell, so that none hides another.
@@ -175,12 +201,22 @@ def _draw_places(generator: np.random.Generator, count: int) -> list[tuple[float
     flip = generator.random() < 0.5
     places = []
     for number in range(count):
-        radius = generator.uniform(0.34, 0.46) * cell
+        radius = generator.uniform(*SHARED_RADIUS) * cell
         along = cell * number + generator.uniform(radius + 2, cell - radius - 2)
         across = generator.uniform(radius + 5, SIZE - radius - 5)
         places.append((across, along, radius) if flip else (along, across, radius))
     order = generator.permutation(count)
     return [places[int(number)] for number in order]
+
+
+def _draw_squeeze(generator: np.random.Generator) -> tuple[float, float]:
+    factor = float(generator.uniform(SQUEEZE, 1))
+    return (factor, 1.0) if generator.random() < 0.5 else (1.0, factor)
+
+
+def _draw_waves(generator: np.random.Generator) -> tuple[float, float, float, float]:
+    a, b, c, d = generator.uniform(0, 2 * np.pi, size=4).tolist()
+    return a, b, c, d
 
 
 def _draw_thing(
@@ -201,7 +237,13 @@ def _draw_thing(
         x=x,
         y=y,
         radius=radius,
-        angle=float(generator.uniform(-0.38, 0.38)),
-        pattern_scale=float(generator.uniform(0.24, 0.36) * radius + 4),
+        angle=float(generator.uniform(-ANGLE, ANGLE)),
+        pattern_scale=float(generator.uniform(0.26, 0.4) * radius + 4),
         pattern_angle=float(generator.uniform(0, np.pi)),
+        squeeze=_draw_squeeze(generator),
+        bend=float(generator.uniform(0, BEND)),
+        waves=_draw_waves(generator),
+        trim=tuple(generator.random(3).tolist()),
+        grain=float(generator.uniform(*GRAIN)),
+        grain_angle=float(generator.uniform(-0.3, 0.3)),
     )

@@ -26,6 +26,36 @@ class Piece:
     paint: tuple[int, int, int] | None = None
 
 
+def bent(
+    points: Polygon, squeeze: tuple[float, float], bend: float, waves: tuple[float, float, float, float]
+) -> Polygon:
+    """Narrow points along the axes and displace them by waves, so that no outline is like another.
+
+    Args:
+        points: In the frame of a kind.
+        squeeze: Factors along x and y.
+        bend: Amplitude of the longer waves.
+        waves: Phases: two of waves of about a third of a period over the object, two of shorter ones.
+    """
+    x, y = (points * squeeze).T
+    a, b, c, d = waves
+    right = np.sin(2.1 * y + a) + 0.6 * np.sin(4.6 * y + 2 * x + c)
+    down = np.sin(2.1 * x + b) + 0.6 * np.sin(4.6 * x - 2 * y + d)
+    return np.stack([x + bend * right, y + bend * down], axis=1)
+
+
+def dense(polygon: Polygon, longest: float = 0.15) -> Polygon:
+    """The same polygon with points along its edges, so that it can be bent."""
+    after = np.roll(polygon, -1, axis=0)
+    counts = np.maximum(np.ceil(np.linalg.norm(after - polygon, axis=1) / longest).astype(int), 1)
+    return np.concatenate(
+        [
+            start + (stop - start) * (np.arange(count) / count)[:, None]
+            for start, stop, count in zip(polygon, after, counts, strict=True)
+        ]
+    )
+
+
 def _points(*pairs: tuple[float, float]) -> Polygon:
     return np.array(pairs, dtype=np.float64)
 

@@ -113,6 +113,13 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
 """Concept → other names for it; the truth's synonym list. No colour has one that could mean another colour."""
 
 WORLD_SEED: Final = 20261122
+WORLD: Final = 2
+"""Version of the world: raised whenever a scene of the same number looks otherwise."""
 SIZE: Final = 224
+"""Side in pixels at which scenes are drawn."""
+SIDE: Final = 112
+"""Side in pixels of what the networks see."""
+GRID: Final = SIDE // 4
+"""Side of the grid of positions at which training and planted units look up what stands where."""
 SPLITS: Final[dict[str, int]] = {"train": 0, "probe": 10_000_000, "test": 20_000_000}
 """Split → index of its first scene; each has ten million."""

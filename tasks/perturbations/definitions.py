@@ -153,9 +153,10 @@ _COMMON = (
         "digital",
         "pixelate",
         "digital",
-        "Fewer, larger pixels (factor of the side)",
+        "Fewer, larger pixels (share of the side's pixels that is left)",
         (0.6, 0.5, 0.4, 0.3, 0.25),
         pixels_at_once=2**18,
+        version="2",
     ),
     _published(
         "digital",

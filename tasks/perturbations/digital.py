@@ -61,13 +61,15 @@ def _red(device: torch.device) -> Float[Tensor, "1 3 1 1"]:
 def pixelate(images: UInt8[Tensor, "n 3 h w"], factor: float, context: Context) -> UInt8[Tensor, "n 3 h w"]:
     """Fewer, larger pixels: means over boxes, drawn as squares.
 
+    The factor is of the image's own side, as in ImageNet-C, CIFAR-10-C and the package: a square has the same number of
+    pixels at every size, as a block of JPEG has.
+
     Args:
         images: 0 to 255.
-        factor: Of the side at 224 px, less than 1.
-        context: Scale.
+        factor: Pixels that are left of each side, as a share of it; less than 1.
+        context: Unused.
     """
     height, width = images.shape[-2:]
-    factor = factor / context.scale
     small = (max(1, min(height, int(height * factor))), max(1, min(width, int(width * factor))))
     means = _box_rows(images, small[0])
     means = _box_rows(means.transpose(-1, -2).contiguous(), small[1])

@@ -119,7 +119,7 @@ def test_list_profiles(tmp_path, monkeypatch):
 
 def test_show(tmp_path):
     facts = json.loads(call("show", TASK, "--json").stdout)
-    assert facts["units"] == {"total": 2048, "first": 0, "label": 48}
+    assert facts["units"] == {"total": 2048, "first": 0, "label": 32}
     assert facts["perturbations"][:3] == ["gaussian_blur", "foreground_blur", "background_blur"]
     assert len(facts["perturbations"]) == 18
     assert "layer: layer4" in call("show", TASK).stdout

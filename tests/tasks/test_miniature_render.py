@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from drawn_scenes import drawn, inside
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage.draw import polygon2mask
 
 from tasks.miniature.backgrounds import paint_background
-from tasks.miniature.render import outline, render
+from tasks.miniature.render import GRAIN, _grain, outline, render
 from tasks.miniature.scene import Scene, Thing, scene_at
 from tasks.miniature.shapes import PIECES
 from tasks.miniature.vocabulary import BACKGROUNDS, COLOURS, KINDS, PARTS, PARTS_OF, PATTERNS, SIZE
@@ -82,14 +83,68 @@ def test_annotation_follows_the_scene_graph():
 
 
 def test_the_picture_shows_the_colours():
-    for colour, rgb in COLOURS.items():
-        thing = a_thing("circle", colour=colour)
-        picture = render(a_scene(thing))
-        centre = picture.image[100:124, 100:124].reshape(-1, 3).mean(0)
-        assert np.abs(centre - rgb).max() < 8, colour
-        striped = render(a_scene(a_thing("circle", colour=colour, pattern="striped")))
-        spread, plain = (image[80:144, 80:144].std((0, 1)).max() for image in (striped.image, picture.image))
-        assert spread > plain + 10
+    """The relief goes both ways about an object's colour, and patterns are coarser than it."""
+    named = np.array(list(COLOURS.values()))
+    for place, colour in enumerate(COLOURS):
+        picture = render(a_scene(a_thing("circle", colour=colour)))
+        centre = picture.image[72:152, 72:152].reshape(-1, 3).mean(0)
+        assert np.linalg.norm(named - centre, axis=1).argmin() == place, colour
+        assert np.abs(centre - named[place]).max() < 26, colour
+        striped = render(a_scene(a_thing("circle", colour=colour, pattern="striped", pattern_scale=30.0)))
+        spread, plain = (
+            gaussian_filter(item.image[72:152, 72:152].astype(float), (5, 5, 0)).std((0, 1)).max()
+            for item in (striped, picture)
+        )
+        assert spread > plain + 8, colour
+
+
+def test_kinds_differ_in_their_surface_alone():
+    """On the same outline the surfaces of two kinds are two pictures; the relief turns with its object."""
+    thing = a_thing("circle", parts=())
+    picture = render(a_scene(thing)).image.astype(int)
+    assert picture[72:152, 72:152].std((0, 1)).min() > 15
+    turned = render(a_scene(replace(thing, angle=thing.angle + 0.5))).image.astype(int)
+    coarser = render(a_scene(replace(thing, grain=1.4))).image.astype(int)
+    for other in (turned, coarser):
+        assert np.abs(picture - other)[72:152, 72:152].mean() > 15
+
+
+def test_grain_is_faint_or_strong_and_a_little_larger_than_a_pixel():
+    fields = [_grain(np.random.default_rng(seed)) for seed in range(100)]
+    strengths = np.array([field.std() for field in fields])
+    assert 0.5 * GRAIN < strengths.max() < GRAIN
+    assert strengths.min() < 0.1 * GRAIN
+    assert max(np.abs(field.mean((0, 1))).max() for field in fields) < 0.05 * GRAIN
+    for field in fields[:20]:
+        # 0.5² of the variance is lightness and 0.7² colour.
+        assert np.corrcoef(field[..., 0].ravel(), field[..., 2].ravel())[0, 1] == pytest.approx(0.25 / 0.74, abs=0.05)
+        beside, apart = (np.corrcoef(field[:, :-step].ravel(), field[:, step:].ravel())[0, 1] for step in (1, 5))
+        assert beside > 0.4
+        assert abs(apart) < 0.05
+
+
+def test_outlines_are_bent_and_squeezed_within_their_radius():
+    for kind in KINDS:
+        still = a_thing(kind)
+        reach = [np.linalg.norm(points - (112, 112), axis=1).max() for points, _ in outline(still)]
+        assert max(reach) <= still.radius + 1e-9
+        for changes in ({"bend": 0.2, "waves": (0.3, 2.0, 4.0, 5.0)}, {"squeeze": (0.6, 1.0)}):
+            moved = outline(replace(still, **changes))
+            assert max(np.linalg.norm(points - (112, 112), axis=1).max() for points, _ in moved) <= still.radius + 1e-9
+            far = [np.abs(now - before).max() for (now, _), (before, _) in zip(moved, outline(still), strict=True)]
+            assert max(far) > 0.1 * still.radius
+
+
+def test_the_greys_of_parts_are_drawn_but_eyes_stay_eyes():
+    thing = a_thing("fish", colour="orange")
+    first, second = (render(a_scene(replace(thing, trim=trim))) for trim in ((0.1, 0.5, 0.9), (0.9, 0.2, 0.4)))
+    assert np.array_equal(first.image, second.image)
+    thing = a_thing("house", colour="orange")
+    first, second = (render(a_scene(replace(thing, trim=trim))) for trim in ((0.1, 0.5, 0.9), (0.9, 0.2, 0.4)))
+    changed = (first.image != second.image).any(2)
+    assert changed[first.part > 0].mean() > 0.95
+    assert changed[first.colour > 0].mean() < 0.1
+    assert np.array_equal(first.part, second.part)
 
 
 @pytest.mark.parametrize("pattern", ["striped", "dotted", "checked"])

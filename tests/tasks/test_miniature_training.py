@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from drawn_scenes import drawn
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 
-from tasks.images import resize, to_array, to_tensor
+from tasks.images import resize, to_tensor
 from tasks.miniature.captions import draw_caption, full_caption
+from tasks.miniature.render import outline, render
 from tasks.miniature.scene import scene_at
-from tasks.miniature.training import data, evaluate
-from tasks.miniature.training.common import Recipe, image_batch, mirrored, optimiser, scheduled
-from tasks.miniature.training.data import batches, rendered_scenes
+from tasks.miniature.training import augment, data, evaluate
+from tasks.miniature.training.augment import draw_views
+from tasks.miniature.training.cells import NONE, SIZES, CellHeads
+from tasks.miniature.training.common import Recipe, optimiser, scheduled
+from tasks.miniature.training.data import RenderedScenes, batches, rendered_scenes
 from tasks.miniature.training.tokenizer import CONTEXT_LENGTH, FUNCTION_WORDS, SPECIAL, build_tokenizer, save_tokenizer
-from tasks.miniature.vocabulary import CONCEPTS, HELD_OUT
+from tasks.miniature.vocabulary import CONCEPTS, GRID, HELD_OUT, KINDS, SIDE, SIZE
 
 RECIPE = Recipe(images=10, views=2000, batch=20, peak_rate=0.01, weight_decay=0.1)
 
@@ -30,19 +34,135 @@ def tokenizer():
     return build_tokenizer()
 
 
-def test_rendered_data_is_what_the_models_see_at_run_time():
-    rows = data._render_chunk(("test", 2, 6))
-    for place, (scene, picture) in enumerate(drawn()[2:6]):
-        small = to_array(resize(to_tensor(picture.image[None]), 64))[0]
-        assert np.array_equal(rows["images"][place], small)
-        assert {CONCEPTS[number] for number in np.flatnonzero(rows["concepts"][place])} == scene.concepts
-        assert rows["grid"].shape == (4, 4, 16, 16)
-        for found, layer in zip(
-            rows["grid"][place], (picture.kind, picture.part, picture.colour, picture.pattern), strict=True
-        ):
-            assert np.array_equal(found, layer[7::14, 7::14])
-        large = cv2.resize(rows["foreground"][place].astype(np.uint8), (224, 224), interpolation=cv2.INTER_NEAREST) > 0
-        assert (large & picture.foreground).sum() / (large | picture.foreground).sum() > 0.9
+def rendered(split, start, stop):
+    rows = data._render_chunk((split, start, stop))
+    return RenderedScenes(**rows, scenes=[scene_at(split, number) for number in range(start, stop)])
+
+
+@pytest.fixture(scope="module")
+def some():
+    return rendered("test", 0, 12)
+
+
+def test_rendered_data_is_what_the_models_see_at_run_time(some):
+    for place, (scene, picture) in enumerate(drawn()[:4]):
+        small = resize(to_tensor(picture.image[None]), SIDE)[0]
+        assert torch.equal(data.crop(some.images[place], data.FRAME), small)
+        assert {CONCEPTS[number] for number in np.flatnonzero(some.concepts[place])} == scene.concepts
+        grid = data.grid_of(some.layers[place])
+        assert grid.shape == (4, GRID, GRID)
+        centres = (np.arange(GRID) + 0.5) * SIZE / GRID
+        for found, layer in zip(grid, (picture.kind, picture.part, picture.colour, picture.pattern), strict=True):
+            # What stands within three pixels of a cell's centre is kept.
+            near = [
+                layer[np.ix_(np.clip(centres + down, 0, 223).astype(int), np.clip(centres + right, 0, 223).astype(int))]
+                for down in range(-3, 4)
+                for right in range(-3, 4)
+            ]
+            assert (np.stack(near) == found).any(0).all()
+        mask = data.mask_of(some.foreground[place], side=SIZE).numpy()
+        assert np.array_equal(mask, picture.foreground)
+
+
+def test_views_keep_their_objects_whole_and_their_annotation_in_place(some):
+    """A view's own colours tell whether cells and mask moved along with the pixels."""
+    marked = [render(scene) for scene in some.scenes]
+    images = np.stack([np.repeat((item.kind * 20)[..., None], 3, axis=2) for item in marked])
+    data_marked = replace(some, images=images)
+    rows = np.repeat(np.arange(12), 6)
+    views = draw_views(data_marked, rows, np.random.default_rng(0), progress=0.0)
+    masks = augment.masks_of(data_marked, rows, views)
+    kinds = (views.images[:, 0] * 255 / 20).round().long()
+    centres = SIDE // GRID // 2
+    seen = kinds[:, centres :: SIDE // GRID, centres :: SIDE // GRID]
+    assert (seen == views.grid[:, 0]).float().mean() > 0.97
+    assert ((kinds > 0) == masks).float().mean() > 0.97
+    for view, row in enumerate(rows):
+        assert set(views.grid[view, 0].unique().tolist()) - {0} == {
+            1 + KINDS.index(thing.kind) for thing in some.scenes[row].things
+        }
+        border = torch.cat([kinds[view, 0], kinds[view, -1], kinds[view, :, 0], kinds[view, :, -1]])
+        assert (border > 0).float().mean() < 0.06
+    assert 0.3 < views.mirrored.mean() < 0.7
+    sizes = masks.float().mean((1, 2)).reshape(12, 6)
+    assert (sizes.std(1) > 0.005).sum() > 6
+
+
+def test_crops_hold_all_objects_and_differ():
+    generator = np.random.default_rng(0)
+    areas = []
+    for number in range(60):
+        scene = scene_at("train", number)
+        for _ in range(5):
+            left, top, width, height = augment.draw_crop(scene, generator)
+            assert 0 <= left <= SIZE - width
+            assert 0 <= top <= SIZE - height
+            for thing in scene.things:
+                points = np.concatenate([polygon for polygon, _ in outline(thing)])
+                assert (points >= (left - 1, top - 1)).all()
+                assert (points <= (left + width + 1, top + height + 1)).all()
+            areas.append(width * height / SIZE**2)
+    assert min(areas) >= augment.AREA * 0.98
+    assert 0.55 < np.mean(areas) < 0.98
+
+
+def test_the_jitter_grows_and_leaves_the_annotation(some):
+    rows = np.arange(12)
+    first = draw_views(some, rows, np.random.default_rng(0), progress=0.0)
+    torch.manual_seed(0)
+    last = draw_views(some, rows, np.random.default_rng(0), progress=1.0)
+    for row, flip in enumerate(first.mirrored):
+        whole = data.crop(some.images[row], data.FRAME).float() / 255
+        same = first.images[row].flip(2) if flip else first.images[row]
+        assert abs(float(same.mean() - whole.mean())) < 0.1
+    changed = (first.images - last.images).abs().mean((1, 2, 3))
+    assert (changed > 0.01).sum() >= 10
+    assert torch.equal(first.grid, last.grid)
+
+
+def test_brightness_and_saturation_keep_the_hue(some, monkeypatch):
+    monkeypatch.setattr(augment, "CONTRAST", 0.0)
+    rows = np.arange(12)
+    first = draw_views(some, rows, np.random.default_rng(0), progress=0.0).images
+    last = draw_views(some, rows, np.random.default_rng(0), progress=1.0).images
+    lead = first.topk(2, dim=1).values
+    clear = (lead[:, 0] - lead[:, 1] > 0.2) & (last.amax(1) - last.amin(1) > 0.05) & (last.amax(1) < 1)
+    assert clear.float().mean() > 0.1
+    assert (first.argmax(1) == last.argmax(1))[clear].float().mean() > 0.98
+
+
+def test_contrast_is_stretched_about_each_channels_mean():
+    images = torch.rand(3, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    none, same, half = augment.stretch_contrast(images, torch.tensor([0.0, 1.0, 0.5]))
+    assert torch.allclose(none, images[0].mean((1, 2), keepdim=True).expand(3, 5, 5))
+    assert torch.allclose(same, images[1])
+    assert torch.allclose(half.mean((1, 2)), images[2].mean((1, 2)), atol=1e-6)
+    assert torch.allclose(half.std((1, 2)), images[2].std((1, 2)) / 2)
+    wide = augment.stretch_contrast(images, torch.full((3,), 5.0))
+    assert wide.min() == 0
+    assert wide.max() == 1
+
+
+def test_a_mirrored_scene_is_told_from_its_own_left():
+    for scene, _ in drawn():
+        if len(scene.things) == 2:
+            turned = replace(scene, things=tuple(replace(thing, x=SIZE - thing.x) for thing in scene.things))
+            assert full_caption(scene, mirrored=True) == full_caption(turned)
+            assert full_caption(scene) != full_caption(turned)
+
+
+def test_a_position_without_an_object_weighs_less():
+    """The loss is scikit-learn's log loss with sample weights, summed over the four categories."""
+    torch.manual_seed(0)
+    heads = CellHeads(5, GRID, weights=(1, 0, 0, 0))
+    features = torch.randn(2, 5, GRID, GRID)
+    grid = torch.zeros(2, 4, GRID, GRID, dtype=torch.long)
+    grid[0, 0, 2, 3], grid[1, 0, 4, 4] = 3, 5
+    shares = heads.read(features)[:, : SIZES[0]].detach().double().softmax(1).permute(0, 2, 3, 1).reshape(-1, SIZES[0])
+    truth = grid[:, 0].flatten().numpy()
+    weight = np.where(truth == 0, NONE, 1.0)
+    expected = log_loss(truth, shares.numpy(), sample_weight=weight, labels=range(SIZES[0]))
+    assert heads(features, grid).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_rendered_data_is_written_once_and_read_back(tmp_path, monkeypatch):
@@ -107,25 +227,6 @@ def test_only_matrices_are_decayed():
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
 
 
-def test_images_are_mirrored_half_of_the_time_with_their_grids():
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (200, 2, 3, 3), dtype=np.uint8)
-    grid = rng.integers(0, 9, (200, 4, 16, 16), dtype=np.uint8)
-    moved, moved_grid = mirrored(images, grid, np.random.default_rng(1))
-    assert moved.dtype == moved_grid.dtype == np.uint8
-    flipped = [np.array_equal(now, before[:, ::-1]) for now, before in zip(moved, images, strict=True)]
-    for place, flip in enumerate(flipped):
-        assert np.array_equal(moved[place], images[place][:, ::-1] if flip else images[place])
-        assert np.array_equal(moved_grid[place], grid[place][..., ::-1] if flip else grid[place])
-    assert 70 < sum(flipped) < 130
-
-
-def test_image_batches_are_channels_first_in_zero_to_one():
-    images = np.random.default_rng(0).integers(0, 256, (5, 2, 3, 3), dtype=np.uint8)
-    batch = image_batch(images, torch.device("cpu"))
-    assert torch.equal(batch, torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-
-
 def test_all_captions_fit_and_come_back(tokenizer):
     generator = np.random.default_rng(0)
     texts = [full_caption(scene_at("train", number)) for number in range(60)]
@@ -165,7 +266,7 @@ def test_aurocs_are_scikit_learns():
 def test_test_scenes_are_those_of_the_test_split():
     found = evaluate.test_scenes(3)
     assert found.scenes == [scene for scene, _ in drawn()[:3]]
-    assert found.images.shape == (3, 3, 224, 224)
+    assert found.images.shape == (3, 3, SIDE, SIDE)
     one = found.where(lambda scene: scene == found.scenes[2])
     assert one.scenes == found.scenes[2:]
     assert torch.equal(one.images, found.images[2:])

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tasks.errors import UserError
 from tasks.perturbations import PERTURBATIONS, perturb
@@ -183,6 +184,18 @@ def test_half_the_size_gets_half_the_lengths(astronaut: torch.Tensor) -> None:
 
     for name in ("gaussian_blur", "defocus_blur"):
         assert shrunk_first(name, "scaled") < 0.35 * shrunk_first(name, "raw"), name
+
+
+# At some other sides a pixel's centre falls on a border, and rounding decides to which square it belongs.
+@given(side=st.integers(4, 28).map(lambda number: 8 * number), severity=st.integers(1, 5))
+def test_pixelate_leaves_the_published_share_of_the_pixels(side: int, severity: int) -> None:
+    """As Pillow, which the release calls, leaves them at any size."""
+    factor = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
+    pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    small = Image.fromarray(pixels).resize((int(side * factor),) * 2, Image.Resampling.BOX)
+    expected = np.asarray(small.resize((side, side), Image.Resampling.NEAREST)).astype(int)
+    found = perturb(torch.from_numpy(pixels).permute(2, 0, 1)[None], "pixelate", severity, [0])[0].permute(1, 2, 0)
+    assert np.abs(found.numpy() - expected).max() <= 1
 
 
 def test_at_224_px_lengths_are_those_published(astronaut: torch.Tensor) -> None:

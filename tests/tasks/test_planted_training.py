@@ -11,11 +11,11 @@ from sklearn.metrics import jaccard_score, roc_auc_score
 
 from tasks.miniature.scene import Scene, Wish, draw_scene, scene_at
 from tasks.miniature.training import planted
-from tasks.miniature.training.data import _render_chunk
+from tasks.miniature.training.data import _render_chunk, grid_of
 from tasks.miniature.training.evaluate import cell_centres
 from tasks.miniature.training.planted import Sample, draw_pairs, fit_detectors, passes
 from tasks.miniature.training.planted_truth import auroc, in_cells, measure, occurrence, overlap, positions
-from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, HELD_OUT, PARTS_OF
+from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, GRID, HELD_OUT, PARTS_OF
 from tasks.profiles.planted import PlantedUnit
 
 
@@ -55,11 +55,11 @@ def pictures():
 
 def test_the_grid_is_that_of_the_rendered_data(pictures):
     rows = _render_chunk(("test", 0, 3))
-    assert np.array_equal(rows["grid"], pictures[1][:3])
+    assert np.array_equal(np.stack([grid_of(layers) for layers in rows["layers"]]), pictures[1][:3])
 
 
 def test_positions_agree_with_occurrence(pictures):
-    """A scene shows a unit's truth exactly where some position does; 16 × 16 points find every body colour."""
+    """A scene shows a unit's truth exactly where some position does; the cell centres find every body colour."""
     scenes, grid = pictures
     for op, concepts in (
         ("single", ("fish",)),
@@ -70,7 +70,7 @@ def test_positions_agree_with_occurrence(pictures):
         ("or", ("starry night", "sandy beach")),
     ):
         found = positions(scenes, grid, op, concepts)
-        assert found.shape == (len(scenes), 16, 16)
+        assert found.shape == (len(scenes), GRID, GRID)
         assert np.array_equal(found.any((1, 2)), occurrence(scenes, op, concepts)), (op, concepts)
 
 

@@ -21,12 +21,12 @@ def definition() -> dict:
 @pytest.mark.parametrize(
     ("name", "model", "layer", "total", "label", "truth"),
     [
-        ("resnet50_layer4", "resnet50", "layer4", 2048, 48, "best_concept"),
-        ("resnet50_layer3", "resnet50", "layer3", 1024, 48, "best_concept"),
+        ("resnet50_layer4", "resnet50", "layer4", 2048, 32, "best_concept"),
+        ("resnet50_layer3", "resnet50", "layer3", 1024, 32, "best_concept"),
         ("resnet50_fc", "resnet50", "fc", None, "all", "class_names"),
-        ("resnet18_layer4", "resnet18", "layer4", 512, 48, "best_concept"),
-        ("vit_tiny_block", "vit_tiny", "blocks.2.mlp.act", 512, 48, "best_concept"),
-        ("resnet50_planted", "resnet50_planted", "layer4", 2176, "all", "planted"),
+        ("resnet18_layer4", "resnet18", "layer4", 512, 32, "best_concept"),
+        ("vit_tiny_block", "vit_tiny", "blocks.2.mlp.act", 512, 32, "best_concept"),
+        ("resnet50_planted", "resnet50_planted", "layer4", 2148, "all", "planted"),
     ],
 )
 def test_shipped_tasks(name, model, layer, total, label, truth):

@@ -22,7 +22,7 @@ from tasks.profiles.networks import build_network
 from tasks.profiles.schema import load_profile
 
 TASK = "vit_tiny_block"
-SIDE = 8
+SIDE = 14
 """Patches along one side."""
 
 WIDTHS = {"blocks.2": 128, "blocks.2.mlp.act": 512}
@@ -46,7 +46,7 @@ def layer(request):
 
 @pytest.fixture(scope="module")
 def tokens(roles, pictures, layer):
-    """What the layer gives: [n, 1 + 64, units], the CLS token first."""
+    """What the layer gives: [n, 1 + 196, units], the CLS token first."""
     target = roles.target("vit_tiny")
     kept = []
     handle = target.network.get_submodule(layer).register_forward_hook(lambda _, __, out: kept.append(out.clone()))
@@ -61,7 +61,7 @@ def test_the_loader_of_published_networks_builds_it(roles):
     assert isinstance(network, timm.models.VisionTransformer)
     assert (network.num_prefix_tokens, len(network.blocks), network.embed_dim, network.num_classes) == (1, 4, 128, 46)
     assert network.patch_embed.grid_size == (SIDE, SIDE)
-    assert (steps.side, steps.crop) == (64, None)
+    assert (steps.side, steps.crop) == (112, None)
     assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32}
 
 
@@ -94,7 +94,7 @@ def test_maps_are_the_patch_tokens_in_their_places(roles, pictures, layer, token
     spread = reading.maps.float()
     # Maps are kept in float16, which has 11 bits.
     atol = 2.0**-10 * float(tokens.abs().max())
-    for row, column in ((0, 0), (2, 5), (7, 7)):
+    for row, column in ((0, 0), (2, 5), (13, 13)):
         torch.testing.assert_close(spread[:, :, row, column], tokens[:, 1 + SIDE * row + column], rtol=0, atol=atol)
     torch.testing.assert_close(spread.mean((2, 3)), reading.pooled, rtol=0, atol=atol)
     torch.testing.assert_close(spread.sum((2, 3)), tokens[:, 1:].sum(1), rtol=0, atol=SIDE**2 * atol)
@@ -102,7 +102,7 @@ def test_maps_are_the_patch_tokens_in_their_places(roles, pictures, layer, token
 
 def test_the_task_is_true_of_its_network(roles):
     task = load_task(TASK)
-    assert (task.model, task.library, task.truth, task.version) == ("vit_tiny", "timm", "best_concept", 2)
+    assert (task.model, task.library, task.truth, task.version) == ("vit_tiny", "timm", "best_concept", 3)
     assert roles.unit_count(task.model, task.layer) == task.units.total == WIDTHS[task.layer]
     same = load_task("resnet50_layer4")
     assert (task.suites, task.severities, task.images) == (same.suites, same.severities, same.images)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from tasks.miniature.training.data import GRID
-from tasks.miniature.vocabulary import COLOURS, KINDS, PARTS, PATTERNS
+from tasks.miniature.vocabulary import COLOURS, GRID, KINDS, PARTS, PATTERNS
 
 SIZES = (len(KINDS) + 1, len(PARTS) + 1, len(COLOURS) + 1, len(PATTERNS) + 1)
 """Classes of kind, part, colour and pattern, each with 0 for none."""
 
+NONE: Final = 0.1
+"""Weight in the loss of a position that shows none, beside 1 for the others: most positions show background."""
+
 
 class CellHeads(nn.Module):
-    """Linear heads on a map of side × side positions; each position answers for its share of the 16 × 16 grid.
+    """Linear heads on a map of side × side positions; each position answers for its share of the grid.
 
     Args:
         width: Channels of the map.
@@ -32,12 +36,14 @@ class CellHeads(nn.Module):
         self.read = nn.Conv2d(width, sum(SIZES) * self.fine**2, kernel_size=1)
 
     def forward(
-        self, features: Float[Tensor, "n width side side"], grid: Int[Tensor, "n 4 16 16"]
+        self, features: Float[Tensor, "n width side side"], grid: Int[Tensor, "n 4 cells cells"]
     ) -> Float[Tensor, ""]:
         """Weighted sum of the four mean cross-entropies."""
-        logits = functional.pixel_shuffle(self.read(features), self.fine)
-        parts = logits.split(SIZES, dim=1)
-        losses = [functional.cross_entropy(part, grid[:, n]) for n, part in enumerate(parts)]
+        logits = functional.pixel_shuffle(self.read(features), self.fine).float()
+        losses = []
+        for number, (part, size) in enumerate(zip(logits.split(SIZES, dim=1), SIZES, strict=True)):
+            weight = torch.tensor([NONE] + [1.0] * (size - 1), device=logits.device)
+            losses.append(functional.cross_entropy(part, grid[:, number], weight=weight))
         return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
 
 

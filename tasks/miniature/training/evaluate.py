@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from tasks.images import to_tensor
 from tasks.miniature.captions import full_caption
 from tasks.miniature.render import Rendering, render
 from tasks.miniature.scene import Scene, Wish, draw_scene, scene_at
-from tasks.miniature.training.data import GRID
+from tasks.miniature.training.data import grid_of, kept_layers
 from tasks.miniature.training.planted_truth import measure
-from tasks.miniature.vocabulary import BACKGROUNDS, CATEGORIES, COLOURS, CONCEPTS, HELD_OUT, KINDS, PATTERNS, SIZE
+from tasks.miniature.vocabulary import BACKGROUNDS, CATEGORIES, COLOURS, CONCEPTS, HELD_OUT, KINDS, PATTERNS, SIDE
 from tasks.models.counting_summariser import caption_background
 from tasks.profiles.build import Roles
 from tasks.roles import ImageTextEncoder
 from tasks.seeding import generator as seeded
+from tasks.view import View
+
+VIEW: Final = View(SIDE)
+"""What all networks of the miniature see of a picture."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ class TestScenes:
     drawn: list[Rendering]
 
     @property
-    def images(self) -> torch.Tensor:
-        """uint8 [n, 3, 224, 224]."""
-        return to_tensor(np.stack([item.image for item in self.drawn]))
+    def images(self) -> UInt8[Tensor, "n 3 side side"]:
+        """The pictures as the networks see them."""
+        return VIEW(to_tensor(np.stack([item.image for item in self.drawn])))
 
     def where(self, keep: Callable[[Scene], bool]) -> TestScenes:
         """The scenes that satisfy a condition."""
@@ -123,10 +130,8 @@ def evaluate_planted(roles: Roles, name: str, data: TestScenes) -> list[Quality]
 
 
 def cell_centres(drawn: Sequence[Rendering]) -> np.ndarray:
-    """uint8 [n, 4, 16, 16]: kind, part, colour, pattern numbers as in ``RenderedScenes.grid``."""
-    step = SIZE // GRID
-    layers = [np.stack([item.kind, item.part, item.colour, item.pattern]) for item in drawn]
-    return np.stack(layers)[:, :, step // 2 :: step, step // 2 :: step]
+    """uint8 [n, 4, cells, cells]: kind, part, colour, pattern numbers as the planted units are fitted to."""
+    return np.stack([grid_of(kept_layers(item)) for item in drawn])
 
 
 def evaluate_clip(roles: Roles, single: TestScenes) -> list[Quality]:
@@ -137,7 +142,7 @@ def evaluate_clip(roles: Roles, single: TestScenes) -> list[Quality]:
     ]
 
 
-def zero_shot(clip: ImageTextEncoder, images: torch.Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
+def zero_shot(clip: ImageTextEncoder, images: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene]) -> dict[str, float]:
     """Zero-shot accuracy by attribute."""
     embedded = clip.encode_images(images)
     tests: dict[str, tuple[Sequence[str], Callable[[str], str], Callable[[Scene], str]]] = {
@@ -179,7 +184,7 @@ def evaluate_segmenter(roles: Roles, data: TestScenes) -> list[Quality]:
         return []
     part = TestScenes(data.scenes[:500], data.drawn[:500])
     found = roles.segmenter.foreground(part.images).numpy()
-    true = np.stack([item.foreground for item in part.drawn])
+    true = np.stack([VIEW.mask(item.foreground) for item in part.drawn])
     ious = (found & true).sum((1, 2)) / (found | true).sum((1, 2))
     return [Quality("segmenter", "mean foreground IoU", float(ious.mean()), 0.9, len(ious))]
 
@@ -203,12 +208,13 @@ def evaluate_summariser(roles: Roles, cases: int = 200) -> list[Quality]:
 
 def evaluate_generator(roles: Roles, cases: int = 40) -> list[Quality]:
     """Share of images of a fully described object in which CLIP reads each asked attribute."""
-    if roles.generator is None:
+    generator = roles.generator_for(VIEW)
+    if generator is None:
         return []
     images, scenes = [], []
     for case in range(cases):
         scene = draw_scene(seeded(0, "evaluate", "generator", case), wishes=[Wish()])
-        images.append(roles.generator.generate(full_caption(scene), 5, case))
+        images.append(generator.generate(full_caption(scene), 5, case))
         scenes += [scene] * 5
     return [
         Quality("generator", f"CLIP reads the asked {title}", accuracy, 0.9, len(scenes))

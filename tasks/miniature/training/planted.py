@@ -18,8 +18,9 @@ from torch.nn import functional
 from tasks.images import to_tensor
 from tasks.miniature.scene import Scene
 from tasks.miniature.training.common import log
-from tasks.miniature.training.data import RenderedScenes, rendered_scenes
+from tasks.miniature.training.data import RenderedScenes, grid_of, rendered_scenes
 from tasks.miniature.training.planted_truth import in_cells, measure, occurrence, positions
+from tasks.miniature.training.target import RECIPES
 from tasks.miniature.vocabulary import CATEGORIES, CONCEPTS, OPTIONAL_PARTS, PARTS
 from tasks.models.planted import PlantedUnits, save_planted
 from tasks.models.target import TargetModel
@@ -79,12 +80,12 @@ class Sample:
 
     Attributes:
         scenes: The scene graphs.
-        grid: As ``RenderedScenes.grid``.
+        grid: Kind, part, colour, pattern numbers at the cell centres.
         features: Maps of ``layer4``.
     """
 
     scenes: Sequence[Scene]
-    grid: UInt8[np.ndarray, "n 4 16 16"]
+    grid: UInt8[np.ndarray, "n 4 cells cells"]
     features: Float[Tensor, "n channels h w"]
 
 
@@ -102,7 +103,7 @@ def train_planted(path: Path, cache: Path) -> dict[str, Any]:
     entry = profile.target("resnet50")
     target = Roles(profile, torch.device("cpu")).target("resnet50")
     started = time.monotonic()
-    train = rendered_scenes("train", FITTED + CHOOSING, cache)
+    train = rendered_scenes("train", RECIPES["resnet50"][0].images, cache)
     fitted = _sample(target, train, slice(0, FITTED))
     choosing = _sample(target, train, slice(FITTED, FITTED + CHOOSING))
     testing = _sample(target, rendered_scenes("test", TESTED, cache), slice(0, TESTED))
@@ -212,7 +213,8 @@ def _sample(target: TargetModel, data: RenderedScenes, rows: slice) -> Sample:
     reading = target.read(to_tensor(np.array(data.images[rows])), {"layer4": "mean"}, maps=["layer4"])["layer4"]
     if reading.maps is None:
         raise RuntimeError("layer4 has no maps")
-    return Sample(data.scenes[rows], data.grid[rows], reading.maps.float())
+    grid = np.stack([grid_of(layers) for layers in data.layers[rows]])
+    return Sample(data.scenes[rows], grid, reading.maps.float())
 
 
 def _in_cells(sample: Sample, side: int) -> Float[np.ndarray, "cells concepts"]:

@@ -17,18 +17,18 @@ def train(name: str, cache: Path) -> None:
         cache: Folder of the rendered training data.
     """
     if name == "clip":
-        facts, seed = clip.train_clip(CHECKPOINTS / "clip", cache), clip.STAGES[0][0].seed
+        facts, seed = clip.train_clip(CHECKPOINTS / "clip", cache), clip.RECIPE.seed
     elif name == "captioner":
-        facts, seed = captioner.train_captioner(CHECKPOINTS / "captioner", cache), captioner.STAGES[0].recipe.seed
+        facts, seed = captioner.train_captioner(CHECKPOINTS / "captioner", cache), captioner.RECIPES[0].seed
     elif name == "segmenter":
-        model, facts = segmenter.train_segmenter()
+        model, facts = segmenter.train_segmenter(cache)
         save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=False)
-        seed = segmenter.RECIPE.seed
+        seed = segmenter.RECIPES[0].seed
     elif name == "planted":
         facts, seed = planted.train_planted(CHECKPOINTS / FILES[name], cache), planted.SEED
     else:
         model, facts = target.train_target(name, cache)
         # The transformer is small as it is, and its position embedding has no channels for int8 to scale.
         save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=name != "vit_tiny")
-        seed = target.STAGES[name][0].recipe.seed
+        seed = target.RECIPES[name][0].seed
     write_card(name, facts, seed)
