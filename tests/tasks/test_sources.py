@@ -12,7 +12,7 @@ from tasks.errors import UserError
 from tasks.profiles.schema import load_profile
 from tasks.profiles.sources import GeneratorSource, Target
 
-MINIATURE = "5e8ad6997868523d0a91c7d3765fe8897fb753f99a182c4cee29fc545ad6560b"
+MINIATURE = "31cb1d8d4489fcfe92ad4cf4025a3a51afc60d15bdb5f384e5cf86df2337595c"
 """SHA-256 of the miniature's identity for a task of its ResNet-50: runs made before continue, whatever optional fields
 and other networks profiles have gained."""
 
