@@ -90,10 +90,14 @@ class OwnChannels(nn.Module):
         self.count = count
 
     def forward(self, features: Float[Tensor, "n units h w"]) -> Float[Tensor, "n count h w"]:
-        """The first ``count`` channels, laid out in memory as the network had them before."""
-        last = features.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        return features[:, : self.count].contiguous(memory_format=layout)
+        """The first ``count`` channels, laid out in memory as all of them are."""
+        return features[:, : self.count].contiguous(memory_format=memory_format(features))
+
+
+def memory_format(features: Float[Tensor, "n units h w"]) -> torch.memory_format:
+    """The layout of a tensor: sums over the same values in another one may differ in the last digit."""
+    last = features.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def plant(network: nn.Module, path: Path, sha256: str | None, target_sha256: str | None) -> nn.Module:

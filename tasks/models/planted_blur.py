@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvision.models import ResNet
 
 from tasks.errors import UserError
-from tasks.models.planted import OwnChannels
+from tasks.models.planted import OwnChannels, memory_format
 from tasks.profiles.networks import build_network
 from tasks.profiles.schema import load_profile
 
@@ -75,7 +75,9 @@ class WithBlurUnit(nn.Module):
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             features = stage(features)
         blur = self.blur(images)[:, None, None, None].expand(-1, 1, *features.shape[2:])
-        features = self.own(self.with_blur(torch.cat([features, blur], dim=1)))
+        # Beside an expanded tensor cat changes the layout.
+        both = torch.cat([features, blur], dim=1).contiguous(memory_format=memory_format(features))
+        features = self.own(self.with_blur(both))
         return net.fc(torch.flatten(net.avgpool(features), 1))
 
 

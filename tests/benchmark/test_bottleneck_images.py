@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from small_cifar import write_cifar
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from benchmark.analyses.bottleneck_images import single_objects, split_of
 from tasks.errors import UserError
@@ -57,8 +58,11 @@ def test_a_moved_object_is_the_same_object_elsewhere():
     assert mask is not None
     assert same is not None
     assert torch.equal(mask, same)
-    inside = torch.nn.functional.max_pool2d((~mask).float()[None], 5, 1, 2)[0, 0] == 0
-    assert torch.equal(here[0][:, inside], there[0][:, inside])
+    # The grain is another, as in another photograph; means over 5 by 5 pixels leave little of it.
+    inside = max_pool2d((~mask).float()[None], 9, 1, 4)[0, 0] == 0
+    means = torch.stack([avg_pool2d(image.float(), 5, 1, 2)[0][:, inside].flatten() for image in (here, there)])
+    assert torch.corrcoef(means)[0, 1] > 0.95
+    assert (means[0] - means[1]).abs().mean() < 12
     assert (here[0][:, ~mask[0]] != there[0][:, ~mask[0]]).float().mean() > 0.5
 
 

@@ -84,7 +84,7 @@ def test_the_tables_are_in_the_store_and_whole(found):
 def test_it_learns_the_classes_and_fog_takes_them_away(found):
     rows = found.tables.heads.set_index(["head", "perturbation"])
     for head in HEADS:
-        assert rows.loc[(head, "clean"), "accuracy"] >= 0.9
+        assert rows.loc[(head, "clean"), "accuracy"] >= 0.8
         assert rows.loc[(head, "fog"), "accuracy"] <= 0.7
     clean = rows.xs("clean", level="perturbation")
     assert (clean["flips"] == 0).all()
@@ -186,7 +186,7 @@ def test_cifar_goes_the_same_way(tmp_path):
     result = done(tmp_path / "run", task, profile)
     rows = result.tables.heads.set_index(["head", "perturbation"])
     assert rows.loc[("backbone_dense", "clean"), "accuracy"] == 1.0
-    assert rows.loc[("concepts_sparse", "clean"), "accuracy"] >= 0.9
+    assert rows.loc[("concepts_sparse", "clean"), "accuracy"] >= 0.8
     assert set(result.tables.heads["perturbation"]) == {"clean", "fog"}
     assert len(result.tables.separation) == 0
     assert len(bottleneck_contents(*result.tables[:3], result.facts)) == 3

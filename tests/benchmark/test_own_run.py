@@ -494,7 +494,7 @@ def test_annotation_names_the_truth_where_there_is_no_vocabulary(tmp_path: Path)
     folder = RunFolder(result.folder)
     scores = folder.read_table("scores").set_index(["perturbation", "unit"]).loc["clean"]
     # As Broden names them, not as the miniature does.
-    assert scores["truth"].to_dict() == {29: "red color", 70: "solid", 109: "cup"}
+    assert scores["truth"].to_dict() == {29: "red color", 70: "pink color", 109: "cup"}
     assert scores["right"].notna().all()
     assert set(folder.read_table("faithfulness")["presence"]) == {"annotation"}
 
