@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 
 def load_concepts(path: str | Path) -> tuple[str, ...]:

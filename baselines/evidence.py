@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 EVIDENCE_SIZE = 10
 """How many top images a method reports as evidence: one number for all, so that overlaps compare between methods."""

@@ -11,8 +11,8 @@ from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import UserError, unknown_name
-from tasks.plugins import package_of, plugins
+from tasks.common.errors import UserError, unknown_name
+from tasks.common.plugins import package_of, plugins
 
 if TYPE_CHECKING:
     from baselines.base import Method
@@ -98,14 +98,14 @@ _BUILT_IN = {
             "Floor: a concept drawn at random for each unit and condition",
             ("concepts",),
             "1",
-            "baselines.floors:RandomLabel",
+            "baselines.trivial:RandomLabel",
         ),
         MethodEntry(
             "constant_label",
             'Floor: the word "depiction" for every unit',
             (),
             "1",
-            "baselines.floors:ConstantLabel",
+            "baselines.trivial:ConstantLabel",
         ),
     )
 }

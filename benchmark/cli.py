@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.commands.cache import app as cache_app
+from benchmark.commands.console import INTERRUPTED, MISTAKE, console, guarded, json_text, say
 from benchmark.commands.plan import plan
 from benchmark.commands.run import run
-from benchmark.console import INTERRUPTED, MISTAKE, console, guarded, json_text, say
 
 if TYPE_CHECKING:
-    from benchmark.score_labels import ScoredLabels
+    from benchmark.external.score import ScoredLabels
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -55,7 +55,7 @@ def list_names(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the tasks, methods, suites or profiles."""
-    from benchmark import listing
+    from benchmark.commands import listing
 
     rows = {
         Kind.tasks: listing.tasks,
@@ -73,7 +73,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one task: model, layer, images, perturbations, units, licences, citation."""
-    from benchmark import listing
+    from benchmark.commands import listing
 
     facts = listing.task(task)
     typer.echo(json_text(facts) if as_json else listing.as_yaml(facts))
@@ -95,8 +95,8 @@ def trace(
     out: Annotated[Path | None, typer.Option(help="PNG file. [default: one in RUN/traces]")] = None,
 ) -> None:
     """Draw how Describe-and-Dissect or clear came to a label: pictures, captions, candidates, tests, choice."""
-    from benchmark.trace import Question, write_trace
-    from report.escape import terminal
+    from benchmark.trace.draw import Question, write_trace
+    from leaderboard.store.escape import terminal
 
     path = write_trace(run, Question(unit, task, method, condition, severity, repeat), out, images)
     typer.echo(terminal(f"Trace: {path}"))
@@ -114,9 +114,9 @@ def preview(
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
 ) -> None:
     """Draw an image of yours under perturbations at all severities."""
-    from benchmark.arguments import settings_from, words
-    from benchmark.preview import write_preview
-    from report.escape import terminal
+    from benchmark.commands.arguments import settings_from, words
+    from benchmark.commands.preview import write_preview
+    from leaderboard.store.escape import terminal
 
     chosen = words(suites) or ["imagenet_c", "imagenet_c_extra", "foreground_background"]
     path = write_preview(image, chosen, settings_from(corruptions, lengths, feather), seed, out)
@@ -130,7 +130,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a profile needs and what of it is missing here; nothing is loaded, no connection is opened."""
-    from benchmark.doctor import diagnose
+    from benchmark.commands.doctor import diagnose
 
     facts = diagnose(profile)
     if as_json:
@@ -163,12 +163,12 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score labels made elsewhere, in our format or as their authors released them; no image is looked at."""
-    from benchmark.label_files import gather
+    from benchmark.external.files import gather
     from tasks.catalogue import load_task
 
     loaded = load_task(task)
     files = gather(loaded, labels, label_format, layer)
-    from benchmark.score_labels import score_labels, write_scored_labels
+    from benchmark.external.score import score_labels, write_scored_labels
 
     scored = score_labels(loaded, files, profile, references, device, seed)
     if out is not None:

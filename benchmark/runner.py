@@ -12,46 +12,46 @@ import torch
 
 from baselines.base import Method
 from baselines.concepts import load_concepts
-from benchmark.about import about_profile, about_task
-from benchmark.analyses.bottleneck_run import BottleneckResult, has_bottlenecks, run_bottlenecks
-from benchmark.analyses.robustness import choices_of, measure_robustness
-from benchmark.analyses.sensitivity import measure_sensitivity
-from benchmark.analyses.tuning import check_held_out, measure_tuning
-from benchmark.budget import TimeBudget, with_budget
-from benchmark.dependence import dependence_rows
-from benchmark.display import Display
-from benchmark.faithfulness import measure_run
-from benchmark.finished import is_finished, note_finished, tables_key
-from benchmark.language import build_summariser, say_usage
-from benchmark.options import RunOptions
-from benchmark.own import chosen, counted, fitted, labelled, needs_masks, shown_units
 from benchmark.plan.analyses import with_analyses
 from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.tally import CountedRoles
-from benchmark.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
-from benchmark.run_identity import run_identity
-from benchmark.scoring import score_run
-from benchmark.sweep import Sweep
-from benchmark.work import Work, plan_work
-from leaderboard import atomic
-from leaderboard.comparison import compare
-from leaderboard.frames import empty_frame
-from leaderboard.schema import COMPARISONS, FAITHFULNESS, SCORES, SUMMARY
-from leaderboard.store import CellKey, RunFolder
-from leaderboard.summary import summarise
-from report.bottleneck import bottleneck_contents
-from report.comparisons import markdown_comparisons
-from report.content import Table
-from report.dependence import dependence_contents
-from report.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
+from benchmark.run.budget import TimeBudget, with_budget
+from benchmark.run.custom_inputs import chosen, counted, fitted, labelled, needs_masks, shown_units
+from benchmark.run.dependence import dependence_rows
+from benchmark.run.display import Display
+from benchmark.run.facts import about_profile, about_task
+from benchmark.run.faithfulness import measure_run
+from benchmark.run.identity import run_identity
+from benchmark.run.language_check import build_summariser, say_usage
+from benchmark.run.options import RunOptions
+from benchmark.run.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
+from benchmark.run.scoring import score_run
+from benchmark.run.sweep import Sweep
+from benchmark.run.tables_cache import is_finished, note_finished, tables_key
+from benchmark.run.work import Work, plan_work
+from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
+from benchmark.studies.robustness.measure import choices_of, measure_robustness
+from benchmark.studies.sensitivity.measure import measure_sensitivity
+from benchmark.studies.tuning.measure import check_held_out, measure_tuning
+from leaderboard.board.comparison import compare
+from leaderboard.board.summary import summarise
+from leaderboard.store import atomic
+from leaderboard.store.frames import empty_frame
+from leaderboard.store.run_folder import CellKey, RunFolder
+from leaderboard.store.schema import COMPARISONS, FAITHFULNESS, SCORES, SUMMARY
+from leaderboard.view.bottleneck import bottleneck_contents
+from leaderboard.view.comparisons import markdown_comparisons
+from leaderboard.view.content import Table
+from leaderboard.view.dependence import dependence_contents
+from leaderboard.view.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
+from leaderboard.view.robustness import robustness_contents
+from leaderboard.view.sensitivity import sensitivity_contents
+from leaderboard.view.ties import ties_from
+from leaderboard.view.tuning import tuning_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.robustness import robustness_contents
-from report.sensitivity import sensitivity_contents
 from report.tables import write_tables
-from report.ties import ties_from
-from report.tuning import tuning_contents
 from tasks.cache import open_cache
 from tasks.observe import Probe, probe_of
 from tasks.probing.base import ProbingSet
@@ -68,9 +68,9 @@ class RunResult:
     Attributes:
         folder: The run folder.
         failed: Cells that failed, each with its reason.
-        scores: In the columns of ``leaderboard.schema.SCORES``.
-        summary: In the columns of ``leaderboard.schema.SUMMARY``.
-        comparisons: In the columns of ``leaderboard.schema.COMPARISONS``.
+        scores: In the columns of ``leaderboard.store.schema.SCORES``.
+        summary: In the columns of ``leaderboard.store.schema.SUMMARY``.
+        comparisons: In the columns of ``leaderboard.store.schema.COMPARISONS``.
         faithfulness: Tables of how faithful the labels are; none if they were not asked for.
         sensitivity: Tables of units that feel a perturbation; none if they were not asked for.
         tuning: Tables of tuning by image sets; none if they were not asked for.

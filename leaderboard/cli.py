@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from leaderboard.commands import application, guarded, say
-from leaderboard.results import runs_folder
+from leaderboard.store.results import runs_folder
 
 app = application("leaderboard", "Rank the methods of finished runs, and make the site that shows them.")
 
@@ -24,8 +24,8 @@ def build(
 ) -> None:
     """Write the site, board.json and board.csv; the same runs give the same bytes."""
     # Here, so that --help need not wait for pandas and jinja.
-    from leaderboard.board import build_board
-    from leaderboard.merge import merge_runs
+    from leaderboard.board.build import build_board
+    from leaderboard.board.merge import merge_runs
     from leaderboard.pages import write_site
 
     root = runs_folder(runs)
@@ -56,7 +56,7 @@ def pack(
     pixels: Annotated[int, typer.Option(min=16, max=96, help="Greatest side of a picture.")] = 64,
 ) -> None:
     """Copy runs without what a board, a page and a report do not need, to publish or keep them."""
-    from leaderboard.pack import pack_runs
+    from leaderboard.board.pack import pack_runs
 
     for name, size in pack_runs(runs, out, units, images, pixels).items():
         say(f"{out / name}: {size / 1024:,.0f} kB")
@@ -84,12 +84,12 @@ def validity(
 
     from rich.console import Console
 
-    from leaderboard import atomic
-    from leaderboard.merge import merge_runs
-    from leaderboard.validity import as_json as plain
-    from leaderboard.validity import compare_groups
-    from leaderboard.validity_pairs import asked_names, pairs
-    from leaderboard.validity_terminal import terminal_validity
+    from leaderboard.board.merge import merge_runs
+    from leaderboard.board.validity import as_json as plain
+    from leaderboard.board.validity import compare_groups
+    from leaderboard.board.validity_pairs import asked_names, pairs
+    from leaderboard.store import atomic
+    from leaderboard.view.validity_terminal import terminal_validity
 
     chosen = pairs(merge_runs(runs_folder(runs)), *between, pair)
     names = asked_names(conditions, chosen)

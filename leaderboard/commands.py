@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import typer
 
-from leaderboard.errors import StoreError
-from leaderboard.escape import terminal
+from leaderboard.store.errors import StoreError
+from leaderboard.store.escape import terminal
 
 Command = TypeVar("Command", bound=Callable[..., None])
 

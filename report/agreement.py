@@ -9,8 +9,8 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from report import escape
-from report.content import Cell, printed
+from leaderboard.store import escape
+from leaderboard.view.content import Cell, printed
 from report.terminal import terminal_cell
 
 _NAMING = (("CLIP", "clip"), ("sentence", "sentence"), ("exact", "exact"), ("names it", "concept"))
@@ -31,8 +31,8 @@ def terminal_scored_labels(
 
     Args:
         facts: Task, profile, files, references, what is not scored.
-        naming: Labels against what units should be called; see ``benchmark.naming``.
-        agreement: Pairs of methods; see ``benchmark.agreement``.
+        naming: Labels against what units should be called; see ``benchmark.external.reference_scores``.
+        agreement: Pairs of methods; see ``benchmark.external.agreement``.
     """
     parts: list[Table | Text] = [_heading(f"Labels: {facts['task']}"), files_table(facts["files"])]
     for file in facts["files"]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from leaderboard import atomic
-from leaderboard.board import Board, build_board
-from leaderboard.errors import StoreError
-from leaderboard.merge import merge_runs
+from leaderboard.board.build import Board, build_board
+from leaderboard.board.merge import merge_runs
+from leaderboard.store import atomic
+from leaderboard.store.errors import StoreError
 from report.document.compile import compile_pdf
 from report.document.parts import generated_files
 from report.document.results import Figure

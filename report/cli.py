@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from leaderboard.commands import application, guarded, say
-from leaderboard.results import runs_folder
+from leaderboard.store.results import runs_folder
 
 app = application("report", "Tables, figures and a LaTeX report from finished runs.")
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from report.escape import terminal
+from leaderboard.store.escape import terminal
 
 _STYLES = {"missing": "bold red", "hash differs": "bold red", "server": "dim"}
 _UNKNOWN = "unknown"
@@ -18,7 +18,7 @@ def terminal_doctor(facts: Mapping[str, Any]) -> list[Table | Text]:
     """One table of all parts; how to get a missing one stands below under its number, whole, so that it can be copied.
 
     Args:
-        facts: As ``benchmark.doctor.diagnose`` gives them.
+        facts: As ``benchmark.commands.doctor.diagnose`` gives them.
     """
     table = Table(show_edge=False, pad_edge=False)
     for heading in ("role", "source", "state", "size", "licence", "how to get it"):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from report import escape
-from report.content import Cell, Row, Section, Table, printed
+from leaderboard.store import escape
+from leaderboard.view.content import Cell, Row, Section, Table, printed
 
 _NAME_LIMIT: Final = 28
 _HEAD_LINE: Final = 12
@@ -55,7 +55,7 @@ def latex_tables(tables: Sequence[Table], unicode_engine: bool = False, sheet: S
 
     Args:
         tables: What to set, each in one environment or, where the page is too small, several.
-        unicode_engine: See ``report.escape.latex``.
+        unicode_engine: See ``leaderboard.store.escape.latex``.
         sheet: The page.
     """
     parts = [part for table in tables for part in _parts(table, sheet)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from report import escape
-from report.content import Cell, Section, Table, printed
+from leaderboard.store import escape
+from leaderboard.view.content import Cell, Section, Table, printed
 
 
 def markdown_tables(tables: Sequence[Table]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from leaderboard.store.escape import terminal
 from report.doctor import readable
-from report.escape import terminal
 
 _UNKNOWN = "unknown"
 _COUNTS = {

@@ -13,16 +13,15 @@ import pandas as pd
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from leaderboard import atomic
-from report import escape
-from report.best import emphasis_notes, emphasised
-from report.content import Cell, Row, Section, Table
-from report.grid import Grid, Kind, grids
+from leaderboard.store import atomic, escape
+from leaderboard.view.best import emphasis_notes, emphasised
+from leaderboard.view.content import Cell, Row, Section, Table
+from leaderboard.view.grid import Grid, Kind, grids
+from leaderboard.view.ties import RowKey, Ties
+from leaderboard.view.truth import accuracy_by_truth, right_and_stable
 from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.terminal import facts_table, terminal_table
-from report.ties import RowKey, Ties
-from report.truth import accuracy_by_truth, right_and_stable
 
 KINDS: Final[tuple[Kind, ...]] = ("stability", "accuracy")
 
@@ -42,9 +41,9 @@ def write_tables(
 
     Args:
         run_folder: The run folder.
-        summary: Rows of ``leaderboard.schema.SUMMARY``.
-        scores: Rows of ``leaderboard.schema.SCORES``.
-        ties: What a test between methods found, see ``report.ties``; without it, ties are methods that print the same.
+        summary: Rows of ``leaderboard.store.schema.SUMMARY``.
+        scores: Rows of ``leaderboard.store.schema.SCORES``.
+        ties: What a test between methods found, see ``view.ties``; without it, ties are methods that print the same.
 
     Returns:
         What was written.
@@ -67,9 +66,9 @@ def document_tables(
     """The tables of a run by name, each a list of one table a task and profile; names without any are left out.
 
     Args:
-        summary: Rows of ``leaderboard.schema.SUMMARY``.
-        scores: Rows of ``leaderboard.schema.SCORES``.
-        ties: What a test between methods found, see ``report.ties``.
+        summary: Rows of ``leaderboard.store.schema.SUMMARY``.
+        scores: Rows of ``leaderboard.store.schema.SCORES``.
+        ties: What a test between methods found, see ``leaderboard.view.ties``.
     """
     found: dict[str, list[Table]] = {
         kind: [_document_table(grid, ties) for grid in grids(summary, kind)] for kind in KINDS
@@ -85,9 +84,9 @@ def terminal_tables(
     """All tables of a run for the terminal: stability, a line a method, what is known of the truth, and the notes.
 
     Args:
-        summary: Rows of ``leaderboard.schema.SUMMARY``.
+        summary: Rows of ``leaderboard.store.schema.SUMMARY``.
         width: Columns of the terminal; intervals are left out where they do not fit.
-        scores: Rows of ``leaderboard.schema.SCORES``, for the tables that need them.
+        scores: Rows of ``leaderboard.store.schema.SCORES``, for the tables that need them.
     """
     parts: list[RichTable | Text] = []
     for kind in KINDS:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from report import escape
-from report.content import ABSENT, Cell, Row, Table, printed
-from report.grid import MethodFacts
+from leaderboard.store import escape
+from leaderboard.view.content import ABSENT, Cell, Row, Table, printed
+from leaderboard.view.grid import MethodFacts
 
 
 def terminal_table(table: Table, width: int = 120) -> RichTable:

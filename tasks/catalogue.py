@@ -13,9 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.errors import UserError, unknown_name
-from tasks.plugins import plugin_file, plugins
-from tasks.yamlfile import read_yaml
+from tasks.common.errors import UserError, unknown_name
+from tasks.common.plugins import plugin_file, plugins
+from tasks.common.yamlfile import read_yaml
 
 if TYPE_CHECKING:
     from tasks.schema import Task
@@ -119,8 +119,8 @@ def _read_profile_plugin(point: metadata.EntryPoint) -> tuple[str, Path]:
 
 
 def _read_task(path: Path) -> Task:
+    from tasks.common.validation import parse
     from tasks.schema import Task
-    from tasks.validation import parse
 
     return parse(Task, _beside(read_yaml(path), path.parent), str(path))
 

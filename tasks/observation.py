@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from tasks.maps import Maps
+from tasks.activations.maps import Maps
 from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, PictureDescriber, Summariser
 
 LayerKind = Literal["spatial", "vector", "tokens"]
@@ -70,7 +70,7 @@ class Toolbox:
     """What a method may use besides the observation. Roles the profile lacks are absent.
 
     Attributes:
-        seed: The run seed; draw through ``tasks.seeding`` with a full address.
+        seed: The run seed; draw through ``tasks.common.seeding`` with a full address.
         activate: ``activate(images)`` gives the pooled activations of the complete layer for any uint8 images
             [k, 3, h, w] → float32 [k, units].
         concepts: The concept set, in file order, already cleaned.

@@ -2,7 +2,7 @@
 
 Images go through in blocks: read or decoded, perturbed, shown to the target and to CLIP. In memory stay the CLIP
 embeddings and the pooled activations of the complete layers, 4 bytes a unit and image: CLIP-Dissect compares all units
-on all images. Images and maps lie on disk, see ``tasks.spool``.
+on all images. Images and maps lie on disk, see ``tasks.activations.spool``.
 
 Pooled activations stay float32. As float16 some tie: of the 2,048 units of the miniature's ``layer4``, over 500 images,
 15 would have other images among their ten strongest, and 125 another order (as bfloat16 150 and 805).
@@ -19,15 +19,15 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from tasks.activations import Pooling
-from tasks.maps import LateMaps, Maps, StoredMaps
+from tasks.activations.capture import Pooling
+from tasks.activations.maps import LateMaps, Maps, StoredMaps
+from tasks.activations.spool import Spool, blocks
+from tasks.common.seeding import integer_seed
 from tasks.models.target import LayerReading, MapsOf, TargetModel, units_of
 from tasks.observation import LayerKind, Observation, Segmentation
 from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.probing.base import ProbingSet
 from tasks.roles import ImageTextEncoder, Segmenter
-from tasks.seeding import integer_seed
-from tasks.spool import Spool, blocks
 
 Images = Callable[[Sequence[int]], UInt8[Tensor, "k 3 h w"]]
 """Gives some of the images of a condition, by their numbers."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, field_validator, model_validator
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.perturbations.suites import load_suite
 
 Pooling = Literal["mean", "max", "cls"]
@@ -68,7 +68,7 @@ _Similarity = Annotated[float, Field(ge=-1, le=1)]
 
 
 class BottleneckThresholds(_Strict):
-    """Where the filters of a concept set cut; see ``baselines.lfcbm.concepts.Thresholds``."""
+    """Where the filters of a concept set cut; see ``benchmark.studies.bottleneck.lfcbm.concepts.Thresholds``."""
 
     longest: Annotated[StrictInt, Field(ge=1)] = 30
     class_similarity: _Similarity = 0.85

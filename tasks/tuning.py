@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.errors import UserError
+from tasks.activations.spool import blocks
+from tasks.common.errors import UserError
+from tasks.common.seeding import generator
 from tasks.models.target import TargetModel
 from tasks.observe import IMAGES_AT_ONCE, Images
-from tasks.seeding import generator
-from tasks.spool import blocks
 
 FROZEN = "layer3"
 """The last stage that stays as it is."""

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from tasks.images import Interpolation, resize_to
+from tasks.common.images import Interpolation, resize_to
 
 VERSION = 1
 """Raised whenever the same view of the same picture may have other pixels."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
 from tasks.perturbations import perturb
 from tasks.perturbations.registry import perturbation
 from tasks.perturbations.settings import needs_foreground
 from tasks.roles import ImageGenerator
-from tasks.seeding import integer_seed
 
 Foreground = Callable[[UInt8[Tensor, "k 3 h w"]], Bool[Tensor, "k h w"]]
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from baselines.clear.contexts import Context, Viewer
 from baselines.dnd.describe import DescribedImage, Pictures, Place
 from baselines.dnd.study import Roles
+from tasks.common.seeding import generator
 from tasks.models.counting_summariser import caption_background
 from tasks.observation import Observation
-from tasks.seeding import generator
 
 
 @dataclass(frozen=True)

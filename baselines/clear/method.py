@@ -36,10 +36,10 @@ from baselines.dnd.naming import simplified_captions, summaries
 from baselines.dnd.study import Roles
 from baselines.dnd.synthesis import Request, Synthetic, bank_of
 from baselines.evidence import check_units, top_images
-from tasks.errors import UserError, unknown_name
+from tasks.common.errors import UserError, unknown_name
+from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
 from tasks.perturbations.settings import needs_foreground
-from tasks.seeding import integer_seed
 
 DECIMALS = 6
 """Of a score: the last bits of a float32 depend on the batch, and must not decide between two candidates."""

@@ -15,10 +15,10 @@ from baselines.clip_dissect.scores import SimilarityName, similarity
 from baselines.clip_dissect.wpmi import CosineFactors, largest_in_columns
 from baselines.costs import Cost
 from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units
-from tasks.errors import UserError, unknown_name
+from tasks.common.errors import UserError, unknown_name
+from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
 from tasks.roles import ImageTextEncoder
-from tasks.seeding import integer_seed
 
 _RANKED = 5
 _UNITS_AT_ONCE = 64

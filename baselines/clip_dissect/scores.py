@@ -24,8 +24,8 @@ from torch import Tensor
 from baselines.base import Mode
 from baselines.clip_dissect.wpmi import CosineFactors, soft_wpmi, wpmi
 from baselines.evidence import top_image_table
-from tasks.errors import UserError, unknown_name
-from tasks.seeding import generator
+from tasks.common.errors import UserError, unknown_name
+from tasks.common.seeding import generator
 
 SimilarityName = Literal["cos", "cos_cubed", "rank_reorder", "wpmi", "soft_wpmi"]
 

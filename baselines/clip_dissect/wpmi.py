@@ -23,7 +23,7 @@ from torch import Tensor
 from baselines.base import Mode
 from baselines.evidence import top_image_table
 from baselines.workers import workers
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 _TERMS_AT_ONCE = 2**21
 _VALUES_AT_ONCE = 2**20

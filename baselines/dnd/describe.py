@@ -14,7 +14,7 @@ from torch import Tensor
 from baselines.base import Mode
 from baselines.dnd.crops import Box, attention_boxes, crop_image, resize_image
 from baselines.evidence import top_images
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.observation import Observation, Toolbox
 
 Place = tuple[int, Box | None]

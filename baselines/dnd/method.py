@@ -25,9 +25,9 @@ from baselines.dnd.scoring import (
 from baselines.dnd.study import Roles, Study, embedding
 from baselines.dnd.synthesis import PROMPT, Request, Synthetic, bank_of
 from baselines.evidence import check_units, dead_units, top_images
-from tasks.errors import UserError, unknown_name
+from tasks.common.errors import UserError, unknown_name
+from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
-from tasks.seeding import integer_seed
 
 
 class DescribeAndDissect:

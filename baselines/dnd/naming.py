@@ -12,9 +12,9 @@ from jaxtyping import Float
 from baselines.dnd.candidates import clean_reply
 from baselines.dnd.describe import DescribedImage, Pictures
 from baselines.dnd.study import Roles, address
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.seeding import generator, integer_seed
 from tasks.observation import Observation
-from tasks.seeding import generator, integer_seed
 
 Describe = Literal["captions", "words", "vision"]
 """Who describes the pictures: the captioner, CLIP by the nearest word, or a vision-language model all at once."""

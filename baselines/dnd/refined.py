@@ -21,7 +21,7 @@ from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.study import Roles, Study
 from baselines.dnd.synthesis import Request, Synthetic, bank_of
 from baselines.evidence import dead_units
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.observation import Observation, Toolbox
 
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from tasks.errors import unknown_name
+from tasks.common.errors import unknown_name
 
 Scoring = Literal["topk_compare", "topk_sq_mean", "mean", "median", "sq_mean", "image_products"]
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from baselines.dnd.describe import DescribedImage, Place
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.observation import Observation, Toolbox
 from tasks.roles import Captioner, ImageTextEncoder, PictureDescriber, Summariser
 

@@ -13,8 +13,8 @@ from baselines.costs import Cost
 from baselines.evidence import check_units, dead_units
 from baselines.network_dissection.overlap import count_overlap, intersection_over_union, primary_categories
 from baselines.network_dissection.thresholds import survey
-from tasks.errors import UserError, unknown_name
-from tasks.maps import Maps, MemoryMaps
+from tasks.activations.maps import Maps, MemoryMaps
+from tasks.common.errors import UserError, unknown_name
 from tasks.observation import Observation, Segmentation, Toolbox
 
 _RANKED = 5

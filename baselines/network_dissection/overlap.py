@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
 
 from baselines.network_dissection.thresholds import float_parts
-from tasks.errors import UserError
-from tasks.maps import Maps
+from tasks.activations.maps import Maps
+from tasks.common.errors import UserError
 from tasks.observation import Segmentation
 
 _MAPS_AT_ONCE = 256

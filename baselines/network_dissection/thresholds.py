@@ -14,8 +14,8 @@ from torch import Tensor
 from baselines.base import Mode
 from baselines.evidence import EVIDENCE_SIZE
 from baselines.workers import workers
-from tasks.errors import UserError
-from tasks.maps import Maps
+from tasks.activations.maps import Maps
+from tasks.common.errors import UserError
 
 _VALUES_AT_ONCE = 2**21
 """So few that several copies of them hardly count beside a block of maps."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.console import guarded, json_text
+from benchmark.commands.console import guarded, json_text
 
 if TYPE_CHECKING:
     from tasks.cache import Cache
@@ -26,7 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @guarded
 def list_entries(place: Place = None, as_json: AsJson = False) -> None:
     """List what is kept, most recently used first."""
-    from benchmark import cache_view
+    from benchmark.commands import cache_view
     from tasks.cache import inventory
 
     cache = _opened(place)
@@ -46,7 +46,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show the fields that made a key."""
-    from benchmark import cache_view
+    from benchmark.commands import cache_view
     from tasks.cache import inventory
 
     entry = inventory.entry(_opened(place), key)
@@ -62,9 +62,9 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Remove damaged files, then what was not used for longest, until the rest fits."""
-    from benchmark import cache_view
+    from benchmark.commands import cache_view
     from tasks.cache import inventory
-    from tasks.errors import UserError
+    from tasks.common.errors import UserError
 
     if (max_size is None) == (not everything):
         raise UserError("Say what may stay: --max-size SIZE, or --all to remove everything.")
@@ -78,7 +78,7 @@ def prune(
 
 def _opened(place: str | None) -> Cache:
     from tasks.cache import open_cache
-    from tasks.errors import UserError
+    from tasks.common.errors import UserError
 
     cache = open_cache(place)
     if not cache.keeps:

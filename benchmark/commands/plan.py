@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from benchmark.commands.console import console, json_text
 from benchmark.commands.run_options import with_run_options
-from benchmark.console import console, json_text
 
 if TYPE_CHECKING:
-    from benchmark.options import RunOptions
+    from benchmark.run.options import RunOptions
 
 
 @with_run_options
 def plan(options: RunOptions) -> None:
     """Say what a run will cost before it starts: give it the options of run."""
     started = time.monotonic()
-    from benchmark.preflight import check
+    from benchmark.run.preflight import check
 
     check(options)
-    from benchmark.display import Display
     from benchmark.plan.make import make_plan
+    from benchmark.run.display import Display
 
     facts = make_plan(options, Display("quiet"), started)
     if options.as_json:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from benchmark.commands.console import SOME_FAILED, console, json_text, say
 from benchmark.commands.run_options import with_run_options
-from benchmark.console import SOME_FAILED, console, json_text, say
 
 if TYPE_CHECKING:
-    from benchmark.options import RunOptions
+    from benchmark.run.options import RunOptions
     from benchmark.runner import RunResult
 
 
@@ -21,25 +21,25 @@ def run(options: RunOptions) -> None:
 
 
 def _run(options: RunOptions) -> RunResult:
-    from benchmark.preflight import check
-    from tasks.offline import opens_no_socket
+    from benchmark.run.preflight import check
+    from tasks.common.offline import opens_no_socket
 
     check(options)
     if opens_no_socket():
-        from benchmark.doctor import require_files
+        from benchmark.commands.doctor import require_files
 
         require_files(options)
     from benchmark import runner
-    from benchmark.display import Display
+    from benchmark.run.display import Display
 
     return runner.run(options, Display())
 
 
 def _report(result: RunResult, options: RunOptions) -> None:
-    from report.escape import terminal
+    from leaderboard.store.escape import terminal
 
     if options.as_json:
-        from leaderboard.identity import as_json
+        from leaderboard.store.identity import as_json
 
         summary = as_json(result.summary.astype(object).where(result.summary.notna(), None).to_dict("records"))
         typer.echo(json_text({"folder": str(result.folder), "failed": list(result.failed), "summary": summary}))
@@ -53,8 +53,8 @@ def _report(result: RunResult, options: RunOptions) -> None:
 
 
 def _print_tables(result: RunResult) -> None:
-    from report.comparisons import terminal_comparisons
-    from report.faithfulness import terminal_faithfulness
+    from leaderboard.view.comparisons import terminal_comparisons
+    from leaderboard.view.faithfulness import terminal_faithfulness
     from report.tables import terminal_tables
     from report.terminal import terminal_contents
 

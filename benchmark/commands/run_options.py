@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.console import json_text
+from benchmark.commands.console import json_text
 
 if TYPE_CHECKING:
-    from benchmark.options import RunOptions
+    from benchmark.run.options import RunOptions
 
 
 def with_run_options(command: Callable[[RunOptions], None]) -> Callable[..., None]:
@@ -27,7 +27,7 @@ def with_run_options(command: Callable[[RunOptions], None]) -> Callable[..., Non
     @functools.wraps(_declared)
     def wrapped(**given: Any) -> None:
         if given.pop("offline"):
-            from tasks.offline import go_offline
+            from tasks.common.offline import go_offline
 
             go_offline()  # before any library is imported that reads its variables at import
         if given.pop("list_layers"):
@@ -35,7 +35,7 @@ def with_run_options(command: Callable[[RunOptions], None]) -> Callable[..., Non
                 **{name: given[name] for name in ("task", "profile", "model", "weights", "strip_prefix", "as_json")}
             )
             return
-        from benchmark.arguments import options_from
+        from benchmark.commands.arguments import options_from
 
         command(options_from(tasks=given.pop("task"), **given))
 
@@ -115,9 +115,9 @@ def _list_layers(
     strip_prefix: str | None,
     as_json: bool,
 ) -> None:
-    from benchmark.arguments import words
-    from benchmark.listing import layers_as_text
-    from benchmark.own import layers
+    from benchmark.commands.arguments import words
+    from benchmark.commands.listing import layers_as_text
+    from benchmark.run.custom_inputs import layers
 
     rows = layers(words(task) or [], profile, model, weights, strip_prefix)
     typer.echo(json_text(rows) if as_json else layers_as_text(rows))

@@ -8,12 +8,12 @@ from typing import Final
 
 from baselines.base import Method
 from baselines.costs import NOTHING, Amount, Cost, Number
-from benchmark.analyses.tuned import Plan, why_not
-from benchmark.analyses.tuning import SHARES, held_out
 from benchmark.plan.count import Counts, RunCount, cost_of, counts_of
 from benchmark.plan.rates import Rates
-from benchmark.work import Work, all_conditions
-from leaderboard.store import RunFolder
+from benchmark.run.work import Work, all_conditions
+from benchmark.studies.tuning.measure import SHARES, held_out
+from benchmark.studies.tuning.networks import Plan, why_not
+from leaderboard.store.run_folder import RunFolder
 from tasks.profiles.build import Roles
 
 TRAINED: Final = 0.75

@@ -10,11 +10,18 @@ import numpy as np
 import torch
 
 from baselines.costs import NOTHING, Amount
-from baselines.lfcbm.projection import fit_projection
-from benchmark.analyses.bottleneck import images_of_pieces
-from benchmark.analyses.bottleneck_model import DENSE, SPARSE
-from benchmark.analyses.bottleneck_rows import Seen, head_rows
-from benchmark.analyses.bottleneck_run import (
+from benchmark.plan.count import Counts, amount_facts
+from benchmark.plan.estimate import Stages, total
+from benchmark.plan.tally import CountedRoles
+from benchmark.run.custom_inputs import needs_masks
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from benchmark.run.work import plan_work
+from benchmark.studies.bottleneck.lfcbm.projection import fit_projection
+from benchmark.studies.bottleneck.measure import images_of_pieces
+from benchmark.studies.bottleneck.model import DENSE, SPARSE
+from benchmark.studies.bottleneck.rows import Seen, head_rows
+from benchmark.studies.bottleneck.run import (
     Planned,
     bottleneck_of,
     check_options,
@@ -22,22 +29,15 @@ from benchmark.analyses.bottleneck_run import (
     masks_of,
     plan_bottlenecks,
 )
-from benchmark.analyses.bottleneck_store import IMAGES, Pieces
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from benchmark.own import needs_masks
-from benchmark.plan.count import Counts, amount_facts
-from benchmark.plan.estimate import Stages, total
-from benchmark.plan.tally import CountedRoles
-from benchmark.work import plan_work
-from leaderboard.store import RunFolder
+from benchmark.studies.bottleneck.store import IMAGES, Pieces
+from leaderboard.store.run_folder import RunFolder
 from metrics.bottleneck import usual
+from tasks.common.seeding import generator, integer_seed
 from tasks.observe import CLEAN, Condition
 from tasks.perturbations.settings import needs_foreground
 from tasks.profiles.resolve import resolve
 from tasks.profiles.schema import Profile
 from tasks.schema import Pooling, Task
-from tasks.seeding import generator, integer_seed
 
 HEADS: Final = ("head-backbone_dense", "head-backbone_sparse", "head-concepts_dense", "head-concepts_sparse")
 STEPS: Final = Amount(1_000, 300)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from baselines.base import Method
 from baselines.costs import NOTHING, UNSTATED, Amount, Cost
-from benchmark.faithfulness import IMAGES_PER_LABEL
 from benchmark.plan.language import language_counts
-from benchmark.work import Work, all_conditions
-from leaderboard.parts import CellKey, PartKind
+from benchmark.run.faithfulness import IMAGES_PER_LABEL
+from benchmark.run.work import Work, all_conditions
+from leaderboard.store.parts import CellKey, PartKind
 from tasks.observe import CLEAN, Condition
 from tasks.profiles.schema import Profile
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from baselines.costs import Amount, Number
-from benchmark.faithfulness import IMAGES_PER_LABEL
 from benchmark.plan.analyses import analysis_seconds
 from benchmark.plan.count import MethodCount, RunCount, TaskCount
 from benchmark.plan.rates import Rates
-from benchmark.work import Work
+from benchmark.run.faithfulness import IMAGES_PER_LABEL
+from benchmark.run.work import Work
 from tasks.observe import CLEAN, Condition
 
 Stages: TypeAlias = dict[str, Number]

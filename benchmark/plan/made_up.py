@@ -10,13 +10,13 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.work import Work
-from leaderboard.schema import SCORES
-from tasks.maps import Maps, MemoryMaps, image_blocks
+from benchmark.run.work import Work
+from leaderboard.store.schema import SCORES
+from tasks.activations.maps import Maps, MemoryMaps, image_blocks
+from tasks.common.seeding import generator
 from tasks.models.target import LayerReading
 from tasks.observation import Observation
 from tasks.observe import CLEAN, Probe
-from tasks.seeding import generator
 
 TABLE_CONDITIONS: Final = 2
 
@@ -64,11 +64,11 @@ class TiledMaps:
         self.shape = (images, *maps.shape[1:])
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        """As ``tasks.maps.Maps``."""
+        """As ``tasks.activations.maps.Maps``."""
         return self._maps.read([image % self._maps.shape[0] for image in images], units)
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        """As ``tasks.maps.Maps``."""
+        """As ``tasks.activations.maps.Maps``."""
         images, count, height, width = self.shape
         for part in image_blocks(images, count * height * width):
             yield part, self.read(part, range(count) if units is None else units)

@@ -12,12 +12,6 @@ from typing import Any
 from baselines import registry
 from baselines.base import Method
 from baselines.concepts import load_concepts
-from benchmark.analyses.bottleneck_run import has_bottlenecks
-from benchmark.analyses.tuning import check_held_out
-from benchmark.budget import with_budget
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from benchmark.own import chosen, counted, fitted, labelled, needs_masks, shown_units
 from benchmark.plan.analyses import with_analyses
 from benchmark.plan.bottleneck import make_bottleneck_plan
 from benchmark.plan.count import RunCount, TaskCount, amount_facts, count_run
@@ -26,13 +20,19 @@ from benchmark.plan.language import money
 from benchmark.plan.measure import measure
 from benchmark.plan.rates import Rates
 from benchmark.plan.tally import CountedRoles
-from benchmark.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
-from benchmark.work import Work, plan_work
-from leaderboard.errors import StoreError
-from leaderboard.identity import as_json, canonical_json, differences
-from leaderboard.store import RunFolder
+from benchmark.run.budget import with_budget
+from benchmark.run.custom_inputs import chosen, counted, fitted, labelled, needs_masks, shown_units
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from benchmark.run.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
+from benchmark.run.work import Work, plan_work
+from benchmark.studies.bottleneck.run import has_bottlenecks
+from benchmark.studies.tuning.measure import check_held_out
+from leaderboard.store.errors import StoreError
+from leaderboard.store.identity import as_json, canonical_json, differences
+from leaderboard.store.run_folder import RunFolder
 from tasks.cache import open_cache
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.chat import LanguageModelError
 from tasks.language.replies import ReplyStore
 from tasks.profiles.resolve import ROLES, resolve
@@ -191,7 +191,7 @@ def _stated_units(task: Task) -> int:
 
 
 def _fitted(options: RunOptions, tasks: Sequence[Task], roles: CountedRoles, display: Display) -> RunOptions:
-    """As ``benchmark.own.fitted``, told by two of the images: what a set is annotated with is the same for all."""
+    """As ``benchmark.run.custom_inputs.fitted``, decided by two images: annotation is the same throughout a set."""
     found = fitted(options.model_copy(update={"images": 2}), tasks, roles, display)
     return found.model_copy(update={"images": options.images})
 

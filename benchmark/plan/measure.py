@@ -21,20 +21,20 @@ from benchmark.plan.language import language_model
 from benchmark.plan.made_up import TABLE_CONDITIONS, enlarged, made_up_scores
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
-from benchmark.sweep import evidence_rows, label_rows, unit_facts
-from benchmark.thumbnails import thumbnail_rows
-from benchmark.work import Work
-from leaderboard.comparison import compare
-from leaderboard.identity import as_json
-from leaderboard.store import CellKey, RunFolder
-from leaderboard.summary import summarise
+from benchmark.run.sweep import evidence_rows, label_rows, unit_facts
+from benchmark.run.thumbnails import thumbnail_rows
+from benchmark.run.work import Work
+from leaderboard.board.comparison import compare
+from leaderboard.board.summary import summarise
+from leaderboard.store.identity import as_json
+from leaderboard.store.run_folder import CellKey, RunFolder
+from tasks.common.seeding import integer_seed
 from tasks.models.counting_summariser import caption_background
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Probe, probe_of
 from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.profiles.sources import GeneratorSource
-from tasks.seeding import integer_seed
 
 IMAGES: Final = 128
 """Probing images that the probe looks at, at most; CLIP-Dissect needs 100."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from baselines.costs import Amount
-from benchmark.display import Display
 from benchmark.plan.count import RunCount, amount_facts
 from benchmark.plan.language import money
 from benchmark.plan.tally import CountedRoles
-from leaderboard.store import RunFolder
+from benchmark.run.display import Display
+from leaderboard.store.run_folder import RunFolder
 from report.plan import outcome_lines
 
 _LANGUAGE = {"language_calls": "requests", "prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"}

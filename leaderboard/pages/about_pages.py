@@ -6,8 +6,8 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from leaderboard.board import FAITHFULNESS_MEANS, REFERENCE, Board, measures
-from leaderboard.groups import AnyGroup
+from leaderboard.board.build import FAITHFULNESS_MEANS, REFERENCE, Board, measures
+from leaderboard.board.groups import AnyGroup
 from leaderboard.pages.frame import Page
 
 

@@ -10,14 +10,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from leaderboard.board import Value
-from leaderboard.bottleneck_findings import spoken
-from leaderboard.bottlenecks import conditions_in_order
-from leaderboard.merge import Group
-from leaderboard.names import SIGNIFICANT
+from leaderboard.board.bottleneck_findings import spoken
+from leaderboard.board.bottlenecks import conditions_in_order
+from leaderboard.board.build import Value
+from leaderboard.board.merge import Group
+from leaderboard.board.names import SIGNIFICANT
+from leaderboard.board.robustness import kept_accuracies
 from leaderboard.pages.findings import with_interval
 from leaderboard.pages.frame import count, number, percent
-from leaderboard.robustness import kept_accuracies
 from metrics.sensitivity import BAR
 from metrics.statistics import Interval
 

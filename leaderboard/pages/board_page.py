@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from leaderboard.board import EVERY_SUITE, Board, Row, Standings, Value, measures
-from leaderboard.bottleneck_findings import findings as findings_of_bottleneck
-from leaderboard.bottleneck_findings import mean_of_perturbed, of_condition
-from leaderboard.bottlenecks import HEADS, BottleneckGroup, conditions_in_order
-from leaderboard.groups import AnyGroup, Source
-from leaderboard.merge import Group
+from leaderboard.board.bottleneck_findings import findings as findings_of_bottleneck
+from leaderboard.board.bottleneck_findings import mean_of_perturbed, of_condition
+from leaderboard.board.bottlenecks import HEADS, BottleneckGroup, conditions_in_order
+from leaderboard.board.build import EVERY_SUITE, Board, Row, Standings, Value, measures
+from leaderboard.board.groups import AnyGroup, Source
+from leaderboard.board.merge import Group
+from leaderboard.board.validity import METHODS, Compared, Validity, rows
+from leaderboard.board.validity_pairs import INTERVALS, in_words, main_numbers, told_interval
 from leaderboard.pages.charts import Bar, bar, scale_from
 from leaderboard.pages.findings import findings, places
 from leaderboard.pages.frame import MINUS, Page, count, number
-from leaderboard.validity import METHODS, Compared, Validity, rows
-from leaderboard.validity_pairs import INTERVALS, in_words, main_numbers, told_interval
 
 COLUMNS: Final = ("evidence_overlap", "sentence_similarity", "noise_floor", "chance", "cosy_auc", "mlce")
 """Measures with a plain column of their own, after stability and accuracy."""

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from leaderboard.board import Value
-from leaderboard.bottleneck_decisions import OTHERS, Panel, panels
-from leaderboard.bottleneck_findings import (
+from leaderboard.board.bottleneck_decisions import OTHERS, Panel, panels
+from leaderboard.board.bottleneck_findings import (
     ANOMALY,
     BOTTLENECK,
     blamed,
@@ -20,13 +19,14 @@ from leaderboard.bottleneck_findings import (
     of_condition,
     spoken,
 )
-from leaderboard.bottlenecks import HEADS, BottleneckGroup, conditions_in_order
-from leaderboard.groups import Condition
-from leaderboard.identity import identity_hash
-from leaderboard.names import SIGNIFICANT
+from leaderboard.board.bottlenecks import HEADS, BottleneckGroup, conditions_in_order
+from leaderboard.board.build import Value
+from leaderboard.board.groups import Condition
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.pages.board_page import used_runs
 from leaderboard.pages.charts import Bar, Bars, bar, bars, ends_of
 from leaderboard.pages.frame import Page
+from leaderboard.store.identity import identity_hash
 
 _INPUTS: Final = ("context", "other", "all", "features")
 _SCORES: Final = ("nearest", "mahalanobis", "largest z")

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from leaderboard.board import Value
-from leaderboard.names import FLOORS
+from leaderboard.board.build import Value
+from leaderboard.board.names import FLOORS
 from leaderboard.pages.frame import number
 
 COLOURS: Final = 8

@@ -8,11 +8,11 @@ from typing import Final, cast
 import numpy as np
 import pandas as pd
 
-from leaderboard.board import Standings, Value
-from leaderboard.identity import safe_name
-from leaderboard.names import GROUPS
+from leaderboard.board.build import Standings, Value
+from leaderboard.board.names import GROUPS
 from leaderboard.pages.charts import Panel, Style, panel, scale_from
 from leaderboard.pages.frame import spaced
+from leaderboard.store.identity import safe_name
 from metrics.statistics import bootstrap_interval
 
 Curves = dict[str, dict[int, Value]]
@@ -64,7 +64,7 @@ def scored(scores: pd.DataFrame, measure: str) -> pd.DataFrame:
     A dead unit has none. A label that is missing has no stability, and is wrong where the truth is known.
 
     Args:
-        scores: Rows of ``leaderboard.schema.SCORES``.
+        scores: Rows of ``leaderboard.store.schema.SCORES``.
         measure: ``stability``, ``accuracy`` or ``evidence_overlap``.
     """
     rows = scores.loc[~scores["dead"].to_numpy(bool) & scores["repeat"].eq(0).to_numpy()]

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from leaderboard.board import Row, Standings, Value
+from leaderboard.board.build import Row, Standings, Value
 from leaderboard.pages.frame import interval, number, percent, spaced
 
 _WORDS: Final = {"stability": "stability", "accuracy": "accuracy on perturbed images"}

@@ -17,8 +17,8 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from leaderboard import escape
-from leaderboard.board import Value
+from leaderboard.board.build import Value
+from leaderboard.store import escape
 
 _HERE: Final = Path(__file__).parent
 
@@ -119,7 +119,7 @@ def count(value: int, one: str, more: str | None = None) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """What a template prints: text without what no reader should get (``leaderboard.escape.plain``)."""
+    """What a template prints: text without what no reader should get (``leaderboard.store.escape.plain``)."""
     if value is None:
         raise TypeError("a template prints None: say what stands there where a value is absent")
     if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):

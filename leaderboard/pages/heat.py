@@ -8,9 +8,9 @@ from typing import Final, cast
 
 import pandas as pd
 
-from leaderboard.board import measures
-from leaderboard.merge import Group
-from leaderboard.names import FLOORS, GROUP_NAMES, GROUPS
+from leaderboard.board.build import measures
+from leaderboard.board.merge import Group
+from leaderboard.board.names import FLOORS, GROUP_NAMES, GROUPS
 from leaderboard.pages.charts import shade
 from leaderboard.pages.curves import ordered_perturbations, scored
 from leaderboard.pages.frame import number, spaced

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from leaderboard.board import Standings
-from leaderboard.names import FLOORS
+from leaderboard.board.build import Standings
+from leaderboard.board.names import FLOORS
 from leaderboard.pages.curves import scored
 from metrics.stability import four_way
 

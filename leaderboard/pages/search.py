@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import pandas as pd
 
-from leaderboard import escape
-from leaderboard.board import Board
-from leaderboard.merge import Condition, Group
-from leaderboard.names import FLOORS
+from leaderboard.board.build import Board
+from leaderboard.board.merge import Condition, Group
+from leaderboard.board.names import FLOORS
 from leaderboard.pages.board_page import distinctions
 from leaderboard.pages.frame import Page
+from leaderboard.store import escape
 
 TRUTH: Final = "truth"
 """Stands in place of a method where an entry is a true concept."""
@@ -29,7 +29,7 @@ class Entry:
     """One label of one method in one group, or a true concept.
 
     Attributes:
-        label: As a reader sees it (``leaderboard.escape.plain``).
+        label: As a reader sees it (``leaderboard.store.escape.plain``).
         group: Where.
         method: Who said so; ``truth`` for a true concept.
         clean: Units that are called so on clean images.

@@ -11,9 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from leaderboard import atomic, escape
-from leaderboard.board import Board, as_frame, as_json
-from leaderboard.errors import StoreError
+from leaderboard.board.build import Board, as_frame, as_json
 from leaderboard.pages.about_pages import licences_page, reading_page
 from leaderboard.pages.board_page import board_page, distinctions
 from leaderboard.pages.bottleneck_page import bottleneck_page
@@ -21,6 +19,8 @@ from leaderboard.pages.frame import Page, render
 from leaderboard.pages.search import search_page
 from leaderboard.pages.task_page import task_page
 from leaderboard.pages.unit_pages import unit_pages
+from leaderboard.store import atomic, escape
+from leaderboard.store.errors import StoreError
 
 MANIFEST: Final = "site.json"
 """Lists every file of the build, so that the next one knows what it may remove."""

@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from leaderboard.board import EVERY_SUITE, RANKED, Row, Standings, Value, measures
-from leaderboard.identity import identity_hash
-from leaderboard.merge import Group
-from leaderboard.names import SIGNIFICANT
+from leaderboard.board.build import EVERY_SUITE, RANKED, Row, Standings, Value, measures
+from leaderboard.board.merge import Group
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.pages.analyses import robustness_grids, sensitivity_grids, tuning_grids
 from leaderboard.pages.board_page import used_runs
 from leaderboard.pages.charts import Bar, bar, marker, scale_from, styles_of
@@ -19,6 +18,7 @@ from leaderboard.pages.frame import Page, count
 from leaderboard.pages.heat import heat_maps
 from leaderboard.pages.outcomes import KINDS, outcomes
 from leaderboard.pages.unit_pages import TRUTHS
+from leaderboard.store.identity import identity_hash
 
 _SUBJECTS: Final = {
     "stability": "Stability on perturbed images",

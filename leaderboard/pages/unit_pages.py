@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from leaderboard.board import FAITHFULNESS_MEANS, Board, measures
-from leaderboard.merge import Group
-from leaderboard.names import GROUP_NAMES, GROUPS
+from leaderboard.board.build import FAITHFULNESS_MEANS, Board, measures
+from leaderboard.board.merge import Group
+from leaderboard.board.names import GROUP_NAMES, GROUPS
 from leaderboard.pages.charts import shade
 from leaderboard.pages.frame import Page, number
 from leaderboard.pages.units import Naming, Picture, Unit, Verdict, View, units_of

@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from leaderboard.board import FAITHFULNESS_MEANS
-from leaderboard.escape import plain
-from leaderboard.merge import Condition, Group
-from leaderboard.names import FLOORS
+from leaderboard.board.build import FAITHFULNESS_MEANS
+from leaderboard.board.merge import Condition, Group
+from leaderboard.board.names import FLOORS
 from leaderboard.pages.curves import ordered_perturbations
+from leaderboard.store.escape import plain
 
 IMAGES: Final = 5
 """So many top images are shown at most: those that the run keeps small pictures of."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from leaderboard.groups import AnyGroup
-from leaderboard.names import GROUP_NAMES, GROUPS, ordered_methods
-from report.comparisons import Lines
+from leaderboard.board.groups import AnyGroup
+from leaderboard.board.names import GROUP_NAMES, GROUPS, ordered_methods
+from leaderboard.view.comparisons import Lines
 from report.document.chapter import Chapter
 from report.document.lines import TextTable
 from report.document.words import count, description, listed, name, names, paragraphs

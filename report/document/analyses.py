@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from report.content import Table
-from report.dependence import dependence_contents
+from leaderboard.view.content import Table
+from leaderboard.view.dependence import dependence_contents
+from leaderboard.view.robustness import robustness_contents
+from leaderboard.view.sensitivity import sensitivity_contents
+from leaderboard.view.tuning import tuning_contents
 from report.document.chapter import Chapter
 from report.document.results import BARRIER, Figure, figure_environment
 from report.document.tables import Set, called, table_set
 from report.document.words import name
 from report.latex import latex_text
-from report.robustness import robustness_contents
-from report.sensitivity import sensitivity_contents
-from report.tuning import tuning_contents
 
 
 @dataclass(frozen=True)

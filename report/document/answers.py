@@ -9,8 +9,8 @@ from typing import Final, cast
 
 import pandas as pd
 
-from leaderboard.board import RANKED, Row
-from leaderboard.names import FLOORS, SIGNIFICANT
+from leaderboard.board.build import RANKED, Row
+from leaderboard.board.names import FLOORS, SIGNIFICANT
 from report.document.chapter import Chapter
 from report.document.words import count, in_words, listed, name, names, number, paragraphs, value
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from leaderboard.bottleneck_findings import findings
-from leaderboard.bottlenecks import BottleneckGroup
-from report.bottleneck import bottleneck_contents
+from leaderboard.board.bottleneck_findings import findings
+from leaderboard.board.bottlenecks import BottleneckGroup
+from leaderboard.view.bottleneck import bottleneck_contents
 from report.document.results import BARRIER, Figure, figure_environment
 from report.document.tables import Set, table_set
 from report.document.words import name, numbers, paragraphs

@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from leaderboard.board import Row, Standings
-from leaderboard.merge import Condition, Group
-from leaderboard.names import FLOORS
-from leaderboard.summary import ALL, MEANS, RESAMPLES, means_over, summarise
+from leaderboard.board.build import Row, Standings
+from leaderboard.board.merge import Condition, Group
+from leaderboard.board.names import FLOORS
+from leaderboard.board.summary import ALL, MEANS, RESAMPLES, means_over, summarise
 from metrics.statistics import holm, noise_floor_test
 
 
@@ -60,7 +60,7 @@ class Chapter:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """Rows of ``leaderboard.schema.SUMMARY`` over ``scores``; an incomplete method has no mean over all."""
+        """Rows of ``leaderboard.store.schema.SUMMARY`` over ``scores``; an incomplete method has no mean over all."""
         if not self.extra_conditions:
             summary = self.standings.summary.copy()
         elif len(self.severities) == 1:

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from leaderboard import atomic
-from leaderboard.errors import StoreError
+from leaderboard.store import atomic
+from leaderboard.store.errors import StoreError
 
 _COMMAND: Final = ("latexmk", "-norc", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape")
 _SECONDS: Final = 300

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from leaderboard.merge import LeftOut
-from leaderboard.names import FLOORS
+from leaderboard.board.merge import LeftOut
+from leaderboard.board.names import FLOORS
 from report.document.chapter import Chapter
 from report.document.tables import called, incomplete_notes
 from report.document.words import description, listed, name, number

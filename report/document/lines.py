@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from report import escape
-from report.comparisons import Lines, is_number, markdown_lines
+from leaderboard.store import escape
+from leaderboard.view.comparisons import Lines, is_number, markdown_lines
 from report.document.words import numbers
 from report.latex import latex_text
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from leaderboard.board import Board
-from leaderboard.bottlenecks import conditions_in_order
-from leaderboard.comparison.rows import ALPHA
-from leaderboard.summary import RESAMPLES
+from leaderboard.board.bottlenecks import conditions_in_order
+from leaderboard.board.build import Board
+from leaderboard.board.comparison.rows import ALPHA
+from leaderboard.board.summary import RESAMPLES
 from report.document import about
 from report.document.analyses import analyses, analysis_sets
 from report.document.answers import abstract, answer
@@ -36,7 +36,7 @@ def generated_files(board: Board, figures: Sequence[Figure]) -> dict[str, str]:
     """Every table and text of the report.
 
     Args:
-        board: From ``leaderboard.board.build_board``.
+        board: From ``leaderboard.board.build.build_board``.
         figures: Those that were drawn.
 
     Returns:

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from leaderboard.board import RANKED, Row, Value, measures
-from leaderboard.names import SIGNIFICANT, ordered_methods
-from report.comparisons import Lines, sections
-from report.content import ABSENT, Table, printed
+from leaderboard.board.build import RANKED, Row, Value, measures
+from leaderboard.board.names import SIGNIFICANT, ordered_methods
+from leaderboard.view.comparisons import Lines, sections
+from leaderboard.view.content import ABSENT, Table, printed
+from leaderboard.view.faithfulness import faithfulness_contents, faithfulness_tables
+from leaderboard.view.ties import ties_from
 from report.document.chapter import Chapter
 from report.document.lines import TextTable, latex_text_table, markdown_text_table
-from report.faithfulness import faithfulness_contents, faithfulness_tables
 from report.latex import Sheet, latex_labels, latex_tables, preamble
 from report.markdown import markdown_tables
 from report.tables import document_tables
-from report.ties import ties_from
 
 SHEET: Final = Sheet(469, 7, 34, siunitx=False)
 """The report's page: A4 with a text width of 6.5 inches, which the figures are drawn for."""

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from leaderboard.board import Value
-from report import escape
-from report.content import ABSENT, printed
+from leaderboard.board.build import Value
+from leaderboard.store import escape
+from leaderboard.view.content import ABSENT, printed
 from report.latex import latex_text
 
 _NEGATIVE: Final = re.compile(r"(?<![\w.)}])-(?=\d)")

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image, UnidentifiedImageError
 
-from leaderboard.bottleneck_decisions import CONCEPTS, Panel, panels
-from leaderboard.names import MINIATURE_NOTE
+from leaderboard.board.bottleneck_decisions import CONCEPTS, Panel, panels
+from leaderboard.board.names import MINIATURE_NOTE
 from report.figures import style
 from report.figures.drawing import Drawing
 
@@ -35,8 +35,8 @@ def decision_figures(decisions: pd.DataFrame, thumbnails: pd.DataFrame) -> dict[
     """One figure a task: decisions that stay, and decisions that flip, those on the clean and the perturbed image.
 
     Args:
-        decisions: Rows of ``leaderboard.schema.DECISIONS``.
-        thumbnails: Rows of ``leaderboard.schema.THUMBNAILS``; charts without theirs have no picture.
+        decisions: Rows of ``leaderboard.store.schema.DECISIONS``.
+        thumbnails: Rows of ``leaderboard.store.schema.THUMBNAILS``; charts without theirs have no picture.
 
     Returns:
         Task and profile → the figure.

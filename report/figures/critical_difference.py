@@ -16,10 +16,10 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from scipy import stats
 
-from leaderboard.board import Standings
-from leaderboard.comparison.between import SUBJECTS, Measure
-from leaderboard.comparison.panel import build_panel
-from leaderboard.names import FLOORS, SIGNIFICANT
+from leaderboard.board.build import Standings
+from leaderboard.board.comparison.between import SUBJECTS, Measure
+from leaderboard.board.comparison.panel import build_panel
+from leaderboard.board.names import FLOORS, SIGNIFICANT
 from metrics.statistics.result import DIGITS
 from report.figures import style
 from report.figures.drawing import Drawing
@@ -42,7 +42,7 @@ def critical_difference(standings: Standings, measure: Measure = "stability") ->
 
     Args:
         standings: From the board.
-        measure: One of ``leaderboard.board.RANKED``.
+        measure: One of ``leaderboard.board.build.RANKED``.
 
     Returns:
         None where fewer than two methods were compared.
@@ -76,7 +76,7 @@ def unit_values(
 
     Args:
         standings: From the board.
-        measure: One of ``leaderboard.board.RANKED``.
+        measure: One of ``leaderboard.board.build.RANKED``.
         methods: Those that were compared.
     """
     scores = own_scores(standings)

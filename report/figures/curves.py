@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from leaderboard.board import Standings
-from leaderboard.merge import conditions_of
-from leaderboard.names import FLOORS
-from leaderboard.schema import SUMMARY
+from leaderboard.board.build import Standings
+from leaderboard.board.merge import conditions_of
+from leaderboard.board.names import FLOORS
+from leaderboard.store.schema import SUMMARY
 from report.figures import style
 from report.figures.drawing import Drawing
 from report.figures.rows import (

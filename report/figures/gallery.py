@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox, TransformedBbox
 from PIL import Image, UnidentifiedImageError
 
-from leaderboard.board import Standings
-from leaderboard.merge import Condition, conditions_of
-from leaderboard.names import FLOORS
-from report import escape
+from leaderboard.board.build import Standings
+from leaderboard.board.merge import Condition, conditions_of
+from leaderboard.board.names import FLOORS
+from leaderboard.store import escape
 from report.figures import style
 from report.figures.drawing import Drawing
 from report.figures.rows import alive, closing, is_clean, own_scores, severities_of, words
@@ -104,7 +104,7 @@ def chosen_units(perturbed: pd.DataFrame) -> tuple[int, ...]:
     """The most and the least stable unit; of those whose truth is known, if any is.
 
     Args:
-        perturbed: Rows of ``leaderboard.schema.SCORES``.
+        perturbed: Rows of ``leaderboard.store.schema.SCORES``.
     """
     known = perturbed.loc[perturbed["truth"].notna().to_numpy()]
     means = cast(pd.Series, (known if len(known) else perturbed).groupby("unit")["stability"].mean()).dropna()

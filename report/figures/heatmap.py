@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from leaderboard.board import Standings
-from leaderboard.names import FLOORS, SIGNIFICANT
-from leaderboard.schema import SUMMARY
-from report.content import printed
+from leaderboard.board.build import Standings
+from leaderboard.board.names import FLOORS, SIGNIFICANT
+from leaderboard.store.schema import SUMMARY
+from leaderboard.view.content import printed
 from report.figures import style
 from report.figures.drawing import Drawing
 from report.figures.rows import (

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from leaderboard.board import Standings
-from leaderboard.merge import Condition, conditions_of
-from leaderboard.names import FLOORS, GROUPS
-from leaderboard.summary import ALL, summarise
+from leaderboard.board.build import Standings
+from leaderboard.board.merge import Condition, conditions_of
+from leaderboard.board.names import FLOORS, GROUPS
+from leaderboard.board.summary import ALL, summarise
+from leaderboard.store import escape
 from metrics.statistics import bootstrap_interval
-from report import escape
 
 Record = dict[str, Any]
 

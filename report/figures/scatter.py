@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
-from leaderboard.board import Row, Standings, Value
-from leaderboard.names import FLOORS
+from leaderboard.board.build import Row, Standings, Value
+from leaderboard.board.names import FLOORS
 from report.figures import style
 from report.figures.drawing import Drawing
 from report.figures.rows import Record, at_own_severities, best_and_worst, closing, counted, has

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from leaderboard.names import MINIATURE_NOTE, SIGNIFICANT
+from leaderboard.board.names import MINIATURE_NOTE, SIGNIFICANT
+from leaderboard.view.responses import PART, Responses, responses
 from metrics.sensitivity import BAR
 from report.figures import style
 from report.figures.drawing import Drawing
-from report.responses import PART, Responses, responses
 
 _ROW: Final = 0.165
 """Inches."""
@@ -41,8 +41,8 @@ def sensitivity_figures(
     """One figure a task: each perturbation's AUROC over the units, and detectors' AUROC against their size.
 
     Args:
-        units: Rows of ``leaderboard.schema.SENSITIVITY``.
-        detectors: Rows of ``leaderboard.schema.DETECTORS``.
+        units: Rows of ``leaderboard.store.schema.SENSITIVITY``.
+        detectors: Rows of ``leaderboard.store.schema.DETECTORS``.
         facts: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
 
     Returns:

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 
-from leaderboard.names import FLOORS
-from report import escape
+from leaderboard.board.names import FLOORS
+from leaderboard.store import escape
 
 WIDTH: Final = 6.5
 """Text width of a LaTeX page, inches."""

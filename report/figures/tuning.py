@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from leaderboard.names import MINIATURE_NOTE
-from report.content import Cell
+from leaderboard.board.names import MINIATURE_NOTE
+from leaderboard.view.content import Cell
+from leaderboard.view.tuning import CLEAN, HELD_OUT, NETWORK, PROBING, TUNED_ON, Study, studies
 from report.figures import style
 from report.figures.drawing import Drawing
-from report.tuning import CLEAN, HELD_OUT, NETWORK, PROBING, TUNED_ON, Study, studies
 
 _HEIGHT, _BELOW, _ABOVE = 1.6, 0.5, 0.26
 _LEFT, _GAP, _RIGHT = 0.52, 0.55, 0.08
@@ -29,7 +29,7 @@ def tuning_figures(table: pd.DataFrame) -> dict[tuple[str, str], Drawing]:
     """One figure a task: accuracy and stability against the share of perturbed images, and the tuned networks' errors.
 
     Args:
-        table: Rows of ``leaderboard.schema.TUNING``.
+        table: Rows of ``leaderboard.store.schema.TUNING``.
 
     Returns:
         Task and profile → the figure.

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from leaderboard import atomic
-from leaderboard.board import RANKED, Board, Standings
-from leaderboard.bottlenecks import BottleneckGroup
-from leaderboard.groups import AnyGroup
-from leaderboard.parallel import for_each
+from leaderboard.board.bottlenecks import BottleneckGroup
+from leaderboard.board.build import RANKED, Board, Standings
+from leaderboard.board.groups import AnyGroup
+from leaderboard.board.parallel import for_each
+from leaderboard.store import atomic
 from report.figures.bottleneck import decision_figures
 from report.figures.critical_difference import critical_difference
 from report.figures.curves import severity_curves
@@ -63,7 +63,7 @@ def write_figures(board: Board, out: Path) -> list[Path]:
     (format → file name). The same board gives the same bytes.
 
     Args:
-        board: From ``leaderboard.board.build_board``.
+        board: From ``leaderboard.board.build.build_board``.
         out: The folder; made if it is not there.
 
     Returns:

@@ -16,8 +16,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.cache.files import set_aside
 from tasks.cache.keys import Entry, Identity, canonical, key_of, told
+from tasks.common.files import set_aside
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.cache.files import file_sha256, set_aside, write_whole
 from tasks.cache.keys import Entry, Identity, canonical, key_of, told
+from tasks.common.files import file_sha256, set_aside, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

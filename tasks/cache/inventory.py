@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.cache.files import is_abandoned
 from tasks.cache.keys import Entry
 from tasks.cache.store import Cache
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.files import is_abandoned
 
 
 @dataclass(frozen=True)

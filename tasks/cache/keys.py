@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.cache.files import file_sha256
+from tasks.common.files import file_sha256
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.picture import Picture
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tasks.images import resize_to
+from tasks.common.images import resize_to
 from tasks.language.chat import ChatModel
 from tasks.language.naming import ConceptNamer
 from tasks.language.picture import MOST_EDGE, Picture

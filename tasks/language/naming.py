@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from tasks.common.seeding import integer_seed
 from tasks.language.chat import ChatModel, Message, NoAnswerError
 from tasks.language.prompts import Mode, corrected_messages, zero_shot_messages
-from tasks.seeding import integer_seed
 
 MOST_WORDS = 5
 LLAMA2_LETTERS = 75

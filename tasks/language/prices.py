@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic import RootModel
 
+from tasks.common.validation import parse
+from tasks.common.yamlfile import read_yaml
 from tasks.language.chat import Message, PriceCapError
 from tasks.language.config import PriceEntry
 from tasks.language.replies import ReplyStore
-from tasks.validation import parse
-from tasks.yamlfile import read_yaml
 
 _TABLE = Path(__file__).parent / "prices.yaml"
 # Chat templates put a few tokens around each turn; no known one needs as many.

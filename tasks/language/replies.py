@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tasks.cache.store import Cache
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.chat import ChatModel, Message, Reply
 
 SCHEMA = 1

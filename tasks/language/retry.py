@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
+from tasks.common.seeding import generator
 from tasks.language.chat import UnavailableError
-from tasks.seeding import generator
 
 LONGEST_WAIT = 60.0
 """Seconds that one wait lasts at most, whatever the server asks for."""

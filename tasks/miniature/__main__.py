@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 # The planted units are fitted to the ResNet-50, so they come after it.
 MODELS = ("resnet50", "planted", "clip", "captioner", "resnet18", "vit_tiny", "segmenter")
@@ -77,7 +77,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from tasks.errors import unknown_name
+    from tasks.common.errors import unknown_name
     from tasks.miniature.training.train import train
 
     chosen = MODELS if options.all else tuple(options.models)

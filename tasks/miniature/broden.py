@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Integer
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.vocabulary import CATEGORIES, CONCEPTS, SIZE
 

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import UInt8
 
 from tasks.catalogue import load_task
-from tasks.errors import UserError
-from tasks.images import to_array, to_tensor
+from tasks.common.errors import UserError
+from tasks.common.images import to_array, to_tensor
 from tasks.miniature.captions import full_caption
 from tasks.miniature.render import render
 from tasks.miniature.scene import scene_at

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tasks.images import to_tensor
+from tasks.common.images import to_tensor
+from tasks.common.seeding import generator as seeded
 from tasks.miniature.render import render
 from tasks.miniature.scene import Scene, Wish, draw_scene
 from tasks.miniature.vocabulary import CATEGORY_OF, CONCEPTS, KINDS, PARTS_OF, SIZE, SYNONYMS
-from tasks.seeding import generator as seeded
 
 MOST_OBJECTS: Final = 2
 """Objects that a scene has room for."""

@@ -14,15 +14,15 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from tasks.activations.spool import Spool, blocks
 from tasks.cache import Cache
-from tasks.images import to_array
+from tasks.common.images import to_array
 from tasks.miniature.render import Rendering, render
 from tasks.miniature.scene import scene_at
 from tasks.miniature.vocabulary import CATEGORIES, COLOURS, CONCEPTS, KINDS, PARTS, PATTERNS, SIZE, SPLITS
 from tasks.observation import Segmentation
 from tasks.probing.base import Facts, StoredSet
 from tasks.probing.seen import source_sha256
-from tasks.spool import Spool, blocks
 from tasks.view import View
 
 ANNOTATION_SIDE = 112
@@ -54,7 +54,7 @@ class _Drawn:
 
 
 class MiniatureProbingSet:
-    """The first ``count`` scenes of a split, drawn when first read and kept on disk, see ``tasks.spool``: 250 KB each.
+    """The first ``count`` scenes of a split, drawn when first read and kept on disk (250 KB each).
 
     Args:
         split: Which scenes, see ``SPLITS``.

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 Result = TypeVar("Result")
 

@@ -16,8 +16,8 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from tasks.errors import UserError
-from tasks.images import Interpolation
+from tasks.common.errors import UserError
+from tasks.common.images import Interpolation
 from tasks.models.preprocessing import Preprocessing
 
 _CLASSES = {"blip": BlipForConditionalGeneration, "blip2": Blip2ForConditionalGeneration}

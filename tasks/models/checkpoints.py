@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.weights import check_file, load_weights
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.errors import unknown_name
+from tasks.common.errors import unknown_name
 from tasks.models.batches import Batches
 from tasks.models.preprocessing import Preprocessing
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.batches import Batches
 from tasks.models.layout import place
 from tasks.models.preprocessing import Preprocessing

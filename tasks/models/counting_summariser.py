@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from scipy.special import bdtrc
 
-from tasks.seeding import generator
+from tasks.common.seeding import generator
 
 # Closed-class English words, and the words by which captions speak of themselves ("a close up photo of …").
 _FUNCTION_WORDS = """

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tasks.errors import UserError
-from tasks.images import to_tensor
-from tasks.seeding import integer_seed
+from tasks.common.errors import UserError
+from tasks.common.images import to_tensor
+from tasks.common.seeding import integer_seed
 
 
 @dataclass(frozen=True)

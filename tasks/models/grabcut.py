@@ -11,8 +11,8 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.errors import UserError
-from tasks.images import resize_to, to_array
+from tasks.common.errors import UserError
+from tasks.common.images import resize_to, to_array
 
 SIDE = 112
 """Longer side in pixels at which GrabCut works; smaller images keep their size."""

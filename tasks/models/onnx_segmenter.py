@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from tasks.errors import UserError
-from tasks.images import resize_to
+from tasks.common.errors import UserError
+from tasks.common.images import resize_to
 from tasks.models.segmenter import MEAN, STD
 from tasks.packages import install_command
 

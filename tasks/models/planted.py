@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import ResNet
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.models.planted_facts import METADATA, Planted, read_planted
 from tasks.models.weights import load_weights
-from tasks.profiles.planted import METADATA, Planted, read_planted
 
 SLOPE: Final = 0.01
 HALF: Final = 0.5 + SLOPE * math.log(2)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tasks.images import Interpolation
+from tasks.common.images import Interpolation
 from tasks.view import View
 
 

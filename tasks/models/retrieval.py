@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tasks.errors import UserError
-from tasks.image_files import centre_square, load_image
-from tasks.images import to_tensor
+from tasks.common.errors import UserError
+from tasks.common.image_files import centre_square, load_image
+from tasks.common.images import to_tensor
 from tasks.roles import ImageTextEncoder
 
 _AT_ONCE = 64

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from tasks.images import resize
+from tasks.common.images import resize
 from tasks.models.layout import place
 
 MEAN = (0.485, 0.456, 0.406)

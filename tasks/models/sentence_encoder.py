@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch.nn import functional
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 _TILE = 16
 

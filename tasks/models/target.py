@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from tasks.activations import LayerCapture, Pooling, channels_first, layer_kind, pool, positions, prefix_tokens
+from tasks.activations.capture import LayerCapture, Pooling, channels_first, layer_kind, pool, positions, prefix_tokens
 from tasks.models.batches import Batches
 from tasks.models.layout import place
 from tasks.models.preprocessing import Preprocessing

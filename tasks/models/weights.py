@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 SCALE = ".int8_scale"
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from tasks.errors import UserError, unknown_name
+from tasks.common.errors import UserError, unknown_name
 from tasks.perturbations.context import FORMER, Mode
 from tasks.perturbations.registry import SEVERITIES, Perturbation, perturbation
 

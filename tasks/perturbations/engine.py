@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.perturbations.arithmetic import pieces
 from tasks.perturbations.checks import (
     check_foreground,

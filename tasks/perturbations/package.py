@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 _INSTALL = "pip install 'imagecorruptions>=1.1.2,<2' scikit-image opencv-python"
 _lock = threading.Lock()

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.perturbations import package
 from tasks.perturbations.checks import check_images, check_request, check_seeds
 from tasks.perturbations.suites import load_suite, perturbations_of

@@ -21,8 +21,8 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Any, Literal, get_args
 
-from tasks.errors import UserError, unknown_name
-from tasks.plugins import plugins
+from tasks.common.errors import UserError, unknown_name
+from tasks.common.plugins import plugins
 
 ENTRY_POINT_GROUP = "clear.perturbations"
 SEVERITIES = (1, 2, 3, 4, 5)

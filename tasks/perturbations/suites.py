@@ -8,10 +8,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
-from tasks.errors import UserError, unknown_name
+from tasks.common.errors import UserError, unknown_name
+from tasks.common.validation import parse
+from tasks.common.yamlfile import read_yaml
 from tasks.perturbations.registry import PERTURBATIONS, perturbation
-from tasks.validation import parse
-from tasks.yamlfile import read_yaml
 
 _FOLDER = Path(__file__).parents[1] / "suites"
 Severity = Annotated[StrictInt, Field(ge=1, le=5)]

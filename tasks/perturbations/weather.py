@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.perturbations.arithmetic import pieces, to_uint8
 from tasks.perturbations.blur import smear
 from tasks.perturbations.context import Context

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.probing.download import Archive, fetch
 from tasks.probing.schema import BrodenSize
 from tasks.probing.unpack import unpack

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from tasks.activations.spool import Spool
 from tasks.observation import Segmentation
-from tasks.spool import Spool
 from tasks.view import VERSION as VIEW_VERSION
 from tasks.view import View
 
@@ -159,7 +159,7 @@ class StoredSet:
         )
 
     def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
-        """Some of the images. Each is decoded once and kept on disk, see ``tasks.spool``: 150 KB each at 224 px.
+        """Some of the images. Each is decoded once and kept on disk: 150 KB each at 224 px.
 
         Raises:
             UserError: A file has become unreadable since the set was opened.

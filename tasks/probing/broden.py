@@ -25,8 +25,8 @@ from jaxtyping import Bool, Int, UInt8
 
 from tasks.cache import Cache
 from tasks.cache.keys import canonical, text_sha256
-from tasks.errors import UserError
-from tasks.image_files import load_image
+from tasks.common.errors import UserError
+from tasks.common.image_files import load_image
 from tasks.observation import Segmentation
 from tasks.probing.base import Facts, StoredSet
 from tasks.probing.broden_labels import Vocabulary, read_vocabulary

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 _COUNTED = re.compile(r"(\w+)\((\d+)\)")
 # Numbers are written as R + 256·G in label maps.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.cache import Cache
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.probing.base import StoredSet
 from tasks.probing.broden import open_broden
 from tasks.probing.cifar import open_cifar

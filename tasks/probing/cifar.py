@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tasks.cache import Cache
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.probing.base import Facts, StoredSet
 from tasks.probing.folder import ALL, Choice, one_hot, open_folder
 from tasks.probing.scan import Content, scan

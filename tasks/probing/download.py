@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 _BLOCK = 1 << 20
 _ATTEMPTS = 4

@@ -1,6 +1,6 @@
 """A folder of images of any sizes, flat or with a folder for each class.
 
-What becomes of each kind of file stands in ``tasks.image_files``; a file that is refused is left out and listed.
+What becomes of each kind of file stands in ``tasks.common.image_files``; a file that is refused is left out and listed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from tasks.cache import Cache
-from tasks.errors import UserError
-from tasks.image_files import find_images, load_image
+from tasks.common.errors import UserError
+from tasks.common.image_files import find_images, load_image
 from tasks.probing.base import Facts, StoredSet
 from tasks.probing.held_out import kept
 from tasks.probing.imagenet_classes import imagenet_classes

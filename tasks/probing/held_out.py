@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from tasks.cache.files import file_sha256
+from tasks.common.files import file_sha256
 from tasks.probing.base import in_threads
 
 SHARE: Final = 0.25

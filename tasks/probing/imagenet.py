@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.cache import Cache
-from tasks.errors import UserError
-from tasks.image_files import find_images
+from tasks.common.errors import UserError
+from tasks.common.image_files import find_images
 from tasks.probing.base import StoredSet
 from tasks.probing.folder import ALL, Choice, Found, open_found
 from tasks.probing.imagenet_classes import known_classes

@@ -17,9 +17,9 @@ from itertools import islice
 import numpy as np
 from jaxtyping import UInt8
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.seeding import integer_seed
 from tasks.probing.seen import Memory, Refused, Seen, refused
-from tasks.seeding import integer_seed
 
 _SHOWN = 3
 

@@ -23,7 +23,7 @@ from tasks.cache import Cache
 from tasks.cache.keys import canonical, text_sha256
 from tasks.probing.base import in_threads
 
-_CODE = ("image_files.py", "probing/broden.py", "probing/folder.py", "probing/scan.py", "probing/seen.py")
+_CODE = ("common/image_files.py", "probing/broden.py", "probing/folder.py", "probing/scan.py", "probing/seen.py")
 _DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "libtiff", "webp", "zlib", "zlib_ng")
 # What was seen is kept after so many images, so that a kill loses little.
 _AT_ONCE = 256

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.observation import Segmentation
 from tasks.probing.base import Facts, StoredSet
 

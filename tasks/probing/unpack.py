@@ -9,7 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 _BLOCK = 1 << 20
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from tasks.activations import output_layer
+from tasks.activations.capture import output_layer
 from tasks.cache.padded import PaddedCaptioner, PaddedEncoder, rows_for
 from tasks.cache.roles import CachedCaptioner, CachedEncoder, CachedGenerator, CachedSentenceEncoder
 from tasks.cache.store import Cache
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.offline import opens_no_socket
 from tasks.language.build import build_describer, build_summariser
 from tasks.language.naming import ConceptNamer
 from tasks.language.replies import CachedChat
@@ -24,12 +25,12 @@ from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONY
 from tasks.models.counting_summariser import CountingSummariser
 from tasks.models.diffusion import DiffusionGenerator, Sampling
 from tasks.models.grabcut import GrabCutSegmenter
+from tasks.models.planted_facts import PlantedUnit, read_planted
 from tasks.models.retrieval import RetrievalGenerator, pool_sha256
 from tasks.models.seen import SeenGenerator
 from tasks.models.sentence_encoder import MiniLmEncoder, SentenceTransformerEncoder
 from tasks.models.target import TargetModel
 from tasks.models.weights import check_file
-from tasks.offline import opens_no_socket
 from tasks.packages import package_of
 from tasks.probing.base import StoredSet
 from tasks.probing.build import build as build_probing_set
@@ -38,7 +39,6 @@ from tasks.profiles.identities import network_identity, role_identity
 from tasks.profiles.loading import conse_encoder, loading, require_offline, trained_segmenter
 from tasks.profiles.locate import locate_target
 from tasks.profiles.networks import build_network, preparation
-from tasks.profiles.planted import PlantedUnit, read_planted
 from tasks.profiles.pool import pool_of
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile

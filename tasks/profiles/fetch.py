@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tasks.errors import UserError
-from tasks.offline import is_offline
+from tasks.common.errors import UserError
+from tasks.common.offline import is_offline
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum

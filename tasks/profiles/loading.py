@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.offline import is_offline
 from tasks.models.segmenter import ForegroundSegmenter, lraspp
 from tasks.models.weights import check_file, load_weights
-from tasks.offline import is_offline
 from tasks.packages import package_of
 from tasks.probing.imagenet_classes import imagenet_names
 from tasks.profiles.fetch import fetching, torchvision_file

@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from tasks.errors import UserError, unknown_name
+from tasks.common.errors import UserError, unknown_name
 from tasks.models.checkpoints import read_checkpoint
 from tasks.models.planted import plant
 from tasks.models.preprocessing import Preprocessing

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.errors import UserError
-from tasks.image_files import find_images
+from tasks.common.errors import UserError
+from tasks.common.image_files import find_images
 from tasks.probing.held_out import hashes_of, is_held_out
 from tasks.probing.schema import FolderSource, ImagenetSource, UnionSource
 from tasks.profiles.schema import Profile

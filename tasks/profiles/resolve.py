@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.config import OpenAISource, TransformersSource
 from tasks.probing.missing import missing
 from tasks.profiles.locate import Resource, locate_conse, locate_file, locate_segmenter, locate_source, locate_target

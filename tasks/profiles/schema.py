@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from tasks.catalogue import profile_path
-from tasks.errors import unknown_name
+from tasks.common.errors import unknown_name
+from tasks.common.validation import parse
+from tasks.common.yamlfile import read_yaml
 from tasks.language.config import LanguageModelSource, VisionModelSource
 from tasks.packages import package_file, package_of
 from tasks.probing.schema import Source as StoredSource
@@ -25,8 +27,6 @@ from tasks.profiles.sources import (
     Target,
     optional,
 )
-from tasks.validation import parse
-from tasks.yamlfile import read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tasks.maps import MemoryMaps
+from tasks.activations.maps import MemoryMaps
 from tasks.observation import LayerKind, Observation, Segmentation, Toolbox
 
 

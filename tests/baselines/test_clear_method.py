@@ -12,11 +12,11 @@ import torch
 
 from baselines.clear.method import Clear
 from baselines.dnd.synthesis import ConceptBank
-from leaderboard.names import PRACTISED
-from tasks.errors import UserError
+from leaderboard.board.names import PRACTISED
+from tasks.common.errors import UserError
+from tasks.common.seeding import generator
 from tasks.models.counting_summariser import CountingSummariser
 from tasks.observation import Observation, Toolbox
-from tasks.seeding import generator
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 230)}
 RED, STRIPED, ROUGH, DEAD = range(4)

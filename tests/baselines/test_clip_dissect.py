@@ -10,8 +10,8 @@ from small_observation import TableEncoder, observation, toolbox
 
 from baselines.clip_dissect import ClipDissect, similarity
 from baselines.clip_dissect.wpmi import CosineFactors
-from tasks.errors import UserError
-from tasks.seeding import generator
+from tasks.common.errors import UserError
+from tasks.common.seeding import generator
 
 STEP = 2.0**-15
 NAMES = ("cos", "cos_cubed", "rank_reorder", "wpmi", "soft_wpmi")

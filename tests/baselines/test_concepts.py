@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from baselines.concepts import load_concepts
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 PLAIN = ("red", "brick wall", "Fisch", "école")
 

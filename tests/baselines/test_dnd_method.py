@@ -16,13 +16,13 @@ from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
 from baselines.dnd.synthesis import Request, draw, reduce_images
 from baselines.dnd.vision import VisionDescribeAndDissect
-from tasks.errors import UserError
+from tasks.activations.maps import MemoryMaps
+from tasks.common.errors import UserError
+from tasks.common.seeding import generator
 from tasks.language.chat import Reply
 from tasks.language.summariser import LanguageModelSummariser
-from tasks.maps import MemoryMaps
 from tasks.models.counting_summariser import CountingSummariser, caption_background
 from tasks.observation import Observation, Toolbox
-from tasks.seeding import generator
 
 COLOURS = {
     "red": (220, 20, 20),

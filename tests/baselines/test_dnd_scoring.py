@@ -22,7 +22,7 @@ from baselines.dnd.scoring import (
     topk_compare,
     topk_squared_mean_rank,
 )
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 CASES = np.load(Path(__file__).parents[1] / "data" / "dnd_selection.npz")
 

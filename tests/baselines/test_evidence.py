@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from baselines.evidence import check_units, dead_units, top_image_table, top_images
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 
 def test_dead_units_are_those_without_usable_variation():

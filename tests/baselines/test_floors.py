@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 from small_observation import observation, toolbox
 
-from baselines.floors import ConstantLabel, RandomLabel
-from tasks.errors import UserError
+from baselines.trivial import ConstantLabel, RandomLabel
+from tasks.common.errors import UserError
 
 CONCEPTS = tuple(f"concept {index}" for index in range(10))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.lfcbm.concepts import Thresholds, filter_texts, text_similarity, visible
+from benchmark.studies.bottleneck.lfcbm.concepts import Thresholds, filter_texts, text_similarity, visible
 
 
 def similarity_of(pairs: dict[tuple[str, str], float]):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from baselines.clip_dissect.scores import similarity
-from baselines.lfcbm.projection import cos_cubed, fit_projection
+from benchmark.studies.bottleneck.lfcbm.projection import cos_cubed, fit_projection
 
 
 def by_hand(first: np.ndarray, second: np.ndarray) -> list[float]:

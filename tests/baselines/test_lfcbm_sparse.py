@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
-from baselines.lfcbm.sparse import ALPHA, Head, fit_dense, fit_sparse, kkt_violation, standard
+from benchmark.studies.bottleneck.lfcbm.sparse import ALPHA, Head, fit_dense, fit_sparse, kkt_violation, standard
 
 
 def objective(weights, bias, inputs, classes, penalty, alpha=ALPHA) -> float:

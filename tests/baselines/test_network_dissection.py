@@ -17,8 +17,8 @@ from baselines.network_dissection import (
     survey,
 )
 from baselines.network_dissection.thresholds import _Group
-from tasks.errors import UserError
-from tasks.maps import MemoryMaps
+from tasks.activations.maps import MemoryMaps
+from tasks.common.errors import UserError
 from tasks.observation import Segmentation
 
 LABELS = ("", "fish", "car", "red", "blue", "beach", "night")

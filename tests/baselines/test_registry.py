@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from baselines import registry
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 NAMES = (
     "clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "clear", "random_label", "constant_label",
@@ -72,7 +72,7 @@ def test_mistakes_get_one_sentence(name, options, message):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "baselines.floors", None)
+    monkeypatch.setitem(sys.modules, "baselines.trivial", None)
     entry = registry.MethodEntry("lost", "", (), "1", "no_such_package.sub:Thing")
     monkeypatch.setitem(registry._BUILT_IN, "lost", entry)
     with pytest.raises(UserError, match=r"needs the package no_such_package.*pip install no_such_package"):

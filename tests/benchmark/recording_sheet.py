@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.sheet import Sheet
+from benchmark.trace.sheet import Sheet
 
 
 class RecordingSheet(Sheet):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.analyses.augmented import Suite, mixed, replaced, with_suite
-from tasks.maps import MemoryMaps
+from benchmark.studies.tuning.images import Suite, mixed, replaced, with_suite
+from tasks.activations.maps import MemoryMaps
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.observation import Observation
 from tasks.observe import CLEAN, Condition, Probe, perturbed, probe_of

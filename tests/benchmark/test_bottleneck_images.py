@@ -7,8 +7,8 @@ import torch
 from small_cifar import write_cifar
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from benchmark.analyses.bottleneck_images import single_objects, split_of
-from tasks.errors import UserError
+from benchmark.studies.bottleneck.images import single_objects, split_of
+from tasks.common.errors import UserError
 from tasks.miniature.scene import scene_at
 from tasks.miniature.vocabulary import BACKGROUNDS
 from tasks.probing.schema import CifarSource

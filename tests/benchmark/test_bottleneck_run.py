@@ -13,18 +13,18 @@ import torch
 import yaml
 from small_cifar import write_cifar
 
-from benchmark.analyses import bottleneck_model
-from benchmark.analyses.bottleneck_run import BottleneckResult, has_bottlenecks, run_bottlenecks
-from benchmark.display import Display
-from benchmark.label_concepts import read_concepts
-from benchmark.options import RunOptions
-from leaderboard.frames import empty_frame
-from leaderboard.schema import LABELS, TABLES
-from leaderboard.store import RunFolder
-from report.bottleneck import HEADS, bottleneck_contents
+from benchmark.run.display import Display
+from benchmark.run.label_concepts import read_concepts
+from benchmark.run.options import RunOptions
+from benchmark.studies.bottleneck import model as bottleneck_model
+from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
+from leaderboard.store.frames import empty_frame
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import LABELS, TABLES
+from leaderboard.view.bottleneck import HEADS, bottleneck_contents
 from report.figures.bottleneck import decision_figures
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.preprocessing import Preprocessing
 from tasks.models.target import TargetModel
 from tasks.probing.schema import CifarSource

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from baselines.lfcbm.projection import Projection
-from baselines.lfcbm.sparse import fit_sparse, standard
-from benchmark.analyses.bottleneck_model import SPARSE, Trained
-from benchmark.analyses.bottleneck_separation import ANOMALY, DIFFERENCE, separation_rows
+from benchmark.studies.bottleneck.lfcbm.projection import Projection
+from benchmark.studies.bottleneck.lfcbm.sparse import fit_sparse, standard
+from benchmark.studies.bottleneck.model import SPARSE, Trained
+from benchmark.studies.bottleneck.separation import ANOMALY, DIFFERENCE, separation_rows
 from tasks.observe import Condition
 
 ELSEWHERE = Condition("unseen_background", 0)

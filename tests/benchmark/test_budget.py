@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import typer
 
-from benchmark.arguments import budgets
-from benchmark.budget import BudgetReached, TimeBudget, with_budget
-from tasks.errors import UserError
+from benchmark.commands.arguments import budgets
+from benchmark.run.budget import BudgetReached, TimeBudget, with_budget
+from tasks.common.errors import UserError
 from tasks.language.client import OpenAIChat
 from tasks.language.config import OpenAISource, PriceEntry
 from tasks.profiles.schema import load_profile

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from baselines import registry
 from benchmark.cli import app
-from benchmark.options import RunOptions
-from benchmark.preflight import missing_package
-from leaderboard.errors import StoreError
-from leaderboard.schema import COMPARISONS, SCORES, SUMMARY
+from benchmark.run.options import RunOptions
+from benchmark.run.preflight import missing_package
+from leaderboard.store.errors import StoreError
+from leaderboard.store.schema import COMPARISONS, SCORES, SUMMARY
 from tasks.catalogue import task_names
 from tasks.perturbations import PERTURBATIONS
 from tasks.perturbations.suites import suite_names
@@ -75,7 +75,7 @@ def runner(monkeypatch) -> FakeRunner:
     fake = FakeRunner(pd.DataFrame(rows))
     monkeypatch.setitem(sys.modules, "benchmark.runner", fake)
     monkeypatch.setattr(sys.modules["benchmark"], "runner", fake, raising=False)
-    monkeypatch.setattr("benchmark.preflight.profile_path", lambda name: Path(name))
+    monkeypatch.setattr("benchmark.run.preflight.profile_path", lambda name: Path(name))
     return fake
 
 
@@ -349,8 +349,8 @@ def test_signals_end_a_real_process_with_their_exit_code(tmp_path, number, code)
         "    display.message('running')\n"
         "    time.sleep(60)\n"
         "fake.run = run\n"
-        "import benchmark, benchmark.preflight\n"
-        "benchmark.preflight.profile_path = lambda name: name\n"
+        "import benchmark, benchmark.run.preflight\n"
+        "benchmark.run.preflight.profile_path = lambda name: name\n"
         "sys.modules['benchmark.runner'] = benchmark.runner = fake\n"
         f"sys.argv = ['benchmark', 'run', '--task', '{TASK}']\n"
         "from benchmark.cli import main\n"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark.dependence import dependence_rows
-from benchmark.work import Work
-from leaderboard.schema import DEPENDENCE
-from leaderboard.store import CellKey, RunFolder
+from benchmark.run.dependence import dependence_rows
+from benchmark.run.work import Work
+from leaderboard.store.run_folder import CellKey, RunFolder
+from leaderboard.store.schema import DEPENDENCE
 from tasks.catalogue import load_task
 from tasks.observe import CLEAN, Condition
 

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.doctor import diagnose, require_files
-from benchmark.options import RunOptions
-from tasks.errors import UserError
+from benchmark.commands.doctor import diagnose, require_files
+from benchmark.run.options import RunOptions
+from tasks.common.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-planted-secret-0123456789"
@@ -153,7 +153,8 @@ def test_no_socket_is_opened_and_all_that_misses_is_told(tmp_path):
 
 
 def test_offline_is_said_to_every_library():
-    code = "from tasks.offline import go_offline, is_offline, opens_no_socket; print(is_offline(), opens_no_socket())"
+    code = "from tasks.common.offline import go_offline, is_offline, opens_no_socket"
+    code += "; print(is_offline(), opens_no_socket())"
     code += "; go_offline(); import huggingface_hub.constants as told"
     code += "; print(is_offline(), opens_no_socket(), told.HF_HUB_OFFLINE)"
     kept = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}

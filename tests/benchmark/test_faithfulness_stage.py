@@ -14,17 +14,17 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
-from benchmark.display import Display
-from benchmark.faithfulness import PROMPT, measure_run
-from benchmark.presence import Presence
-from benchmark.work import Work
-from leaderboard.schema import FAITHFULNESS
-from leaderboard.store import CellKey, RunFolder
+from benchmark.run.display import Display
+from benchmark.run.faithfulness import PROMPT, measure_run
+from benchmark.run.presence import Presence
+from benchmark.run.work import Work
+from leaderboard.store.run_folder import CellKey, RunFolder
+from leaderboard.store.schema import FAITHFULNESS
 from tasks.catalogue import load_task
+from tasks.common.seeding import integer_seed
 from tasks.observe import CLEAN, Condition
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
-from tasks.seeding import integer_seed
 from tasks.view import View
 
 MEASURES = ["cosy_auc", "cosy_mad", "f1", "iou", "correlation", "cosine", "auprc"]

@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmark.display import Display
-from benchmark.options import RunOptions
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
 from benchmark.runner import run
-from leaderboard.store import RunFolder
+from leaderboard.store.run_folder import RunFolder
 from tasks.miniature.probing import MiniatureProbingSet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.label_files import COLUMNS, FORMATS, Source, gather, read_labels
-from benchmark.label_files.network_dissection import words
-from benchmark.label_files.rows import source_of
+from benchmark.external.files import COLUMNS, FORMATS, Source, gather, read_labels
+from benchmark.external.files.network_dissection import words
+from benchmark.external.files.rows import source_of
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 HOSTILE = [text for text in json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text())]
 CATEGORIES = ("color", "object", "part", "material", "scene", "texture")
@@ -407,7 +407,7 @@ def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
 
 
 def test_reading_needs_no_torch() -> None:
-    code = "import sys, benchmark.label_files; sys.exit('torch' in sys.modules)"
+    code = "import sys, benchmark.external.files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

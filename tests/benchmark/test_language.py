@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.display import Display
-from benchmark.language import build_summariser, say_usage
-from benchmark.options import RunOptions
+from benchmark.run.display import Display
+from benchmark.run.language_check import build_summariser, say_usage
+from benchmark.run.options import RunOptions
+from benchmark.run.work import Work
 from benchmark.runner import run
-from benchmark.work import Work
-from leaderboard.store import RunFolder
+from leaderboard.store.run_folder import RunFolder
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.config import OpenAISource
 from tasks.language.summariser import LanguageModelSummariser
 from tasks.observe import CLEAN
@@ -53,7 +53,7 @@ def test_a_missing_key_is_told_before_any_model_is_loaded(tmp_path: Path, monkey
     monkeypatch.delenv("CLEAR_OFFLINE", raising=False)
     monkeypatch.setattr("tasks.profiles.build.build_network", never)
     profile = roles_with(tmp_path, ELSEWHERE).profile
-    monkeypatch.setattr("benchmark.own.load_profile", lambda name: profile)
+    monkeypatch.setattr("benchmark.run.custom_inputs.load_profile", lambda name: profile)
     asked = RunOptions(tasks=("resnet50_layer4",), methods=("dnd",), device="cpu", out=tmp_path / "run")
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
         run(asked, Display("quiet"))

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from baselines import registry
-from benchmark.options import IDENTITY, PLACES, RUNTIME, RunOptions
-from tasks.errors import UserError
-from tasks.validation import parse
+from benchmark.run.options import IDENTITY, PLACES, RUNTIME, RunOptions
+from tasks.common.errors import UserError
+from tasks.common.validation import parse
 
 TASK = ("resnet50_layer4",)
 
@@ -60,8 +60,8 @@ def changed(field: str) -> RunOptions:
 def test_every_option_is_either_identity_or_runtime_or_a_place():
     fields = set(RunOptions.model_fields)
     assert fields == IDENTITY | RUNTIME | PLACES, (
-        "benchmark/options.py: put each new option into IDENTITY if another value may change a result, into PLACES if "
-        "what lies there may, else into RUNTIME (and add it to CHANGES here)"
+        "benchmark/run/options.py: put each new option into IDENTITY if another value may change a result, into "
+        "PLACES if what lies there may, else into RUNTIME (and add it to CHANGES here)"
     )
     assert len(fields) == len(IDENTITY) + len(RUNTIME) + len(PLACES)
     assert set(CHANGES) == fields

@@ -19,15 +19,15 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from benchmark.own import check_layer, chosen, counted, fitted, labelled, weights_sha256
+from benchmark.run.custom_inputs import check_layer, chosen, counted, fitted, labelled, weights_sha256
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from benchmark.run.truth import class_truth, right_labels
 from benchmark.runner import RunResult, run
-from benchmark.truth import class_truth, right_labels
-from leaderboard.errors import StoreError
-from leaderboard.merge import merge_runs
-from leaderboard.store import RunFolder
-from tasks.errors import UserError
+from leaderboard.board.merge import merge_runs
+from leaderboard.store.errors import StoreError
+from leaderboard.store.run_folder import RunFolder
+from tasks.common.errors import UserError
 from tasks.miniature.broden import export
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.models.preprocessing import Preprocessing

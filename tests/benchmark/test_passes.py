@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark import passes, runner
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from leaderboard.store import RunFolder
+from benchmark import runner
+from benchmark.run import passes
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from leaderboard.store.run_folder import RunFolder
 
 TABLES = ("labels", "evidence", "scores")
 

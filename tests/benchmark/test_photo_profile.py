@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 from skimage import data
 
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from benchmark.own import chosen, counted, shown_units
-from benchmark.preparation import check_roles
+from benchmark.run.custom_inputs import chosen, counted, shown_units
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from benchmark.run.preparation import check_roles
+from benchmark.run.truth import class_truth
+from benchmark.run.work import choose_units
 from benchmark.runner import run
-from benchmark.truth import class_truth
-from benchmark.work import choose_units
-from leaderboard.store import RunFolder
+from leaderboard.store.run_folder import RunFolder
 from tasks.cache.store import Cache
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.probing.imagenet_classes import imagenet_names
 from tasks.profiles.build import Roles
 from tasks.profiles.resolve import resolve

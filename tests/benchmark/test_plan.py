@@ -17,11 +17,9 @@ from baselines.costs import NOTHING, UNKNOWN, UNSTATED, Amount, Cost
 from baselines.dnd.cost import dnd_cost, refined_cost
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import RefinedDescribeAndDissect
+from benchmark.commands.console import guarded
 from benchmark.commands.plan import plan
 from benchmark.commands.run import run
-from benchmark.console import guarded
-from benchmark.display import Display
-from benchmark.options import RunOptions
 from benchmark.plan.count import Counts, RunCount, count_run
 from benchmark.plan.estimate import stage_seconds, total
 from benchmark.plan.language import language_counts, money
@@ -29,8 +27,10 @@ from benchmark.plan.make import make_plan
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
-from benchmark.work import Work
-from leaderboard.store import RunFolder
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from benchmark.run.work import Work
+from leaderboard.store.run_folder import RunFolder
 from report.plan import outcome_lines, terminal_plan
 from tasks.catalogue import load_task
 from tasks.language.config import OpenAISource, PriceEntry, VisionOpenAISource

@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from baselines.costs import NOTHING, UNKNOWN, Amount, Cost
-from benchmark.analyses.tuned import Plan
-from benchmark.analyses.tuning import SHARES
-from benchmark.display import Display
-from benchmark.options import RunOptions
 from benchmark.plan.analyses import TRAINED, analysis_seconds, with_analyses
 from benchmark.plan.count import RunCount, count_run
 from benchmark.plan.estimate import stage_seconds
 from benchmark.plan.make import make_plan
 from benchmark.plan.rates import MethodTime, Rates
-from benchmark.work import Work
-from leaderboard.frames import empty_frame
-from leaderboard.schema import SENSITIVITY
-from leaderboard.store import RunFolder
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from benchmark.run.work import Work
+from benchmark.studies.tuning.measure import SHARES
+from benchmark.studies.tuning.networks import Plan
+from leaderboard.store.frames import empty_frame
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import SENSITIVITY
 from tasks.catalogue import load_task
 from tasks.observe import CLEAN, Condition
 from tasks.profiles.build import Roles

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark import runner
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from leaderboard.store import RunFolder
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from leaderboard.store.run_folder import RunFolder
 
 
 def test_planted_units_are_labelled_and_scored_by_what_was_planted(tmp_path: Path) -> None:

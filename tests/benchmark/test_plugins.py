@@ -15,13 +15,14 @@ import pytest
 from typer.testing import CliRunner
 
 from baselines import registry
-from benchmark import listing, runner
+from benchmark import runner
 from benchmark.cli import app
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from leaderboard.store import RunFolder
+from benchmark.commands import listing
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from leaderboard.store.run_folder import RunFolder
 from tasks import catalogue
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.perturbations import registry as perturbations
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.profiles.schema import load_profile

@@ -12,19 +12,19 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.analyses.robustness import choices_of, measure_robustness
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from benchmark.passes import Passes
 from benchmark.plan.tally import CountedRoles
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from benchmark.run.passes import Passes
+from benchmark.run.work import Work
 from benchmark.runner import run
-from benchmark.work import Work
-from leaderboard.store import RunFolder
+from benchmark.studies.robustness.measure import choices_of, measure_robustness
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.view.robustness import robustness_contents
 from report.markdown import markdown_tables
-from report.robustness import robustness_contents
 from tasks.cache import open_cache
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.scene import scene_at
 from tasks.miniature.vocabulary import CONCEPTS, KINDS

@@ -15,14 +15,14 @@ import torch
 
 from baselines.base import Label, UnitLabels
 from benchmark import runner
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from leaderboard.errors import StoreError
-from leaderboard.store import RunFolder
-from report.comparisons import terminal_comparisons
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from leaderboard.store.errors import StoreError
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.view.comparisons import terminal_comparisons
 from report.tables import terminal_tables
 from tasks.catalogue import DEFINITIONS
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 UNITS = (2, 12, 23, 25)
 METHODS = ("clip_dissect", "network_dissection", "dnd", "random_label", "constant_label")
@@ -108,7 +108,7 @@ def test_the_same_command_does_nothing_twice(finished: runner.RunResult, monkeyp
         raise AssertionError("a finished run read the network again")
 
     before = {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")}
-    monkeypatch.setattr("benchmark.passes.observe", never)
+    monkeypatch.setattr("benchmark.run.passes.observe", never)
     again = run(finished.folder)
     assert not again.failed
     assert {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")} == before
@@ -133,7 +133,7 @@ def test_tables_are_made_again_only_where_one_is_gone_or_the_code_has_changed(
     assert scored == [folder]
     assert damaged.read_bytes() == text
 
-    monkeypatch.setattr("benchmark.finished._source_hash", lambda: "of corrected code")
+    monkeypatch.setattr("benchmark.run.tables_cache._source_hash", lambda: "of corrected code")
     run(folder)
     assert scored == [folder] * 2
     run(folder)
@@ -179,7 +179,7 @@ def test_another_seed_is_refused_in_the_same_folder(finished: runner.RunResult) 
 
 
 def test_two_layers_of_one_network_share_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark import passes
+    from benchmark.run import passes
 
     made: list[tuple[str, tuple[str, ...]]] = []
     real = passes.observe
@@ -278,12 +278,12 @@ def test_the_reference_engine_and_other_choices_give_other_images(tmp_path: Path
 
 
 def test_a_broken_method_loses_only_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from baselines.floors import ConstantLabel
+    from baselines.trivial import ConstantLabel
 
     def label(self: object, observation: object, units: object, tools: object) -> list[UnitLabels]:
         raise ZeroDivisionError("a method of somebody's")
 
-    monkeypatch.setattr("baselines.floors.RandomLabel.label", label)
+    monkeypatch.setattr("baselines.trivial.RandomLabel.label", label)
     result = run(tmp_path / "broken", methods=("random_label", "constant_label"), images=20)
     assert len(result.failed) == 3
     assert all("ZeroDivisionError" in reason for reason in result.failed)
@@ -296,7 +296,7 @@ def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
     def label(self: object, observation: object, units: object, tools: object) -> list[UnitLabels]:
         raise ZeroDivisionError("a method of somebody's")
 
-    monkeypatch.setattr("baselines.floors.RandomLabel.label", label)
+    monkeypatch.setattr("baselines.trivial.RandomLabel.label", label)
     result = run(tmp_path / "broken", methods=("random_label",), images=20, faithfulness="clean")
     assert len(result.failed) == 3
     assert result.summary.empty
@@ -306,7 +306,7 @@ def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
 
 
 def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark import passes
+    from benchmark.run import passes
 
     real = passes.observe
 
@@ -344,6 +344,6 @@ def test_label_texts_survive_as_they_are(tmp_path: Path, monkeypatch: pytest.Mon
     def label(self: object, observation: object, units: tuple[int, ...], tools: object) -> list[UnitLabels]:
         return [UnitLabels(unit, (Label(hostile, 1.0),)) for unit in units]
 
-    monkeypatch.setattr("baselines.floors.ConstantLabel.label", label)
+    monkeypatch.setattr("baselines.trivial.ConstantLabel.label", label)
     result = run(tmp_path / "hostile", methods=("constant_label",), images=20)
     assert set(RunFolder(result.folder).read_table("labels")["label"]) == {hostile}

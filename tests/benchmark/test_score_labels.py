@@ -15,21 +15,21 @@ from rich.console import Console
 from sklearn.metrics.pairwise import cosine_similarity
 from typer.testing import CliRunner
 
-from benchmark import score_labels as module
-from benchmark.agreement import agreement, cross_chance
 from benchmark.cli import app
-from benchmark.label_files import gather
-from benchmark.naming import most_frequent
-from benchmark.references import class_references, profile_references, read_references
-from benchmark.score_labels import ScoredLabels, score_labels, write_scored_labels
-from benchmark.scoring import LabelEmbeddings
-from leaderboard.frames import read_parquet, to_pandas
-from leaderboard.schema import LABELS, SCORES, SUMMARY
+from benchmark.external import score as module
+from benchmark.external.agreement import agreement, cross_chance
+from benchmark.external.files import gather
+from benchmark.external.reference_scores import most_frequent
+from benchmark.external.references import class_references, profile_references, read_references
+from benchmark.external.score import ScoredLabels, score_labels, write_scored_labels
+from benchmark.run.scoring import LabelEmbeddings
+from leaderboard.store.frames import read_parquet, to_pandas
+from leaderboard.store.schema import LABELS, SCORES, SUMMARY
 from metrics.stability import chance, clip_similarity, noise_floor, stability
 from report.agreement import terminal_scored_labels
 from tasks.catalogue import load_task
-from tasks.errors import UserError
-from tasks.profiles.planted import PlantedUnit
+from tasks.common.errors import UserError
+from tasks.models.planted_facts import PlantedUnit
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -11,20 +11,20 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from benchmark.analyses import sensitivity as analysis
-from benchmark.analyses.detectors import Detectors
-from benchmark.analyses.sensitivity import SensitivityTables, measure_sensitivity
-from benchmark.display import Display
-from benchmark.work import Work
-from leaderboard.schema import DETECTORS, SENSITIVITY
-from leaderboard.store import RunFolder
+from benchmark.run.display import Display
+from benchmark.run.work import Work
+from benchmark.studies.sensitivity import measure as analysis
+from benchmark.studies.sensitivity.detectors import Detectors
+from benchmark.studies.sensitivity.measure import SensitivityTables, measure_sensitivity
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import DETECTORS, SENSITIVITY
+from leaderboard.view.responses import responses
 from metrics.degradation import FOLDS
 from metrics.statistics import holm
-from report.responses import responses
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.miniature.planted_blur import LAYER, BlurUnit, resnet50_blur
 from tasks.miniature.probing import MiniatureProbingSet
-from tasks.models.planted_blur import LAYER, BlurUnit, resnet50_blur
 from tasks.models.target import TargetModel
 from tasks.observe import CLEAN, Condition, Probe, perturbed, probe_of
 from tasks.perturbations.settings import Settings

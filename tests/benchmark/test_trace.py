@@ -14,18 +14,18 @@ from PIL import Image
 from recording_sheet import RecordingSheet
 from typer.testing import CliRunner
 
-import benchmark.trace_page
+import benchmark.trace.page
 from baselines.dnd.crops import crop_image
 from benchmark.cli import app
-from benchmark.sheet import GAP, MARGIN, THUMB, WIDTH, _length, drawable, wrapped
-from benchmark.trace import Question, find_trace, trace_page, write_trace
-from benchmark.trace_images import without
-from benchmark.trace_page import CHOSEN_FILL
-from benchmark.trace_record import RunIdentity
-from leaderboard.errors import StoreError
-from leaderboard.store import OBSERVATION, CellKey, RunFolder
-from tasks.errors import UserError
-from tasks.images import to_array
+from benchmark.trace.draw import Question, find_trace, trace_page, write_trace
+from benchmark.trace.images import without
+from benchmark.trace.page import CHOSEN_FILL
+from benchmark.trace.record import RunIdentity
+from benchmark.trace.sheet import GAP, MARGIN, THUMB, WIDTH, _length, drawable, wrapped
+from leaderboard.store.errors import StoreError
+from leaderboard.store.run_folder import OBSERVATION, CellKey, RunFolder
+from tasks.common.errors import UserError
+from tasks.common.images import to_array
 from tasks.miniature.generator import RenderingGenerator
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.observe import Condition, image_seeds
@@ -197,7 +197,7 @@ def draw(tmp_path, monkeypatch):
         sheets.append(RecordingSheet())
         return sheets[-1]
 
-    monkeypatch.setattr(benchmark.trace_page, "Sheet", make)
+    monkeypatch.setattr(benchmark.trace.page, "Sheet", make)
 
     def drawn(trace: dict = DND, condition=CLEAN, segmenter=None, **named):
         path = make_run(tmp_path / "run", trace)

@@ -12,16 +12,16 @@ import pytest
 import torch
 from recording_sheet import RecordingSheet
 
-import benchmark.trace_page
+import benchmark.trace.page
 from baselines.clear.contexts import Context, apply_context, context_seeds
 from baselines.dnd.crops import crop_image
-from benchmark.sheet import WIDTH
-from benchmark.trace import Question, find_trace, trace_page
-from benchmark.trace_contexts import ContextTrace
-from benchmark.trace_record import RunIdentity
-from leaderboard.store import OBSERVATION, CellKey, RunFolder
-from tasks.errors import UserError
-from tasks.images import to_array
+from benchmark.trace.contexts import ContextTrace
+from benchmark.trace.draw import Question, find_trace, trace_page
+from benchmark.trace.record import RunIdentity
+from benchmark.trace.sheet import WIDTH
+from leaderboard.store.run_folder import OBSERVATION, CellKey, RunFolder
+from tasks.common.errors import UserError
+from tasks.common.images import to_array
 from tasks.view import View
 
 TASK, PROFILE, UNIT, SEED, IMAGES, SIDE = "resnet50_layer4", "miniature", 17, 5, 6, 40
@@ -148,7 +148,7 @@ def drawn(tmp_path, monkeypatch):
         sheets.append(RecordingSheet())
         return sheets[-1]
 
-    monkeypatch.setattr(benchmark.trace_page, "Sheet", sheet)
+    monkeypatch.setattr(benchmark.trace.page, "Sheet", sheet)
 
     def draw(cell=CELL, foreground=left):
         probing = SmallProbing()

@@ -11,21 +11,21 @@ import pytest
 import torch
 
 from baselines import registry
-from benchmark.analyses import tuning as analysis
-from benchmark.analyses.labelling import Subject
-from benchmark.analyses.tuned import CONTROL, UNTUNED, Plan, why_not
-from benchmark.analyses.tuning import measure_tuning
-from benchmark.display import Display
-from benchmark.options import RunOptions
 from benchmark.plan.make import make_plan
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from benchmark.run.work import Work
 from benchmark.runner import run
-from benchmark.work import Work
-from leaderboard.frames import to_arrow, to_pandas
-from leaderboard.schema import SCORES, TUNING
-from leaderboard.store import RunFolder
-from leaderboard.summary import summarise
+from benchmark.studies.tuning import measure as analysis
+from benchmark.studies.tuning.labelling import Subject
+from benchmark.studies.tuning.measure import measure_tuning
+from benchmark.studies.tuning.networks import CONTROL, UNTUNED, Plan, why_not
+from leaderboard.board.summary import summarise
+from leaderboard.store.frames import to_arrow, to_pandas
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import SCORES, TUNING
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.observe import CLEAN, Condition, probe_of
 from tasks.perturbations.settings import Settings
 from tasks.profiles.build import Roles

@@ -24,7 +24,7 @@ TABLES = ("labels", "evidence", "scores", "summary", "comparisons")
 
 
 def options(out: Path, **changes: object):
-    from benchmark.options import RunOptions
+    from benchmark.run.options import RunOptions
 
     values: dict[str, object] = {
         "tasks": ("resnet18_layer4",),
@@ -42,7 +42,7 @@ def options(out: Path, **changes: object):
 
 def run(out: Path, **changes: object):
     from benchmark import runner
-    from benchmark.display import Display
+    from benchmark.run.display import Display
 
     return runner.run(options(out, **changes), Display("quiet"))
 
@@ -117,8 +117,8 @@ def watched_run(folder: Path, seconds: float = 0.0) -> None:
     """
     import torch
 
-    from benchmark import sweep
-    from leaderboard.store import RunFolder
+    from benchmark.run import sweep
+    from leaderboard.store.run_folder import RunFolder
 
     torch.set_num_threads(1)
     real = sweep.check_labels
@@ -137,7 +137,7 @@ def watched_run(folder: Path, seconds: float = 0.0) -> None:
 
 
 def done_cells(folder: Path) -> int:
-    from leaderboard.store import RunFolder
+    from leaderboard.store.run_folder import RunFolder
 
     return len(RunFolder(folder).done_cells())
 

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from small_run import run, tables
 
-from leaderboard import atomic
-from leaderboard.errors import StoreError
-from leaderboard.store import OBSERVATION, CellKey, RunFolder
+from leaderboard.store import atomic
+from leaderboard.store.errors import StoreError
+from leaderboard.store.run_folder import OBSERVATION, CellKey, RunFolder
 
 KEY = CellKey("t", "p", "m", "clean", 0, 0)
 SEEN = CellKey("t", "p", OBSERVATION, "clean", 0, 0)
@@ -70,7 +70,7 @@ def test_f07_each_write_says_what_it_needed_and_leaves_nothing_half_written(
 
 def test_f07_a_lock_that_cannot_be_made_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path)
-    monkeypatch.setattr("leaderboard.claims.open", refuse, raising=False)
+    monkeypatch.setattr("leaderboard.store.claims.open", refuse, raising=False)
     with pytest.raises(StoreError, match=r"Cannot write .*claims.*No space left on device"), folder.claim(KEY):
         pass
 

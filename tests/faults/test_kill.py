@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from small_run import CELLS, ROOT, scenarios
 
-from leaderboard import atomic
-from leaderboard.claims import Claims
-from leaderboard.store import CellKey, RunFolder
+from leaderboard.store import atomic
+from leaderboard.store.claims import Claims
+from leaderboard.store.run_folder import CellKey, RunFolder
 
 FORK = multiprocessing.get_context("fork")
 IDENTITY = {"seed": 0}

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from benchmark import runner
 from benchmark.cli import app
-from benchmark.display import Display
-from leaderboard.store import RunFolder
+from benchmark.run.display import Display
+from leaderboard.store.run_folder import RunFolder
 from tasks.perturbations import registry
 
 LOAD = registry.Perturbation.load
@@ -22,7 +22,7 @@ ASKED = "run --task resnet18_layer4 --suites contrast,fog --images 12 --unit-ids
 def test_f35_a_method_that_hangs_loses_its_cells_by_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baselines.floors.RandomLabel.label", lambda *_: time.sleep(600))
+    monkeypatch.setattr("baselines.trivial.RandomLabel.label", lambda *_: time.sleep(600))
     result = runner.run(options(tmp_path / "run", cell_timeout=0.2, repeats=1), Display("quiet"))
     assert len(result.failed) == 3
     assert all("~random_label~" in cell for cell in result.failed)
@@ -48,7 +48,7 @@ def test_f35_a_perturbation_that_fails_loses_its_own_cells(tmp_path: Path, monke
 def test_f37_one_failed_cell_is_listed_with_its_exit_code_and_none_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from baselines.floors import RandomLabel
+    from baselines.trivial import RandomLabel
 
     real = RandomLabel.label
 

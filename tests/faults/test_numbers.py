@@ -15,8 +15,8 @@ import torch
 from small_run import ROOT, TABLES, perturbed, run, tables
 
 from baselines.base import Label, UnitLabels
-from benchmark import passes
-from leaderboard.store import RunFolder
+from benchmark.run import passes
+from leaderboard.store.run_folder import RunFolder
 from tasks.observation import Observation
 from tasks.perturbations import PERTURBATIONS
 
@@ -38,7 +38,7 @@ def test_f01_a_method_that_hashes_pixels_is_not_stable(tmp_path: Path, monkeypat
         activations = hashlib.sha256(observation.activations.numpy().tobytes()).hexdigest()
         return [UnitLabels(unit, (Label(f"{pixels[:9]} {activations[:9]} {unit}", 1.0),)) for unit in units]
 
-    monkeypatch.setattr("baselines.floors.RandomLabel.label", label)
+    monkeypatch.setattr("baselines.trivial.RandomLabel.label", label)
     scores = RunFolder(run(tmp_path / "run", methods=("random_label",)).folder).read_table("scores")
     clean = scores["perturbation"] == "clean"
     assert scores["exact"][clean].all()

@@ -5,9 +5,9 @@ import gc
 import pandas as pd
 import pytest
 
-from leaderboard import summary
-from leaderboard.comparison import between, rows
-from leaderboard.store import CellKey
+from leaderboard.board import summary
+from leaderboard.board.comparison import between, rows
+from leaderboard.store.run_folder import CellKey
 
 
 @pytest.fixture(scope="module")

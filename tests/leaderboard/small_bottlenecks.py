@@ -11,10 +11,10 @@ import pandas as pd
 import sensitive_tables
 import tuning_table
 
-from leaderboard import atomic
-from leaderboard.frames import empty_frame
-from leaderboard.schema import COMPARISONS, EVIDENCE, LABELS, SCORES, SUMMARY, TABLES
-from leaderboard.store import RunFolder
+from leaderboard.store import atomic
+from leaderboard.store.frames import empty_frame
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import COMPARISONS, EVIDENCE, LABELS, SCORES, SUMMARY, TABLES
 
 STARTED = "2026-01-02T03:04:05+00:00"
 
@@ -34,7 +34,7 @@ def write_analyses(path: Path, task: str = "toy_task", profile: str = "toy") -> 
 def write_bottleneck(
     path: Path, *, done: bool = True, started: str = STARTED, seed: int = 0, renamed: dict[str, str] | None = None
 ) -> Path:
-    """Write a run folder as ``benchmark.analyses.bottleneck_run`` does.
+    """Write a run folder as ``benchmark.studies.bottleneck.run`` does.
 
     Args:
         path: The folder.

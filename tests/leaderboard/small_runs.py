@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from leaderboard import atomic
-from leaderboard.columns import TableSchema
-from leaderboard.comparison import compare
-from leaderboard.schema import EVIDENCE, FAITHFULNESS, LABELS, SCORES, THUMBNAILS
-from leaderboard.store import RunFolder
-from leaderboard.summary import summarise
+from leaderboard.board.comparison import compare
+from leaderboard.board.summary import summarise
+from leaderboard.store import atomic
+from leaderboard.store.columns import TableSchema
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import EVIDENCE, FAITHFULNESS, LABELS, SCORES, THUMBNAILS
 
 Condition = tuple[str, int]
 

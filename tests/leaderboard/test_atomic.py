@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from leaderboard import atomic
-from leaderboard.errors import StoreError
+from leaderboard.store import atomic
+from leaderboard.store.errors import StoreError
 
 
 def test_replaces_and_leaves_nothing_else(tmp_path):

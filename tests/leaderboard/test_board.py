@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import write_run as write_any_run
 
-from leaderboard.board import EVERY_SUITE, RANKED, REFERENCE, as_frame, as_json, build_board, measures
-from leaderboard.comparison import compare
-from leaderboard.errors import StoreError
-from leaderboard.merge import find_runs, merge_runs
-from leaderboard.pack import RANKS, pack_runs
-from leaderboard.store import RunFolder
+from leaderboard.board.build import EVERY_SUITE, RANKED, REFERENCE, as_frame, as_json, build_board, measures
+from leaderboard.board.comparison import compare
+from leaderboard.board.merge import find_runs, merge_runs
+from leaderboard.board.pack import RANKS, pack_runs
+from leaderboard.store.errors import StoreError
+from leaderboard.store.run_folder import RunFolder
 
 METHODS = {"alpha": 0.05, "beta": 0.9, "clip_dissect": 0.4, "random_label": 1.0}
 SUITES = {"gaussian_blur": (("gaussian_blur", 3),), "weather": (("fog", 3), ("snow", 3))}

@@ -11,10 +11,10 @@ import pytest
 from small_bottlenecks import write_analyses, write_bottleneck
 from small_runs import write_run
 
-from leaderboard.board import as_frame, as_json, build_board
-from leaderboard.bottleneck_findings import blamed, findings, of_condition
-from leaderboard.merge import conditions_of, merge_runs
-from leaderboard.pack import pack_runs
+from leaderboard.board.bottleneck_findings import blamed, findings, of_condition
+from leaderboard.board.build import as_frame, as_json, build_board
+from leaderboard.board.merge import conditions_of, merge_runs
+from leaderboard.board.pack import pack_runs
 from leaderboard.pages import write_site
 from leaderboard.pages.charts import bars, ends_of
 

@@ -14,16 +14,16 @@ from statsmodels.stats.contingency_tables import cochrans_q, mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from leaderboard.comparison import between, compare
-from leaderboard.comparison import rows as comparison_rows
-from leaderboard.comparison.between import group_letters
-from leaderboard.comparison.panel import build_panel
-from leaderboard.comparison.rows import share_interval
-from leaderboard.frames import to_arrow, to_pandas
-from leaderboard.schema import COMPARISONS, SCORES
-from leaderboard.store import RunFolder
+from leaderboard.board.comparison import between, compare
+from leaderboard.board.comparison import rows as comparison_rows
+from leaderboard.board.comparison.between import group_letters
+from leaderboard.board.comparison.panel import build_panel
+from leaderboard.board.comparison.rows import share_interval
+from leaderboard.store.frames import to_arrow, to_pandas
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import COMPARISONS, SCORES
+from leaderboard.view.comparisons import markdown_comparisons, terminal_comparisons
 from metrics.statistics import expanded_confidence, mixed_model
-from report.comparisons import markdown_comparisons, terminal_comparisons
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from leaderboard.errors import StoreError
-from leaderboard.frames import arrow_schema, empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
-from leaderboard.schema import LABELS, SCORES, SUMMARY, TABLES
+from leaderboard.store.errors import StoreError
+from leaderboard.store.frames import arrow_schema, empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
+from leaderboard.store.schema import LABELS, SCORES, SUMMARY, TABLES
 
 
 def label_rows(**changes) -> pd.DataFrame:

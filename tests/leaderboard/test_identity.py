@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaderboard.identity import as_json, canonical_json, differences, identity_hash, safe_name
+from leaderboard.store.identity import as_json, canonical_json, differences, identity_hash, safe_name
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -7,11 +7,11 @@ import json
 import pandas as pd
 import pytest
 
-from leaderboard import atomic
-from leaderboard.errors import StoreError
-from leaderboard.migrations import MIGRATIONS, migrated
-from leaderboard.schema import SCHEMA_VERSION
-from leaderboard.store import RunFolder
+from leaderboard.store import atomic
+from leaderboard.store.errors import StoreError
+from leaderboard.store.migrations import MIGRATIONS, migrated
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import SCHEMA_VERSION
 
 
 @pytest.fixture

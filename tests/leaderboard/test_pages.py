@@ -23,15 +23,15 @@ import pytest
 from small_runs import NOTE, STARTED, write_run
 from typer.testing import CliRunner
 
-from leaderboard import escape
-from leaderboard.board import Board, Row, Standing, Standings, Value, as_frame, build_board
+from leaderboard.board.build import Board, Row, Standing, Standings, Value, as_frame, build_board
+from leaderboard.board.merge import Runs, merge_runs
 from leaderboard.cli import app
-from leaderboard.errors import StoreError
-from leaderboard.merge import Runs, merge_runs
 from leaderboard.pages import charts, write_site
 from leaderboard.pages.findings import findings, listed, places
 from leaderboard.pages.frame import Page, environment, number, percent, policy, render
 from leaderboard.pages.site import MANIFEST, board_csv
+from leaderboard.store import escape
+from leaderboard.store.errors import StoreError
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 VOID = {"meta", "link", "br", "img", "input", "wbr", "hr", "path", "rect", "circle"}
@@ -571,7 +571,7 @@ def test_numbers_are_rounded_for_readers() -> None:
 def test_the_command_builds_and_says_what_it_did(
     runs: Path, board: Board, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leaderboard.board.build_board", lambda _: board)
+    monkeypatch.setattr("leaderboard.board.build.build_board", lambda _: board)
     result = CliRunner().invoke(app, ["build", "--runs", str(runs), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "other_task (toy): 2 of 3 methods complete, from holed" in result.output

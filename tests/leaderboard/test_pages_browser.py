@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from small_bottlenecks import write_analyses, write_bottleneck
 from small_runs import write_run
 
-from leaderboard.board import Board, build_board
-from leaderboard.merge import merge_runs
+from leaderboard.board.build import Board, build_board
+from leaderboard.board.merge import merge_runs
 from leaderboard.pages import write_site
 
 _FOUND = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

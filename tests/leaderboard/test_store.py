@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from leaderboard import atomic
-from leaderboard.errors import StoreError
-from leaderboard.parts import Parts
-from leaderboard.schema import SCHEMA_VERSION
-from leaderboard.store import OBSERVATION, CellKey, RunFolder
+from leaderboard.store import atomic
+from leaderboard.store.errors import StoreError
+from leaderboard.store.parts import Parts
+from leaderboard.store.run_folder import OBSERVATION, CellKey, RunFolder
+from leaderboard.store.schema import SCHEMA_VERSION
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from leaderboard import summary as module
-from leaderboard.frames import to_arrow, to_pandas
-from leaderboard.schema import SCORES, SUMMARY
-from leaderboard.summary import MEANS, summarise
+from leaderboard.board import summary as module
+from leaderboard.board.summary import MEANS, summarise
+from leaderboard.store.frames import to_arrow, to_pandas
+from leaderboard.store.schema import SCORES, SUMMARY
 from metrics.statistics import Interval, expanded_confidence, noise_floor_test
 
 FLAGS = ("exact", "right", "right_clean")

@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 from small_runs import write_run
 
-from leaderboard import escape
-from leaderboard.board import Board
-from leaderboard.merge import Group, merge_runs
-from leaderboard.names import FLOORS
-from leaderboard.pack import pack_runs
+from leaderboard.board.build import Board
+from leaderboard.board.merge import Group, merge_runs
+from leaderboard.board.names import FLOORS
+from leaderboard.board.pack import pack_runs
 from leaderboard.pages.frame import render
 from leaderboard.pages.search import TRUTH, entries, folded, search_page
 from leaderboard.pages.unit_pages import LONG, overview, unit_pages
 from leaderboard.pages.units import Unit, shown_conditions, units_of
-from leaderboard.store import RunFolder
+from leaderboard.store import escape
+from leaderboard.store.run_folder import RunFolder
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from small_runs import write_run
 
-from leaderboard import escape
-from leaderboard.board import Board
-from leaderboard.merge import merge_runs
+from leaderboard.board.build import Board
+from leaderboard.board.merge import merge_runs
 from leaderboard.pages.frame import render
 from leaderboard.pages.search import entries, search_page
 from leaderboard.pages.unit_pages import unit_pages
+from leaderboard.store import escape
 
 playwright = pytest.importorskip("playwright.sync_api")
 

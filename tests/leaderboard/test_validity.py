@@ -14,21 +14,21 @@ from scipy import stats
 from small_runs import write_run
 from typer.testing import CliRunner
 
-from leaderboard import validity as module
-from leaderboard.board import Board, build_board
-from leaderboard.board import as_json as board_json
+from leaderboard.board import validity as module
+from leaderboard.board.build import Board, build_board
+from leaderboard.board.build import as_json as board_json
+from leaderboard.board.merge import Group, merge_runs
+from leaderboard.board.pack import pack_runs
+from leaderboard.board.robustness import kept_accuracies
+from leaderboard.board.summary import summarise
+from leaderboard.board.validity import MEAN, METHODS, as_json, compare_groups
+from leaderboard.board.validity_pairs import against_miniature, in_words, pairs
 from leaderboard.cli import app
-from leaderboard.merge import Group, merge_runs
-from leaderboard.pack import pack_runs
 from leaderboard.pages.board_page import board_page
 from leaderboard.pages.frame import render
 from leaderboard.pages.task_page import task_page
-from leaderboard.robustness import kept_accuracies
-from leaderboard.schema import ROBUSTNESS
-from leaderboard.store import RunFolder
-from leaderboard.summary import summarise
-from leaderboard.validity import MEAN, METHODS, as_json, compare_groups
-from leaderboard.validity_pairs import against_miniature, in_words, pairs
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import ROBUSTNESS
 
 NAMES: tuple[str, ...] = (
     "gaussian_blur", "gaussian_noise", "shot_noise", "snow", "frost", "fog", "contrast", "pixelate", "jpeg_compression",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from leaderboard.schema import SUMMARY
+from leaderboard.store.schema import SUMMARY
 
 
 @pytest.fixture

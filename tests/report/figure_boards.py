@@ -11,8 +11,8 @@ from typing import Any
 
 import small_runs
 
-from leaderboard.board import Board, Standings, build_board
-from leaderboard.merge import merge_runs
+from leaderboard.board.build import Board, Standings, build_board
+from leaderboard.board.merge import merge_runs
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 

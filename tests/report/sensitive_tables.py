@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from leaderboard.schema import LABELS
+from leaderboard.store.schema import LABELS
 
 CONDITIONS = (
     ("gaussian_blur", 3, "blur"),

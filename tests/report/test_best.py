@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from report.best import emphasis_notes, emphasised
-from report.content import Cell, Row
+from leaderboard.view.best import emphasis_notes, emphasised
+from leaderboard.view.content import Cell, Row
 
 METHODS = ("clip_dissect", "dnd", "mine", "random_label")
 

@@ -9,9 +9,9 @@ import pytest
 from small_bottlenecks import write_bottleneck
 from small_runs import write_run
 
-from leaderboard.board import build_board
-from leaderboard.bottleneck_findings import findings
-from leaderboard.merge import merge_runs
+from leaderboard.board.bottleneck_findings import findings
+from leaderboard.board.build import build_board
+from leaderboard.board.merge import merge_runs
 from report.build import build_report
 from report.document.parts import generated_files
 from report.document.words import numbers

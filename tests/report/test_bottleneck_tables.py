@@ -9,8 +9,8 @@ import pytest
 from bottleneck_tables import drift, facts, heads, separation
 from rich.console import Console
 
-from leaderboard.bottlenecks import conditions_in_order
-from report.bottleneck import bottleneck_contents
+from leaderboard.board.bottlenecks import conditions_in_order
+from leaderboard.view.bottleneck import bottleneck_contents
 from report.markdown import markdown_tables
 from report.terminal import terminal_contents
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from leaderboard.frames import empty_frame, to_arrow, to_pandas
-from leaderboard.names import MINIATURE_NOTE
-from leaderboard.schema import COMPARISONS
-from report.comparisons import markdown_comparisons, sections, terminal_comparisons
+from leaderboard.board.names import MINIATURE_NOTE
+from leaderboard.store.frames import empty_frame, to_arrow, to_pandas
+from leaderboard.store.schema import COMPARISONS
+from leaderboard.view.comparisons import markdown_comparisons, sections, terminal_comparisons
 
 HOLM = "Holm over 3 pairs of methods"
 
@@ -220,7 +220,8 @@ def test_the_order_of_rows_changes_nothing(table):
 
 
 def test_no_torch():
-    code = "import sys, report.comparisons; print([m for m in ('torch', 'tasks', 'baselines') if m in sys.modules])"
+    code = "import sys, leaderboard.view.comparisons"
+    code += "; print([m for m in ('torch', 'tasks', 'baselines') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

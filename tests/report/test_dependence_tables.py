@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from report.dependence import dependence_contents
+from leaderboard.view.dependence import dependence_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.terminal import terminal_contents

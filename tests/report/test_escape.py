@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from report import escape
+from leaderboard.store import escape
 
 HOSTILE: list[str] = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text())
 TEXT = st.one_of(st.text(), st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zs", "Po", "Sm", "Sc"])))

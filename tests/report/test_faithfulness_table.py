@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from leaderboard.frames import to_arrow, to_pandas
-from leaderboard.names import MINIATURE_NOTE
-from leaderboard.schema import FAITHFULNESS
+from leaderboard.board.names import MINIATURE_NOTE
+from leaderboard.store.frames import to_arrow, to_pandas
+from leaderboard.store.schema import FAITHFULNESS
+from leaderboard.view.faithfulness import MEASURES, faithfulness_tables, markdown_faithfulness, terminal_faithfulness
 from metrics.statistics import bootstrap_interval
-from report.faithfulness import MEASURES, faithfulness_tables, markdown_faithfulness, terminal_faithfulness
 
 METHODS = ("random_label", "zeta", "constant_label", "dnd")
 

@@ -8,7 +8,7 @@ import pytest
 from figure_boards import standings
 from scipy import stats
 
-from leaderboard.board import RANKED
+from leaderboard.board.build import RANKED
 from report.figures import critical_difference
 from report.figures.critical_difference import average_ranks, groups, unit_values
 

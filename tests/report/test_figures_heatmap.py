@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from figure_boards import standings, with_group, with_severities
 
-from leaderboard.summary import summarise
+from leaderboard.board.summary import summarise
 from report.figures import heat_map
 from report.figures.rows import at_own_severities
 

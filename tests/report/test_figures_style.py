@@ -8,8 +8,8 @@ from figure_boards import HOSTILE
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from leaderboard.names import FLOORS
-from report import escape
+from leaderboard.board.names import FLOORS
+from leaderboard.store import escape
 from report.figures import style
 
 

@@ -16,8 +16,8 @@ import pytest
 from figure_boards import board, standings, write_run
 from PIL import Image
 
-from leaderboard.board import Board
-from report import escape
+from leaderboard.board.build import Board
+from leaderboard.store import escape
 from report.figures import severity_curves, write_figures
 from report.figures.write import FIGURES
 
@@ -26,8 +26,8 @@ import sys
 from pathlib import Path
 import report.tables
 assert "matplotlib" not in sys.modules
-from leaderboard.board import build_board
-from leaderboard.merge import merge_runs
+from leaderboard.board.build import build_board
+from leaderboard.board.merge import merge_runs
 from report.figures import write_figures
 write_figures(build_board(merge_runs(sys.argv[1])), Path(sys.argv[2]))
 assert "matplotlib.pyplot" not in sys.modules

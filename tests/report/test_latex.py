@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard.names import GROUPS
-from report.content import Cell, Row, Section, Table
+from leaderboard.board.names import GROUPS
+from leaderboard.view.content import Cell, Row, Section, Table
 from report.latex import latex_tables
 
 HOSTILE: list[str] = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text())

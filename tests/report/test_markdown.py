@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from report import escape
-from report.content import Cell, Row, Section, Table
+from leaderboard.store import escape
+from leaderboard.view.content import Cell, Row, Section, Table
 from report.markdown import markdown_tables
 
 HOSTILE: list[str] = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text())

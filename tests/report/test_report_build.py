@@ -12,10 +12,10 @@ import yaml
 from small_runs import STARTED, SUITES, write_run
 from typer.testing import CliRunner
 
-from leaderboard.board import build_board
-from leaderboard.errors import StoreError
-from leaderboard.merge import merge_runs
-from leaderboard.summary import summarise
+from leaderboard.board.build import build_board
+from leaderboard.board.merge import merge_runs
+from leaderboard.board.summary import summarise
+from leaderboard.store.errors import StoreError
 from report.build import build_report
 from report.cli import app
 from report.document import about

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import small_runs
 
-from leaderboard.errors import StoreError
-from report import escape
+from leaderboard.store import escape
+from leaderboard.store.errors import StoreError
 from report.build import build_report
 
 TESTS = Path(__file__).parents[1]

@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 from sensitive_tables import CONDITIONS, detectors, labels, units
 
+from leaderboard.view.sensitivity import sensitivity_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.sensitivity import sensitivity_contents
 from report.terminal import terminal_contents
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from leaderboard.frames import to_arrow, to_pandas
-from leaderboard.names import GROUPS, MINIATURE_NOTE
-from leaderboard.schema import SUMMARY
-from report.grid import grids
+from leaderboard.board.names import GROUPS, MINIATURE_NOTE
+from leaderboard.store.frames import to_arrow, to_pandas
+from leaderboard.store.schema import SUMMARY
+from leaderboard.view.grid import grids
+from leaderboard.view.ties import Ties
 from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.tables import document_tables, terminal_tables, write_tables
-from report.ties import Ties
 
 
 def printed(parts, width=120) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from report.ties import ties_from
+from leaderboard.view.ties import ties_from
 
 COLUMNS = ["task", "profile", "measure", "kind", "first", "second", "test", "p_corrected", "correction", "letters"]
 

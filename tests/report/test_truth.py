@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leaderboard.view.truth import accuracy_by_truth, right_and_stable
 from metrics.statistics import bootstrap_interval, wilson_interval
 from report.tables import document_tables, write_tables
-from report.truth import accuracy_by_truth, right_and_stable
 
 CONDITIONS = (("clean", 0, 0), ("clean", 0, 1), ("fog", 3, 0), ("gaussian_blur", 3, 0), ("motion_blur", 3, 0))
 

@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 from tuning_table import tuning
 
-from report.content import Table
+from leaderboard.view.content import Table
+from leaderboard.view.tuning import tuning_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.terminal import terminal_contents
-from report.tuning import tuning_contents
 
 
 def tables(**given: object) -> dict[str, Table]:

@@ -8,8 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from tasks.activations import LayerCapture, layer_kind, output_layer, pool, resolve_layer
-from tasks.errors import UserError
+from tasks.activations.capture import LayerCapture, layer_kind, output_layer, pool, resolve_layer
+from tasks.common.errors import UserError
 
 
 class Counting(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.checkpoints import read_checkpoint
 from tasks.models.weights import file_sha256
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from tasks.cache.store import Cache
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.conse import ConseEncoder
 from tasks.models.preprocessing import Preprocessing
 from tasks.models.weights import file_sha256

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.errors import unknown_name
+from tasks.common.errors import unknown_name
 
 
 @pytest.mark.parametrize(

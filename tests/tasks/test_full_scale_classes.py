@@ -11,7 +11,7 @@ import tiny_models
 import torch
 from PIL import Image
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.weights import file_sha256
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile, load_profile

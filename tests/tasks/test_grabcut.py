@@ -8,8 +8,8 @@ import pytest
 import torch
 from drawn_scenes import drawn
 
-from tasks.errors import UserError
-from tasks.images import resize, to_tensor
+from tasks.common.errors import UserError
+from tasks.common.images import resize, to_tensor
 from tasks.models import grabcut
 from tasks.models.grabcut import GrabCutSegmenter
 from tasks.roles import Segmenter

@@ -21,8 +21,8 @@ from PIL import Image
 from skimage.color import rgb2lab
 from torchvision.transforms import v2
 
-from tasks.errors import UserError
-from tasks.image_files import MAX_PIXELS, MIN_SIDE, centre_square, find_images, load_image
+from tasks.common.errors import UserError
+from tasks.common.image_files import MAX_PIXELS, MIN_SIDE, centre_square, find_images, load_image
 
 ROOT = Path(__file__).parents[2]
 
@@ -366,7 +366,7 @@ def test_the_order_of_the_directory_does_not_matter(tmp_path, monkeypatch):
 def test_the_locale_does_not_matter_and_torch_is_not_loaded(tmp_path):
     a_folder(tmp_path)
     code = (
-        "import json, sys; from pathlib import Path; from tasks.image_files import find_images, load_image;"
+        "import json, sys; from pathlib import Path; from tasks.common.image_files import find_images, load_image;"
         "files, _ = find_images(Path(sys.argv[1])); pixels = [load_image(path).sum().item() for _, path in files];"
         "print(json.dumps([sys.getfilesystemencoding(), [name for name, _ in files], pixels]));"
         "assert 'torch' not in sys.modules"

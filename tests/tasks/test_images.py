@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from tasks.images import resize, resize_to, to_array, to_tensor
+from tasks.common.images import resize, resize_to, to_array, to_tensor
 
 
 def some_images(count=3, height=90, width=90, seed=0):

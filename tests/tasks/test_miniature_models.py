@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.miniature.training import evaluate
 from tasks.miniature.training.cards import CHECKPOINTS, FILES
 from tasks.models.weights import file_sha256

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tasks.cache import open_cache
-from tasks.errors import UserError
-from tasks.images import to_array, to_tensor
+from tasks.common.errors import UserError
+from tasks.common.images import to_array, to_tensor
 from tasks.miniature.__main__ import main
 from tasks.miniature.broden import export
 from tasks.miniature.gallery import write_gallery

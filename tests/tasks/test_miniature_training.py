@@ -14,7 +14,7 @@ from drawn_scenes import drawn
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 
-from tasks.images import resize, to_tensor
+from tasks.common.images import resize, to_tensor
 from tasks.miniature.captions import draw_caption, full_caption
 from tasks.miniature.render import outline, render
 from tasks.miniature.scene import scene_at

@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import save_file
 from torchvision.models import ResNet18_Weights
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.preprocessing import Preprocessing
 from tasks.models.target import TargetModel
 from tasks.models.weights import file_sha256

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.maps import LateMaps, MemoryMaps, StoredMaps
+from tasks.activations.maps import LateMaps, MemoryMaps, StoredMaps
+from tasks.common.seeding import integer_seed
 from tasks.models.target import Preprocessing, TargetModel
 from tasks.observation import Segmentation
 from tasks.observe import (
@@ -25,7 +26,6 @@ from tasks.observe import (
 )
 from tasks.perturbations import perturb
 from tasks.perturbations.settings import Settings
-from tasks.seeding import integer_seed
 
 IDS = tuple(f"image-{number}" for number in range(11))
 LAYERS = {"0": "mean", "2": "mean"}
@@ -75,7 +75,7 @@ def test_maps_are_read_in_parts_or_block_by_block(monkeypatch, made):
     assert maps.shape == (5, 3, 2, 2)
     assert maps.read([], [1]).shape == (0, 1, 2, 2)
     assert torch.equal(maps.read([4, 1], [2, 0, 2]), values[[4, 1]][:, [2, 0, 2]])
-    monkeypatch.setattr("tasks.maps.BLOCK_VALUES", 24)
+    monkeypatch.setattr("tasks.activations.maps.BLOCK_VALUES", 24)
     parts = list(maps.blocks([1]))
     assert [part for part, _ in parts] == [range(0, 2), range(2, 4), range(4, 5)]
     assert torch.equal(torch.cat([block for _, block in parts]), values[:, [1]])

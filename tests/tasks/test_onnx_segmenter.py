@@ -12,7 +12,7 @@ from skimage import data
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.onnx_segmenter import U2NetSegmenter
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile

@@ -9,10 +9,10 @@ import torchvision
 from safetensors.torch import save_file
 
 from tasks.catalogue import load_task
-from tasks.errors import UserError
-from tasks.models.own import layers_of, own_target, with_own_model
+from tasks.common.errors import UserError
 from tasks.models.weights import file_sha256
 from tasks.profiles.build import Roles
+from tasks.profiles.own import layers_of, own_target, with_own_model
 from tasks.profiles.schema import load_profile
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.perturbations import PERTURBATIONS, perturb
 
 NAMES = tuple(PERTURBATIONS)

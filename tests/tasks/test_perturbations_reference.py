@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.perturbations import package
 from tasks.perturbations import perturb as perturb_by_clear
 from tasks.perturbations.reference import names, perturb

@@ -13,16 +13,16 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from tasks.activations import LayerCapture
+from tasks.activations.capture import LayerCapture
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.training.cards import CHECKPOINTS
 from tasks.miniature.training.planted import AUROC_BAR, CELL_IOU_BAR, told
 from tasks.miniature.vocabulary import CATEGORY_OF, CONCEPTS
 from tasks.models.planted import HALF, PlantedStage, PlantedUnits, plant, save_planted
+from tasks.models.planted_facts import Planted, PlantedUnit, read_planted
 from tasks.profiles.build import Roles
-from tasks.profiles.planted import Planted, PlantedUnit, read_planted
 from tasks.profiles.schema import load_profile
 
 FILE = CHECKPOINTS / "planted.safetensors"
@@ -147,7 +147,7 @@ def test_shipped_units_reach_their_bars_and_are_those_of_the_card():
 
 def test_the_description_is_read_without_torch():
     code = (
-        "import sys; from pathlib import Path; from tasks.profiles.planted import read_planted as read; "
+        "import sys; from pathlib import Path; from tasks.models.planted_facts import read_planted as read; "
         "print(len(read(Path(sys.argv[1])).units), 'torch' in sys.modules)"
     )
     root = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from tasks.miniature.training.evaluate import cell_centres
 from tasks.miniature.training.planted import Sample, draw_pairs, fit_detectors, passes
 from tasks.miniature.training.planted_truth import auroc, in_cells, measure, occurrence, overlap, positions
 from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, GRID, HELD_OUT, PARTS_OF
-from tasks.profiles.planted import PlantedUnit
+from tasks.models.planted_facts import PlantedUnit
 
 
 def scene(*wishes: Wish, background: str = "brick wall") -> Scene:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.weights import save_weights
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile

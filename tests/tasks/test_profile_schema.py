@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.profiles.schema import Profile, load_profile
 
 GOOD = {

@@ -10,7 +10,7 @@ import torch
 from torchvision.models import ResNet18_Weights
 
 from tasks.catalogue import profile_names
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.config import OpenAISource, TransformersSource
 from tasks.models.weights import file_sha256
 from tasks.profiles.locate import locate_segmenter, locate_source, locate_target

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import UserError
-from tasks.image_files import centre_square, find_images, load_image
+from tasks.common.errors import UserError
+from tasks.common.image_files import centre_square, find_images, load_image
 from tasks.models.retrieval import RetrievalGenerator, pool_sha256
 from tasks.probing.build import build
 from tasks.probing.held_out import SHARE, hashes_of, is_held_out, kept

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from tasks.catalogue import DEFINITIONS, load_task, profile_path, task_names
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.validation import parse
+from tasks.common.yamlfile import read_yaml
 from tasks.schema import Task
-from tasks.validation import parse
-from tasks.yamlfile import read_yaml
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.seeding import generator, integer_seed, seed_sequence
+from tasks.common.seeding import generator, integer_seed, seed_sequence
 
 # A change here changes every result that was ever published.
 FROZEN = {
@@ -112,7 +112,7 @@ def test_generators_share_nothing():
 def test_the_hash_seed_of_python_does_not_matter():
     said = [
         subprocess.run(
-            [sys.executable, "-c", "from tasks.seeding import integer_seed; print(integer_seed(7, 'a', 1))"],
+            [sys.executable, "-c", "from tasks.common.seeding import integer_seed; print(integer_seed(7, 'a', 1))"],
             env={**os.environ, "PYTHONHASHSEED": value},
             cwd=Path(__file__).parents[2],
             capture_output=True,

@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.profiles.schema import load_profile
 from tasks.profiles.sources import GeneratorSource, Target
 

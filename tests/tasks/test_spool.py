@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import UserError
-from tasks.spool import RowFile, Spool, blocks
+from tasks.activations.spool import RowFile, Spool, blocks
+from tasks.common.errors import UserError
 
 COUNT = 9
 ROWS = np.random.default_rng(0).integers(0, 2**16, (COUNT, 2, 3)).astype(np.uint16)

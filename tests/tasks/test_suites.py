@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tasks.catalogue import load_task
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.perturbations import PERTURBATIONS, Perturbation, perturb, register
 from tasks.perturbations import registry as registry_module
 from tasks.perturbations.suites import load_suite, perturbations_of, suite_names

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.target import Preprocessing, TargetModel
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

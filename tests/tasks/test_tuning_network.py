@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.models.target import TargetModel
 from tasks.profiles.build import Roles

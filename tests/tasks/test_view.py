@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from tasks.activations import LayerCapture
+from tasks.activations.capture import LayerCapture
 from tasks.models.preprocessing import Preprocessing
 from tasks.models.target import TargetModel
 from tasks.observation import Segmentation

@@ -8,8 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from tasks.activations import LayerCapture, channels_first, pool, positions, prefix_tokens
-from tasks.errors import UserError
+from tasks.activations.capture import LayerCapture, channels_first, pool, positions, prefix_tokens
+from tasks.common.errors import UserError
 from tasks.models.preprocessing import Preprocessing
 from tasks.models.target import TargetModel
 

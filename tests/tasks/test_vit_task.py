@@ -10,12 +10,12 @@ import yaml
 from drawn_scenes import drawn
 
 from benchmark import runner
-from benchmark.display import Display
-from benchmark.options import RunOptions
-from leaderboard.store import RunFolder
+from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
+from leaderboard.store.run_folder import RunFolder
 from tasks.catalogue import load_task
-from tasks.errors import UserError
-from tasks.images import to_tensor
+from tasks.common.errors import UserError
+from tasks.common.images import to_tensor
 from tasks.miniature.training import evaluate
 from tasks.profiles.build import Roles
 from tasks.profiles.networks import build_network

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.models.weights import SCALE, check_file, file_sha256, load_weights, save_weights
 
 

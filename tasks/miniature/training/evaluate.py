@@ -11,7 +11,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tasks.images import to_tensor
+from tasks.common.images import to_tensor
+from tasks.common.seeding import generator as seeded
 from tasks.miniature.captions import full_caption
 from tasks.miniature.render import Rendering, render
 from tasks.miniature.scene import Scene, Wish, draw_scene, scene_at
@@ -21,7 +22,6 @@ from tasks.miniature.vocabulary import BACKGROUNDS, CATEGORIES, COLOURS, CONCEPT
 from tasks.models.counting_summariser import caption_background
 from tasks.profiles.build import Roles
 from tasks.roles import ImageTextEncoder
-from tasks.seeding import generator as seeded
 from tasks.view import View
 
 VIEW: Final = View(SIDE)

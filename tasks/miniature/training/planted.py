@@ -15,7 +15,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.images import to_tensor
+from tasks.common.images import to_tensor
+from tasks.common.seeding import generator
 from tasks.miniature.scene import Scene
 from tasks.miniature.training.common import log
 from tasks.miniature.training.data import RenderedScenes, grid_of, rendered_scenes
@@ -23,12 +24,11 @@ from tasks.miniature.training.planted_truth import in_cells, measure, occurrence
 from tasks.miniature.training.target import RECIPES
 from tasks.miniature.vocabulary import CATEGORIES, CONCEPTS, OPTIONAL_PARTS, PARTS
 from tasks.models.planted import PlantedUnits, save_planted
+from tasks.models.planted_facts import Op, Planted, PlantedUnit
 from tasks.models.target import TargetModel
 from tasks.models.weights import file_sha256
 from tasks.profiles.build import Roles
-from tasks.profiles.planted import Op, Planted, PlantedUnit
 from tasks.profiles.schema import load_profile
-from tasks.seeding import generator
 
 FITTED: Final = 6_000
 """Scenes of the train split that the detectors are fitted to."""

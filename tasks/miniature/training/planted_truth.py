@@ -14,7 +14,7 @@ from torch.nn import functional
 from tasks.miniature.scene import Scene
 from tasks.miniature.vocabulary import BACKGROUNDS, COLOURS, KINDS, PARTS, PARTS_OF, PATTERNS
 from tasks.models.planted import HALF
-from tasks.profiles.planted import Op, PlantedUnit
+from tasks.models.planted_facts import Op, PlantedUnit
 
 
 def occurrence(scenes: Sequence[Scene], op: Op, concepts: Sequence[str]) -> Bool[np.ndarray, " n"]:

@@ -18,7 +18,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.activations import positions, prefix_tokens
+from tasks.activations.capture import positions, prefix_tokens
 from tasks.miniature.training.augment import draw_views
 from tasks.miniature.training.cells import CellHeads, remember
 from tasks.miniature.training.common import Recipe, fast_precision, log, optimiser, pick_device, scheduled

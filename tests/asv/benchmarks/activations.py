@@ -22,12 +22,12 @@ from functools import cache
 
 import torch
 
-from tasks.activations import LayerCapture
+from tasks.activations.capture import LayerCapture
+from tasks.activations.spool import blocks
 from tasks.observe import CLEAN, IMAGES_AT_ONCE, Condition, observe, perturbed, probe_of
 from tasks.perturbations.settings import Settings
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
-from tasks.spool import blocks
 
 WORKS = ("bare loop", "pass", "perturbed pass")
 IMAGES = (128, 512)

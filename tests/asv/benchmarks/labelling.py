@@ -35,7 +35,7 @@ from baselines.clip_dissect import similarity
 from baselines.clip_dissect.wpmi import CosineFactors
 from baselines.network_dissection import count_overlap, intersection_over_union, primary_categories, survey
 from metrics.text import EmbeddingSimilarity
-from tasks.maps import MemoryMaps
+from tasks.activations.maps import MemoryMaps
 from tasks.miniature.vocabulary import CONCEPTS
 from tasks.observation import Segmentation
 from tasks.profiles.build import Roles

@@ -12,11 +12,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmark.cache_view import size_of, size_text
 from benchmark.commands.cache import app
+from benchmark.commands.cache_view import size_of, size_text
 from tasks.cache import inventory, open_cache
 from tasks.cache.keys import key_of, text_sha256
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 
 HOSTILE = "x\x1b[31m\u202e[/red]\nnew line" + "y" * 300
 

@@ -13,7 +13,7 @@ import tasks
 from tasks.cache import open_cache
 from tasks.cache.padded import PaddedCaptioner, PaddedEncoder
 from tasks.cache.roles import CachedCaptioner, CachedEncoder, CachedGenerator, CachedSentenceEncoder
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.miniature.generator import RenderingGenerator
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile

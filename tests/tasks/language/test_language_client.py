@@ -17,7 +17,7 @@ pytest.importorskip("tenacity")
 
 from scripted_server import FakeClock, ScriptedServer, drips, fails, hangs, resets, says, sends, stops_early
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.chat import (
     AccessError,
     BadReplyError,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.validation import parse
 from tasks.language.config import LanguageModelSource, OpenAISource, TransformersSource
-from tasks.validation import parse
 
 SERVER = {"loader": "openai", "model": "tiny", "licence": "MIT"}
 LOCAL = {"loader": "transformers", "path": "models/tiny", "licence": "MIT"}

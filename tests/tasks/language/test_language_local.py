@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.build import build_summariser
 from tasks.language.chat import LanguageModelError, Message, NoAnswerError, Reply
 from tasks.language.config import TransformersSource

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.language.chat import Message, NoAnswerError, Reply
 from tasks.language.config import PriceEntry
 from tasks.language.prices import cost, most_prompt_tokens, price_table

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.validation import parse
 from tasks.language.build import build_describer
 from tasks.language.chat import LanguageModelError, Message, NoAnswerError, PriceCapError, Reply
 from tasks.language.config import PriceEntry, VisionOpenAISource, VisionTransformersSource
@@ -20,7 +21,6 @@ from tasks.language.picture import MOST_EDGE, Picture
 from tasks.language.prices import Spending, cost, most_prompt_tokens
 from tasks.language.replies import CachedChat, ReplyStore
 from tasks.roles import PictureDescriber
-from tasks.validation import parse
 
 CPU = torch.device("cpu")
 WORDS = ["<end>", "<unknown>", "<image>", "user", "assistant", ":", "red", "green", "blue", "fish", "house", "tree"]

@@ -11,8 +11,8 @@ import torch
 from probing_files import picture, save
 
 from baselines.network_dissection import count_overlap
-from tasks.errors import UserError
-from tasks.maps import MemoryMaps
+from tasks.activations.maps import MemoryMaps
+from tasks.common.errors import UserError
 from tasks.miniature.broden import export
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.vocabulary import CONCEPTS

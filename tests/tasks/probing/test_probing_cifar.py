@@ -9,7 +9,7 @@ import pytest
 import torch
 from probing_files import save
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.probing.cifar import open_cifar
 from tasks.probing.folder import Choice
 

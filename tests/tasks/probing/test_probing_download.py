@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.miniature.broden import export
 from tasks.probing import __main__ as command
 from tasks.probing.broden import open_broden

@@ -17,8 +17,8 @@ from PIL import Image
 from probing_files import picture, save
 from torchvision.transforms import v2
 
-from tasks.errors import UserError
-from tasks.image_files import load_image
+from tasks.common.errors import UserError
+from tasks.common.image_files import load_image
 from tasks.probing.base import StoredSet
 from tasks.probing.folder import Choice, open_folder
 from tasks.view import View

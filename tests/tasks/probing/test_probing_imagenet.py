@@ -8,7 +8,7 @@ import torch
 from probing_files import picture, save
 from scipy.io import savemat
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
 from tasks.probing.folder import Choice
 from tasks.probing.imagenet import open_imagenet
 

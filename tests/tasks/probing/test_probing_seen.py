@@ -15,11 +15,11 @@ import torch
 from probing_files import picture, save
 from pydantic import TypeAdapter
 
-from tasks import image_files
 from tasks.cache import Cache, open_cache
 from tasks.cache.answers import FILE
-from tasks.errors import UserError
-from tasks.image_files import load_image
+from tasks.common import image_files
+from tasks.common.errors import UserError
+from tasks.common.image_files import load_image
 from tasks.miniature.broden import export
 from tasks.probing import cifar
 from tasks.probing.base import StoredSet

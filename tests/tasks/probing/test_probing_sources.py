@@ -12,13 +12,13 @@ import yaml
 from probing_files import picture, save
 from pydantic import BaseModel, Field
 
-from tasks.errors import UserError
+from tasks.common.errors import UserError
+from tasks.common.validation import parse
 from tasks.miniature.broden import export
 from tasks.probing.base import ProbingSet
 from tasks.probing.build import build
 from tasks.probing.missing import missing
 from tasks.probing.schema import Source
-from tasks.validation import parse
 
 
 class Sets(BaseModel):

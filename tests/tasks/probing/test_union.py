@@ -12,9 +12,10 @@ from probing_files import picture, save
 from pydantic import TypeAdapter
 
 from baselines.network_dissection import NetworkDissection
+from tasks.activations.maps import MemoryMaps
 from tasks.catalogue import profile_path
-from tasks.errors import UserError
-from tasks.maps import MemoryMaps
+from tasks.common.errors import UserError
+from tasks.common.yamlfile import read_yaml
 from tasks.miniature.broden import export
 from tasks.observation import Observation, Segmentation, Toolbox
 from tasks.probing.base import Facts, StoredSet
@@ -24,7 +25,6 @@ from tasks.probing.schema import UnionSource
 from tasks.probing.union import shares, union
 from tasks.profiles.schema import load_profile
 from tasks.view import View
-from tasks.yamlfile import read_yaml
 
 LAYERS = {"object": np.array([[1, 1], [0, 2]])}
 

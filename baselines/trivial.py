@@ -1,0 +1,78 @@
+"""The floors: what a label is worth that no unit was looked at for. Every table shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from baselines.base import Label, UnitLabels
+from baselines.costs import Cost
+from baselines.evidence import check_units, dead_units
+from tasks.common.errors import UserError
+from tasks.common.seeding import generator
+from tasks.observation import Observation, Toolbox
+
+
+class RandomLabel:
+    """Draws a concept uniformly, anew for each unit, condition, severity and repeat."""
+
+    name: ClassVar[str] = "random_label"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[str]] = frozenset({"concepts"})
+
+    def cost(self, units: int, images: int) -> Cost:
+        """What a cell asks of the models; see ``baselines.costs``."""
+        return Cost()
+
+    def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
+        """One random concept a unit, without score or evidence; none for a dead unit.
+
+        Raises:
+            UserError: Without concepts, or for a unit out of range.
+        """
+        if not tools.concepts:
+            raise UserError("The method random_label needs a concept set (concepts), which the profile does not have.")
+        labels = []
+        for unit, dead in _requested(observation, units):
+            address = (observation.layer, unit, observation.condition, observation.severity, observation.repeat)
+            draw = int(generator(tools.seed, self.name, *address).integers(len(tools.concepts)))
+            labels.append(_one(unit, tools.concepts[draw], dead))
+        return labels
+
+
+class ConstantLabel:
+    """Calls every unit "depiction".
+
+    In the published comparison on ImageNet class units that one word has a higher mean text cosine with the class names
+    than Describe-and-Dissect, MILAN and CLIP-Dissect: a table without it flatters everyone.
+    """
+
+    name: ClassVar[str] = "constant_label"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    text: ClassVar[str] = "depiction"
+
+    def cost(self, units: int, images: int) -> Cost:
+        """What a cell asks of the models; see ``baselines.costs``."""
+        return Cost()
+
+    def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
+        """The same word for each unit, without score or evidence; none for a dead unit.
+
+        Raises:
+            UserError: For a unit out of range.
+        """
+        del tools
+        return [_one(unit, self.text, dead) for unit, dead in _requested(observation, units)]
+
+
+def _requested(observation: Observation, units: Sequence[int]) -> list[tuple[int, bool]]:
+    check_units(units, observation.activations.shape[1])
+    dead = dead_units(observation.activations)
+    return [(unit, bool(dead[unit])) for unit in units]
+
+
+def _one(unit: int, text: str, dead: bool) -> UnitLabels:
+    if dead:
+        return UnitLabels(unit=unit, ranked=(), extra={"dead": True})
+    return UnitLabels(unit=unit, ranked=(Label(text, float("nan")),))

@@ -1,0 +1,187 @@
+"""From the texts of a command line to ``RunOptions``: lists by comma or repetition, and a sentence for each mistake."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from benchmark.run.options import RunOptions
+from tasks.common.errors import UserError
+from tasks.common.validation import parse
+from tasks.perturbations.settings import Settings
+
+Texts = Sequence[str] | None
+
+_UNITS = {
+    "usd": ("budget_usd", 1.0),
+    "s": ("budget_seconds", 1.0),
+    "min": ("budget_seconds", 60.0),
+    "h": ("budget_seconds", 3600.0),
+}
+"""Unit of a budget → field of ``RunOptions``, and how much one is."""
+
+
+def options_from(
+    *,
+    tasks: Texts,
+    methods: Texts,
+    suites: Texts,
+    severities: Texts,
+    units: str | None,
+    unit_ids: Texts,
+    images: str | None,
+    image_count: int | None,
+    settings: Texts,
+    budget: Texts,
+    analysis: Texts,
+    **rest: Any,
+) -> RunOptions:
+    """The options of a run.
+
+    Args:
+        tasks: ``--task``, as given.
+        methods: ``--methods``.
+        suites: ``--suites``.
+        severities: ``--severities``.
+        units: ``--units``.
+        unit_ids: ``--unit-ids``.
+        images: ``--images``, a number or a folder.
+        image_count: ``--image-count``.
+        settings: ``--set``.
+        budget: ``--budget``, money and time.
+        analysis: ``--analysis``.
+        rest: Fields of ``RunOptions`` that need no reading.
+
+    Raises:
+        UserError: A value is out of range.
+        typer.BadParameter: A text cannot be read, e.g. a word where a number belongs, or ``--task`` is missing.
+    """
+    if not words(tasks):
+        raise typer.BadParameter("it is needed; 'python -m benchmark list tasks' shows them.", param_hint="--task")
+    values = {
+        "tasks": words(tasks),
+        "methods": words(methods),
+        "suites": words(suites),
+        "severities": _in_range("Severity", numbers("--severities", severities), 1, 5),
+        "units": _units(units),
+        "unit_ids": _in_range("Unit", numbers("--unit-ids", unit_ids), 0, None),
+        "method_options": method_options(settings),
+        "analyses": words(analysis) or (),
+        **_images(images, image_count),
+        **budgets(budget),
+    }
+    return parse(RunOptions, values | rest, "the command line")
+
+
+def settings_from(corruptions: str, lengths: str, feather: float) -> Settings:
+    """How images are perturbed, by the rules of ``RunOptions``.
+
+    Raises:
+        UserError: A value is none of those allowed.
+    """
+    values = {"tasks": ["none"], "corruptions": corruptions, "lengths": lengths, "feather": feather}
+    return parse(RunOptions, values, "the command line").perturbing()
+
+
+def words(texts: Texts) -> list[str] | None:
+    """Words from ``["a,b", "c"]``; ``None`` if the option was not given."""
+    if not texts:
+        return None
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
+def numbers(option: str, texts: Texts) -> list[int] | None:
+    """Whole numbers from ``["1,3", "5"]``; ``None`` if the option was not given."""
+    found = words(texts)
+    return None if found is None else [_number(option, word) for word in found]
+
+
+def method_options(texts: Texts) -> dict[str, dict[str, Any]]:
+    """``METHOD.OPTION=VALUE`` as method → option → value; values are read like YAML scalars.
+
+    Raises:
+        typer.BadParameter: The text has another form.
+        UserError: One option is set twice.
+    """
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        method, dot, option = name.strip().partition(".")
+        if not (equals and dot and method and option):
+            raise typer.BadParameter(f"{text!r} is not METHOD.OPTION=VALUE, e.g. clip_dissect.similarity=wpmi.")
+        if option in options.setdefault(method, {}):
+            raise UserError(f"--set gives {method}.{option} twice.")
+        options[method][option] = _scalar(value)
+    return options
+
+
+def budgets(texts: Texts) -> dict[str, float]:
+    """``--budget`` as fields of ``RunOptions``: ``5USD``, ``90s``, ``30min`` and ``2h``, also with a space.
+
+    Raises:
+        typer.BadParameter: The text has another form.
+        UserError: Money or time is given twice, or is not more than 0.
+    """
+    found: dict[str, float] = {}
+    for text in words(texts) or ():
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+)", text.lower())
+        if match is None or match[2] not in _UNITS:
+            raise typer.BadParameter(
+                f"{text!r} is no budget: give an amount with a unit, e.g. 5USD, 90s, 30min or 2h.",
+                param_hint="--budget",
+            )
+        field, scale = _UNITS[match[2]]
+        if field in found:
+            raise UserError(f"--budget gives {'money' if field == 'budget_usd' else 'time'} twice.")
+        found[field] = float(match[1]) * scale
+        if not found[field] > 0:
+            raise UserError(f"--budget {text} lets nothing run: give more than 0.")
+    return found
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, bool | int | float | str) or value is None else text
+
+
+def _units(text: str | None) -> int | str | None:
+    if text is None or text == "all":
+        return text
+    count = _number("--units", text)
+    if count < 1:
+        raise UserError(f"--units {count} labels nothing: give a whole number from 1, or all.")
+    return count
+
+
+def _images(text: str | None, count: int | None) -> dict[str, Any]:
+    """``--images`` as a number or a folder, and ``--image-count`` of a folder."""
+    if text is not None and not text.strip():
+        raise typer.BadParameter("it is empty: give a number or a folder.", param_hint="--images")
+    if text is not None and not re.fullmatch(r"[+-]?\d+", text):
+        return {"image_folder": Path(text), "images": count}
+    if count is not None:
+        raise UserError("--image-count says how many of a folder's images are used: give --images FOLDER with it.")
+    return {"images": None if text is None else int(text)}
+
+
+def _number(option: str, word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise typer.BadParameter(f"{word!r} is not a whole number.", param_hint=option) from None
+
+
+def _in_range(what: str, values: list[int] | None, low: int, high: int | None) -> list[int] | None:
+    for value in values or ():
+        if value < low or (high is not None and value > high):
+            allowed = f"from {low}" if high is None else f"from {low} to {high}"
+            raise UserError(f"{what} {value} does not exist: give whole numbers {allowed}.")
+    return values

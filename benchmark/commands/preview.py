@@ -1,0 +1,77 @@
+"""``preview``: one image under perturbations at all severities, on one page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark.trace.sheet import COLUMNS, INK, SMALL, SOFT, Sheet, Thumb
+from leaderboard.store import atomic
+from tasks.common.errors import UserError
+from tasks.common.image_files import centre_square, load_image
+from tasks.common.images import to_array, to_tensor
+from tasks.common.seeding import integer_seed
+from tasks.models.grabcut import GrabCutSegmenter
+from tasks.perturbations.registry import SEVERITIES
+from tasks.perturbations.settings import Settings, needs_foreground
+from tasks.perturbations.suites import load_suite, perturbations_of
+
+SIDE = 224
+
+
+def write_preview(image: Path, suites: Sequence[str], settings: Settings, seed: int, out: Path) -> Path:
+    """Draw an image under every perturbation of some suites.
+
+    The middle square at 224 px is perturbed; foreground masks come from GrabCut.
+
+    Args:
+        image: An image file.
+        suites: Names of suites or perturbations, or YAML files.
+        settings: How images are perturbed.
+        seed: Of the draws.
+        out: The PNG file to write.
+
+    Raises:
+        UserError: No such image or suite, or a mask is needed and none is found.
+        StoreError: The picture cannot be written.
+    """
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: previews are PNG files, so give a name that ends in .png.")
+    names = perturbations_of([load_suite(suite) for suite in suites])
+    square = to_tensor(centre_square(load_image(image), SIDE)[None].copy()).contiguous()
+    foreground = _foreground(image, square) if any(map(needs_foreground, names)) else None
+    sheet = Sheet()
+    sheet.banner(f"{image.name} under {len(names)} perturbations", 18)
+    sheet.gap(8)
+    sheet.text(
+        f"Severities 1 to 5, seed {seed}, corruptions {settings.corruptions}, lengths {settings.lengths}; "
+        "middle square of 224 px, foreground by GrabCut.",
+        SMALL,
+        SOFT,
+    )
+    sheet.gap(12)
+    thumbs = []
+    for name in names:
+        for severity in SEVERITIES:
+            seeds = [integer_seed(seed, "preview", name)]
+            drawn = settings.apply(square, name, severity, seeds, foreground if needs_foreground(name) else None)
+            thumbs.append(Thumb(to_array(drawn)[0], ((name, INK),) if severity == 1 else (), str(severity)))
+    for start in range(0, len(thumbs), COLUMNS):
+        sheet.thumbs(thumbs[start : start + COLUMNS])
+    data = io.BytesIO()
+    sheet.image().save(data, "PNG")
+    atomic.write_bytes(out, data.getvalue())
+    return out
+
+
+def _foreground(image: Path, square: torch.Tensor) -> torch.Tensor:
+    mask = GrabCutSegmenter().foreground(square)
+    if not mask.any():
+        raise UserError(
+            f"No foreground was found in {image}: leave out the perturbations that need one, for example by "
+            "--suites imagenet_c."
+        )
+    return mask

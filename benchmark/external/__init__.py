@@ -1,0 +1,1 @@
+"""Scores for labels made outside CLEAR."""

@@ -1,0 +1,130 @@
+"""The bytes of a CSV or Parquet file as rows of text, whatever wrote it; nothing in a cell is interpreted."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from tasks.common.errors import UserError
+
+_PARQUET = b"PAR1"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's rows as text.
+
+    Attributes:
+        path: The file.
+        sha256: Of its bytes.
+        header: Names of the columns, without the space around them.
+        rows: One text a column, as it stands in the file; "" for an empty cell.
+        lines: Line of the file on which each row ends, for messages; the row's number in a Parquet file.
+        encoding: ``UTF-8``, ``Latin-1`` or ``Parquet``.
+        ragged: A sentence on the first row that has more cells than the header; empty if none has. A reader refuses
+            such a file, but only once the header is known to be one of labels.
+    """
+
+    path: Path
+    sha256: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    lines: Sequence[int]
+    encoding: str
+    ragged: str = ""
+
+    def column(self, name: str) -> list[str]:
+        """All cells of a column."""
+        place = self.header.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV or Parquet file.
+
+    CSV may have a byte-order mark, any line ends, line breaks inside quoted cells, no final line end, and be UTF-8 or
+    Latin-1 (every byte is a letter there, so that is what is left when UTF-8 does not fit).
+
+    Raises:
+        UserError: The file cannot be read, is empty, has a column twice, or a quote that is never closed.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
+    digest = hashlib.sha256(data).hexdigest()
+    if data.startswith(_PARQUET):
+        return _from_parquet(path, data, digest)
+    try:
+        text, encoding = data.decode("utf-8-sig"), "UTF-8"
+    except UnicodeDecodeError:
+        text, encoding = data.decode("latin-1"), "Latin-1"
+    header, cells, lines = _parsed(path, text)
+    rows = [_fitted(row, len(header)) for row in cells]
+    return Table(path, digest, header, rows, lines, encoding, _ragged(path, cells, lines, len(header)))
+
+
+def _parsed(path: Path, text: str) -> tuple[tuple[str, ...], list[list[str]], list[int]]:
+    # Without strict a quote that is never closed would swallow the rest of the file without a word.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    header: tuple[str, ...] | None = None
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = _header(path, cells)
+                continue
+            rows.append(cells)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; write it as CSV with closed quotes.") from None
+    if header is None:
+        raise UserError(f"{path} is empty.")
+    return header, rows, lines
+
+
+def _header(path: Path, cells: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(cell.strip() for cell in cells)
+    double = next((name for name in names if name and names.count(name) > 1), None)
+    if double is not None:
+        raise UserError(f"{path} has two columns named {double!r}; remove one.")
+    return names
+
+
+def _fitted(cells: Sequence[str], width: int) -> tuple[str, ...]:
+    """Exactly ``width`` cells; empty ones at the end, as spreadsheets write them, may be too many or missing."""
+    return (*cells[:width], *[""] * (width - len(cells)))
+
+
+def _ragged(path: Path, rows: Sequence[Sequence[str]], lines: Sequence[int], width: int) -> str:
+    for cells, line in zip(rows, lines, strict=True):
+        if any(cell.strip() for cell in cells[width:]):
+            return f"{path}, line {line}: {len(cells)} cells under {width} columns; quote labels that hold commas."
+    return ""
+
+
+def _from_parquet(path: Path, data: bytes, digest: str) -> Table:
+    try:
+        frame = pd.read_parquet(io.BytesIO(data))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is a damaged Parquet file ({str(error).splitlines()[0]}); restore it.") from None
+    header = _header(path, [str(name) for name in frame.columns])
+    columns = [[_text(value) for value in frame.iloc[:, place]] for place in range(len(header))]
+    rows = list(zip(*columns, strict=True))
+    return Table(path, digest, header, rows, range(1, len(rows) + 1), "Parquet")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None or value is pd.NA or value != value else str(value)  # NaN differs from itself

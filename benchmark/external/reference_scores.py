@@ -1,0 +1,84 @@
+"""Labels against what the units should be called, always beside methods that say one thing of every unit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+
+from benchmark.external.agreement import RESAMPLES, ends
+from metrics.stability import clip_similarity
+from metrics.statistics import bootstrap_interval, wilson_interval
+
+if TYPE_CHECKING:
+    from benchmark.external.references import References
+    from benchmark.run.scoring import LabelEmbeddings
+
+WORD: Final = "depiction"
+"""One word for every unit: on ImageNet's class names it beats published methods by cosine."""
+
+OWN, MOST_FREQUENT, ONE_WORD = "own", "most_frequent", "one_word"
+"""Whose labels a row is about: the method's, its most frequent one for every unit, or ``WORD`` for every unit."""
+
+
+def most_frequent(labels: Mapping[int, str]) -> str:
+    """The label that most units have; of several, that of the lowest unit."""
+    return Counter(labels[unit] for unit in sorted(labels)).most_common(1)[0][0]
+
+
+def name_scores(
+    units: Mapping[str, Sequence[int]],
+    labels: Mapping[str, Mapping[int, str]],
+    references: References,
+    embeddings: LabelEmbeddings,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Means over units of how well labels name what the units should be called.
+
+    Args:
+        units: Method → the units that it was asked about.
+        labels: Method → unit → its label on clean images; a unit without one has a missing label.
+        references: What the units should be called.
+        embeddings: Of all labels, references and ``WORD``.
+        seed: Of the bootstrap.
+
+    Returns:
+        Three rows a method (``labels`` is ``own``, ``most_frequent`` or ``one_word``): ``method``, ``labels``, ``text``
+        (what is said of every unit; absent for ``own``), ``units`` (with a reference), ``missing``, and ``clip`` and
+        ``sentence`` (mean cosine of label and reference, in [-1, 1], over the units with a label), ``exact`` (share of
+        units whose label is one of the names) and ``concept`` (share whose label holds one), each with ``_low`` and
+        ``_high`` of its 95 % interval. A missing label is no value for a cosine, and wrong for a share: or a method
+        could raise its share by leaving hard units unnamed.
+    """
+    rows = []
+    for method, asked in units.items():
+        known = [unit for unit in asked if unit in references.of_unit]
+        frequent = most_frequent(labels[method])
+        for kind, text in ((OWN, None), (MOST_FREQUENT, frequent), (ONE_WORD, WORD)):
+            said = [labels[method].get(unit) if text is None else text for unit in known]
+            head = {"method": method, "labels": kind, "text": text, "units": len(known), "missing": said.count(None)}
+            rows.append(head | _means(known, said, references, embeddings, seed))
+    return pd.DataFrame(rows)
+
+
+def _means(
+    units: Sequence[int], said: Sequence[str | None], references: References, embeddings: LabelEmbeddings, seed: int
+) -> dict[str, float]:
+    truth = [references.of_unit[unit] for unit in units]
+    texts = [reference.text for reference in truth]
+    clip = clip_similarity(embeddings.clip(said), embeddings.clip(texts))
+    sentence = np.full(len(units), np.nan)
+    if embeddings.has_sentences:
+        sentence = clip_similarity(embeddings.sentence(said), embeddings.sentence(texts))
+    pairs = [(label, reference) for label, reference in zip(said, truth, strict=True) if label is not None]
+    exact = sum(reference.exact(label) for label, reference in pairs)
+    concept = sum(reference.matches(label) for label, reference in pairs)
+    return {
+        **ends("clip", bootstrap_interval(clip, resamples=RESAMPLES, seed=seed)),
+        **ends("sentence", bootstrap_interval(sentence, resamples=RESAMPLES, seed=seed)),
+        **ends("exact", wilson_interval(exact, len(units))),
+        **ends("concept", wilson_interval(concept, len(units))),
+    }

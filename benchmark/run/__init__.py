@@ -1,0 +1,1 @@
+"""One run of the benchmark, from its options to its scores."""

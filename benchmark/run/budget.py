@@ -1,0 +1,84 @@
+"""``--budget``: a run stops before it costs more, in money or in time, and what is done stays done.
+
+Money is kept by the language model's client, which books each request before it is made (``tasks.language.prices``);
+here the run's cap takes the place of the profile's. It holds for all sessions of a run together. Time counts from the
+start of one session and is looked at before each piece of work: what by the measured rate would not end in time is not
+begun. What has never been measured is begun while there is any time left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from benchmark.run.progress import duration
+from tasks.common.errors import UserError
+from tasks.language.config import OpenAISource
+from tasks.language.prices import price_table
+from tasks.profiles.schema import Profile
+
+
+class BudgetReached(UserError):
+    """The time of ``--budget`` does not suffice for what comes next."""
+
+
+class TimeBudget:
+    """The time that one session may take.
+
+    Args:
+        seconds: How much; None for no limit.
+        clock: Seconds from any origin; for tests.
+    """
+
+    def __init__(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._started = clock()
+
+    def check(self, what: str, expected: float | None = None) -> None:
+        """Stop before work that would not end in time.
+
+        Args:
+            what: What is about to begin, for the message.
+            expected: How many seconds it will take, if that is known.
+
+        Raises:
+            BudgetReached: It would not; the sentence says what is spent, what remains and how to continue.
+        """
+        if self.seconds is None:
+            return
+        spent = self._clock() - self._started
+        left = self.seconds - spent
+        if left > 0 and (expected or 0.0) <= left:
+            return
+        needs = "" if expected is None else f", which takes about {duration(expected)}"
+        raise BudgetReached(
+            f"The time budget of {duration(self.seconds)} is reached: {duration(spent)} spent, "
+            f"{duration(max(left, 0.0))} remaining, next would be {what}{needs}. "
+            "Run the same command again, with a higher --budget if need be: what is done is not done again."
+        )
+
+
+def with_budget(profile: Profile, usd: float | None) -> Profile:
+    """The profile with the run's cap on money in place of its own; as it is where nothing costs money.
+
+    Args:
+        profile: The profile.
+        usd: ``--budget``, in USD; None leaves the profile's cap.
+
+    Raises:
+        UserError: The price of the language model is unknown, so that no cap can be kept.
+    """
+    update = {}
+    for role in ("summariser", "describer"):
+        source = getattr(profile, role)
+        if usd is None or not isinstance(source, OpenAISource):
+            continue
+        if source.price is None and source.model not in price_table():
+            raise UserError(
+                f"The price of the model {source.model!r} is unknown, so --budget {usd:g}USD cannot be kept: give "
+                "'price' (input, output, as_of, source) in the profile, or leave the budget out."
+            )
+        # Both roles book their requests in the same file, so this is a cap on their sum.
+        update[role] = source.model_copy(update={"price_cap_usd": usd})
+    return profile.model_copy(update=update) if update else profile

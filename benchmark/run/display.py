@@ -1,0 +1,301 @@
+"""How a run shows its progress: bars on a terminal, plain lines in a log, and JSON lines in the run folder.
+
+Everything goes to standard error, so that standard output holds results only. Text is never read as markup.
+
+The JSON lines (``progress.jsonl``) hold an object each, with ``time`` (UTC) and ``event``:
+
+- ``begin`` of a stage: ``stage``, ``unit`` (what is counted), ``done`` and ``total`` (null if unknown), ``note``, and
+  ``parts``: kind of work → how many pieces the stage has, empty where all units are alike.
+- ``part``: one piece is done: ``stage``, ``kind``, ``note`` (the condition), ``seconds`` it took, ``done`` so far.
+- ``progress``, at most one a stage in ``PLAIN_SECONDS``: as ``begin``, with ``seconds`` since the stage began and
+  ``remaining`` seconds (null while unknown) instead of ``parts``.
+- ``end``: as ``progress``, with ``outcome``: ``done``, ``stopped`` (by the user or by ``--budget``) or ``failed``.
+- ``message`` and ``warning``: ``text``.
+
+Several processes of one run write into the same file; each line also has its ``process``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
+from benchmark.run.budget import BudgetReached
+from benchmark.run.progress import Pace, duration, rate
+from leaderboard.store.escape import terminal
+
+Mode = Literal["auto", "rich", "plain", "quiet"]
+
+PLAIN_SECONDS = 5.0
+"""At most one plain line a stage in this time."""
+
+
+class Stage:
+    """One stage of a run while it goes on; made by ``Display.stage``.
+
+    A stage whose units cost about the same is counted by ``advance``. One whose work is of several kinds measures each
+    piece by ``part``, and what remains is told from the kinds that are left.
+    """
+
+    def __init__(self, name: str, total: int | None, unit: str, parts: Mapping[str, int], display: Display) -> None:
+        self.name = name
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.pace = Pace(parts)
+        self._by_kind = bool(parts)
+        self._display = display
+        self._started = self._shown = display.clock()
+        self._note = ""
+
+    def advance(self, n: int = 1) -> None:
+        """Count ``n`` more of the stage's units as done."""
+        self.done += n
+        self._display.show(self)
+
+    @contextlib.contextmanager
+    def part(self, kind: str, units: int = 0) -> Iterator[None]:
+        """Measure one piece of work; it counts unless the block raises.
+
+        Args:
+            kind: What kind of work; one of the stage's ``parts``.
+            units: How many of the stage's units it completes.
+        """
+        started = self._display.clock()
+        yield
+        seconds = self._display.clock() - started
+        self.pace.add(kind, seconds)
+        self.done += units
+        self._display.log_part(self, kind, seconds)
+        self._display.show(self)
+
+    def skip(self, kind: str, units: int = 0) -> None:
+        """Count a piece that another process did.
+
+        Args:
+            kind: As in ``part``.
+            units: As in ``part``.
+        """
+        self.pace.drop(kind)
+        self.advance(units)
+
+    def note(self, text: str) -> None:
+        """Say what is being done now, e.g. the condition."""
+        self._note = terminal(text, limit=120)
+        self._display.show(self)
+
+    @property
+    def noted(self) -> str:
+        """What was said by ``note`` last."""
+        return self._note
+
+    @property
+    def seconds(self) -> float:
+        """Time since the stage began."""
+        return self._display.clock() - self._started
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that the rest will take; None while that is unknown."""
+        if self._by_kind:
+            return self.pace.remaining()
+        if self.total is None or not self.done:
+            return None
+        return max(0, self.total - self.done) * self.seconds / self.done
+
+    def due(self) -> bool:
+        """Whether a plain line may be written again; asking counts as writing."""
+        now = self._display.clock()
+        if now - self._shown < PLAIN_SECONDS:
+            return False
+        self._shown = now
+        return True
+
+    def line(self) -> str:
+        """The stage in one line: how far, how fast, how long still."""
+        parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}", self.unit]
+        text = f"{self.name}: {' '.join(parts)}"
+        if self.done and self.seconds > 0:
+            text += f", {rate(self.done / self.seconds, self.unit)}"
+        if self.remaining:
+            text += f", {duration(self.remaining)} left"
+        return f"{text}, {self._note}" if self._note else text
+
+    def facts(self) -> dict[str, Any]:
+        """The stage for the log."""
+        return {"stage": self.name, "done": self.done, "total": self.total, "unit": self.unit, "note": self.noted}
+
+
+class Display:
+    """Shows stages, messages and warnings; create one for each run.
+
+    Args:
+        mode: ``rich``, ``plain``, ``quiet`` (warnings only), or ``auto``: ``rich`` on a terminal, ``plain`` elsewhere.
+        stream: Where to write; standard error if not given.
+        clock: Seconds from any origin; for tests.
+    """
+
+    def __init__(
+        self, mode: Mode = "auto", stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.console = Console(file=stream or sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.mode: Mode = ("rich" if self.console.is_terminal else "plain") if mode == "auto" else mode
+        self.clock = clock
+        self._log: Path | None = None
+        self._progress: Progress | None = None
+        self._bars: dict[Stage, TaskID] = {}
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._units: defaultdict[str, int] = defaultdict(int)
+
+    def log_to(self, path: Path) -> None:
+        """Append everything from now on to a file of JSON lines, e.g. ``progress.jsonl`` in the run folder."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._log = path
+
+    @contextlib.contextmanager
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "cells", parts: Mapping[str, int] | None = None
+    ) -> Iterator[Stage]:
+        """Show a stage while the block runs; stages may be nested.
+
+        Args:
+            name: What is done.
+            total: How many units there are, if that is known.
+            unit: What is counted.
+            parts: Kind of work → how many pieces, where units cost so differently that one rate says nothing.
+        """
+        stage = Stage(terminal(name, limit=80), total, terminal(unit, limit=20), parts or {}, self)
+        self._open(stage, parts or {})
+        outcome = "failed"
+        try:
+            yield stage
+            outcome = "done"
+        except (KeyboardInterrupt, BudgetReached):
+            outcome = "stopped"
+            raise
+        finally:
+            self._close(stage, outcome)
+
+    def seconds(self) -> dict[str, float]:
+        """Time of each stage that has ended, by its name; of a stage's kinds of work by ``STAGE: KIND``."""
+        return dict(self._seconds)
+
+    def units(self) -> dict[str, int]:
+        """What the stages that have ended counted, by unit: cells, images, labels."""
+        return dict(self._units)
+
+    def message(self, text: str) -> None:
+        """Say something that a reader of the log wants to know."""
+        self._write("message", text, "")
+
+    def warning(self, text: str) -> None:
+        """Say something that the user should know even in a quiet run."""
+        self._write("warning", text, "yellow")
+
+    def show(self, stage: Stage) -> None:
+        """Bring a stage's bar or line up to date."""
+        if stage in self._bars and self._progress is not None:
+            shown = {"note": stage.noted, "left": stage.remaining}
+            self._progress.update(self._bars[stage], completed=stage.done, **shown)
+        if stage.due():
+            self._note("progress", stage.facts() | _times(stage))
+            if self.mode == "plain":
+                self._print(stage.line())
+
+    def log_part(self, stage: Stage, kind: str, seconds: float) -> None:
+        """Write down that a piece of a stage's work is done."""
+        entry = {"stage": stage.name, "kind": kind, "note": stage.noted, "seconds": round(seconds, 4)}
+        self._note("part", entry | {"done": stage.done})
+
+    def _open(self, stage: Stage, parts: Mapping[str, int]) -> None:
+        self._note("begin", stage.facts() | {"parts": dict(parts)})
+        if self.mode == "plain":
+            self._print(f"{stage.name}: begins" + (f", {stage.total} {stage.unit}" if stage.total is not None else ""))
+        elif self.mode == "rich":
+            if self._progress is None:
+                self._progress = _bars(self.console)
+                self._progress.start()
+            self._bars[stage] = self._progress.add_task(
+                stage.name, total=stage.total, note="", unit=stage.unit, left=None
+            )
+
+    def _close(self, stage: Stage, outcome: str) -> None:
+        self._note("end", stage.facts() | _times(stage) | {"outcome": outcome})
+        self._units[stage.unit] += stage.done
+        self._seconds[stage.name] += stage.seconds
+        for kind, seconds in stage.pace.seconds().items():
+            self._seconds[f"{stage.name}: {kind}"] += seconds
+        line = f"{stage.name}: {outcome}, {stage.done} {stage.unit} in {duration(stage.seconds)}"
+        if stage in self._bars and self._progress is not None:
+            self._progress.remove_task(self._bars.pop(stage))
+            if not self._bars:
+                self._progress.stop()
+                self._progress = None
+        if self.mode != "quiet":
+            self._print(line)
+
+    def _write(self, kind: str, text: str, style: str) -> None:
+        shown = terminal(text)
+        self._note(kind, {"text": shown})
+        if kind == "warning":
+            self._print(f"Warning: {shown}", style)
+        elif self.mode != "quiet":
+            self._print(shown, style)
+
+    def _print(self, line: str, style: str = "") -> None:
+        self.console.print(Text(line, style=style))
+
+    def _note(self, event: str, facts: dict[str, Any]) -> None:
+        if self._log is None:
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        entry = {"time": now, "process": os.getpid(), "event": event, **facts}
+        try:
+            # One write of one line: lines of several processes do not mix.
+            with open(self._log, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry, ensure_ascii=True) + "\n")
+        except OSError as error:
+            # No result rests on this file, so a run does not end for it.
+            path, self._log = self._log, None
+            self.warning(f"{path} cannot be written any more: {error.strerror}.")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if not task.speed else rate(task.speed, str(task.fields["unit"])))
+
+
+class _Left(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        left = task.fields["left"]
+        return Text(f"{duration(left)} left" if left else "", style="progress.remaining")
+
+
+def _times(stage: Stage) -> dict[str, float | None]:
+    left = stage.remaining
+    return {"seconds": round(stage.seconds, 3), "remaining": None if left is None else round(left, 3)}
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        _Rate(),
+        _Left(),
+        TextColumn("{task.fields[note]}", markup=False, style="dim"),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,268 @@
+"""How faithful the labels of a run are, without truth: does the unit respond to what its label says?
+
+A label is held against its unit on clean images, whatever condition it was given under. CoSy (Kopf et al., NeurIPS
+2024) draws images of the label and compares the unit's activations on them with those on the probing images; F1, IoU,
+correlation, cosine and AUPRC (Oikarinen, Yan & Weng, ICML 2025) compare the unit's activation on each probing image
+with the label's presence there.
+
+The control images of CoSy are the probing images, as in the paper, so some of them show the label's concept: a perfect
+detector of what a share p of them shows has an AUC of 1 - p/2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from benchmark.run.display import Display
+from benchmark.run.presence import CLIP_BAR, Presence
+from benchmark.run.work import Work
+from leaderboard.store.errors import StoreError
+from leaderboard.store.frames import empty_frame
+from leaderboard.store.identity import as_json, identity_hash
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import FAITHFULNESS
+from metrics.cosy import cosy_auc, cosy_mad
+from metrics.faithfulness import Faithfulness, faithfulness
+from tasks.activations.capture import Pooling
+from tasks.activations.spool import blocks
+from tasks.common.seeding import integer_seed
+from tasks.observe import CLEAN
+from tasks.profiles.build import Roles
+
+Scope = Literal["none", "clean", "all"]
+"""Which labels are measured: none, those of clean repeat 0, or those of all conditions and repeats."""
+
+IMAGES_PER_LABEL: Final = 10
+"""CoSy draws 50. Ten take a fifth of the time and cost little: they give the mean AUC of 48 units with different labels
+a standard error of about 0.013."""
+
+PROMPT: Final = "realistic photo of a close up of {concept}"
+"""The template of CoSy's released settings, for generators that read prompts."""
+
+_VERSION: Final = 1
+_READ_AT_ONCE: Final = 128
+_KEY: Final = list(FAITHFULNESS.key)
+
+
+def measure_run(
+    folder: RunFolder,
+    works: Sequence[Work],
+    roles: Roles,
+    seed: int,
+    scope: Scope,
+    display: Display,
+    *,
+    count: int = IMAGES_PER_LABEL,
+) -> pd.DataFrame:
+    """Measure a run's rank-1 labels and store the table; what is stored for the same labels is read, not measured.
+
+    Dead units and missing labels have no row. Each different text is drawn and looked for once, whichever units and
+    methods share it; only the activations of the labelled units on the clean images are kept in memory.
+
+    Args:
+        folder: The run folder, open for writing.
+        works: The tasks of the run.
+        roles: The profile's models and data.
+        seed: The run's seed.
+        scope: Which labels.
+        display: For progress.
+        count: Images drawn of each label.
+
+    Returns:
+        In the columns of ``leaderboard.store.schema.FAITHFULNESS``; empty for ``none``.
+
+    Raises:
+        StoreError: If the table cannot be written.
+        ValueError: For a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
+    if scope == "none":
+        return empty_frame(FAITHFULNESS)
+    # The table and its key in run.json are two files; two processes must not interleave them.
+    with folder.claim("faithfulness", wait=True):
+        rows = _labels(folder, works, scope)
+        facts = _facts(roles, seed, scope, count)
+        key = identity_hash(facts | {"labels": as_json(rows.to_numpy().tolist())})
+        stored = _stored(folder, key)
+        if stored is not None:
+            return stored
+        # Stopped between the two, the table must not pass for the one that was there before.
+        folder.record("faithfulness", {"key": ""})
+        folder.write_table("faithfulness", _measured(rows, works, roles, seed, count, display))
+        folder.record("faithfulness", facts | {"key": key, "texts": len(set(rows["label"]))})
+        return folder.read_table("faithfulness")
+
+
+def _labels(folder: RunFolder, works: Sequence[Work], scope: Scope) -> pd.DataFrame:
+    """The rows of the table without its measures."""
+    labels = folder.read_labels()
+    labels = labels.loc[labels["rank"].to_numpy() == 1]
+    wanted = np.array([bool(text.strip()) for text in labels["label"]], dtype=bool)
+    if scope == "clean":
+        wanted &= (labels["perturbation"].to_numpy() == CLEAN.name) & (labels["repeat"].to_numpy() == 0)
+    alive = np.zeros(len(labels), dtype=bool)
+    for work in works:
+        marker = folder.marker(work.observation_key(CLEAN), "evidence")
+        if marker is not None:
+            units = np.setdiff1d(work.units, marker.extra.get("dead", []))
+            mine = (labels["task"] == work.task.name) & (labels["profile"] == work.profile)
+            alive |= mine.to_numpy() & np.isin(labels["unit"].to_numpy(), units)
+    return labels.loc[wanted & alive, [*_KEY, "label"]].reset_index(drop=True)
+
+
+def _facts(roles: Roles, seed: int, scope: Scope, count: int) -> dict[str, Any]:
+    missing = f"The profile {roles.profile.name} has no image generator." if roles.generator is None else ""
+    return {
+        "version": _VERSION,
+        "scope": scope,
+        "seed": seed,
+        "images_per_label": count,
+        "prompt": PROMPT,
+        "clip_bar": CLIP_BAR,
+        "without_cosy": missing,
+    }
+
+
+def _stored(folder: RunFolder, key: str) -> pd.DataFrame | None:
+    if folder.info()["facts"].get("faithfulness", {}).get("key") != key:
+        return None
+    try:
+        return folder.read_table("faithfulness")
+    except StoreError:
+        # Lost or damaged: it is made again.
+        return None
+
+
+def _measured(
+    rows: pd.DataFrame, works: Sequence[Work], roles: Roles, seed: int, count: int, display: Display
+) -> pd.DataFrame:
+    if rows.empty:
+        return empty_frame(FAITHFULNESS)
+    texts = sorted(rows["label"].unique())
+    parts = []
+    with display.stage("faithfulness", len(texts), "labels") as stage:
+        groups = list(_groups(rows, works, roles))
+        for text in texts:
+            drawn = None
+            if roles.generator is not None:
+                # Each target prepares them itself.
+                drawn = roles.generator.generate(text, count, integer_seed(seed, "faithfulness", text), PROMPT)
+            parts += [part for group in groups for part in group.measure(text, drawn, roles)]
+            stage.advance()
+    return rows.merge(pd.concat(parts, ignore_index=True), on=["task", "unit", "label"], validate="many_to_one")
+
+
+def _groups(rows: pd.DataFrame, works: Sequence[Work], roles: Roles) -> Iterator[_Group]:
+    """Tasks that share network, pooling and images read each image once."""
+    grouped: dict[tuple[str, str, str, int], list[Work]] = {}
+    for work in works:
+        source = (work.task.model, work.task.pooling, work.task.probing_set, work.images)
+        grouped.setdefault(source, []).append(work)
+    places: dict[str, Presence] = {}
+    for (model, _, name, images), group in grouped.items():
+        carriers = {work.task.name: _carriers(rows, work.task.name) for work in group}
+        units = {task: sorted({unit for own in found.values() for unit in own}) for task, found in carriers.items()}
+        probing = roles.probing_set(name, images, roles.view(model))
+        if probing.digest not in places:
+            places[probing.digest] = Presence(probing, roles)
+        labelled = [work for work in group if units[work.task.name]]
+        parts = (probing.load(part) for part in blocks(len(probing.ids), _READ_AT_ONCE))
+        clean = _activations(roles, labelled, parts, units)
+        yield _Group(tuple(group), carriers, units, clean, places[probing.digest])
+
+
+def _carriers(rows: pd.DataFrame, task: str) -> dict[str, list[int]]:
+    own = rows.loc[(rows["task"] == task).to_numpy()]
+    return {str(text): sorted(part["unit"].unique().tolist()) for text, part in own.groupby("label")}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Tasks that share network, pooling and images.
+
+    Attributes:
+        works: The tasks.
+        carriers: Task name → label → the units that carry it.
+        units: Task name → all its labelled units.
+        clean: Task name → their activations on the clean probing images, in this order.
+        presence: Of labels in these images.
+    """
+
+    works: tuple[Work, ...]
+    carriers: Mapping[str, Mapping[str, Sequence[int]]]
+    units: Mapping[str, Sequence[int]]
+    clean: Mapping[str, Float[np.ndarray, "images units"]]
+    presence: Presence
+
+    def measure(self, text: str, drawn: UInt8[Tensor, "count 3 h w"] | None, roles: Roles) -> Iterator[pd.DataFrame]:
+        """The measures of one label for each unit that carries it, task by task."""
+        carriers = {task: own[text] for task, own in self.carriers.items() if text in own}
+        works = [work for work in self.works if work.task.name in carriers]
+        if not works:
+            return
+        synthetic = {} if drawn is None else _activations(roles, works, drawn.split(_READ_AT_ONCE), carriers)
+        shown, how = self.presence.of(text)
+        for task, units in carriers.items():
+            clean = self.clean[task][:, np.searchsorted(self.units[task], units)]
+            yield pd.DataFrame(
+                {
+                    "task": task,
+                    "unit": units,
+                    "label": text,
+                    "presence": how,
+                    **_cosy(clean, synthetic.get(task)),
+                    **_against_presence(clean, shown),
+                }
+            )
+
+
+def _activations(
+    roles: Roles, works: Sequence[Work], images: Iterable[UInt8[Tensor, "k 3 h w"]], units: Mapping[str, Sequence[int]]
+) -> dict[str, Float[np.ndarray, "n units"]]:
+    """Task name → pooled activations of its chosen units; the tasks share network and pooling."""
+    if not works:
+        return {}
+    target = roles.target(works[0].task.model)
+    layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in works}
+    parts: dict[str, list[np.ndarray]] = {work.task.name: [] for work in works}
+    for part in images:
+        reading = target.read(part, layers)
+        for work in works:
+            parts[work.task.name].append(reading[work.task.layer].pooled[:, list(units[work.task.name])].numpy())
+    return {task: np.concatenate(found) for task, found in parts.items()}
+
+
+def _cosy(
+    clean: Float[np.ndarray, "images units"], synthetic: Float[np.ndarray, "count units"] | None
+) -> dict[str, np.ndarray]:
+    if synthetic is None:
+        absent = np.full(clean.shape[1], np.nan)
+        return {"cosy_auc": absent, "cosy_mad": absent}
+    # Rows of their own: the order of a sum, and so its last digit, would depend on which units stand beside.
+    control, drawn = np.ascontiguousarray(clean.T), np.ascontiguousarray(synthetic.T)
+    return {"cosy_auc": cosy_auc(control, drawn), "cosy_mad": cosy_mad(control, drawn)}
+
+
+def _against_presence(
+    clean: Float[np.ndarray, "images units"], shown: Bool[np.ndarray, " images"]
+) -> dict[str, np.ndarray]:
+    presence = shown[:, None].astype(np.float64)
+    # One unit at a time, for the same reason as in CoSy.
+    found = [faithfulness(np.ascontiguousarray(unit)[:, None], presence) for unit in clean.T]
+    measures = {name: np.array([getattr(unit, name)[0, 0] for unit in found]) for name in Faithfulness._fields}
+    # A label that no image shows (or all do) says nothing of the unit; were it left out instead, a method that gives
+    # such labels would be judged by its other ones only.
+    varied = ~np.isnan(measures["f1"])
+    if shown.all() or not shown.any():
+        measures["correlation"][varied] = 0.0
+    if not shown.any():
+        measures["cosine"][varied] = 0.0
+    return measures

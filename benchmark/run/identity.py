@@ -1,0 +1,73 @@
+"""What makes two runs the same run: their options, and the content that names stand for today."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from baselines.base import Method
+from baselines.evidence import EVIDENCE_SIZE
+from benchmark.run.custom_inputs import weights_sha256
+from benchmark.run.options import RunOptions
+from benchmark.run.truth import TRUTH_BAR
+from benchmark.run.work import Work
+from leaderboard.store.identity import identity_hash
+from tasks.observe import CLEAN
+from tasks.perturbations.engine import VERSION as ENGINE_VERSION
+from tasks.perturbations.registry import PERTURBATIONS
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import Profile
+from tasks.schema import Task
+
+
+def run_identity(
+    options: RunOptions,
+    profile: Profile,
+    works: Sequence[Work],
+    methods: Mapping[str, Method],
+    concepts: Mapping[str, tuple[str, ...]],
+    roles: Roles,
+) -> dict[str, Any]:
+    """The options, and the content that their names stand for today."""
+    pool = roles.pool_digest()
+    made = [work.task.model for work in works if profile.target(work.task.model).loader == "factory"]
+    return {
+        **options.identity(),
+        "content": {
+            "tasks": {work.task.name: _task_facts(work.task, profile) for work in works},
+            "profile": identity_hash(profile.identity((), ())),
+            "images": {
+                w.task.name: roles.probing_set(w.task.probing_set, w.images, roles.view(w.task.model)).digest
+                for w in works
+            },
+            "views": {work.task.name: asdict(roles.view(work.task.model)) for work in works},
+            "concepts": {
+                name: hashlib.sha256("\n".join(words).encode()).hexdigest() for name, words in concepts.items()
+            },
+            "conditions": {
+                work.task.name: [[c.name, c.severity] for c in work.conditions if c != CLEAN] for work in works
+            },
+            "perturbations": {"engine": ENGINE_VERSION, **_perturbation_facts(works, options.corruptions)},
+            "methods": {name: method.version for name, method in methods.items()},
+            **({"profile_options": profile.own_options(methods)} if profile.own_options(methods) else {}),
+            "evidence_images": EVIDENCE_SIZE,
+            "truth_bar": TRUTH_BAR,
+            **({"pool": pool} if pool is not None else {}),
+            **({"networks": {name: weights_sha256(roles.target(name).network) for name in made}} if made else {}),
+        },
+    }
+
+
+def _perturbation_facts(works: Sequence[Work], corruptions: str) -> dict[str, Any]:
+    names = {condition.name for work in works for condition in work.conditions if condition != CLEAN}
+    return {name: PERTURBATIONS[name].form(corruptions).facts() for name in sorted(names)}
+
+
+def _task_facts(task: Task, profile: Profile) -> dict[str, Any]:
+    """The task, and what its network and images come from: of the profile, only what it uses changes its results."""
+    # A bottleneck has a run of its own kind; without one the field must not change what older runs are.
+    words = {"description", "citation", "licences", "suites", "severities", "bottleneck"}
+    facts = task.model_dump(mode="json", exclude=words)
+    return {**facts, "profile": identity_hash(profile.identity((task.model,), (task.probing_set,)))}

@@ -1,0 +1,61 @@
+"""Which probing images show what a label says: by their annotation where it knows the label, else by CLIP."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from metrics.text import named_concepts
+from tasks.activations.spool import blocks
+from tasks.observe import IMAGES_AT_ONCE
+from tasks.probing.base import ProbingSet
+from tasks.profiles.build import Roles
+
+CLIP_BAR: Final = 1.0
+"""An image shows a label if their CLIP similarity is more than so many standard deviations above its mean over images.
+
+Of the rules tried on the miniature this one agrees best with the annotation (F1 0.91 over its 46 concepts, which 8 to
+37 % of the images show). It never finds more than half of the images, and too many for a concept that few show.
+"""
+
+
+class Presence:
+    """Which probing images show a label.
+
+    Args:
+        probing: The probing set, with the names of what its annotation knows.
+        roles: For synonyms, and CLIP where the annotation does not hold the label.
+    """
+
+    def __init__(self, probing: ProbingSet, roles: Roles) -> None:
+        self._probing = probing
+        self._clip = roles.clip
+        self._names = probing.concepts
+        self._synonyms = roles.synonyms()
+
+    def of(self, text: str) -> tuple[Bool[np.ndarray, " images"], Literal["annotation", "clip"]]:
+        """Where a label shows.
+
+        A label that names concepts of the annotation shows where all of them do, on whichever objects of the image.
+        For any other label CLIP decides: see ``CLIP_BAR``.
+
+        Returns:
+            The images, and how they were found.
+        """
+        named = named_concepts(text, self._names, self._synonyms)
+        if named:
+            columns = [self._names.index(concept) for concept in named]
+            return np.all(self._probing.presence[:, columns], axis=1), "annotation"
+        similarity = self._embeddings @ self._clip.encode_text([text])[0].double().numpy()
+        bar = similarity.mean() + CLIP_BAR * similarity.std()
+        # The mean of equal numbers may be less than the number.
+        return (similarity > bar) & (similarity > similarity.min()), "clip"
+
+    @cached_property
+    def _embeddings(self) -> Float[np.ndarray, "images d"]:
+        parts = blocks(len(self._probing.ids), IMAGES_AT_ONCE)
+        return torch.cat([self._clip.encode_images(self._probing.load(part)) for part in parts]).double().numpy()

@@ -1,0 +1,72 @@
+"""Whether a run's tables are those that this code would make again from the same cells; then nothing is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import get_args
+
+from leaderboard.store.identity import identity_hash
+from leaderboard.store.parts import PartKind
+from leaderboard.store.run_folder import RunFolder
+
+_PACKAGES = ("benchmark", "report", "leaderboard", "baselines", "metrics", "tasks")
+_MEASURING = ("numpy", "pandas", "scipy", "statsmodels", "torch", "transformers", "open_clip_torch")
+
+
+def tables_key(folder: RunFolder, faithfulness: str, analyses: Sequence[str]) -> str:
+    """What the tables of a run follow from: its identity, its cells, this code and these libraries.
+
+    Args:
+        folder: The run folder.
+        faithfulness: Which labels' faithfulness is measured.
+        analyses: Names of the analyses.
+    """
+    markers = {
+        f"{kind}/{key.name}": marker.sha256
+        for kind in get_args(PartKind)
+        for key in folder.done_cells(kind)
+        if (marker := folder.marker(key, kind)) is not None
+    }
+    return identity_hash(
+        [folder.info()["identity_hash"], markers, faithfulness, sorted(analyses), _source_hash(), _versions()]
+    )
+
+
+def is_finished(folder: RunFolder, key: str) -> bool:
+    """Whether the tables of that key are there, every byte of them."""
+    noted = folder.info()["facts"].get("finished", {})
+    return noted.get("key") == key and noted.get("files") == dict(_files(folder.path))
+
+
+def note_finished(folder: RunFolder, key: str) -> None:
+    """Say that the tables of that key are complete; written last."""
+    folder.record("finished", {"key": key, "files": dict(_files(folder.path))})
+
+
+def _files(path: Path) -> Iterator[tuple[str, str]]:
+    for file in sorted([*path.glob("*.parquet"), *(path / "tables").glob("*")]):
+        yield file.relative_to(path).as_posix(), hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@cache
+def _source_hash() -> str:
+    """SHA-256 over this project's own code, so that a corrected table is made again, in a working copy too."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for file in sorted(file for package in _PACKAGES for file in (root / package).rglob("*.py")):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _MEASURING:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found

@@ -1,0 +1,90 @@
+"""What a unit's true concept is, and whether a label names it; ``docs/numbers.md`` says what counts as the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from metrics.compound import compound_match
+from metrics.oracle import best_concept
+from tasks.models.planted_facts import PlantedUnit
+from tasks.observation import Observation
+from tasks.profiles.build import Roles
+from tasks.schema import Task
+
+TRUTH_BAR = 0.9
+"""A hidden unit has a truth only if some concept's presence predicts its activation at least so well (AUROC)."""
+
+Truth = Mapping[int, Mapping[str, Any]]
+"""Unit → its true concept, as the marker of a run's evidence holds it; units of unknown truth are absent."""
+
+
+def unit_truth(
+    task: Task,
+    units: Sequence[int],
+    clean: Observation,
+    dead: Bool[np.ndarray, " layer"],
+    shown: Sequence[str],
+    presence: Bool[np.ndarray, "images shown"],
+    roles: Roles,
+) -> Truth:
+    """The true concepts of units, as the task says that they are known.
+
+    Args:
+        task: Says how.
+        units: Those asked for.
+        clean: What clean images show of the complete layer.
+        dead: Which units of the layer are dead or constant on them.
+        shown: Names of the columns of ``presence``; empty where the probing set does not know what images show.
+        presence: Which concepts an image shows.
+        roles: For planted units and the names of classes.
+    """
+    if task.truth == "planted":
+        planted = roles.planted(task.model)
+        return {unit: _planted(planted[unit]) for unit in units if unit in planted}
+    if task.truth == "class_names":
+        names = roles.class_names(clean.activations.shape[1])
+        return {unit: class_truth(names[unit]) for unit in units} if names else {}
+    if task.truth is None or not shown:
+        return {}
+    alive = np.array([unit for unit in units if not dead[unit]], dtype=int)
+    best = best_concept(clean.activations[:, torch.from_numpy(alive)].double().numpy(), presence)
+    return {
+        int(unit): {"concept": shown[concept], "auroc": round(float(auroc), 4)}
+        for unit, concept, auroc in zip(alive, best.concept, best.auroc, strict=True)
+        if auroc >= TRUTH_BAR
+    }
+
+
+def class_truth(names: str) -> dict[str, Any]:
+    """The concept of a classifier's unit: the first of its names, which stand with commas between them."""
+    concept, *others = (name.strip() for name in names.split(","))
+    return {"concept": concept, **({"synonyms": others} if others else {})}
+
+
+def right_labels(
+    labels: Sequence[str | None], known: Sequence[Mapping[str, Any] | None], roles: Roles
+) -> list[bool | None]:
+    """Whether each label names the true concept and no rival of it; None for a missing label or an unknown truth."""
+    known_synonyms = roles.synonyms()
+    right: list[bool | None] = []
+    for label, truth in zip(labels, known, strict=True):
+        if label is None or truth is None:
+            right.append(None)
+            continue
+        concepts = truth.get("concepts", [truth["concept"]])
+        rivals = {concept: roles.rivals(concept) for concept in concepts}
+        own = {truth["concept"]: truth["synonyms"]} if "synonyms" in truth else {}
+        synonyms = {**known_synonyms, **own}
+        right.append(compound_match(label, truth.get("op", "single"), concepts, synonyms, rivals))
+    return right
+
+
+def _planted(unit: PlantedUnit) -> dict[str, Any]:
+    """The concepts of a planted unit, and how well it was measured to detect them."""
+    measured = {"auroc": unit.auroc, "strict_auroc": unit.strict_auroc, "iou": unit.iou, "cell_iou": unit.cell_iou}
+    return {"concept": unit.text, "op": unit.op, "concepts": list(unit.concepts), **measured}

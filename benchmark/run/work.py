@@ -1,0 +1,118 @@
+"""What a run has to do for one task: which units, images, conditions and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from benchmark.run.options import RunOptions
+from leaderboard.store.run_folder import OBSERVATION, CellKey
+from tasks.common.errors import UserError
+from tasks.common.seeding import generator
+from tasks.observe import CLEAN, Condition
+from tasks.perturbations.suites import load_suite
+from tasks.profiles.schema import Profile
+from tasks.schema import Task
+
+
+@dataclass(frozen=True)
+class Work:
+    """One task of a run, with the command line's choices applied.
+
+    Attributes:
+        task: The task.
+        profile: Name of the profile.
+        methods: Names of the methods.
+        conditions: ``clean`` first.
+        repeats: Number of clean repeats.
+        images: Number of probing images.
+        units: The units to label, sorted.
+    """
+
+    task: Task
+    profile: str
+    methods: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    repeats: int
+    images: int
+    units: tuple[int, ...]
+
+    def observation_key(self, condition: Condition) -> CellKey:
+        """The address of what belongs to a condition, whichever method looks at it."""
+        return CellKey(self.task.name, self.profile, OBSERVATION, condition.name, condition.severity, 0)
+
+    def cells(self, condition: Condition) -> list[CellKey]:
+        """The cells of a condition; only ``clean`` is repeated."""
+        repeats = self.repeats if condition == CLEAN else 1
+        return [
+            CellKey(self.task.name, self.profile, method, condition.name, condition.severity, repeat)
+            for method in self.methods
+            for repeat in range(repeats)
+        ]
+
+
+def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int, shown: Collection[int] = ()) -> Work:
+    """Apply the command line's choices to a task.
+
+    Args:
+        task: The task.
+        profile: The profile.
+        options: The command line.
+        unit_count: How many units the layer has.
+        shown: The units that a sample is taken from first.
+
+    Raises:
+        UserError: for units that the layer does not have.
+    """
+    conditions = [CLEAN]
+    for suite in options.suites or task.suites:
+        pairs = load_suite(suite).conditions(options.severities, task.severities)
+        conditions += [Condition(name, severity) for name, severity in pairs]
+    return Work(
+        task=task,
+        profile=profile.name,
+        methods=options.method_names(),
+        conditions=tuple(dict.fromkeys(conditions)),
+        repeats=options.repeats,
+        images=options.images or task.images,
+        units=choose_units(task, options, unit_count, shown),
+    )
+
+
+def choose_units(task: Task, options: RunOptions, unit_count: int, shown: Collection[int] = ()) -> tuple[int, ...]:
+    """The units to label: those asked for, or a sample drawn by the run's seed and the task's name.
+
+    Of ``shown`` units as many as there are, before any others.
+
+    Raises:
+        UserError: for units that the layer does not have.
+    """
+    if task.units.total is not None and task.units.total != unit_count:
+        raise UserError(
+            f"The task {task.name} says that {task.layer} has {task.units.total} units, "
+            f"but the profile's model has {unit_count}: correct units.total, or choose another profile."
+        )
+    if options.unit_ids:
+        wrong = [unit for unit in options.unit_ids if unit >= unit_count]
+        if wrong:
+            raise UserError(
+                f"Unit {wrong[0]} does not exist: {task.layer} of {task.model} has units 0 to {unit_count - 1}."
+            )
+        return tuple(sorted(set(options.unit_ids)))
+    first = task.units.first
+    count = options.units or task.units.label
+    if count == "all" or count == unit_count - first:
+        return tuple(range(first, unit_count))
+    if count > unit_count - first:
+        after = f" from unit {first} on" if first else ""
+        raise UserError(
+            f"--units {count} is too many: {task.layer} of {task.model} has {unit_count - first} units{after}."
+        )
+    drawn = [first + int(unit) for unit in generator(options.seed, "units", task.name).permutation(unit_count - first)]
+    drawn.sort(key=lambda unit: unit not in shown)
+    return tuple(sorted(drawn[:count]))
+
+
+def all_conditions(works: Sequence[Work]) -> tuple[Condition, ...]:
+    """The conditions of several tasks, each once, ``clean`` first."""
+    return tuple(dict.fromkeys(condition for work in works for condition in work.conditions))

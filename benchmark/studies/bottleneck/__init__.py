@@ -1,0 +1,1 @@
+"""Concept bottlenecks under perturbation."""

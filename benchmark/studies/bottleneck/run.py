@@ -1,0 +1,272 @@
+"""A run of tasks that train concept bottlenecks: through the same options, profiles and run folders as any other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pandas as pd
+import torch
+
+from benchmark.run.budget import TimeBudget
+from benchmark.run.custom_inputs import needs_masks
+from benchmark.run.display import Display
+from benchmark.run.facts import about_profile, about_task
+from benchmark.run.label_concepts import read_concepts
+from benchmark.run.options import RunOptions
+from benchmark.run.work import Work, plan_work
+from benchmark.studies.bottleneck.images import Split, split_of
+from benchmark.studies.bottleneck.measure import BottleneckTables, images_of_pieces, measured
+from benchmark.studies.bottleneck.store import Pieces
+from leaderboard.store import atomic
+from leaderboard.store.errors import StoreError
+from leaderboard.store.frames import empty_frame
+from leaderboard.store.identity import identity_hash
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import COMPARISONS, EVIDENCE, LABELS, SCORES, SUMMARY, TABLES
+from leaderboard.view.bottleneck import bottleneck_contents
+from report.latex import latex_tables
+from report.markdown import markdown_tables
+from tasks.common.errors import UserError
+from tasks.observe import CLEAN
+from tasks.perturbations.engine import VERSION as ENGINE_VERSION
+from tasks.perturbations.registry import PERTURBATIONS
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import Profile
+from tasks.schema import Bottleneck, Task
+
+_VERSION: Final = 1
+_NAMES: Final = ("bottleneck", "concept_drift", "context_anomaly", "decisions", "thumbnails")
+_UNUSED: Final = (LABELS, EVIDENCE, SCORES, SUMMARY, COMPARISONS)
+
+
+class BottleneckResult(NamedTuple):
+    """What such a run leaves.
+
+    Attributes:
+        folder: The run folder.
+        tables: Its tables.
+        facts: Task → what ``run.json`` says of its bottleneck.
+    """
+
+    folder: Path
+    tables: BottleneckTables
+    facts: Mapping[str, Any]
+
+
+class Planned(NamedTuple):
+    """A task of the run.
+
+    Attributes:
+        work: What is asked.
+        section: Its bottleneck.
+        split: Its images.
+        concepts: Its concept set, unfiltered.
+    """
+
+    work: Work
+    section: Bottleneck
+    split: Split
+    concepts: tuple[str, ...]
+
+
+def has_bottlenecks(tasks: Sequence[Task]) -> bool:
+    """Whether the run trains bottlenecks.
+
+    Raises:
+        UserError: Some tasks do and others do not.
+    """
+    with_one = [task.name for task in tasks if task.bottleneck is not None]
+    if with_one and len(with_one) < len(tasks):
+        raise UserError(f"{with_one[0]} trains a concept bottleneck and labels no units: run it by itself.")
+    return bool(with_one)
+
+
+def run_bottlenecks(
+    options: RunOptions, profile: Profile, tasks: Sequence[Task], roles: Roles, display: Display
+) -> BottleneckResult:
+    """Train and test the tasks' bottlenecks; what is stored for the same run is read.
+
+    Args:
+        options: Validated options.
+        profile: The profile.
+        tasks: Each with a bottleneck.
+        roles: Its models and data.
+        display: For progress.
+
+    Raises:
+        UserError: For anything that the user can put right.
+        StoreError: If the run folder cannot be used.
+    """
+    check_options(options)
+    budget = TimeBudget(options.budget_seconds)
+    with display.stage("images", None, "images") as stage:
+        planned = plan_bottlenecks(options, profile, tasks, roles)
+        stage.advance(sum(len(one.split.test.ids) for one in planned))
+    masks = masks_of(options, tasks, planned)
+    if masks == "segmenter" and options.masks != masks:
+        display.message("The test images have no foreground masks: the segmenter makes them.")
+    identity = _identity(options, profile, planned, masks)
+    session = {"device": str(roles.device), "batch_size": roles.batch_size, "threads": torch.get_num_threads()}
+    with RunFolder(options.folder()) as folder:
+        continued = folder.create_or_continue(identity, session)
+        display.log_to(folder.path / "progress.jsonl")
+        display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
+        folder.record("profile", {**about_profile(profile), "masks": masks})
+        folder.record(
+            "tasks", {one.work.task.name: about_task(one.work.task, roles.view(one.work.task.model)) for one in planned}
+        )
+        with folder.claim("bottleneck", wait=True):
+            stored = _stored(folder)
+            if stored is not None:
+                display.message("everything was done before; nothing is done again")
+                return stored
+            pieces = {one.work.task.name: Pieces(folder.path, one.work.task.name, budget.check) for one in planned}
+            _write(folder, planned, roles, options, masks, display, pieces)
+            for own in pieces.values():
+                own.forget_images()
+            return _finished(folder)
+
+
+def check_options(options: RunOptions) -> None:
+    """Refuse what says nothing to a task that labels no units.
+
+    Raises:
+        UserError: One sentence for the first such option.
+    """
+    given = {"methods": options.methods, "units": options.units, "unit-ids": options.unit_ids}
+    for name, value in {**given, "analysis": options.analyses, "set": options.method_options}.items():
+        if value:
+            raise UserError(f"A task with a concept bottleneck labels no units: leave --{name} out.")
+
+
+def plan_bottlenecks(options: RunOptions, profile: Profile, tasks: Sequence[Task], roles: Roles) -> list[Planned]:
+    """What a run does for each task.
+
+    Raises:
+        UserError: As ``split_of``; a concept set that cannot be read.
+    """
+    planned = []
+    for task in tasks:
+        section = bottleneck_of(task)
+        work = plan_work(task, profile, options, roles.unit_count(task.model, task.layer))
+        split = split_of(roles, roles.view(task.model), section, task.probing_set, work.images, options.seed)
+        planned.append(Planned(work, section, split, read_concepts(profile.concept_set(task.concept_set))))
+    return planned
+
+
+def bottleneck_of(task: Task) -> Bottleneck:
+    """The task's section.
+
+    Raises:
+        UserError: It has none.
+    """
+    if task.bottleneck is None:
+        raise UserError(f"The task {task.name} has no bottleneck section.")
+    return task.bottleneck
+
+
+def masks_of(options: RunOptions, tasks: Sequence[Task], planned: Sequence[Planned]) -> str:
+    """Where foreground masks come from: ``none needed``, ``probing_set`` or ``segmenter``."""
+    if not needs_masks(options, tasks):
+        return "none needed"
+    if options.masks == "probing_set" and any(one.split.test.load([0])[1] is None for one in planned):
+        return "segmenter"
+    return options.masks
+
+
+def _write(
+    folder: RunFolder,
+    planned: Sequence[Planned],
+    roles: Roles,
+    options: RunOptions,
+    masks: str,
+    display: Display,
+    pieces: Mapping[str, Pieces],
+) -> None:
+    folder.record("bottleneck", {"done": False})
+    parts: list[BottleneckTables] = []
+    facts = {}
+    for work, section, split, concepts in planned:
+        total = sum(images_of_pieces(split, work.conditions).values())
+        with display.stage(f"bottleneck {work.task.name}", total, "images") as stage:
+            tables, facts[work.task.name] = measured(
+                roles,
+                work.task,
+                section,
+                split,
+                concepts,
+                work.conditions,
+                masks,
+                options.seed,
+                options.perturbing(),
+                stage,
+                pieces[work.task.name],
+            )
+        place = {"task": work.task.name, "profile": work.profile}
+        parts.append(BottleneckTables(*(table.assign(**place) for table in tables)))
+    for number, name in enumerate(_NAMES):
+        filled = [tables[number] for tables in parts if len(tables[number])]
+        folder.write_table(name, pd.concat(filled, ignore_index=True) if filled else empty_frame(TABLES[name]))
+    # Boards and reports look for these in any run.
+    for schema in _UNUSED:
+        folder.write_table(schema.name, empty_frame(schema))
+    folder.record("bottleneck", {"tasks": facts})
+    found = _finished(folder)
+    shown = bottleneck_contents(*found.tables[:3], found.facts)
+    atomic.write_bytes(folder.path / "tables" / "bottleneck.md", markdown_tables(shown).encode())
+    atomic.write_bytes(folder.path / "tables" / "bottleneck.tex", latex_tables(shown).encode())
+    folder.record("bottleneck", {"done": True})
+
+
+def _finished(folder: RunFolder) -> BottleneckResult:
+    tables = BottleneckTables(*(folder.read_table(name) for name in _NAMES))
+    return BottleneckResult(folder.path, tables, folder.info()["facts"]["bottleneck"]["tasks"])
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a run of bottlenecks has nothing left to do."""
+    return bool(folder.info()["facts"].get("bottleneck", {}).get("done"))
+
+
+def _stored(folder: RunFolder) -> BottleneckResult | None:
+    if not is_finished(folder):
+        return None
+    try:
+        return _finished(folder)
+    except StoreError:
+        # Lost or damaged: it is made again.
+        return None
+
+
+def _identity(options: RunOptions, profile: Profile, planned: Sequence[Planned], masks: str) -> dict[str, Any]:
+    """The options, and the content that their names stand for today."""
+    names = {condition.name for one in planned for condition in one.work.conditions if condition != CLEAN}
+    return {
+        **options.identity(),
+        "content": {
+            "bottleneck": _VERSION,
+            "masks": masks,
+            "tasks": {one.work.task.name: _task_facts(one.work.task, one.section, profile) for one in planned},
+            "profile": identity_hash(profile.identity((), ())),
+            "images": {one.work.task.name: one.split.identity() for one in planned},
+            "concepts": {
+                one.work.task.name: hashlib.sha256("\n".join(one.concepts).encode()).hexdigest() for one in planned
+            },
+            "conditions": {
+                one.work.task.name: [[c.name, c.severity] for c in one.work.conditions if c != CLEAN] for one in planned
+            },
+            "perturbations": {
+                "engine": ENGINE_VERSION,
+                **{name: PERTURBATIONS[name].form(options.corruptions).facts() for name in sorted(names)},
+            },
+        },
+    }
+
+
+def _task_facts(task: Task, section: Bottleneck, profile: Profile) -> dict[str, Any]:
+    facts = task.model_dump(mode="json", exclude={"description", "citation", "licences", "suites", "severities"})
+    sets = (task.probing_set, section.training_set)
+    return {**facts, "profile": identity_hash(profile.identity((task.model,), sets))}

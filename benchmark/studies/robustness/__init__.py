@@ -1,0 +1,1 @@
+"""Accuracy kept under perturbation."""

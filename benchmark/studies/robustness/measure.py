@@ -1,0 +1,213 @@
+"""Which images a network and the profile's image-text encoder still classify correctly under each condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from benchmark.run.display import Display
+from benchmark.run.passes import Passes
+from benchmark.run.work import Work, all_conditions
+from leaderboard.store.errors import StoreError
+from leaderboard.store.frames import empty_frame
+from leaderboard.store.identity import identity_hash
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import ROBUSTNESS
+from tasks.common.errors import UserError
+from tasks.miniature.vocabulary import KINDS
+from tasks.observation import Observation
+from tasks.observe import Probe, perturbed
+from tasks.perturbations.settings import Settings
+from tasks.probing.base import ProbingSet
+from tasks.probing.imagenet_classes import IMAGENET_CLASSES, imagenet_numbers
+from tasks.profiles.build import Roles
+
+PROMPT: Final = "a {name}"
+"""What the image-text encoder is asked for each choice."""
+
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What an image can be classified as: classes, or kinds of objects of which a scene may show several.
+
+    Attributes:
+        names: One per choice, for the prompts.
+        layer: Name of the layer that gives the network's own output.
+        outputs: The output of the network that stands for each choice.
+        right: The choices that are right for each image; no row without any is an image of known class.
+    """
+
+    names: tuple[str, ...]
+    layer: str
+    outputs: Int[np.ndarray, " choices"]
+    right: Bool[np.ndarray, "images choices"]
+
+
+def choices_of(work: Work, probing: ProbingSet, roles: Roles) -> Choices:
+    """How the images of a task can be classified.
+
+    A set of classes counts as that of the network where both have equally many, in the same order, or where the network
+    has 1,000 outputs and the set calls its classes by names of ImageNet. In the miniature the kind of object with the
+    highest output must be one that the scene shows.
+
+    Args:
+        work: The task.
+        probing: Its images.
+        roles: The profile's models.
+
+    Raises:
+        UserError: Where the classes of the images are not known, or are not those of the network.
+    """
+    layer = roles.output_layer(work.task.model)
+    count = roles.unit_count(work.task.model, layer)
+    names = roles.class_names(count)
+    classes, own = getattr(probing, "classes", None), getattr(probing, "class_names", None)
+    if classes is not None and own is not None:
+        places = _places(own, count)
+        if places is None:
+            raise UserError(
+                "The analysis robustness needs a network that knows the classes of its images, but the "
+                f"{count} outputs of {work.task.model} are not the {len(own)} classes of {work.task.probing_set}, such "
+                f"as {own[0]!r}: choose another network or other images, or leave the analysis out."
+            )
+        right = np.zeros((len(classes), count), np.bool_)
+        right[np.arange(len(classes)), places[classes]] = True
+        return Choices(_first_names(names or own), layer, np.arange(count), right)
+    if names is not None and set(KINDS) <= set(names) & set(probing.concepts):
+        shown = [probing.concepts.index(kind) for kind in KINDS]
+        return Choices(KINDS, layer, np.array([names.index(kind) for kind in KINDS]), probing.presence[:, shown])
+    raise UserError(
+        f"The analysis robustness needs images whose class is known, and those of {work.task.probing_set} in the "
+        f"profile {work.profile} have none that {work.task.model} could name: sort them into one folder per class, or "
+        "leave the analysis out."
+    )
+
+
+def measure_robustness(
+    folder: RunFolder,
+    groups: Sequence[Sequence[Work]],
+    roles: Roles,
+    probes: Mapping[str, tuple[Probe, ProbingSet]],
+    seed: int,
+    settings: Settings,
+    display: Display,
+) -> pd.DataFrame:
+    """Classify the images under every condition and store the verdicts; what is stored for the same run is read.
+
+    Args:
+        folder: The run folder, open for writing.
+        groups: Tasks that share network and images, one pass each.
+        roles: The profile's models and data.
+        probes: Task name → its images.
+        seed: The run's seed.
+        settings: How images are perturbed.
+        display: For progress.
+
+    Returns:
+        In the columns of ``leaderboard.store.schema.ROBUSTNESS``.
+
+    Raises:
+        UserError: See ``choices_of``.
+        StoreError: If the table cannot be written.
+    """
+    with folder.claim("robustness", wait=True):
+        chosen = {group[0].task.name: choices_of(group[0], probes[group[0].task.name][1], roles) for group in groups}
+        facts = _facts(groups, chosen, seed)
+        key = identity_hash(facts)
+        if folder.info()["facts"].get("robustness", {}).get("key") == key:
+            try:
+                return folder.read_table("robustness")
+            except StoreError:
+                display.message("robustness.parquet is lost or damaged and made again")
+        found = []
+        for group in groups:
+            probe, probing = probes[group[0].task.name]
+            passes = Passes(roles, group[0].task.model, probe, probing.digest, settings, seed)
+            found.append(_measured(group, chosen[group[0].task.name], passes, display))
+        folder.write_table("robustness", pd.concat([empty_frame(ROBUSTNESS), *found], ignore_index=True))
+        folder.record("robustness", facts | {"key": key})
+        return folder.read_table("robustness")
+
+
+def _facts(groups: Sequence[Sequence[Work]], chosen: Mapping[str, Choices], seed: int) -> dict[str, Any]:
+    tasks = {
+        work.task.name: {
+            "choices": len(chosen[group[0].task.name].names),
+            "layer": chosen[group[0].task.name].layer,
+            "images": work.images,
+        }
+        for group in groups
+        for work in group
+    }
+    return {"version": _VERSION, "seed": seed, "prompt": PROMPT, "tasks": tasks}
+
+
+def _measured(group: Sequence[Work], choices: Choices, passes: Passes, display: Display) -> pd.DataFrame:
+    probe, roles = passes.probe, passes.roles
+    position = {name: row for row, name in enumerate(probe.ids)}
+    texts = roles.clip.encode_text([PROMPT.format(name=name) for name in choices.names])
+    # Two classes of one name, such as ImageNet's cranes, are one answer in words.
+    _, alike = np.unique(choices.names, return_inverse=True)
+    parts = []
+    conditions = all_conditions(group)
+    with display.stage("robustness", len(conditions), "conditions") as stage:
+        for condition in conditions:
+            stage.note(str(condition))
+            usable = probe.usable(condition)
+            images = perturbed(usable, condition, passes.seed, passes.settings, roles.device)
+            seen = passes.observe(usable, condition, images, {choices.layer: "mean"}, {choices.layer: ()})[
+                choices.layer
+            ]
+            rows = np.array([position[name] for name in usable.ids], dtype=np.int64)
+            said = _said(seen, choices, texts.numpy())
+            for work in group:
+                if condition in work.conditions:
+                    verdicts = {
+                        "network": _verdicts(said["network"], choices.right[rows], np.arange(len(choices.names))),
+                        "clip": _verdicts(said["clip"], choices.right[rows], alike),
+                    }
+                    place = {"task": work.task.name, "profile": work.profile}
+                    place |= {"perturbation": condition.name, "severity": condition.severity}
+                    known = choices.right[rows].any(axis=1)
+                    for role, right in verdicts.items():
+                        own = pd.DataFrame({"image": usable.ids, "right": right}).loc[known]
+                        parts.append(own.assign(**place, role=role))
+            stage.advance(1)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _said(
+    seen: Observation, choices: Choices, texts: Float[np.ndarray, "choices d"]
+) -> dict[str, Int[np.ndarray, " images"]]:
+    """Role → the choice that it makes for each image."""
+    outputs = seen.activations.numpy()[:, choices.outputs]
+    return {"network": outputs.argmax(axis=1), "clip": (seen.clip_embeddings.numpy() @ texts.T).argmax(axis=1)}
+
+
+def _verdicts(
+    said: Int[np.ndarray, " images"], right: Bool[np.ndarray, "images choices"], alike: Int[np.ndarray, " choices"]
+) -> Bool[np.ndarray, " images"]:
+    return (right & (alike[None] == alike[said][:, None])).any(axis=1)
+
+
+def _places(own: Sequence[str], outputs: int) -> Int[np.ndarray, " classes"] | None:
+    """The output that stands for each class of a set; None where one is unknown."""
+    if len(own) == outputs:
+        return np.arange(outputs)
+    numbers = imagenet_numbers() if outputs == IMAGENET_CLASSES else {}
+    found = [numbers.get(name.replace("_", " ").lower()) for name in own]
+    known = [number for number in found if number is not None]
+    return np.array(known) if len(known) == len(own) else None
+
+
+def _first_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The first of a class's names, which stand with commas between them; all of them where two classes share it."""
+    first = [name.split(",")[0].strip() for name in names]
+    return tuple(one if first.count(one) == 1 else whole for one, whole in zip(first, names, strict=True))

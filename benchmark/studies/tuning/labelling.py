@@ -1,0 +1,170 @@
+"""Labels of one task's units as one observation gives them, and whether they are right: for analyses without cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from baselines.base import Method
+from baselines.checks import check_labels
+from baselines.evidence import dead_units
+from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
+from benchmark.run.truth import Truth, right_labels, unit_truth
+from benchmark.run.work import Work
+from tasks.models.counting_summariser import caption_background
+from tasks.models.target import TargetModel
+from tasks.observation import Observation, Toolbox
+from tasks.observe import CLEAN, Condition, Images, Probe, observe
+from tasks.profiles.build import Roles
+
+HELD_OUT = "held out"
+"""Stands for the mean over the conditions that were in no suite that images were perturbed with on purpose."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose units are labelled, by what, and with what.
+
+    Attributes:
+        work: The task; its units are labelled.
+        methods: The methods by name.
+        concepts: The task's concept set.
+        roles: The profile's models and data.
+        probe: The images.
+        shown: Names of the columns of ``presence``.
+        presence: Which concepts an image shows.
+        seed: The run's seed.
+    """
+
+    work: Work
+    methods: Mapping[str, Method]
+    concepts: tuple[str, ...]
+    roles: Roles
+    probe: Probe
+    shown: tuple[str, ...]
+    presence: Bool[np.ndarray, "images shown"]
+    seed: int
+
+    @cached_property
+    def plain(self) -> TargetModel:
+        """The task's network as the profile has it."""
+        return self.roles.target(self.work.task.model)
+
+    def observe(self, target: TargetModel, probe: Probe, condition: Condition, images: Images) -> Observation:
+        """What the task's layer of a network shows of the images; maps of the units to label."""
+        task = self.work.task
+        maps = {task.layer: self.work.units}
+        found = observe(target, {task.layer: task.pooling}, probe, condition, images, self.roles.clip, maps=maps)
+        return found[task.layer]
+
+    def tools(self, target: TargetModel, clean: Callable[[], Observation]) -> Toolbox:
+        """What methods may use beside observations of a network.
+
+        Args:
+            target: The network. One toolbox a network: what a method remembers by it, such as synthetic images and
+                what the network sees in them, then holds for all observations.
+            clean: What the clean images are at the moment, for what captions say of them anyway.
+        """
+        task, captioner = self.work.task, self.roles.captioner
+        counted: list[tuple[Observation, Mapping[str, float]]] = []
+
+        def activate(images: UInt8[Tensor, "k 3 h w"]) -> Float[Tensor, "k units"]:
+            return target.read(images, {task.layer: task.pooling})[task.layer].pooled
+
+        def words() -> Mapping[str, float]:
+            shown = clean()
+            if not captioner:
+                return {}
+            if not counted or counted[0][0] is not shown:
+                said = captioner.caption(shown.images(range(len(shown.image_ids))))
+                counted[:] = [(shown, caption_background(said))]
+            return counted[0][1]
+
+        return Toolbox(
+            seed=self.seed,
+            activate=activate,
+            concepts=self.concepts,
+            clip=self.roles.clip,
+            captioner=captioner,
+            summariser=self.roles.summariser,
+            generator=self.roles.generator_for(self.roles.view(task.model)),
+            describer=self.roles.describer,
+            foreground=lambda shown: self.roles.segmenter.foreground(shown),
+            background=words,
+        )
+
+    def measure(
+        self,
+        observations: Mapping[Condition, Observation],
+        tools: Toolbox,
+        truth: Truth,
+        advance: Callable[[], None] = lambda: None,
+    ) -> dict[tuple[str, str, str], Float[np.ndarray, " units"]]:
+        """How right the methods' labels are, and how little they move.
+
+        Args:
+            observations: ``clean``, and the conditions that labels are compared under.
+            tools: What methods may use.
+            truth: What labels are right.
+            advance: Told of each labelling.
+
+        Returns:
+            Method, ``accuracy`` or ``stability``, and ``clean``, a condition or ``HELD_OUT`` → one value per unit. NaN
+            for dead units; of stability also for missing labels, of accuracy where the truth is not known.
+        """
+        dead = self.dead(observations[CLEAN])
+        found: dict[tuple[str, str, str], np.ndarray] = {}
+        for method in self.methods:
+            labels = {}
+            for condition, observation in observations.items():
+                labels[condition] = self.label(method, observation, tools, dead)
+                advance()
+            every = [label for own in labels.values() for label in own if label is not None]
+            embeddings = LabelEmbeddings(self.roles, every)
+            clean = CleanLabels.of(labels[CLEAN], [], embeddings)
+            under = {condition: own for condition, own in labels.items() if condition != CLEAN}
+            moved = {
+                "accuracy": {str(c): self.right(own, truth, dead) for c, own in under.items()},
+                "stability": {
+                    str(c): np.asarray(compare_with_clean(own, clean, embeddings)["stability"], np.float64)
+                    for c, own in under.items()
+                },
+            }
+            found[method, "accuracy", str(CLEAN)] = self.right(labels[CLEAN], truth, dead)
+            for measure, values in moved.items():
+                found |= {(method, measure, condition): own for condition, own in values.items()}
+                if values:
+                    found[method, measure, HELD_OUT] = np.mean(list(values.values()), axis=0)
+        return found
+
+    def label(self, method: str, observation: Observation, tools: Toolbox, dead: np.ndarray) -> list[str | None]:
+        """A method's label of each unit; None where it gives none, and for dead units."""
+        answer = self.methods[method].label(observation, self.work.units, tools)
+        found = check_labels(method, answer, self.work.units, len(observation.image_ids))
+        return [
+            None if lost or not labels.ranked else labels.ranked[0].text
+            for labels, lost in zip(found, dead, strict=True)
+        ]
+
+    def dead(self, clean: Observation) -> np.ndarray:
+        """Which of the units to label are dead or constant."""
+        return np.asarray(dead_units(clean.activations))[list(self.work.units)]
+
+    def truth(self, clean: Observation) -> Truth:
+        """The true concepts of the units to label, as the task says that they are known."""
+        dead = np.asarray(dead_units(clean.activations))
+        return unit_truth(self.work.task, self.work.units, clean, dead, self.shown, self.presence, self.roles)
+
+    def right(self, labels: Sequence[str | None], truth: Truth, dead: np.ndarray) -> Float[np.ndarray, " units"]:
+        """1 where a label names the true concept, else 0; NaN where the truth is not known, and for dead units.
+
+        A missing label is wrong, as in ``leaderboard.board.summary``: naming fewer units must not look more accurate.
+        """
+        known = [None if lost else truth.get(unit) for unit, lost in zip(self.work.units, dead, strict=True)]
+        right = right_labels(labels, known, self.roles)
+        return np.array([np.nan if own is None else bool(one) for own, one in zip(known, right, strict=True)], float)

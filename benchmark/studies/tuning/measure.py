@@ -1,0 +1,306 @@
+"""Tuning by image sets: probing sets with perturbed images among them, and networks tuned on perturbed images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from baselines.base import Method
+from benchmark.run.display import Display
+from benchmark.run.work import Work
+from benchmark.studies.tuning.images import Suite, mixed, replaced, with_suite
+from benchmark.studies.tuning.labelling import HELD_OUT, Subject
+from benchmark.studies.tuning.networks import UNTUNED, Performance, Plan, performances, tuned_networks, why_not
+from leaderboard.store.errors import StoreError
+from leaderboard.store.frames import empty_frame
+from leaderboard.store.identity import as_json, identity_hash
+from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.schema import TUNING
+from metrics.robustness import error_ratio
+from metrics.statistics import Interval, bootstrap_interval, holm, paired_interval, paired_permutation
+from tasks.common.errors import UserError
+from tasks.models.target import TargetModel
+from tasks.observe import CLEAN, Condition, Images, Probe, perturbed
+from tasks.perturbations.settings import Settings, needs_foreground
+from tasks.probing.base import ProbingSet
+from tasks.profiles.build import Roles
+
+SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the probing images that are perturbed on purpose."""
+
+PROBING: Final = "probing set"
+NETWORK: Final = "network"
+"""The two studies; in the second also the subject of the rows that are about no labels."""
+
+TUNED_ON: Final = "tuned on"
+"""Stands for the mean over the conditions that images were perturbed with on purpose."""
+
+_PLACE: Final = ("task", "profile")
+_VERSION: Final = 1
+
+
+class _Key(NamedTuple):
+    study: str
+    arm: str
+    subject: str
+    measure: str
+    conditions: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Values of units, images or concepts by what they are of; and ratios, which are of all images at once."""
+
+    values: dict[_Key, Float[np.ndarray, " n"]]
+    ratios: dict[_Key, Interval]
+
+
+def measure_tuning(
+    folder: RunFolder,
+    works: Sequence[Work],
+    methods: Mapping[str, Method],
+    concepts: Mapping[str, tuple[str, ...]],
+    roles: Roles,
+    probes: Mapping[str, tuple[Probe, ProbingSet]],
+    seed: int,
+    settings: Settings,
+    display: Display,
+    plan: Plan | None = None,
+) -> pd.DataFrame:
+    """Do both studies for each task and store the table; what is stored for the same run is read.
+
+    Args:
+        folder: The run folder, open for writing.
+        works: The tasks. Labels are compared under those of their conditions that the plan does not name.
+        methods: The methods by name.
+        concepts: Task → concept set.
+        roles: The profile's models and data.
+        probes: Task → its images, and where they come from.
+        seed: The run's seed.
+        settings: How images are perturbed.
+        display: For progress.
+        plan: On what is tuned; None for the usual.
+
+    Returns:
+        In the columns of ``leaderboard.store.schema.TUNING``.
+
+    Raises:
+        UserError: If a task has no condition that the plan does not name, or too few images.
+        StoreError: If the table cannot be written.
+    """
+    plan = plan or Plan()
+    with folder.claim("tuning", wait=True):
+        facts = _facts(works, methods, plan, seed)
+        key = identity_hash(facts)
+        stored = _stored(folder, key)
+        if stored is not None:
+            return stored
+        parts = []
+        for work in works:
+            probe, probing = probes[work.task.name]
+            subject = Subject(
+                work, methods, concepts[work.task.name], roles, probe, probing.concepts, probing.presence, seed
+            )
+            parts.append(_measured(subject, plan, settings, display))
+        table = pd.concat(parts, ignore_index=True) if parts else empty_frame(TUNING)
+        folder.write_table("tuning", table)
+        folder.record("tuning", facts | {"key": key})
+        return folder.read_table("tuning")
+
+
+def _facts(works: Sequence[Work], methods: Mapping[str, Method], plan: Plan, seed: int) -> dict[str, Any]:
+    return {
+        "version": _VERSION,
+        "seed": seed,
+        "shares": [*SHARES],
+        "plan": as_json(asdict(plan)),
+        "methods": {name: method.version for name, method in methods.items()},
+        "tasks": {
+            work.task.name: {
+                "images": work.images,
+                "units": [*work.units],
+                "held_out": [str(condition) for condition in held_out(work, plan)],
+            }
+            for work in works
+        },
+    }
+
+
+def _stored(folder: RunFolder, key: str) -> pd.DataFrame | None:
+    if folder.info()["facts"].get("tuning", {}).get("key") != key:
+        return None
+    try:
+        return folder.read_table("tuning")
+    except StoreError:
+        # Lost or damaged: it is made again.
+        return None
+
+
+def check_held_out(works: Sequence[Work], plan: Plan | None = None) -> None:
+    """Refuse tasks whose conditions are all among those that images are perturbed with on purpose.
+
+    Raises:
+        UserError: For the first of them.
+    """
+    plan = plan or Plan()
+    for work in works:
+        if not held_out(work, plan):
+            raise UserError(
+                f"The analysis tuning compares labels under conditions that nothing was tuned on, and {work.task.name} "
+                f"has none: choose --suites beyond {', '.join(plan.names)}."
+            )
+
+
+def held_out(work: Work, plan: Plan) -> list[Condition]:
+    """The conditions of a task that nothing is perturbed with on purpose."""
+    return [one for one in work.conditions if one != CLEAN and one.name not in plan.names]
+
+
+def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display) -> pd.DataFrame:
+    work = subject.work
+    check_held_out([work], plan)
+    others = held_out(work, plan)
+    subject = _whole(subject, (*others, *plan.conditions))
+    conditions = (CLEAN, *others)
+    probe, device = subject.probe, subject.roles.device
+    images = {one: perturbed(probe, one, subject.seed, settings, device) for one in conditions}
+    subject = _possible(subject, images[CLEAN], display)
+    reason = why_not(work, subject.roles)
+    if reason:
+        display.message(f"{work.task.name}: the network is not tuned, for {reason}")
+
+    found = _Found({}, {})
+    labellings = len(conditions) * len(subject.methods)
+    with display.stage(f"{work.task.name}, shares", len(SHARES) * labellings, "labellings") as stage:
+        for share, values in _augmented(subject, images, plan, settings, stage.advance):
+            stage.note(f"{share:g} of the images perturbed")
+            found.values.update({_Key(PROBING, f"{share:g}", *name): own for name, own in values.items()})
+    if not reason:
+        ways = len(plan.suites()) + 1
+        with display.stage(f"{work.task.name}, tuning", ways, "networks") as stage:
+            tuned = tuned_networks(subject.plain, plan, subject.seed, settings, stage)
+        targets = {UNTUNED: subject.plain, **{name: one.target for name, one in tuned.items()}}
+        _performances(found, targets, subject, plan, (CLEAN, *plan.conditions, *others), settings, display)
+        with display.stage(f"{work.task.name}, networks", len(targets) * labellings, "labellings") as stage:
+            for name, target in targets.items():
+                stage.note(name)
+                observations = {one: subject.observe(target, probe, one, images[one]) for one in conditions}
+                clean = observations[CLEAN]
+                tools = subject.tools(target, lambda clean=clean: clean)
+                values = subject.measure(observations, tools, subject.truth(clean), stage.advance)
+                found.values.update({_Key(NETWORK, name, *key): own for key, own in values.items()})
+    table = _table(found, subject.seed)
+    return table.assign(task=work.task.name, profile=work.profile)
+
+
+def _whole(subject: Subject, conditions: Sequence[Condition]) -> Subject:
+    """With the images that all conditions can be made of, for shares mix them image by image."""
+    probe = subject.probe
+    if probe.masks is None and any(needs_foreground(condition.name) for condition in conditions):
+        raise UserError(
+            "The analysis tuning blurs backgrounds, and the images have no foreground masks: try --masks segmenter."
+        )
+    for condition in conditions:
+        probe = probe.usable(condition)
+    if len(probe.ids) < 2:
+        raise UserError(
+            f"The analysis tuning needs images with a foreground and a background, and {len(probe.ids)} of "
+            f"{len(subject.probe.ids)} have both: try --masks segmenter."
+        )
+    kept = set(probe.ids)
+    rows = [row for row, name in enumerate(subject.probe.ids) if name in kept]
+    return replace(subject, probe=probe, presence=subject.presence[rows])
+
+
+def _possible(subject: Subject, images: Images, display: Display) -> Subject:
+    """With the methods that the layer allows."""
+    task = subject.work.task
+    if subject.plain.read(images([0]), {task.layer: task.pooling})[task.layer].kind != "vector":
+        return subject
+    allowed = {name: method for name, method in subject.methods.items() if "maps" not in method.needs}
+    left_out = sorted(set(subject.methods) - set(allowed))
+    if left_out:
+        display.warning(f"{task.layer} has no maps, so {', '.join(left_out)} cannot label its units.")
+    return replace(subject, methods=allowed)
+
+
+def _augmented(
+    subject: Subject, images: Mapping[Condition, Images], plan: Plan, settings: Settings, advance: Callable[[], None]
+) -> Iterator[tuple[float, dict[tuple[str, str, str], np.ndarray]]]:
+    """Share of perturbed probing images → the values of the labels found with them."""
+    target, probe, seed = subject.plain, subject.probe, subject.seed
+    suite = Suite(plan.names, plan.severity)
+    plain, changed = {}, {}
+    for condition, own in images.items():
+        plain[condition] = subject.observe(target, probe, condition, own)
+        after = with_suite(probe, own, suite, seed, settings, subject.roles.device)
+        changed[condition] = subject.observe(target, probe, condition, after)
+    # What is true of a unit is told by unperturbed images, at every share.
+    truth = subject.truth(plain[CLEAN])
+    shown = plain
+    tools = subject.tools(target, lambda: shown[CLEAN])
+    for share in SHARES:
+        chosen = replaced(probe.ids, share, seed)
+        shown = {one: mixed(plain[one], changed[one], chosen) for one in images}
+        yield share, subject.measure(shown, tools, truth, advance)
+
+
+def _performances(
+    found: _Found,
+    targets: Mapping[str, TargetModel],
+    subject: Subject,
+    plan: Plan,
+    conditions: Sequence[Condition],
+    settings: Settings,
+    display: Display,
+) -> None:
+    """How well the networks recognise concepts: condition by condition, and in the mean over both kinds of them."""
+    shown: dict[Condition, dict[str, Performance]] = {}
+    with display.stage(f"{subject.work.task.name}, performance", len(conditions), "conditions") as stage:
+        for condition, own in performances(targets, subject.plain, plan, conditions, subject.seed, settings):
+            shown[condition] = own
+            stage.advance()
+    groups: dict[str, list[Condition]] = {str(one): [one] for one in conditions}
+    groups[TUNED_ON] = [*plan.conditions]
+    groups[HELD_OUT] = [one for one in conditions if one != CLEAN and one not in plan.conditions]
+    for name in targets:
+        for group, members in groups.items():
+            own, before = ([shown[one][which] for one in members] for which in (name, UNTUNED))
+            errors, reference = (np.stack([one.errors for one in some], axis=1) for some in (own, before))
+            found.values[_Key(NETWORK, name, NETWORK, "error", group)] = errors.mean(axis=1)
+            found.values[_Key(NETWORK, name, NETWORK, "auroc", group)] = np.mean([one.auroc for one in own], axis=0)
+            ratio = error_ratio(errors, reference, seed=subject.seed)
+            found.ratios[_Key(NETWORK, name, NETWORK, "error_ratio", group)] = ratio
+
+
+def _table(found: _Found, seed: int) -> pd.DataFrame:
+    """One row a key: its mean with its interval, and how far it lies from the untuned network or the plain set."""
+    rows = []
+    for key, values in found.values.items():
+        row = {**key._asdict(), **_interval(bootstrap_interval(values, seed=seed))}
+        first = UNTUNED if key.study == NETWORK else f"{SHARES[0]:g}"
+        if key.arm != first:
+            before = found.values[key._replace(arm=first)]
+            apart = paired_interval(values, before, seed=seed)
+            p_value = paired_permutation(values, before, seed=seed).p_value
+            row |= {"difference": apart.estimate, "difference_low": apart.low, "difference_high": apart.high}
+            row["p_value"] = p_value
+        rows.append(row)
+    rows += [{**key._asdict(), **_interval(ratio)} for key, ratio in found.ratios.items()]
+    table = pd.DataFrame(rows, columns=[column.name for column in TUNING.columns if column.name not in _PLACE])
+    # The conditions one by one explain the means; only the means are tested.
+    tested = table["conditions"].isin((str(CLEAN), TUNED_ON, HELD_OUT)).to_numpy()
+    table["p_value"] = table["p_value"].astype(np.float64).where(tested)
+    for study in (PROBING, NETWORK):
+        own = (table["study"] == study).to_numpy()
+        table.loc[own, "p_corrected"] = holm(table.loc[own, "p_value"].to_numpy(np.float64)).p_values
+    return table
+
+
+def _interval(found: Interval) -> dict[str, float | int]:
+    return {"value": found.estimate, "low": found.low, "high": found.high, "n": found.n}

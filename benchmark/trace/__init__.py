@@ -1,0 +1,1 @@
+"""How a method came to a unit's label, drawn as one page."""

@@ -1,0 +1,297 @@
+"""The picture of one trace: what excites the unit, what was said of it, how that was tested, what was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from baselines.dnd.scoring import best_first
+from benchmark.trace.record import Boxed, Round, Tested, Trace
+from benchmark.trace.sheet import BODY, INK, MARGIN, RULE, SMALL, SOFT, Box, Sheet, Thumb
+
+COLOURS = ("#c62828", "#1565c0", "#6a1b9a", "#ef6c00", "#00838f", "#ad1457", "#4e342e", "#2e7d32")
+"""One after the other for the crops of a unit."""
+
+CHOSEN, CHOSEN_FILL = "#1b7f3b", "#ecf7ee"
+
+_TITLE, _SECTION = 26, 18
+_MEASURES = MARGIN + 450
+"""Where the measures of a candidate begin, right of its name."""
+
+
+class Pictures(Protocol):
+    """The images of a trace, drawn again."""
+
+    ids: Sequence[str]
+
+    def original(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
+        """A probing image under the trace's condition."""
+        ...
+
+    def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
+        """A crop of it."""
+        ...
+
+    def synthetic(self, concept: str, seed: int, reduced: bool = True) -> UInt8[np.ndarray, "count h w 3"]:
+        """The synthetic images of a concept: reduced, as the unit saw them, or as drawn, as the captioner did."""
+        ...
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What the top and the foot of the page say.
+
+    Attributes:
+        title: The first line.
+        facts: Names and values under it.
+        condition: The condition in words.
+        note: The sentence that every output of the profile carries.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    condition: str
+    note: str
+
+
+def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: Mapping[int, float]) -> Image.Image:
+    """Draw the page.
+
+    Args:
+        heading: Its top and foot.
+        trace: What happened.
+        pictures: The images of it.
+        activations: Probing image → the unit's activation, where it is known.
+    """
+    sheet = begin_page(heading)
+    draw_top_images(sheet, heading, trace.top_images, trace.described, trace.crop_px, pictures, activations)
+    _described(sheet, trace, pictures)
+    if trace.rounds is None:
+        _round(sheet, trace, _only_round(trace), pictures, frozenset())
+    else:
+        seen: set[str] = set()
+        for turn in trace.rounds:
+            _round(sheet, trace, turn, pictures, frozenset(seen))
+            seen |= {tested.concept for tested in turn.tested}
+    return end_page(sheet, heading)
+
+
+def begin_page(heading: Heading) -> Sheet:
+    """A page with its top."""
+    sheet = Sheet()
+    sheet.text(heading.title, _TITLE, most=2)
+    sheet.gap(6)
+    sheet.columns(heading.facts, 5)
+    return sheet
+
+
+def end_page(sheet: Sheet, heading: Heading) -> Image.Image:
+    """The page with its foot."""
+    sheet.gap(10)
+    sheet.rule()
+    sheet.gap(6)
+    sheet.text(heading.note, SMALL, SOFT)
+    return sheet.image()
+
+
+def section(sheet: Sheet, title: str, explanation: str, ruled: bool = True) -> None:
+    """Begin a part of the page."""
+    sheet.gap(10)
+    if ruled:
+        sheet.rule()
+        sheet.gap(10)
+    sheet.text(title, _SECTION, most=2)
+    sheet.gap(1)
+    sheet.text(explanation, SMALL, SOFT)
+    sheet.gap(6)
+
+
+def draw_top_images(
+    sheet: Sheet,
+    heading: Heading,
+    top_images: Sequence[int],
+    described: Sequence[Boxed],
+    crop_px: int,
+    pictures: Pictures,
+    activations: Mapping[int, float],
+) -> None:
+    """Add the unit's top images, with the boxes of the crops that are described."""
+    boxes: dict[int, list[tuple[Box, str, str]]] = {}
+    for number, (picture, colour) in enumerate(zip(described, colours(described), strict=True), start=1):
+        if picture.box is not None and colour is not None:
+            left, top, right, bottom = (edge / crop_px for edge in picture.box)
+            boxes.setdefault(picture.image, []).append(((left, top, right, bottom), str(number), colour))
+    section(
+        sheet,
+        "Top images",
+        f"The probing images, {heading.condition}, that activate the unit most, strongest first. "
+        "Outlined: the attention crops that are described below, with their numbers there.",
+    )
+    sheet.thumbs(
+        [
+            Thumb(
+                pictures.original(image),
+                ((pictures.ids[image], INK), (f"activation {plain_number(activations.get(image))}", SOFT)),
+                boxes=tuple(boxes.get(image, ())),
+            )
+            for image in top_images
+        ]
+    )
+
+
+def _described(sheet: Sheet, trace: Trace, pictures: Pictures) -> None:
+    section(
+        sheet,
+        "Described pictures",
+        "The top images and attention crops that activate the unit most, strongest first, with their captions"
+        + ("." if trace.simplified == trace.captions else "; in grey what simplifying left of them."),
+    )
+    thumbs = []
+    for number, (picture, colour) in enumerate(zip(trace.described, colours(trace.described), strict=True), start=1):
+        said, short = trace.captions[number - 1], trace.simplified[number - 1]
+        lines = [(said, INK)] if said == short else [(said, INK), (short, SOFT)]
+        what = "image" if picture.box is None else "crop"
+        pixels = pictures.original(picture.image) if picture.box is None else pictures.cut(picture.image, picture.box)
+        under = ((f"{what}, {plain_number(picture.activation)}", SOFT), *lines)
+        thumbs.append(Thumb(pixels, under, str(number), colour or RULE))
+    sheet.thumbs(thumbs, most=6)
+
+
+def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: frozenset[str]) -> None:
+    if trace.rounds is not None:
+        sheet.gap(14)
+        sheet.banner(f"Round {turn.round} of {len(trace.rounds)}", 20)
+    if turn.synthetic:
+        section(
+            sheet,
+            "Captioned synthetic images",
+            "The synthetic images of the rounds before that activate the unit most; their captions join those above.",
+            ruled=False,
+        )
+        sheet.thumbs(
+            [
+                Thumb(
+                    pictures.synthetic(image.concept, image.seed, reduced=False)[image.number],
+                    ((f"of: {image.concept}", SOFT), (image.caption, INK)),
+                )
+                for image in turn.synthetic
+            ],
+            most=6,
+        )
+    section(
+        sheet,
+        "Replies and candidates",
+        "What each summary of the shuffled captions said, and what it names.",
+        ruled=trace.rounds is None or bool(turn.synthetic),
+    )
+    sheet.columns([(f"reply {i}", reply or "(nothing)") for i, reply in enumerate(turn.replies, start=1)], 5, most=4)
+    sheet.text("Candidates: " + ("; ".join(turn.candidates) or "none"), most=3)
+    if turn.tested:
+        section(sheet, "Candidates on synthetic images", _explained(trace, turn))
+        for place, tested in enumerate(turn.tested, start=1):
+            _candidate(sheet, trace, turn, tested, place, pictures, shown_before=tested.concept in before)
+            sheet.gap(6)
+    elif turn.candidates:
+        sheet.text("No synthetic images were drawn: without a selection the first candidate is the label.")
+    if turn.threshold is not None:
+        sheet.gap(4)
+        sheet.text(_outcome(turn))
+
+
+def _candidate(
+    sheet: Sheet, trace: Trace, turn: Round, tested: Tested, place: int, pictures: Pictures, shown_before: bool
+) -> None:
+    best = tested.concept == turn.best
+    # The best of a round that went on is not the label yet.
+    verdict = "" if not best else "chosen" if turn.stopped or trace.rounds is None else "best so far"
+    with sheet.card(*((CHOSEN_FILL, CHOSEN) if best else ("white", "white"))):
+        top = sheet.y
+        if verdict:
+            sheet.pill(verdict, CHOSEN)
+        sheet.text(
+            f"{place}. {tested.concept}", BODY + 3, CHOSEN if best else INK, width=_MEASURES - MARGIN - 10, most=2
+        )
+        bottom = sheet.y
+        sheet.y = top
+        sheet.columns(_measures(tested), 5, _MEASURES)
+        sheet.y = max(bottom, sheet.y)
+        if shown_before:
+            return
+        if tested.image_ranks is None and tested.ranks is not None:
+            sheet.text("ranks of its images: " + ", ".join(map(str, tested.ranks)), SMALL, SOFT)
+            sheet.gap(3)
+        images = pictures.synthetic(tested.concept, tested.seed)
+        # A damaged list of ranks must not be laid under other images.
+        ranks = tested.image_ranks if tested.image_ranks and len(tested.image_ranks) == len(images) else None
+        sheet.thumbs(
+            [Thumb(image, () if ranks is None else ((f"rank {ranks[i]}", INK),)) for i, image in enumerate(images)]
+        )
+
+
+def _explained(trace: Trace, turn: Round) -> str:
+    words = [f"Best first, by {trace.scoring}: {trace.synthesis.count} images of each candidate."]
+    if any(tested.ranks or tested.image_ranks for tested in turn.tested):
+        total = trace.synthesis.count * len(turn.tested)
+        words.append(f"Ranks are among the unit's {total} synthetic images, 0 = strongest.")
+    if trace.synthesis.synth_px is not None:
+        words.append(f"Shown as the unit saw them, reduced to {trace.synthesis.synth_px} px.")
+    if turn.round > 1:
+        words.append("Candidates without images have theirs in an earlier round.")
+    return " ".join(words)
+
+
+def _outcome(turn: Round) -> str:
+    best = next((tested for tested in turn.tested if tested.concept == turn.best), None)
+    if best is None or turn.threshold is None:
+        return "Nothing was named, so the search ended."
+    verdict = "enough" if turn.passed else "too little"
+    end = "the search went on" if turn.stopped is None else f"the search ended ({turn.stopped})"
+    return (
+        f"Mean activation of the best candidate's images: {plain_number(best.mean_activation)}, "
+        f"needed: {plain_number(turn.threshold)}, which is {verdict}; {end}."
+    )
+
+
+def _measures(tested: Tested) -> list[tuple[str, str]]:
+    names = {
+        "topk-sq-mean": tested.topk_sq_mean,
+        "image similarity": tested.image_similarity,
+        "activation": tested.activation,
+        "specificity": tested.specificity,
+        "consistency": tested.consistency,
+        "score": tested.score,
+    }
+    return [(name, plain_number(value)) for name, value in names.items() if value is not None]
+
+
+def _only_round(trace: Trace) -> Round:
+    scores = [float("-inf") if tested.score is None else tested.score for tested in trace.tested]
+    return Round(
+        round=1,
+        replies=trace.replies,
+        candidates=trace.candidates,
+        tested=tuple(trace.tested[i] for i in best_first(scores)),
+        best=trace.chosen,
+    )
+
+
+def colours(described: Sequence[Boxed]) -> list[str | None]:
+    """One after the other for the crops; None for whole images."""
+    found: list[str | None] = []
+    crops = 0
+    for picture in described:
+        found.append(None if picture.box is None else COLOURS[crops % len(COLOURS)])
+        crops += picture.box is not None
+    return found
+
+
+def plain_number(value: float | None) -> str:
+    """As short as a reader needs it."""
+    if value is None:
+        return "not known"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"

@@ -1,0 +1,197 @@
+"""What a run wrote down that its traces are redrawn from, checked where it is read: files can be damaged or edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.perturbations.settings import Corruptions, Lengths, Settings
+from tasks.view import View
+
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """Something that was written down."""
+
+    # A newer method may note more than a picture shows.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class TaskFacts(Record):
+    """What the run says of one of its tasks; see ``tasks.schema.Task``."""
+
+    layer: str
+    probing_set: str
+    images: Count
+
+
+class Content(Record):
+    """What the names in a run's options stood for when it ran."""
+
+    tasks: dict[str, TaskFacts]
+    images: dict[str, str]
+    views: dict[str, View]
+    conditions: dict[str, tuple[tuple[str, int], ...]]
+    perturbations: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunIdentity(Record):
+    """The part of ``run.json`` that fixes every picture; see ``benchmark.run.options.RunOptions``."""
+
+    methods: tuple[str, ...]
+    repeats: Count
+    images: Count | None
+    profile: str
+    seed: Index
+    masks: Literal["probing_set", "segmenter"]
+    corruptions: Corruptions
+    lengths: Lengths
+    feather: float
+    content: Content
+
+    def perturbing(self) -> Settings:
+        """How images were perturbed."""
+        return Settings(self.corruptions, self.lengths, self.feather)
+
+
+class Boxed(Record):
+    """A described picture: a probing image, or the box cut out of it."""
+
+    image: Index
+    box: tuple[Index, Index, Index, Index] | None
+
+
+class Described(Boxed):
+    """A described picture with the unit's activation on it."""
+
+    activation: float | None
+
+
+class Tested(Record):
+    """A candidate concept on its synthetic images; which measures there are depends on the method.
+
+    Attributes:
+        concept: The concept.
+        seed: The generator's seed.
+        score: What candidates are ordered by.
+        ranks: Ranks of its images among the unit's synthetic images, ascending, 0 = strongest.
+        image_ranks: The same, one an image in the order drawn.
+        topk_sq_mean: Mean of the squares of the best ranks.
+        image_similarity: CLIP similarity of its images to the described pictures.
+        activation: Chance that one of its images activates the unit more than a probing image.
+        specificity: Share of the layer's other units that its images excite less.
+        consistency: How far it comes back over the rounds.
+        mean_activation: The unit's mean activation on its images.
+    """
+
+    concept: str
+    seed: Index
+    score: float | None
+    ranks: tuple[Index, ...] | None = None
+    image_ranks: tuple[Index, ...] | None = None
+    topk_sq_mean: float | None = None
+    image_similarity: float | None = None
+    activation: float | None = None
+    specificity: float | None = None
+    consistency: float | None = None
+    mean_activation: float | None = None
+
+
+class Captioned(Record):
+    """A synthetic image that a later round captioned: image ``number`` of a concept."""
+
+    concept: str
+    number: Index
+    seed: Index
+    caption: str
+
+
+class Round(Record):
+    """One round of a search, best candidate first.
+
+    Attributes:
+        round: From 1.
+        synthetic: The synthetic images captioned for it.
+        replies: What the summaries said.
+        candidates: The concepts in the replies.
+        tested: All candidates so far.
+        best: The best of them.
+        threshold: Mean activation that the best one's images had to reach; None where a method has no such bar.
+        passed: Whether they did.
+        stopped: Why the search ended here; None if it went on.
+    """
+
+    round: Count
+    synthetic: tuple[Captioned, ...] = ()
+    replies: tuple[str, ...]
+    candidates: tuple[str, ...]
+    tested: tuple[Tested, ...]
+    best: str | None
+    threshold: float | None = None
+    passed: bool | None = None
+    stopped: str | None = None
+
+
+class Synthesis(Record):
+    """How synthetic images were made: prompt, images a concept, and the edge that they were reduced to."""
+
+    template: str
+    count: Count
+    synth_px: Count | None = None
+
+
+class Trace(Record):
+    """How Describe-and-Dissect came to one unit's label; see ``baselines.dnd.method``."""
+
+    mode: str
+    scoring: str
+    crop_px: Count
+    top_images: tuple[Index, ...]
+    described: tuple[Described, ...]
+    captions: tuple[str, ...]
+    simplified: tuple[str, ...]
+    replies: tuple[str, ...]
+    candidates: tuple[str, ...]
+    synthesis: Synthesis
+    tested: tuple[Tested, ...]
+    rounds: tuple[Round, ...] | None = None
+    chosen: str | None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Trace:
+        if not len(self.described) == len(self.captions) == len(self.simplified):
+            raise ValueError("described, captions and simplified differ in length")
+        fits(self.described, self.crop_px)
+        count = self.synthesis.count
+        if any(image.number >= count for turn in self.rounds or () for image in turn.synthetic):
+            raise ValueError(f"a captioned synthetic image has a number beyond the {count} of its concept")
+        return self
+
+    def images(self) -> tuple[int, ...]:
+        """The probing images that the trace shows, each once."""
+        return tuple(dict.fromkeys((*self.top_images, *(picture.image for picture in self.described))))
+
+
+def fits(described: Sequence[Boxed], crop_px: int) -> None:
+    """Refuse boxes that do not lie in the image that they refer to.
+
+    Raises:
+        ValueError: For the first of them.
+    """
+    for picture in described:
+        if picture.box is not None:
+            left, top, right, bottom = picture.box
+            if not (left < right <= crop_px and top < bottom <= crop_px):
+                raise ValueError(f"the box {picture.box} does not lie in an image of {crop_px} px")
+
+
+def conditions_of(identity: RunIdentity, task: str) -> dict[str, list[int]]:
+    """Condition → severities of one task in a run, ``clean`` first."""
+    found: dict[str, list[int]] = {"clean": [0]}
+    for name, severity in identity.content.conditions.get(task, ()):
+        found.setdefault(name, []).append(severity)
+    return found

@@ -1,0 +1,1 @@
+"""Runs merged, summarised and compared."""

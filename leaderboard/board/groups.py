@@ -1,0 +1,89 @@
+"""What every group of runs has in common, whatever was measured: where it comes from and what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+Condition = tuple[str, int]
+"""A perturbation and its severity."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run, or a part of one, that is on no board.
+
+    Attributes:
+        run: Name of the run folder.
+        reason: Why, in one sentence.
+    """
+
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run that a group was made of.
+
+    Attributes:
+        run: Name of the run folder.
+        created: When it was created, UTC, ISO 8601.
+        finished: When its last session began.
+        identity_hash: SHA-256 of its settings.
+        device: Where it ran last.
+        packages: Package → version of its last session.
+        licences: Package → licence.
+    """
+
+    run: str
+    created: str
+    finished: str
+    identity_hash: str
+    device: str
+    packages: Mapping[str, str]
+    licences: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class AnyGroup:
+    """One task, version, profile and settings.
+
+    Attributes:
+        slug: A file name for it, another one for every other group.
+        task: Name of the task.
+        version: Of the task.
+        profile: Name of the profile.
+        settings: What two runs must share to belong to it, e.g. seed and number of images.
+        about: The task's own words (``benchmark.run.facts``); empty where the run is too old to hold them.
+        about_profile: The same of the profile.
+        sources: The runs, newest first.
+        tables: Table name → rows.
+    """
+
+    slug: str
+    task: str
+    version: int
+    profile: str
+    settings: Mapping[str, Any]
+    about: Mapping[str, Any]
+    about_profile: Mapping[str, Any]
+    sources: tuple[Source, ...]
+    tables: Mapping[str, pd.DataFrame]
+
+
+def source_of(info: Mapping[str, Any], name: str) -> Source:
+    """Where a run comes from.
+
+    Args:
+        info: Its ``run.json``.
+        name: Name of its folder.
+    """
+    last = info["sessions"][-1]
+    device = str(last["facts"].get("device", "not stated"))
+    return Source(
+        name, info["created"], last["started"], info["identity_hash"], device, last["packages"], last["licences"]
+    )

@@ -1,0 +1,172 @@
+"""From scores to the summary table: means over units with intervals, and the paired test against the noise floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, cast
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from leaderboard.store.schema import SUMMARY
+from metrics.statistics import Interval, bootstrap_interval, holm, noise_floor_test, wilson_interval
+
+MEANS: Final[dict[str, str]] = {
+    "stability": "stability",
+    "clip_similarity": "clip_similarity",
+    "sentence_similarity": "sentence_similarity",
+    "noise_floor": "noise_floor",
+    "chance": "chance",
+    "evidence_overlap": "evidence_overlap",
+    "rank_biased_overlap": "rank_biased_overlap",
+    "activation_correlation": "activation_correlation",
+    "exact": "exact",
+    "accuracy": "right",
+    "accuracy_clean": "right_clean",
+}
+"""Summary column → score column that it is the mean of."""
+
+SHARES: Final = ("exact", "accuracy", "accuracy_clean")
+"""Summary columns that are shares of units: Wilson's interval where each unit has one row, else the bootstrap."""
+
+RESAMPLES: Final = 4_999
+"""Bootstrap samples of an interval, and permutations of a test."""
+
+ALL: Final = "all"
+
+
+def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Summarise the scores of a run.
+
+    The unit is the statistical unit: where several conditions are summed up, each unit's mean over them comes first.
+    A dead unit enters nothing. A unit without a label has no similarity; where the truth is known its label is wrong,
+    or a method could raise its accuracy by leaving hard units unnamed.
+
+    Args:
+        scores: In the columns of ``leaderboard.store.schema.SCORES``.
+        seed: Of the bootstrap.
+
+    Returns:
+        In the columns of ``leaderboard.store.schema.SUMMARY``; empty for no scores.
+    """
+    rows = []
+    for names, method in scores.groupby(["task", "profile", "method"], sort=False):
+        repeats = _similarities(method.loc[_clean(method) & (method["repeat"].to_numpy() > 0)])
+        for perturbation, severity, group in _groups(method):
+            head = dict(zip(("task", "profile", "method"), cast(tuple[str, str, str], names), strict=True))
+            rows.append({**head, "perturbation": perturbation, "severity": severity, **_row(group, repeats, seed)})
+    if not rows:
+        return pd.DataFrame(columns=[column.name for column in SUMMARY.columns])
+    summary = pd.DataFrame(rows)
+    summary["p_adjusted"] = _corrected(summary)
+    return summary
+
+
+def means_over(scores: pd.DataFrame, seed: int = 0) -> dict[str, float | int]:
+    """The means of one method over whatever perturbed conditions its scores hold.
+
+    Args:
+        scores: Rows of one method; clean rows are passed over, unless there are no others.
+        seed: Of the bootstrap.
+
+    Returns:
+        The counts, and each mean with the ends of its interval, under the names of ``SUMMARY`` (store.schema).
+    """
+    perturbed = scores.loc[~_clean(scores)]
+    return _means(perturbed if len(perturbed) else scores.loc[scores["repeat"].to_numpy() == 0], seed)
+
+
+def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    clean = _clean(scores)
+    yield "clean", "0", scores.loc[clean & (scores["repeat"].to_numpy() == 0)]
+    perturbed = scores.loc[~clean]
+    if not len(perturbed):
+        return
+    severities = sorted(perturbed["severity"].unique())
+    for name, group in perturbed.groupby("perturbation", sort=False):
+        for severity in severities:
+            rows = group.loc[group["severity"].to_numpy() == severity]
+            if len(rows):
+                yield str(name), str(severity), rows
+        if len(severities) > 1:
+            yield str(name), ALL, group
+    yield ALL, ALL, perturbed
+
+
+def _clean(scores: pd.DataFrame) -> np.ndarray:
+    return scores["perturbation"].to_numpy() == "clean"
+
+
+def _similarities(rows: pd.DataFrame) -> pd.DataFrame:
+    """Similarity to the clean label: one row a unit that lives, one column a condition and repeat."""
+    alive = rows.loc[~rows["dead"].to_numpy(bool)]
+    # One key, since three would also make columns of the conditions that did not run.
+    place = list(zip(alive["perturbation"], alive["severity"], alive["repeat"], strict=True))
+    keyed = alive.assign(place=pd.Series(place, index=alive.index, dtype=object))
+    return keyed.pivot_table(index="unit", columns="place", values="clip_similarity", aggfunc="mean", dropna=False)
+
+
+def _row(group: pd.DataFrame, repeats: pd.DataFrame, seed: int) -> dict[str, float | int]:
+    return {**_means(group, seed), "p_value": _moved(group, repeats, seed)}
+
+
+def _means(group: pd.DataFrame, seed: int) -> dict[str, float | int]:
+    dead = group["dead"].to_numpy(bool)
+    alive = group.loc[~dead]
+    unnamed = alive["missing"].to_numpy(bool)
+    scored = alive.loc[~unnamed]
+    units, named = set(alive["unit"]), set(scored["unit"])
+    row: dict[str, float | int] = {
+        "units": len(named),
+        "dead": int(group.loc[dead, "unit"].nunique()),
+        "missing": len(units - named),
+        "distinct": int(scored["clean_label"].nunique()),
+        "known": int(alive.loc[alive["truth"].notna().to_numpy(), "unit"].nunique()),
+    }
+    single = len(group) == group["unit"].nunique()
+    for column, source in MEANS.items():
+        rows = _verdicts(alive, source) if column in ("accuracy", "accuracy_clean") else scored
+        interval = _interval(_unit_means(rows, source), share=single and column in SHARES, seed=seed)
+        row |= {column: interval.estimate, f"{column}_low": interval.low, f"{column}_high": interval.high}
+    return row
+
+
+def _moved(group: pd.DataFrame, repeats: pd.DataFrame, seed: int) -> float:
+    """How likely such labels are if they move as they do from one clean repeat to the next."""
+    if _clean(group).any() or repeats.empty:
+        return float("nan")
+    conditions = _similarities(group)
+    floor = repeats.reindex(conditions.index)
+    return noise_floor_test(conditions.to_numpy(float), floor.to_numpy(float), resamples=RESAMPLES, seed=seed).p_value
+
+
+def _verdicts(rows: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The rows whose truth is known; a label that is missing is wrong."""
+    known = rows.loc[rows["truth"].notna().to_numpy()]
+    return known.assign(**{source: known[source].astype("boolean").fillna(False)})
+
+
+def _unit_means(rows: pd.DataFrame, source: str) -> Float[np.ndarray, " units"]:
+    """Each unit's mean over its rows, in the order of the units; NaN for a unit without a value."""
+    values = pd.Series(rows[source].astype("Float64").to_numpy(np.float64, na_value=np.nan))
+    means = cast(pd.Series, values.groupby(rows["unit"].to_numpy()).mean())
+    return means.to_numpy(np.float64)
+
+
+def _interval(per_unit: Float[np.ndarray, " units"], *, share: bool, seed: int) -> Interval:
+    if share:
+        known = per_unit[~np.isnan(per_unit)]
+        return wilson_interval(int(known.sum()), len(known))
+    return bootstrap_interval(per_unit, resamples=RESAMPLES, seed=seed)
+
+
+def _corrected(summary: pd.DataFrame) -> Float[np.ndarray, " rows"]:
+    """Holm within each task, profile and method: one family for the single conditions, one for each kind of mean."""
+    adjusted = np.full(len(summary), np.nan)
+    kind = summary["perturbation"].eq(ALL).astype(int) + summary["severity"].eq(ALL).astype(int)
+    families = summary.assign(kind=kind, place=np.arange(len(summary)))
+    families = families.loc[summary["perturbation"].to_numpy() != "clean"]
+    for _, rows in families.groupby(["task", "profile", "method", "kind"]):
+        adjusted[rows["place"].to_numpy(int)] = holm(rows["p_value"].to_numpy(np.float64)).p_values
+    return adjusted

@@ -1,0 +1,1 @@
+"""Run folders: tables, cells and their checks on disk."""

@@ -1,0 +1,110 @@
+"""Writing files whole or not at all.
+
+A file is written under a temporary name in its own folder, flushed to disk, then renamed over the old one. A reader
+sees the old file or the new one, never half of one. The price: twice the space for a moment, one flush a file, and a
+rename that must stay inside one file system (it does, because the temporary file is a neighbour). A killed writer
+leaves its temporary file behind; whoever next opens the run folder alone removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from leaderboard.store.errors import StoreError
+
+TEMPORARY_PREFIX = ".writing-"
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``, durably and in one step.
+
+    Raises:
+        StoreError: The disk is full or the folder cannot be written; what was at ``path`` before is still there.
+    """
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path, len(data)) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` by a JSON text with sorted keys; see ``write_bytes``."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _explained(error, path, 0) from error
+
+
+def move(path: Path, to: Path) -> None:
+    """Move a file, if it is there, within its file system; the folder of ``to`` is made.
+
+    Raises:
+        StoreError: One of the folders cannot be written.
+    """
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, to)
+    except OSError as error:
+        raise _explained(error, to, 0) from error
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove temporary files that killed writers left anywhere under ``folder``; call only while no one else writes.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    for path in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself is durable only once the folder is; some network file systems refuse this.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _explained(error: OSError, path: Path, size: int) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"No space left to write {path}: {size:,} bytes needed. Free some space or choose another --out; "
+            "what was finished is kept, and the same command continues."
+        )
+    reason = error.strerror or str(error)
+    return StoreError(f"Cannot write {path}: {reason}. Check the folder's permissions or choose another --out.")

@@ -1,0 +1,148 @@
+"""One escape for each place that text can end up in. A label is data from a model: nothing it holds may act as code.
+
+Every function first drops what no reader should get: control characters, invisible format characters (zero-width,
+bidirectional, tags) and lone surrogates. The raw text stays in the store.
+"""
+
+from __future__ import annotations
+
+import html as _html
+import json
+import re
+import unicodedata
+from typing import Any
+
+from leaderboard.store.identity import safe_name
+
+_JSON_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+
+# After `\\` LaTeX reads `[` and `*` as arguments.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\textquotedblright}",
+    "'": r"{\textquoteright}",
+    "`": r"{\textquoteleft}",
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "\u00a0": "~",
+    "\u2013": r"\textendash{}",
+    "\u2014": r"\textemdash{}",
+    "\u2018": r"{\textquoteleft}",
+    "\u2019": r"{\textquoteright}",
+    "\u201c": r"{\textquotedblleft}",
+    "\u201d": r"{\textquotedblright}",
+    "\u2026": r"\ldots{}",
+}
+# Letters that pdfLaTeX sets in its default font encoding; the rest of Latin (ogoneks, eth, thorn) needs another one.
+_LATEX_LETTERS = frozenset(
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿĂăĆćČčĎďĚěŁłŃńŇňŐőŒœŔŕŘřŚśŞşŠšŤťŮůŰűŸŹźŻżŽž"
+)
+_LATEX_LIGATURE = re.compile(r"([-,])(?=\1)")
+
+# An underscore inside a word is no markup, so that names stay readable in the source; `www.` and `:` make links.
+_MARKDOWN_ACTIVE = re.compile(r"[\\`*\[\]<>&|~$@#]|:(?=\S)|(?<=[wW]{3})\.|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+_FORMULA_STARTS = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
+def plain(text: str) -> str:
+    """The text as a reader should see it, without escaping for any place.
+
+    White space of any kind becomes one space character each, NUL and other controls, format and private characters go,
+    lone surrogates become U+FFFD.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible(character) for character in text)
+
+
+def html(text: str) -> str:
+    """For HTML element content and quoted attribute values; never for URLs, scripts or styles."""
+    return _html.escape(plain(text), quote=True)
+
+
+def json_script(value: Any) -> str:
+    """For a JSON value inside an HTML ``script`` element; ``JSON.parse`` gives the value back.
+
+    Raises:
+        ValueError: NaN or infinity, which JSON cannot hold.
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, sort_keys=True)
+    return "".join(_JSON_UNSAFE.get(character, character) for character in text)
+
+
+def latex(text: str, unicode_engine: bool = False) -> str:
+    r"""For LaTeX text, also first in a table row.
+
+    Args:
+        text: Any text.
+        unicode_engine: For XeLaTeX and LuaLaTeX, which take any character. Otherwise what pdfLaTeX has no letter for is
+            written as its code point, e.g. ``\texttt{U+4E2D}``.
+    """
+    escaped = "".join(_latex_character(character, unicode_engine) for character in plain(text))
+    return _LATEX_LIGATURE.sub(r"\1{}", escaped)
+
+
+def markdown(text: str) -> str:
+    """For text in Markdown (CommonMark and GitHub's tables): no markup, no HTML, no link, no mathematics."""
+    return _MARKDOWN_ACTIVE.sub(r"\\\g<0>", plain(text))
+
+
+def terminal(text: str, limit: int | None = None) -> str:
+    """For ``rich.text.Text`` (never for markup) and plain lines: no control sequences, one line.
+
+    Args:
+        text: Any text.
+        limit: Greatest number of characters; longer text ends in an ellipsis.
+    """
+    shown = plain(text)
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def csv(text: str) -> str:
+    """For one CSV cell that a spreadsheet must not run as a formula; quoting is the ``csv`` module's part."""
+    shown = plain(text)
+    return "'" + shown if shown.lstrip().startswith(tuple(_FORMULA_STARTS)) else shown
+
+
+def mpl(text: str) -> str:
+    """For Matplotlib titles, ticks and legends: no mathematics, and no leading underscore, which legends leave out."""
+    shown = plain(text).replace("$", r"\$")
+    return " " + shown if shown.startswith("_") else shown
+
+
+def filename(text: str, limit: int = 80) -> str:
+    """For one file or folder name; other text, other name. See ``leaderboard.store.identity.safe_name``."""
+    return safe_name(text, limit)
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if character.isspace() and category in ("Cc", "Zl", "Zp", "Zs"):
+        return character if category == "Zs" else " "
+    if category == "Cs":
+        return "\ufffd"
+    return "" if category in ("Cc", "Cf", "Co", "Cn") else character
+
+
+def _latex_character(character: str, unicode_engine: bool) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii() or unicode_engine or character in _LATEX_LETTERS:
+        return character
+    if character.isspace():
+        return " "
+    return rf"\texttt{{U+{ord(character):04X}}}"

@@ -1,0 +1,211 @@
+"""The parts of a run folder: what one cell found, as Parquet with a marker beside it that is written last.
+
+``parts/labels/NAME.parquet`` holds the labels of one finished cell, ``parts/evidence/NAME.parquet`` the top images of
+one condition and ``parts/thumbnails/NAME.parquet`` what they look like; ``NAME.json`` is the marker. A part counts as
+done when its marker is there and its bytes have the marker's SHA-256; a part that no longer fits is set aside in
+``corrupt/`` and done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+from leaderboard.store import atomic
+from leaderboard.store.errors import StoreError
+from leaderboard.store.frames import as_schema, empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
+from leaderboard.store.identity import as_json, identity_hash, safe_name
+from leaderboard.store.schema import TABLES
+from leaderboard.store.session import now
+
+OBSERVATION = "observation"
+"""Stands in a key's method for what belongs to the condition, whichever method looks at it."""
+
+PartKind = Literal["labels", "evidence", "thumbnails"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, order=True)
+class CellKey:
+    """The address of a cell.
+
+    Attributes:
+        task: Name of the task.
+        profile: Name of the profile.
+        method: Name of the method, or ``OBSERVATION``.
+        condition: ``clean`` or the perturbation's name.
+        severity: 0 for clean, else 1..5.
+        repeat: From 0.
+    """
+
+    task: str
+    profile: str
+    method: str
+    condition: str
+    severity: int
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        """A file name for the cell: readable, safe everywhere, and another one for every other key."""
+        parts = (self.task, self.profile, self.method, self.condition, f"s{self.severity}", f"r{self.repeat}")
+        digest = identity_hash(asdict(self))[:12]
+        return "~".join(safe_name(part, 32) for part in parts) + f"~{digest}"
+
+    def columns(self, kind: PartKind) -> dict[str, str | int]:
+        """The values that the key gives to the columns of a part."""
+        values: dict[str, str | int] = {"task": self.task, "profile": self.profile}
+        if kind == "labels":
+            values["method"] = self.method
+        return values | {"perturbation": self.condition, "severity": self.severity, "repeat": self.repeat}
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What says that a part is complete.
+
+    Attributes:
+        key: The cell.
+        sha256: Of the part's bytes.
+        bytes: Size of the part.
+        rows: Number of its rows.
+        finished: When it was written, UTC, ISO 8601.
+        extra: JSON-able facts that the writer added, e.g. seconds spent, dead units, traces.
+    """
+
+    key: CellKey
+    sha256: str
+    bytes: int
+    rows: int
+    finished: str
+    extra: dict[str, Any]
+
+
+class Parts:
+    """The parts of one kind in one run folder.
+
+    Args:
+        root: The run folder.
+        kind: ``labels``, ``evidence`` or ``thumbnails``.
+    """
+
+    def __init__(self, root: Path, kind: PartKind) -> None:
+        self.root = root
+        self.kind: PartKind = kind
+        self.schema = TABLES[kind]
+
+    def paths(self, key: CellKey) -> tuple[Path, Path]:
+        """Where the part and its marker lie."""
+        folder = self.root / "parts" / self.kind
+        return folder / f"{key.name}.parquet", folder / f"{key.name}.json"
+
+    def write(self, key: CellKey, frame: pd.DataFrame, extra: Mapping[str, Any]) -> None:
+        """Write a part whole: data first, marker last; a kill in between leaves a part that is not done.
+
+        Raises:
+            StoreError: The frame breaks the schema or contradicts the key, or the disk is full.
+        """
+        table = to_arrow(self.schema, _with_key(self.kind, key, frame))
+        data = parquet_bytes(table)
+        part, marker = self.paths(key)
+        # An old marker beside new data would name the wrong hash.
+        atomic.remove(marker)
+        atomic.write_bytes(part, data)
+        note = {
+            "key": asdict(key),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bytes": len(data),
+            "rows": table.num_rows,
+            "finished": now(),
+            "extra": as_json(extra),
+        }
+        atomic.write_json(marker, note)
+
+    def marker(self, key: CellKey) -> Marker | None:
+        """The part's marker; ``None`` where there is none that can be read."""
+        return _read_marker(self.paths(key)[1])
+
+    def is_done(self, key: CellKey) -> bool:
+        """Whether the part is complete and intact."""
+        marker = self.marker(key)
+        return marker is not None and self._data(key, marker) is not None
+
+    def set_aside(self, key: CellKey) -> None:
+        """Move a damaged part to ``corrupt/``.
+
+        Raises:
+            StoreError: The run folder cannot be written.
+        """
+        folder = self.root / "corrupt"
+        part, marker = self.paths(key)
+        # The marker goes first: without it the part counts as not done, wherever this stops.
+        for path in (marker, part):
+            atomic.move(path, folder / f"{self.kind}-{path.name}")
+        _log.warning("%s does not fit its hash; set aside in %s, the cell is done again", part, folder)
+
+    def keys(self) -> list[CellKey]:
+        """The keys of all parts with a marker, sorted."""
+        markers = (_read_marker(path) for path in (self.root / "parts" / self.kind).glob("*.json"))
+        return sorted(marker.key for marker in markers if marker is not None)
+
+    def read(self, key: CellKey) -> pd.DataFrame:
+        """The rows of one part.
+
+        Raises:
+            StoreError: It is not finished, or damaged.
+        """
+        return to_pandas(self.schema, self._table(key))
+
+    def merged(self) -> pd.DataFrame:
+        """The rows of all finished parts, in the schema's row order.
+
+        Raises:
+            StoreError: A part is damaged.
+        """
+        keys = self.keys()
+        if not keys:
+            return empty_frame(self.schema)
+        # Only tables of the same columns can be joined, and the parts may come from different versions.
+        table = pa.concat_tables([as_schema(self.schema, self._table(key)) for key in keys])
+        return to_pandas(self.schema, table.sort_by([(name, "ascending") for name in self.schema.key]))
+
+    def _table(self, key: CellKey) -> pa.Table:
+        marker = self.marker(key)
+        data = None if marker is None else self._data(key, marker)
+        if data is None:
+            state = "not finished" if marker is None else "damaged"
+            raise StoreError(f"{self.paths(key)[0]} is {state}; run the same command again to make it.")
+        return read_parquet(data)
+
+    def _data(self, key: CellKey, marker: Marker) -> bytes | None:
+        try:
+            data = self.paths(key)[0].read_bytes()
+        except OSError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == marker.sha256 else None
+
+
+def _read_marker(path: Path) -> Marker | None:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return Marker(**{**note, "key": CellKey(**note["key"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _with_key(kind: PartKind, key: CellKey, frame: pd.DataFrame) -> pd.DataFrame:
+    filled = frame.copy()
+    for name, value in key.columns(kind).items():
+        if name in filled.columns and any(found != value for found in filled[name].unique()):
+            raise StoreError(f"Column '{name}' of a part must be {value!r}, as its key says.")
+        filled[name] = value
+    return filled

@@ -1,0 +1,334 @@
+"""A run folder: what one run found, written cell by cell, so that the same command continues where it stopped.
+
+Layout::
+
+    run.json                identity, its hash, versions, machine, one entry a session
+    parts/                  what each finished cell found (``leaderboard.store.parts``)
+    labels.parquet, evidence.parquet, thumbnails.parquet, scores.parquet, summary.parquet, comparisons.parquet
+                            the merged tables (``leaderboard.store.schema``)
+    replies.sqlite              what a language model answered, where one was asked (``tasks.language.replies``)
+    claims/, .start, .active    locks; see ``leaderboard.store.claims``
+    corrupt/                parts whose hash no longer fits, set aside and done again
+
+Locks are dropped by the system when a process dies: a killed run leaves nothing to clear by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, get_args
+
+import pandas as pd
+import pyarrow as pa
+
+from leaderboard.store import atomic
+from leaderboard.store.claims import Claims, lock, open_lock
+from leaderboard.store.columns import TableSchema
+from leaderboard.store.errors import StoreError
+from leaderboard.store.frames import empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
+from leaderboard.store.identity import as_json, canonical_json, differences, identity_hash, safe_name
+from leaderboard.store.migrations import MIGRATIONS, migrated
+from leaderboard.store.parts import OBSERVATION, CellKey, Marker, PartKind, Parts
+from leaderboard.store.schema import LATER_TABLES, SCHEMA_VERSION, TABLES
+from leaderboard.store.session import now, session
+
+__all__ = ["OBSERVATION", "CellKey", "Marker", "RunFolder"]
+
+_OWN = frozenset(
+    ["parts", "claims", "corrupt", ".start", ".active", "progress.jsonl"]
+    # SQLite keeps two more files beside an open one.
+    + [f"replies.sqlite{end}" for end in ("", "-wal", "-shm")]
+)
+"""What an interrupted start may leave in a folder that has no run.json yet."""
+
+_log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """One run folder. Reading needs nothing but the path; writing starts with ``create_or_continue``.
+
+    Safe for several processes: each cell is written whole, and ``claim`` hands each cell to one of them.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._parts: dict[PartKind, Parts] = {kind: Parts(self.path, kind) for kind in get_args(PartKind)}
+        self._claims = Claims(self.path)
+        self._active: IO[bytes] | None = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop writing: another process may then tidy the folder."""
+        if self._active is not None:
+            self._active.close()
+            self._active = None
+
+    # ---- the run ----
+
+    def create_or_continue(self, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+        """Create the folder, or open it again if it holds the same run; removes what killed writers left behind.
+
+        Args:
+            identity: Everything that changes the result, JSON-able. The folder takes no other identity ever after.
+            facts: What else a reader must know of this session: host, device, batch size.
+
+        Returns:
+            True if the folder existed and is continued.
+
+        Raises:
+            StoreError: The folder holds another run (the message lists what differs), was written by a newer version,
+                is not a run folder, or cannot be written.
+        """
+        plain = json.loads(canonical_json(as_json(identity)))
+        self._make_folder()
+        with self._locked(".start"):
+            exists = (self.path / "run.json").exists()
+            run = self._same_run(plain) if exists else _new_run(plain)
+            if self._active is None:
+                self._enter()
+            run["sessions"].append(session(facts))
+            atomic.write_json(self.path / "run.json", run)
+        return exists
+
+    def info(self) -> dict[str, Any]:
+        """The content of ``run.json``.
+
+        Returns:
+            ``schema_version``, ``created`` (UTC), ``identity``, ``identity_hash``, ``sessions`` (see
+            ``leaderboard.store.session``) and ``facts`` (see ``record``).
+
+        Raises:
+            StoreError: There is none, it cannot be read, or a newer version's schema is in it.
+        """
+        path = self.path / "run.json"
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            version = int(run["schema_version"])
+        except FileNotFoundError:
+            raise StoreError(f"{self.path} is not a run folder: it holds no run.json.") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); restore it or choose another --out.") from error
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} was written with schema {version}, newer than this version understands "
+                f"({SCHEMA_VERSION}): update clear-benchmark, or choose another --out."
+            )
+        if version < min(MIGRATIONS):
+            raise StoreError(f"{self.path} has schema {version}, which cannot be read any more; choose another --out.")
+        return migrated(run, version)
+
+    def record(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Add facts to ``run.json`` under ``facts[name]``; facts of that name from before are merged, key by key."""
+        with self._locked(".start"):
+            run = self.info()
+            run["facts"][name] = {**run["facts"].get(name, {}), **as_json(facts)}
+            atomic.write_json(self.path / "run.json", run)
+
+    # ---- cells ----
+
+    @contextlib.contextmanager
+    def claim(self, key: CellKey | str, wait: bool = False) -> Iterator[bool]:
+        """Try to own a piece of work while the block runs; ask ``is_done`` again inside.
+
+        Args:
+            key: The cell, or any text that names the work.
+            wait: Wait for the present owner instead of giving up.
+
+        Yields:
+            True if this process owns it now; False if another one does.
+        """
+        with self._claims.take(_claim_name(key), wait) as owned:
+            yield owned
+
+    def is_free(self, key: CellKey | str) -> bool:
+        """Whether no process owns the work at this moment."""
+        return self._claims.is_free(_claim_name(key))
+
+    def wait_for_others(self, keys: Sequence[CellKey], say: Callable[[str], None]) -> None:
+        """Wait while other processes do these cells, until all are done or one is left undone without an owner.
+
+        Args:
+            keys: The cells.
+            say: Told whom it waits for, each time that this changes.
+        """
+        self._claims.wait(lambda: [_claim_name(key) for key in keys if self.marker(key) is None], say)
+
+    def write_cell(self, key: CellKey, labels: pd.DataFrame, extra: Mapping[str, Any] | None = None) -> None:
+        """Write the labels of a finished cell, whole: part first, marker last.
+
+        Args:
+            key: The cell.
+            labels: Columns ``unit``, ``rank``, ``label``, ``score``; the key's columns are filled in.
+            extra: JSON-able facts kept in the marker.
+
+        Raises:
+            StoreError: The frame breaks the schema or contradicts the key, or the disk is full.
+        """
+        self._parts["labels"].write(key, labels, extra or {})
+
+    def write_evidence(self, key: CellKey, evidence: pd.DataFrame, extra: Mapping[str, Any] | None = None) -> None:
+        """Write the top images of one condition, whole.
+
+        Args:
+            key: The condition, with ``OBSERVATION`` as its method.
+            evidence: Columns ``unit``, ``rank``, ``image``, ``activation``; the key's columns are filled in.
+            extra: JSON-able facts kept in the marker.
+
+        Raises:
+            StoreError: As ``write_cell``.
+        """
+        self._parts["evidence"].write(key, evidence, extra or {})
+
+    def write_thumbnails(self, key: CellKey, thumbnails: pd.DataFrame) -> None:
+        """Write what the top images of one condition look like, whole.
+
+        Args:
+            key: The condition, with ``OBSERVATION`` as its method.
+            thumbnails: Columns ``image`` and ``webp``; the key's columns are filled in.
+
+        Raises:
+            StoreError: As ``write_cell``.
+        """
+        self._parts["thumbnails"].write(key, thumbnails, {})
+
+    def is_done(self, key: CellKey, kind: PartKind = "labels") -> bool:
+        """Whether the part is complete and intact; while writing, a damaged part is set aside to be done again."""
+        parts = self._parts[kind]
+        done = parts.is_done(key)
+        if not done and self._active is not None and parts.marker(key) is not None:
+            parts.set_aside(key)
+        return done
+
+    def marker(self, key: CellKey, kind: PartKind = "labels") -> Marker | None:
+        """What was noted when the part was finished; ``None`` if it is not."""
+        return self._parts[kind].marker(key)
+
+    def done_cells(self, kind: PartKind = "labels") -> list[CellKey]:
+        """The keys of all finished parts, sorted."""
+        return self._parts[kind].keys()
+
+    def read_cell(self, key: CellKey, kind: PartKind = "labels") -> pd.DataFrame:
+        """The rows of one finished part.
+
+        Raises:
+            StoreError: It is not finished, or damaged.
+        """
+        return self._parts[kind].read(key)
+
+    def read_labels(self) -> pd.DataFrame:
+        """The labels of all finished cells, in the columns and row order of ``schema.LABELS``."""
+        return self._parts["labels"].merged()
+
+    def read_evidence(self) -> pd.DataFrame:
+        """The top images of all finished conditions, in the columns and row order of ``schema.EVIDENCE``."""
+        return self._parts["evidence"].merged()
+
+    def read_thumbnails(self) -> pd.DataFrame:
+        """The thumbnails of all conditions that have some, in the columns and row order of ``schema.THUMBNAILS``."""
+        return self._parts["thumbnails"].merged()
+
+    # ---- merged tables ----
+
+    def write_table(self, name: str, frame: pd.DataFrame) -> Path:
+        """Write one of ``schema.TABLES``, checked against its schema; the same rows give the same bytes.
+
+        Raises:
+            StoreError: No such table, a frame that breaks its schema, or no space.
+        """
+        schema = _schema(name)
+        path = self.path / f"{name}.parquet"
+        atomic.write_bytes(path, parquet_bytes(to_arrow(schema, frame)))
+        return path
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Read a merged table.
+
+        Tables that older runs did not have yet are empty there.
+
+        Raises:
+            StoreError: No such table, not written yet, or damaged.
+        """
+        schema = _schema(name)
+        path = self.path / f"{name}.parquet"
+        try:
+            return to_pandas(schema, read_parquet(path.read_bytes()))
+        except FileNotFoundError:
+            if name in LATER_TABLES and self.info():
+                return empty_frame(schema)
+            raise StoreError(f"{self.path} holds no {name}.parquet: run its command again to finish it.") from None
+        except (OSError, pa.ArrowException, StoreError) as error:
+            raise StoreError(
+                f"{path} is damaged ({str(error).rstrip('.')}); run the same command again to make it anew."
+            ) from error
+
+    # ---- inside ----
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            names = {path.name for path in self.path.iterdir()}
+        except OSError as error:
+            raise StoreError(
+                f"Cannot use {self.path} as a run folder: {error.strerror}; choose another --out."
+            ) from error
+        strangers = sorted(n for n in names - _OWN if not n.startswith(atomic.TEMPORARY_PREFIX))
+        if "run.json" not in names and strangers:
+            raise StoreError(f"{self.path} is not a run folder and not empty ({strangers[0]}); choose another --out.")
+
+    def _same_run(self, identity: dict[str, Any]) -> dict[str, Any]:
+        run = self.info()
+        if run["identity_hash"] != identity_hash(identity):
+            changed = "; ".join(differences(run["identity"], identity))
+            raise StoreError(
+                f"{self.path} holds a run with other settings ({changed}). Use those settings to continue it, "
+                "or choose another --out for the new ones."
+            )
+        return run
+
+    def _enter(self) -> None:
+        active = open_lock(self.path / ".active")
+        if lock(active, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            # Nobody else is writing here, so every temporary file is a dead writer's, and no claim is held.
+            for path in atomic.remove_leftovers(self.path):
+                _log.info("removed %s, left by an interrupted run", path)
+            self._claims.clear()
+        lock(active, fcntl.LOCK_SH)
+        self._active = active
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        with open_lock(self.path / name) as file:
+            lock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _claim_name(key: CellKey | str) -> str:
+    return key.name if isinstance(key, CellKey) else safe_name(key)
+
+
+def _new_run(identity: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": now(),
+        "identity": identity,
+        "identity_hash": identity_hash(identity),
+        "sessions": [],
+        "facts": {},
+    }
+
+
+def _schema(name: str) -> TableSchema:
+    if name not in TABLES:
+        raise StoreError(f"Unknown table '{name}'. Available: {', '.join(sorted(TABLES))}.")
+    return TABLES[name]

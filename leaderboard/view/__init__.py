@@ -1,0 +1,1 @@
+"""Tables of results, independent of their output format."""

@@ -1,0 +1,84 @@
+"""Which method of a row is the best, and which cannot be told from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from leaderboard.board.names import FLOORS
+from leaderboard.view.content import Cell, Row, printed
+
+
+def emphasised(
+    cells: Sequence[Cell],
+    methods: Sequence[str],
+    groups: Mapping[str, Collection[str]] | None = None,
+    higher_is_better: bool = True,
+) -> tuple[Cell, ...]:
+    """The cells of a row with the best and its ties marked.
+
+    The best is the extreme value among the methods that are no floors, or several if they are equal; one method alone
+    is not the best of anything. Ties are the other methods, floors too, that share a group with the best or, without
+    groups, those that print the same.
+
+    Args:
+        cells: One cell a method.
+        methods: Their names.
+        groups: Method → its groups, see ``leaderboard.view.ties``; None without a test between methods.
+        higher_is_better: Direction of the values.
+    """
+    rivals = [cell.value for cell, method in zip(cells, methods, strict=True) if _is_rival(method) and _has_value(cell)]
+    if len(rivals) < 2:
+        return tuple(cells)
+    top = max(rivals) if higher_is_better else min(rivals)
+    winners = [method for cell, method in zip(cells, methods, strict=True) if _is_rival(method) and cell.value == top]
+    marked = []
+    for cell, method in zip(cells, methods, strict=True):
+        best = method in winners
+        tied = not best and _has_value(cell) and _is_tied(cell, method, top, winners, groups)
+        marked.append(replace(cell, best=best, tied=tied))
+    return tuple(marked)
+
+
+def emphasis_notes(rows: Sequence[Row], methods: Sequence[str], tests: Mapping[str, str] | None) -> Iterator[str]:
+    """What bold and the tie mark mean in a table.
+
+    Args:
+        rows: All rows of the table, emphasised.
+        methods: Its columns.
+        tests: Name of a row → the test between its methods in words; None if ties are methods that print the same.
+    """
+    cells = [cell for row in rows for cell in row.cells]
+    tied = any(cell.tied for cell in cells)
+    if not any(cell.best for cell in cells):
+        return
+    floors = [name for name in FLOORS if name in methods]
+    aside = f", the floors ({', '.join(floors)}) aside" if floors else ""
+    yield f"Bold: best method of the row{aside}."
+    if not tests:
+        yield f"{'† Prints the same as the best. ' if tied else ''}Methods are not tested against each other here."
+        return
+    words: dict[str, list[str]] = {}
+    for row, test in tests.items():
+        words.setdefault(test, []).append(row)
+    told = "; ".join(f"{' and '.join(names)}: {test}" for test, names in words.items())
+    yield f"{'† Not told apart from the best' if tied else 'No method is tied with the best'} ({told})."
+    if len(tests) < len(rows):
+        yield "In the other rows methods are not tested against each other."
+
+
+def _is_rival(method: str) -> bool:
+    return method not in FLOORS
+
+
+def _has_value(cell: Cell) -> bool:
+    return not math.isnan(cell.value)
+
+
+def _is_tied(
+    cell: Cell, method: str, top: float, winners: Sequence[str], groups: Mapping[str, Collection[str]] | None
+) -> bool:
+    if groups is None:
+        return printed(cell.value, cell.digits) == printed(top, cell.digits)
+    return any(set(groups.get(method, ())) & set(groups.get(winner, ())) for winner in winners)

@@ -1,0 +1,61 @@
+"""The accuracy that networks keep under perturbations: what the table says, for the terminal, LaTeX and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from leaderboard.board.names import MINIATURE_NOTE
+from leaderboard.board.robustness import Kept, kept_accuracies
+from leaderboard.view.content import Cell, Row, Section, Table, count_of
+from leaderboard.view.responses import named
+from metrics.statistics import Interval
+
+
+def robustness_contents(table: pd.DataFrame) -> list[Table]:
+    """One table per task and profile.
+
+    Args:
+        table: Rows of ``leaderboard.store.schema.ROBUSTNESS``.
+    """
+    tasks: dict[tuple[str, str], list[Kept]] = {}
+    for kept in kept_accuracies(table):
+        tasks.setdefault((kept.task, kept.profile), []).append(kept)
+    return [_table(roles) for roles in tasks.values()]
+
+
+def _table(roles: Sequence[Kept]) -> Table:
+    first = roles[0]
+    rows = [
+        Row(
+            named(condition),
+            tuple(cell for role in roles for cell in (_cell(role.accuracy[place]), _cell(role.kept[place]))),
+        )
+        for place, condition in enumerate(first.conditions)
+    ]
+    mean = tuple(cell for role in roles for cell in (Cell(role.mean_accuracy), _cell(role.mean_kept)))
+    clean = tuple(cell for role in roles for cell in (_cell(role.clean), Cell()))
+    note = (MINIATURE_NOTE,) if first.profile == "miniature" else ()
+    return Table(
+        "robustness",
+        first.task,
+        first.profile,
+        "Accuracy kept",
+        "by the network and by CLIP",
+        True,
+        "Condition",
+        tuple(head for role in roles for head in (f"{role.role} accuracy", f"{role.role} kept")),
+        (Section(tuple(rows)), Section((Row("mean", mean), Row("clean", clean)))),
+        (
+            f"{count_of([one.n for one in first.accuracy], 'images')} of known class. Accuracy: the network's highest "
+            "output, or the name nearest to the image for CLIP, is the image's class or a kind of object that it shows "
+            "(95 % Wilson intervals).",
+            "Kept: accuracy divided by that on the same images, clean (95 % bootstrap intervals over images).",
+            *note,
+        ),
+    )
+
+
+def _cell(found: Interval) -> Cell:
+    return Cell(found.estimate, found.low, found.high)

@@ -1,0 +1,174 @@
+"""Units that feel a perturbation: what the tables say, for the terminal, LaTeX and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from leaderboard.board.names import FLOORS, SIGNIFICANT
+from leaderboard.view.content import Cell, Row, Section, Table
+from leaderboard.view.degradation import detector_tables
+from leaderboard.view.responses import Responses, closing, named, responses
+from metrics.sensitivity import BAR, FOREIGN_BAR
+
+EXAMPLES: Final = 4
+"""Units that are shown of each family."""
+
+
+def sensitivity_contents(
+    units: pd.DataFrame,
+    detectors: pd.DataFrame,
+    labels: pd.DataFrame | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> list[Table]:
+    """All tables: for each task the conditions, the families, the strongest units, the detectors.
+
+    Args:
+        units: Rows of ``leaderboard.store.schema.SENSITIVITY``.
+        detectors: Rows of ``leaderboard.store.schema.DETECTORS``.
+        labels: Rows of ``leaderboard.store.schema.LABELS``, for the names of the strongest units.
+        facts: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
+    """
+    tables = []
+    planted = (facts or {}).get("planted_from", {})
+    for found in responses(units):
+        names = _names(labels, found, planted.get(found.task))
+        # Where only a part of the image was changed there are no families to detect.
+        tables += [table for table in (_conditions(found), _families(found), _strongest(found, names)) if table.rows]
+        if len(detectors):
+            own = (detectors["task"] == found.task) & (detectors["profile"] == found.profile)
+            tables += detector_tables(found, detectors.loc[own.to_numpy()])
+    return tables
+
+
+def _conditions(found: Responses) -> Table:
+    sections = []
+    for family in dict.fromkeys(found.families):
+        rows = [_condition(found, number) for number in np.flatnonzero(found.inside(family)).tolist()]
+        sections.append(Section(tuple(rows), family))
+    images = sorted(set(found.images.tolist()))
+    notes = [
+        f"{len(found.units)} units, {' to '.join(map(str, (images[0], images[-1])[: len(images)]))} images, each clean "
+        "and perturbed. AUROC: of any perturbed and any clean image, how often the perturbed one activates the unit "
+        f"more. Rise, fall: units whose AUROC is at least {BAR:g}, or at most {1 - BAR:.1f}, and significant.",
+        "Moved: share of units that answer the perturbation at all (Wilcoxon's signed-rank test over the images, p < "
+        f"{SIGNIFICANT:g} after Holm's correction over all units and conditions), however little.",
+        "Strongest: the unit whose AUROC lies farthest from 0.5. Effect: Cohen's d, the mean difference by the "
+        "standard deviation over images.",
+    ]
+    return Table(
+        "sensitivity",
+        found.task,
+        found.profile,
+        "Perturbation-sensitive units",
+        "by condition",
+        None,
+        "Condition",
+        ("moved", "rise", "fall", "strongest", "AUROC", "effect"),
+        tuple(sections),
+        (*notes, *closing(found)),
+    )
+
+
+def _condition(found: Responses, number: int) -> Row:
+    auroc = found.auroc[number]
+    moved = float((found.p_corrected[number] < SIGNIFICANT).mean())
+    rise, fall = found.past_the_bar(number)
+    counts = (Cell(moved), Cell(int(rise.sum()), digits=0), Cell(int(fall.sum()), digits=0))
+    name = named(found.conditions[number])
+    if np.isnan(auroc).all():
+        return Row(name, (*counts, Cell(), Cell(), Cell()))
+    best = int(np.nanargmax(np.abs(auroc - 0.5)))
+    strongest = (
+        Cell(int(found.units[best]), digits=0),
+        Cell(float(auroc[best])),
+        Cell(float(found.effect[number, best])),
+    )
+    return Row(name, (*counts, *strongest))
+
+
+def _families(found: Responses) -> Table:
+    rows = []
+    for family in found.whole_families:
+        units = found.detection(family)
+        counts = (units.detects, units.specific, units.detects & ~units.specific & ~units.general, units.general)
+        rising = units.detects & units.rises
+        cells = [Cell(int(chosen.sum()), digits=0) for chosen in (*counts, rising)]
+        best = float(np.nanmax(units.own)) if not np.isnan(units.own).all() else np.nan
+        rows.append(Row(family, (*cells, Cell(best))))
+    return Table(
+        "sensitive_families",
+        found.task,
+        found.profile,
+        "Detectors of a family",
+        "of perturbations among single units",
+        None,
+        "Family",
+        ("detect", "specific", "leaning", "general", "rising", "best AUROC"),
+        (Section(tuple(rows)),),
+        (
+            f"Detect: units that reach an AUROC of {BAR:g} in their direction, significantly, under a perturbation of "
+            f"the family. Specific: all perturbations of other families stay below {FOREIGN_BAR:g} in this direction. "
+            f"General: one reaches {BAR:g} as well. Leaning: in between. Rising: detectors that perturbed images "
+            "activate more; the others, less.",
+            *closing(found),
+        ),
+    )
+
+
+def _strongest(found: Responses, names: Mapping[int, str]) -> Table:
+    sections = []
+    for family in found.whole_families:
+        units = found.detection(family)
+        order = np.argsort(-np.nan_to_num(units.own, nan=-1.0), kind="stable")[:EXAMPLES]
+        rows = []
+        for place in order:
+            unit, arrow = int(found.units[place]), "↑" if units.rises[place] else "↓"
+            name = " ".join(filter(None, (str(unit), arrow, names.get(unit, ""))))
+            means = [_mean(found, other, place, bool(units.rises[place])) for other in found.whole_families]
+            own = Cell(float(units.own[place]), marked=bool(units.specific[place]))
+            rows.append(Row(name, (own, Cell(float(units.foreign[place])), *means)))
+        sections.append(Section(tuple(rows), family))
+    columns = ("own", "other", *(f"mean {family}" for family in found.whole_families))
+    return Table(
+        "sensitive_units",
+        found.task,
+        found.profile,
+        "Most sensitive units",
+        "of each family",
+        None,
+        "Unit",
+        columns,
+        tuple(sections),
+        (
+            "AUROC in the unit's direction (↑ perturbed images activate it more, ↓ less). Own: the greatest under a "
+            "perturbation of the family; other: the greatest of all other families; then the mean over each family's "
+            f"conditions. * Specific detector: own at least {BAR:g}, other below {FOREIGN_BAR:g}. After the number: "
+            "its labels on clean images, where it has any.",
+            *closing(found),
+        ),
+    )
+
+
+def _mean(found: Responses, family: str, place: int, rises: bool) -> Cell:
+    mean = float(found.auroc[found.inside(family), place].mean())
+    return Cell(mean if rises else 1 - mean)
+
+
+def _names(labels: pd.DataFrame | None, found: Responses, planted_from: int | None) -> dict[int, str]:
+    names: dict[int, list[str]] = {}
+    if labels is not None and len(labels):
+        clean = labels.loc[
+            ((labels["task"] == found.task) & (labels["profile"] == found.profile)).to_numpy()
+            & ((labels["perturbation"] == "clean") & (labels["repeat"] == 0) & (labels["rank"] == 1)).to_numpy()
+            & ~labels["method"].isin(FLOORS).to_numpy()
+        ]
+        for row in clean.sort_values("method").to_dict("records"):
+            names.setdefault(int(row["unit"]), []).append(str(row["label"]))
+    if planted_from:
+        for unit in found.units[found.units >= planted_from].tolist():
+            names.setdefault(unit, []).insert(0, "(planted)")
+    return {unit: " / ".join(dict.fromkeys(texts)) for unit, texts in names.items()}

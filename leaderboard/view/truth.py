@@ -1,0 +1,202 @@
+"""Tables about the truth, from the scores: right against stable, and accuracy by kind of truth and perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, cast
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from leaderboard.board.names import GROUP_NAMES, GROUPS, MINIATURE_NOTE, ordered_methods
+from leaderboard.view.best import emphasis_notes, emphasised
+from leaderboard.view.content import Cell, Row, Section, Table, count_of
+from metrics.stability import four_way
+from metrics.statistics import Interval, bootstrap_interval, wilson_interval
+
+RESAMPLES: Final = 4_999
+"""Bootstrap samples of an interval, as in the summary."""
+
+OUTCOMES: Final = ("right and stable", "right to wrong", "wrong to right", "wrong and stable")
+"""In the order of ``metrics.stability.four_way``."""
+
+_KINDS: Final = {"single": "single", "and": "AND", "or": "OR"}
+_INTERVAL: Final = (
+    "Brackets: 95 % interval, Wilson where each unit has one verdict or all agree, else bootstrap over units. No test."
+)
+_JOINED: Final = " AND, OR: units of two concepts; the label must name both, or one of them."
+
+
+class _Group(NamedTuple):
+    name: str
+    rows: pd.DataFrame
+
+
+def right_and_stable(scores: pd.DataFrame) -> list[Table]:
+    """How often each method's label is right before and after a perturbation: one table a task and profile with truth.
+
+    Shares of pairs of unit and perturbed condition, over the units that live and whose truth is known; a missing label
+    is wrong.
+
+    Args:
+        scores: Rows of ``leaderboard.store.schema.SCORES``.
+    """
+    return [
+        _right_and_stable(task, profile, rows.loc[~_clean(rows)])
+        for task, profile, rows in _with_truth(scores)
+        if not _clean(rows).all()
+    ]
+
+
+def accuracy_by_truth(scores: pd.DataFrame) -> list[Table]:
+    """Accuracy on clean images and per group of perturbations, split by kind of truth: one concept, AND, OR of two.
+
+    Args:
+        scores: Rows of ``leaderboard.store.schema.SCORES``; without the column ``truth_op``, or where it is absent, all
+            truths are of one kind.
+    """
+    return [_accuracy_by_truth(task, profile, rows) for task, profile, rows in _with_truth(scores)]
+
+
+def _with_truth(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    if not len(scores):
+        return
+    known = scores.loc[scores["truth"].notna().to_numpy() & ~scores["dead"].to_numpy(bool)]
+    # A method could raise its accuracy by leaving hard units unnamed.
+    verdicts = {name: known[name].astype("boolean").fillna(False).astype(bool) for name in ("right_clean", "right")}
+    known = known.assign(**verdicts).sort_values(["perturbation", "severity", "repeat", "unit"], kind="stable")
+    for names, rows in known.groupby(["task", "profile"]):
+        task, profile = cast(tuple[str, str], names)
+        yield task, profile, rows
+
+
+def _right_and_stable(task: str, profile: str, rows: pd.DataFrame) -> Table:
+    methods = ordered_methods(set(rows["method"]))
+    columns = [_outcomes(rows.loc[rows["method"].to_numpy() == method]) for method in methods]
+    outcomes = [Row(name, tuple(column[number] for column in columns)) for number, name in enumerate(OUTCOMES)]
+    outcomes[0] = Row(OUTCOMES[0], emphasised(outcomes[0].cells, methods))
+    counts = [_counts(rows.loc[rows["method"].to_numpy() == method]) for method in methods]
+    names = ("units with truth", "conditions", "labels missing")
+    facts = [Row(name, tuple(Cell(count[number], digits=0) for count in counts)) for number, name in enumerate(names)]
+    units = count_of([count[0] for count in counts], "units")
+    return Table(
+        "right_and_stable",
+        task,
+        profile,
+        "Right against stable",
+        "",
+        None,
+        "Label",
+        methods,
+        (Section(tuple(outcomes)), Section(tuple(facts))),
+        (
+            f"Profile {profile}. Shares of pairs of unit and perturbed condition, over {units} whose truth is known: "
+            "right = the label names the truth, stable = the verdict is that of the clean label, so that a wrong "
+            f"label which turns into another wrong one is wrong and stable; a missing label is wrong. {_INTERVAL}",
+            *([MINIATURE_NOTE] if profile == "miniature" else []),
+        ),
+        tuple(emphasis_notes(outcomes[:1], methods, None)),
+    )
+
+
+def _outcomes(rows: pd.DataFrame) -> tuple[Cell, ...]:
+    per_unit = np.array(
+        [four_way(unit["right_clean"].to_numpy(), unit["right"].to_numpy()).shares for _, unit in rows.groupby("unit")]
+    )
+    single = len(per_unit) == len(rows)
+    return tuple(_cell(_interval(per_unit[:, number], single)) for number in range(len(OUTCOMES)))
+
+
+def _counts(rows: pd.DataFrame) -> tuple[int, int, int]:
+    return len(set(rows["unit"])), _conditions(rows), int(rows["missing"].to_numpy(bool).sum())
+
+
+def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame) -> Table:
+    methods = ordered_methods(set(rows["method"]))
+    sections = tuple(Section(tuple(_group_rows(part, methods)), title) for title, part in _by_kind(rows))
+    severities = sorted(set(rows["severity"].to_numpy()[~_clean(rows)].tolist()))
+    at = f", severity {', '.join(map(str, severities))}" if severities else ""
+    return Table(
+        "accuracy_by_truth",
+        task,
+        profile,
+        "Accuracy",
+        "by kind of truth",
+        True,
+        "Images",
+        methods,
+        sections,
+        (
+            f"Profile {profile}{at}. Share of the n units of a kind whose label names the truth: on clean "
+            "images, then on perturbed ones by group, with the number of conditions; a missing label is wrong."
+            f"{_JOINED if _has_pairs(rows) else ''} {_INTERVAL}",
+            *([MINIATURE_NOTE] if profile == "miniature" else []),
+        ),
+        tuple(emphasis_notes([row for section in sections for row in section.rows], methods, None)),
+    )
+
+
+def _by_kind(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """All truths together, then each kind if there are several."""
+    kinds = rows["truth_op"].astype(object) if "truth_op" in rows else pd.Series(None, index=rows.index, dtype=object)
+    kinds = kinds.where(kinds.notna(), "").to_numpy()
+    names = {**_KINDS, **{kind: kind for kind in sorted(set(kinds) - set(_KINDS))}, "": "not known"}
+    present = [kind for kind in names if (kinds == kind).any()]
+    if len(present) > 1 or present == [""]:
+        yield _kind_title("all", rows), rows
+    for kind in present if present != [""] else []:
+        part = rows.loc[kinds == kind]
+        yield _kind_title(names[kind], part), part
+
+
+def _has_pairs(rows: pd.DataFrame) -> bool:
+    return "truth_op" in rows and bool(rows["truth_op"].isin(["and", "or"]).any())
+
+
+def _kind_title(name: str, rows: pd.DataFrame) -> str:
+    return f"{name} (n = {rows['unit'].nunique()})"
+
+
+def _group_rows(rows: pd.DataFrame, methods: Sequence[str]) -> Iterator[Row]:
+    for group in _groups(rows):
+        cells = []
+        for method in methods:
+            own = group.rows.loc[group.rows["method"].to_numpy() == method]
+            per_unit = cast(pd.Series, own.groupby("unit")["right"].mean()).to_numpy(np.float64)
+            cells.append(_cell(_interval(per_unit, len(per_unit) == len(own))))
+        yield Row(group.name, emphasised(cells, methods))
+
+
+def _groups(rows: pd.DataFrame) -> Iterator[_Group]:
+    clean = _clean(rows)
+    yield _Group("clean", rows.loc[clean & (rows["repeat"].to_numpy() == 0)])
+    perturbed = rows.loc[~clean]
+    group_of = {name: group for group, names in zip(GROUP_NAMES, GROUPS, strict=True) for name in names}
+    groups = perturbed["perturbation"].map(lambda name: group_of.get(name, "other")).to_numpy()
+    present = [name for name in (*dict.fromkeys(GROUP_NAMES), "other") if (groups == name).any()]
+    for name in present:
+        part = perturbed.loc[groups == name]
+        yield _Group(f"{name} ({_conditions(part)})", part)
+    if len(present) > 1:
+        yield _Group(f"all perturbed ({_conditions(perturbed)})", perturbed)
+
+
+def _conditions(rows: pd.DataFrame) -> int:
+    return len(rows[["perturbation", "severity"]].drop_duplicates())
+
+
+def _interval(per_unit: Float[np.ndarray, " units"], single: bool) -> Interval:
+    # Several conditions of one unit are not independent, as Wilson's interval would have it. Where all units agree the
+    # bootstrap has no width; each unit counted once gives an honest one.
+    if single or np.all(per_unit == 0) or np.all(per_unit == 1):
+        return wilson_interval(int(per_unit.sum()), len(per_unit))
+    return bootstrap_interval(per_unit, resamples=RESAMPLES)
+
+
+def _cell(interval: Interval) -> Cell:
+    return Cell(interval.estimate, interval.low, interval.high)
+
+
+def _clean(rows: pd.DataFrame) -> np.ndarray:
+    return rows["perturbation"].to_numpy() == "clean"

@@ -1,0 +1,1 @@
+"""Reading a layer's activations and keeping them."""

@@ -1,0 +1,263 @@
+"""Reading a network's layers: by dotted name, as a context manager, several layers in one pass."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tasks.common.errors import UserError, unknown_name
+from tasks.observation import LayerKind
+
+Pooling = Literal["mean", "max", "cls"]
+
+
+class _LastLayerReached(Exception):
+    """Ends a forward pass whose remaining layers nobody asked for."""
+
+
+def resolve_layer(model: nn.Module, name: str) -> nn.Module:
+    """Find a layer by its dotted name.
+
+    Args:
+        model: The network.
+        name: For example ``layer4`` or ``layer4.2.conv3``.
+
+    Raises:
+        UserError: if there is no such layer; the message names the nearest ones, and how to see all.
+    """
+    known = [layer for layer, _ in model.named_modules() if layer]
+    if name not in known:
+        raise UserError(f"{unknown_name('layer', name, known)} --list-layers shows all of them with their shapes.")
+    return model.get_submodule(name)
+
+
+def list_layers(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> dict[str, tuple[int, ...]]:
+    """Every layer that a pass reaches and CLEAR can read, with the shape of its output for one image.
+
+    Args:
+        model: The network, in eval mode.
+        batch: An input of its size.
+
+    Returns:
+        Dotted layer name → shape without the image axis: [units], [tokens, units] or [units, h, w].
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def keeper(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) and output else output
+            if isinstance(tensor, Tensor) and tensor.ndim in (2, 3, 4) and len(tensor) == len(batch):
+                shapes.setdefault(name, tuple(channels_first(model, tensor).shape[1:]))
+
+        return keep
+
+    handles = [layer.register_forward_hook(keeper(name)) for name, layer in model.named_modules() if name]
+    try:
+        with torch.inference_mode():
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: shapes[name] for name, _ in model.named_modules() if name in shapes}
+
+
+def output_layer(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> str | None:
+    """The layer that gives a network's own output: its last linear layer, or a part that only passes it on.
+
+    Args:
+        model: The network, in eval mode.
+        batch: An input of its size.
+
+    Returns:
+        Dotted name of the first such layer of a pass; None where the network changes what its last layer gives.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, Tensor) and len(output) == len(batch):
+                outputs.setdefault(name, output.flatten(1).clone())
+
+        return keep
+
+    handles = [layer.register_forward_hook(keeper(name)) for name, layer in model.named_modules() if name]
+    try:
+        with torch.inference_mode():
+            final = model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not isinstance(final, Tensor):
+        return None
+    return next((name for name, output in outputs.items() if torch.equal(output, final.flatten(1))), None)
+
+
+class LayerCapture:
+    """Captures layer outputs while the context is open; its hooks are removed on every way out.
+
+    What a layer shows does not depend on which other layers are captured: outputs are copied before later layers can
+    change them in place, and of a module that one pass calls several times (a block's only ReLU) the first call counts.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> with LayerCapture(model, ["1"]) as capture:
+        ...     outputs = capture(torch.zeros(5, 4))
+        >>> outputs["1"].shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
+        self._model = model
+        self._layers = {name: resolve_layer(model, name) for name in dict.fromkeys(layers)}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._outputs: dict[str, Tensor] = {}
+
+    def __enter__(self) -> LayerCapture:
+        for name, layer in self._layers.items():
+            self._handles.append(layer.register_forward_hook(self._keeper(name)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._outputs = {}
+
+    def __call__(self, batch: Float[Tensor, "n c h w"] | Tensor) -> dict[str, Tensor]:
+        """Run a batch as far as the last wanted layer.
+
+        Returns:
+            Layer name → its output: [n, units, h, w], [n, tokens, units] or [n, units].
+
+        Raises:
+            RuntimeError: outside the context.
+            UserError: if the pass never reaches a wanted layer, or its output is no tensor.
+        """
+        if not self._handles:
+            raise RuntimeError("LayerCapture reads layers only inside its with block")
+        self._outputs = {}
+        with contextlib.suppress(_LastLayerReached):
+            self._model(batch)
+        missing = [name for name in self._layers if name not in self._outputs]
+        if missing:
+            raise UserError(
+                f"A pass over an image does not reach the layer {missing[0]!r}; --list-layers shows those that it does."
+            )
+        return self._outputs
+
+    def _keeper(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            if name in self._outputs:
+                return
+            tensor = output[0] if isinstance(output, tuple) else output
+            if not isinstance(tensor, Tensor):
+                raise UserError(
+                    f"The layer {name!r} gives a {type(tensor).__name__}, not a tensor; choose a layer in it."
+                )
+            last = len(self._outputs) + 1 == len(self._layers)
+            # An in-place layer further on (torchvision's ReLUs) would otherwise overwrite what was kept.
+            self._outputs[name] = tensor if last else tensor.clone()
+            if last:
+                raise _LastLayerReached
+
+        return keep
+
+
+def layer_kind(output: Tensor) -> LayerKind:
+    """What a layer's output is, by its rank.
+
+    Raises:
+        UserError: for outputs that are neither 2-, 3- nor 4-dimensional.
+    """
+    kinds: dict[int, LayerKind] = {4: "spatial", 3: "tokens", 2: "vector"}
+    if output.ndim not in kinds:
+        raise UserError(
+            f"The layer's output has shape {tuple(output.shape)}; CLEAR reads [n, units], [n, tokens, units] "
+            "and [n, units, h, w]. Choose another layer."
+        )
+    return kinds[output.ndim]
+
+
+def channels_first(network: nn.Module, output: Tensor) -> Tensor:
+    """The output with its units in axis 1, where a transformer keeps a map with its embedding last, [n, h, w, units].
+
+    Args:
+        network: The network that the layer belongs to; timm's say the length of an embedding (``embed_dim``).
+        output: The layer's output.
+    """
+    length = getattr(network, "embed_dim", None)
+    last = output.ndim == 4 and isinstance(length, int) and output.shape[3] == length != output.shape[1]
+    return output.permute(0, 3, 1, 2) if last else output
+
+
+def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
+    """How many tokens stand before the patch tokens of a layer: a CLS token, registers, or none.
+
+    timm's networks say it themselves (``num_prefix_tokens``); but a layer may lie before these tokens join, so what
+    remains must make a square. Inputs are squares, hence so are the patches.
+
+    Args:
+        network: The network that the layer belongs to.
+        output: The layer's output.
+
+    Returns:
+        The number; None if the output has no tokens, or no number makes a square of the rest.
+    """
+    if output.ndim != 3:
+        return None
+    declared = getattr(network, "num_prefix_tokens", None)
+    likely = (declared, 0, 1) if isinstance(declared, int) else (0, 1)
+    count = output.shape[1]
+    return next((number for number in likely if number < count and _is_square(count - number)), None)
+
+
+def positions(output: Tensor, prefix: int | None = None) -> Float[Tensor, "n units h w"] | None:
+    """What a layer shows at each place of the image; None if it shows no places.
+
+    Args:
+        output: [n, units, h, w], which is returned as it is, [n, tokens, units] or [n, units].
+        prefix: Tokens before the patch tokens, see ``prefix_tokens``; the patches lie row by row.
+    """
+    if output.ndim == 4:
+        return output
+    if output.ndim != 3 or prefix is None:
+        return None
+    patches = output[:, prefix:].transpose(1, 2)
+    return patches.unflatten(2, (math.isqrt(patches.shape[2]), -1))
+
+
+def pool(output: Tensor, pooling: Pooling, prefix: int | None = None) -> Float[Tensor, "n units"]:
+    """Reduce a layer's output to one number a unit and image.
+
+    Args:
+        output: [n, units, h, w], [n, tokens, units] or [n, units]; the last is returned as it is.
+        pooling: ``mean`` or ``max`` over positions; ``cls`` takes token 0.
+        prefix: Tokens that are no positions, see ``prefix_tokens``; None counts every token as one.
+
+    Raises:
+        UserError: if the layer has no CLS token.
+    """
+    kind = layer_kind(output)
+    if kind == "vector":
+        return output
+    if pooling == "cls":
+        if kind != "tokens":
+            raise UserError("Pooling 'cls' needs a layer of tokens; this layer is spatial: use 'mean' or 'max'.")
+        if prefix == 0:
+            raise UserError("Pooling 'cls' needs a CLS token, but this layer has patch tokens alone: use 'mean'.")
+        return output[:, 0]
+    places = output.flatten(2) if kind == "spatial" else output[:, prefix or 0 :].transpose(1, 2)
+    return places.mean(2) if pooling == "mean" else places.amax(2)
+
+
+def _is_square(number: int) -> bool:
+    return math.isqrt(number) ** 2 == number

@@ -1,0 +1,172 @@
+"""The un-pooled maps of one layer over a probing set: too large for memory, so methods ask for parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tasks.activations.spool import RowFile, blocks
+
+BLOCK_VALUES = 2**24
+"""Values in one block that ``blocks`` yields at most: 32 MB in float16."""
+
+
+class Maps(Protocol):
+    """Maps [images, units, h, w] of one layer under one condition, float16 or float32, on the CPU."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(images, units, h, w) of the complete layer, also where some of its units alone can be read."""
+        ...
+
+    def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
+        """The maps of some units on some images, in the order asked."""
+        ...
+
+    def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
+        """All maps, some images at a time and in order, with the images' numbers; None takes all units."""
+        ...
+
+
+class MemoryMaps:
+    """Maps that are in memory.
+
+    Args:
+        maps: [images, stored, h, w].
+        units: The units whose maps they are, in this order; None if they are all of the layer.
+        complete: Units of the complete layer, where they are not all.
+    """
+
+    def __init__(
+        self, maps: Float[Tensor, "images stored h w"], units: Sequence[int] | None = None, complete: int | None = None
+    ) -> None:
+        images, stored, height, width = maps.shape
+        self.shape = (images, stored if complete is None else complete, height, width)
+        self._maps = maps
+        self._columns = _Columns(range(stored) if units is None else units)
+
+    def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
+        """The maps of some units on some images, in the order asked.
+
+        Raises:
+            ValueError: A unit's maps were not stored.
+        """
+        rows, columns = (torch.tensor(list(some), dtype=torch.int64) for some in (images, self._columns.of(units)))
+        return self._maps[rows[:, None], columns[None, :]]
+
+    def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
+        """All maps, some images at a time and in order, with the images' numbers; None takes all units.
+
+        Raises:
+            ValueError: A unit's maps were not stored.
+        """
+        columns = self._columns.slice_of(range(self.shape[1]) if units is None else units)
+        for part in image_blocks(len(self._maps), self._maps[0].numel() if len(self._maps) else 1):
+            yield part, self._maps[part.start : part.stop][:, columns]
+
+
+class StoredMaps:
+    """Maps in a file without a name, float16; of the units that somebody will ask for, where these are known before.
+
+    The 48 labelled ones of ResNet-50's 2,048 last channels take 5 KB an image at 224 px, all of them 200 KB.
+
+    Args:
+        shape: (images, units, h, w) of the complete layer.
+        units: The units that are stored, in this order; None stores all.
+
+    Attributes:
+        units: Those that are stored.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], units: Sequence[int] | None = None) -> None:
+        self.shape = shape
+        self.units = tuple(range(shape[1]) if units is None else units)
+        self._columns = _Columns(self.units)
+        self._rows = RowFile((len(self.units), *shape[2:]), np.float16)
+
+    def write(self, start: int, maps: Float[Tensor, "images stored h w"]) -> None:
+        """Store the maps of images from number ``start`` on."""
+        self._rows.write(start, maps.numpy())
+
+    def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
+        """The maps of some units on some images, in the order asked.
+
+        Raises:
+            ValueError: A unit's maps were not stored.
+        """
+        return torch.from_numpy(self._rows.read(images))[:, self._columns.of(units)]
+
+    def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
+        """All maps, some images at a time and in order, with the images' numbers; None takes all units.
+
+        Raises:
+            ValueError: A unit's maps were not stored.
+        """
+        columns = self._columns.slice_of(range(self.shape[1]) if units is None else units)
+        for part in image_blocks(self.shape[0], len(self.units) * self.shape[2] * self.shape[3]):
+            yield part, torch.from_numpy(self._rows.read(part))[:, columns]
+
+
+class LateMaps:
+    """Maps that are computed when somebody first asks for them, if anybody does.
+
+    Args:
+        make: Computes them.
+    """
+
+    def __init__(self, make: Callable[[], Maps]) -> None:
+        self._make = make
+
+    @cached_property
+    def _maps(self) -> Maps:
+        return self._make()
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(images, units, h, w) of the complete layer."""
+        return self._maps.shape
+
+    def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
+        """The maps of some units on some images, in the order asked."""
+        return self._maps.read(images, units)
+
+    def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
+        """All maps, some images at a time and in order, with the images' numbers; None takes all units."""
+        return self._maps.blocks(units)
+
+
+class _Columns:
+    """Where the maps of a unit lie among those that are stored."""
+
+    def __init__(self, units: Sequence[int]) -> None:
+        self._column = {unit: column for column, unit in enumerate(units)}
+
+    def of(self, units: Sequence[int]) -> list[int]:
+        """The columns of these units."""
+        missing = next((unit for unit in units if unit not in self._column), None)
+        if missing is not None:
+            raise ValueError(f"the maps of unit {missing} were not stored, those of {len(self._column)} others were")
+        return [self._column[unit] for unit in units]
+
+    def slice_of(self, units: Sequence[int]) -> list[int] | slice:
+        """The columns of these units; where they lie side by side in this order a slice, which copies nothing."""
+        columns = self.of(units)
+        if columns and columns == list(range(columns[0], columns[0] + len(columns))):
+            return slice(columns[0], columns[0] + len(columns))
+        return columns
+
+
+def image_blocks(images: int, values: int) -> Iterator[range]:
+    """Runs of images that together have at most ``BLOCK_VALUES`` values, at least one image each.
+
+    Args:
+        images: How many there are.
+        values: Values of one image.
+    """
+    return blocks(images, max(1, BLOCK_VALUES // max(1, values)))

@@ -1,0 +1,1 @@
+"""Errors, seeds, image files and YAML files, for all of tasks."""

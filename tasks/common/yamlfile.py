@@ -1,0 +1,76 @@
+"""Reading a YAML file safely, with every mistake explained in a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.common.errors import UserError
+
+_LIMIT = 1_000_000
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loading that refuses a key given twice, where YAML would silently take the last, and merge keys.
+
+    A merge key would let a field come from somewhere else in the file without a word at its place, and a small file of
+    nested ones grows without bound; YAML 1.2 has none.
+    """
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == _MERGE:
+            raise _mistake(key_node, "merge keys ('<<') are not read; write the fields out, or share a value by *name")
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise _mistake(key_node, f"key '{key}' is given twice")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+def _mistake(node: yaml.Node, what: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, f"{what} (line {node.start_mark.line + 1})")
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping; no YAML tag runs code.
+
+    Raises:
+        UserError: The file is missing, unreadable, larger than 1 MB, not YAML, has a key twice or a merge key
+            (``<<``), or is no mapping.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise UserError(f"{path} is larger than {_LIMIT // 1_000_000} MB, which no definition needs.")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a UTF-8 text file ({error.reason} at byte {error.start}).") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - the loader is a SafeLoader
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {_reason(error)}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold 'field: value' lines, but holds {type(content).__name__}.")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem:
+        mark = error.problem_mark
+        return error.problem + (f" (line {mark.line + 1})" if mark is not None else "")
+    return str(error).replace("\n", " ").rstrip(".") or type(error).__name__

@@ -1,0 +1,144 @@
+"""A network of the user's own in place of a task's: of timm, of torchvision, or of a function that makes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tasks.activations.capture import list_layers
+from tasks.common.errors import UserError, unknown_name
+from tasks.models.checkpoints import read_checkpoint
+from tasks.models.weights import file_sha256
+from tasks.profiles.networks import build_network, torchvision_preprocessing
+from tasks.profiles.schema import Profile
+from tasks.profiles.sources import FACTORY, Input, Target
+from tasks.schema import Pooling, Task, Units
+
+IMAGENET = Input(resize=256, crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""How images are prepared for a factory's network; a profile of the user's can say it otherwise."""
+
+
+def own_target(model: str, weights: Path | None = None, strip_prefix: str = "") -> Target:
+    """The profile entry of a network of the user's.
+
+    Without ``weights`` a library's published ones are taken: torchvision's first (V1), timm's default, or those of a
+    tag written behind a dot (``torchvision:resnet50.IMAGENET1K_V2``). With ``weights`` and a tag the file is the
+    published one; with ``weights`` alone it is any state dict of that architecture, whose number of outputs it decides.
+
+    Args:
+        model: ``timm:NAME``, ``torchvision:NAME`` or ``package.module:factory``. A factory is called without arguments;
+            only name one that you trust, because importing it runs its code.
+        weights: ``.safetensors``, or a PyTorch file, which is read without running code from it.
+        strip_prefix: Cut from the front of the names in that file, e.g. ``module.``.
+
+    Raises:
+        UserError: Another form, an unknown name or tag, or a file that is missing or cannot be read.
+    """
+    if weights is not None and not weights.is_file():
+        raise UserError(f"There is no weights file {weights}.")
+    found: dict[str, object] = {"licence": None}
+    if weights is not None:
+        found |= {"weights": weights.resolve(), "sha256": file_sha256(weights), "strip_prefix": strip_prefix}
+    library, _, name = model.partition(":")
+    if library in ("timm", "torchvision"):
+        entry = {"timm": _timm, "torchvision": _torchvision}[library]
+        return Target.model_validate(found | entry(name, weights, strip_prefix))
+    if not re.fullmatch(FACTORY, model):
+        raise UserError(f"--model {model!r} is none of timm:NAME, torchvision:NAME and package.module:factory.")
+    return Target.model_validate(found | {"loader": "factory", "architecture": model, "input": IMAGENET})
+
+
+def with_own_model(
+    profile: Profile, task: Task, model: str, target: Target, layer: str | None = None, pooling: Pooling | None = None
+) -> tuple[Profile, Task]:
+    """A profile that has the network, and the task that asks for it; the task's name says so, to keep results apart.
+
+    Args:
+        profile: Gives all other roles.
+        task: Gives images, perturbations and the number of units to label.
+        model: As on the command line; names the network in results.
+        target: From ``own_target``.
+        layer: Dotted name; None means the task's.
+        pooling: None means the task's.
+    """
+    name = re.sub(r"[^a-z0-9_.]+", "_", model.lower()).strip("_.")
+    chosen = layer or task.layer
+    titled = re.sub(r"[^a-z0-9]+", "_", f"{name}_{chosen}".lower()).strip("_")
+    own = task.model_copy(
+        update={
+            "name": titled[:60],
+            "description": f"{chosen} of {model}, in place of the network of {task.name}.",
+            "model": name,
+            "weights": target.pretrained or (target.sha256 or "of the factory")[:16],
+            "layer": chosen,
+            "pooling": pooling or task.pooling,
+            "units": Units(label=task.units.label),
+            # Only what the images show can be the truth of a network that nobody has described.
+            "truth": "best_concept" if task.truth == "best_concept" else None,
+        }
+    )
+    return profile.model_copy(update={"targets": {**profile.targets, name: target}}), own
+
+
+def layers_of(target: Target) -> dict[str, tuple[int, ...]]:
+    """Every layer that CLEAR can read, with the shape of its output for one image; from one pass over a grey image.
+
+    Raises:
+        UserError: If the network cannot be built; see ``build_network``.
+    """
+    network, steps = build_network(target)
+    return list_layers(network, steps(torch.full((1, 3, steps.side, steps.side), 127, dtype=torch.uint8)))
+
+
+def _torchvision(name: str, weights: Path | None, strip_prefix: str) -> dict[str, object]:
+    import torchvision
+
+    architecture, _, tag = name.partition(".")
+    if architecture not in torchvision.models.list_models():
+        raise unknown_name("architecture", architecture, torchvision.models.list_models())
+    published = torchvision.models.get_model_weights(architecture)
+    first = next(iter(published), None)
+    found: dict[str, object] = {"loader": "torchvision", "architecture": architecture}
+    if tag or weights is None:
+        if first is None:
+            raise UserError(f"torchvision publishes no weights of {architecture}; give --weights FILE.")
+        return found | {"pretrained": tag or first.name}
+    usual = torchvision_preprocessing(first) if first is not None else None
+    prepared = Input.model_validate(asdict(usual)) if usual else IMAGENET
+    state = read_checkpoint(weights, strip_prefix=strip_prefix)
+    classes = _outputs(lambda: torchvision.models.get_model(architecture, weights=None), state)
+    return found | {"input": prepared, "classes": classes}
+
+
+def _timm(name: str, weights: Path | None, strip_prefix: str) -> dict[str, object]:
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise unknown_name("architecture of timm", architecture, timm.list_models())
+    found: dict[str, object] = {"loader": "timm", "architecture": architecture}
+    if tag or weights is None:
+        config = timm.get_pretrained_cfg(architecture)
+        usual = config.tag if config is not None else ""
+        if not tag and not usual:
+            raise UserError(f"timm publishes no weights of {architecture}; give --weights FILE.")
+        return found | {"pretrained": tag or usual}
+    state = read_checkpoint(weights, strip_prefix=strip_prefix)
+    return found | {"classes": _outputs(lambda: timm.create_model(architecture, pretrained=False), state)}
+
+
+def _outputs(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> int | None:
+    """How many outputs weights have, where they fit the architecture in all but that; None for its usual number."""
+    with torch.device("meta"):
+        usual = build().state_dict()
+    other = {
+        len(state[name])
+        for name, tensor in usual.items()
+        if name in state and state[name].shape != tensor.shape and state[name].shape[1:] == tensor.shape[1:]
+    }
+    return other.pop() if len(other) == 1 else None
