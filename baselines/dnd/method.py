@@ -62,7 +62,7 @@ class DescribeAndDissect:
         images_per_concept: How many images are generated of each concept.
         synth_px: Edge to which synthetic images are reduced before anything looks at them; None keeps them as drawn.
             ``mode`` means 32 in ``code`` mode and None in ``fixed``: up-sampling 32-px images for a 224-px target loses
-            detail for no gain, and a small target (the miniature's works at 64 px) would see little more than colour.
+            detail for no gain, and a small target (the miniature's works at 112 px) would see little more than colour.
         simplify: Whether captions are simplified before they are summarised.
         describe: ``captions`` of the captioner (published); ``words``, the nearest concept of the concept set by CLIP
             for each picture; or ``vision``, a vision-language model that sees all pictures of the unit at once and
