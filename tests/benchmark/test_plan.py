@@ -35,6 +35,7 @@ from benchmark.run.options import RunOptions
 from benchmark.run.work import Work
 from leaderboard.store.run_folder import RunFolder
 from report.plan import outcome_lines, terminal_plan
+from tasks.cache import Cache
 from tasks.catalogue import load_task
 from tasks.language.config import OpenAISource, PriceEntry, VisionOpenAISource
 from tasks.language.prices import most_prompt_tokens
@@ -548,3 +549,17 @@ def test_roles_count_what_their_models_are_given():
     drawn = roles.generator.generate("red car", 3, 1)
     assert len(drawn) == 3
     assert roles.tally == {"target": 7, "clip": 5, "generated": 3}
+    assert roles.unknown_texts() == 0
+    roles.generator.generate("zzz", 1, 1)
+    assert roles.unknown_texts() == 1
+
+
+def test_what_a_cache_gives_is_not_counted(tmp_path):
+    images = torch.zeros(5, 3, 64, 64, dtype=torch.uint8) + torch.arange(5, dtype=torch.uint8)[:, None, None, None]
+    for left in (5, 0):
+        roles = CountedRoles(MINIATURE, torch.device("cpu"), cache=Cache(tmp_path))
+        roles.clip.encode_images(images)
+        roles.captioner.caption(images)
+        assert (roles.tally["clip"], roles.tally["captioned"]) == (left, left)
+    roles.plain_clip.encode_images(images)
+    assert roles.tally["clip"] == 5
