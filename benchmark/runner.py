@@ -23,6 +23,7 @@ from benchmark.run.display import Display
 from benchmark.run.facts import about_profile, about_task
 from benchmark.run.faithfulness import measure_run
 from benchmark.run.identity import run_identity
+from benchmark.run.interrupt import can_limit_time
 from benchmark.run.language_check import build_summariser, say_usage
 from benchmark.run.options import RunOptions
 from benchmark.run.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
@@ -115,6 +116,8 @@ def run(options: RunOptions, display: Display) -> RunResult:
     if has_bottlenecks(tasks):
         return _bottlenecks(run_bottlenecks(options, profile, tasks, roles, display))
     check_roles(options, profile)
+    if options.cell_timeout is not None and not can_limit_time():
+        display.warning("--cell-timeout has no effect, because the run is not in the main thread of its process.")
     methods = load_methods(options, profile)
     units = {task.name: count_units(task, options, roles) for task in tasks}
     with display.stage("images", None, "images") as stage:
