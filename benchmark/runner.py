@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -255,15 +255,19 @@ def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, d
         scores = score_run(folder, works, roles)
         summary = summarise(scores)
         comparisons = compare(scores, seed)
-        folder.write_table("labels", folder.read_labels())
-        folder.write_table("evidence", folder.read_evidence())
-        folder.write_table("dependence", dependence_rows(folder, works))
-        folder.write_table("thumbnails", folder.read_thumbnails())
-        folder.write_table("scores", scores)
-        folder.write_table("summary", summary)
-        folder.write_table("comparisons", comparisons)
+        tables: dict[str, Callable[[], pd.DataFrame]] = {
+            "labels": folder.read_labels,
+            "evidence": folder.read_evidence,
+            "dependence": lambda: dependence_rows(folder, works),
+            "thumbnails": folder.read_thumbnails,
+            "scores": lambda: scores,
+            "summary": lambda: summary,
+            "comparisons": lambda: comparisons,
+        }
+        for name, made in tables.items():
+            folder.write_table(name, made())
+            stage.advance()
         write_tables(folder.path, summary, scores, ties_from(comparisons))
-        stage.advance(6)
 
 
 def _write_text(folder: RunFolder, name: str, text: str) -> None:
