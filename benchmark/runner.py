@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from benchmark.run.display import Display
 from benchmark.run.facts import about_profile, about_task
 from benchmark.run.faithfulness import measure_run
 from benchmark.run.identity import run_identity
+from benchmark.run.interrupt import can_limit_time
 from benchmark.run.language_check import build_summariser, say_usage
 from benchmark.run.options import RunOptions
 from benchmark.run.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
@@ -115,6 +116,8 @@ def run(options: RunOptions, display: Display) -> RunResult:
     if has_bottlenecks(tasks):
         return _bottlenecks(run_bottlenecks(options, profile, tasks, roles, display))
     check_roles(options, profile)
+    if options.cell_timeout is not None and not can_limit_time():
+        display.warning("--cell-timeout has no effect, because the run is not in the main thread of its process.")
     methods = load_methods(options, profile)
     units = {task.name: count_units(task, options, roles) for task in tasks}
     with display.stage("images", None, "images") as stage:
@@ -252,15 +255,19 @@ def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, d
         scores = score_run(folder, works, roles)
         summary = summarise(scores)
         comparisons = compare(scores, seed)
-        folder.write_table("labels", folder.read_labels())
-        folder.write_table("evidence", folder.read_evidence())
-        folder.write_table("dependence", dependence_rows(folder, works))
-        folder.write_table("thumbnails", folder.read_thumbnails())
-        folder.write_table("scores", scores)
-        folder.write_table("summary", summary)
-        folder.write_table("comparisons", comparisons)
+        tables: dict[str, Callable[[], pd.DataFrame]] = {
+            "labels": folder.read_labels,
+            "evidence": folder.read_evidence,
+            "dependence": lambda: dependence_rows(folder, works),
+            "thumbnails": folder.read_thumbnails,
+            "scores": lambda: scores,
+            "summary": lambda: summary,
+            "comparisons": lambda: comparisons,
+        }
+        for name, made in tables.items():
+            folder.write_table(name, made())
+            stage.advance()
         write_tables(folder.path, summary, scores, ties_from(comparisons))
-        stage.advance(6)
 
 
 def _write_text(folder: RunFolder, name: str, text: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -14,6 +14,8 @@ from tasks.activations.maps import Maps
 from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, PictureDescriber, Summariser
 
 LayerKind = Literal["spatial", "vector", "tokens"]
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,18 @@ class Toolbox:
     describer: PictureDescriber | None = None
     foreground: Callable[[UInt8[Tensor, "k 3 h w"]], Bool[Tensor, "k h w"]] | None = None
     background: Callable[[], Mapping[str, float]] | None = None
+    _memory: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def remembered(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """What a method keeps with these tools, made when first asked for.
+
+        It lives as long as the toolbox, and another toolbox never sees it, not even one that ``dataclasses.replace``
+        makes of this one: what was measured with one network must not answer for another.
+
+        Args:
+            key: Unique among all methods, e.g. the class of what is kept.
+            make: Makes it.
+        """
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]

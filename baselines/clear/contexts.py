@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -145,9 +144,6 @@ class ContextGenerator:
         return apply_context(drawn, self.context, seeds, self.foreground)
 
 
-_TOOLBOXES: dict[int, dict[Context, Toolbox]] = {}
-
-
 def tools_in(tools: Toolbox, context: Context) -> Toolbox:
     """A toolbox whose generated images are seen in a context; the same one for the same toolbox, as long as it lives.
 
@@ -155,12 +151,7 @@ def tools_in(tools: Toolbox, context: Context) -> Toolbox:
     """
     if context == SEEN:
         return tools
-    known = _TOOLBOXES.get(id(tools))
-    if known is None:
-        known = _TOOLBOXES[id(tools)] = {}
-        weakref.finalize(tools, _TOOLBOXES.pop, id(tools), None)
-    if context not in known:
-        if tools.generator is None:
-            raise ValueError("The toolbox has no generator.")
-        known[context] = replace(tools, generator=ContextGenerator(tools.generator, context, tools.foreground))
-    return known[context]
+    if tools.generator is None:
+        raise ValueError("The toolbox has no generator.")
+    generator = ContextGenerator(tools.generator, context, tools.foreground)
+    return tools.remembered(context, lambda: replace(tools, generator=generator))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -133,17 +132,9 @@ class ConceptBank:
         return answers
 
 
-_BANKS: dict[int, ConceptBank] = {}
-
-
 def bank_of(tools: Toolbox) -> ConceptBank:
     """The bank of one toolbox, which fixes all models; it lives as long as the toolbox does."""
-    bank = _BANKS.get(id(tools))
-    if bank is None:
-        bank = _BANKS[id(tools)] = ConceptBank()
-        # By identity, not by value: a toolbox's models need not be hashable.
-        weakref.finalize(tools, _BANKS.pop, id(tools), None)
-    return bank
+    return tools.remembered(ConceptBank, ConceptBank)
 
 
 def draw(request: Request, generator: ImageGenerator, reduced: bool = True) -> UInt8[Tensor, "count 3 h w"]:

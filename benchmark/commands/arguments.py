@@ -9,11 +9,12 @@ from typing import Any
 
 import typer
 import yaml
+from pydantic import BaseModel
 
 from benchmark.run.options import RunOptions
 from tasks.common.errors import UserError
 from tasks.common.validation import parse
-from tasks.perturbations.settings import Settings
+from tasks.perturbations.settings import Corruptions, Feather, Lengths, Settings
 
 Texts = Sequence[str] | None
 
@@ -79,13 +80,19 @@ def options_from(
 
 
 def settings_from(corruptions: str, lengths: str, feather: float) -> Settings:
-    """How images are perturbed, by the rules of ``RunOptions``.
+    """How images are perturbed.
 
     Raises:
         UserError: A value is none of those allowed.
     """
-    values = {"tasks": ["none"], "corruptions": corruptions, "lengths": lengths, "feather": feather}
-    return parse(RunOptions, values, "the command line").perturbing()
+    values = {"corruptions": corruptions, "lengths": lengths, "feather": feather}
+    return Settings(**dict(parse(_Perturbing, values, "the command line")))
+
+
+class _Perturbing(BaseModel):
+    corruptions: Corruptions
+    lengths: Lengths
+    feather: Feather
 
 
 def words(texts: Texts) -> list[str] | None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pandas as pd
+from pydantic import BaseModel
 
 from benchmark.external.agreement import agreement
 from benchmark.external.files import CLEAN, LabelFile, check_units
 from benchmark.external.reference_scores import WORD, name_scores
 from benchmark.external.references import References, profile_references, read_references
-from benchmark.run.options import RunOptions
+from benchmark.run.options import Device, Seed
 from benchmark.run.preparation import pick_device
 from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
 from leaderboard.board.summary import summarise
@@ -65,6 +66,11 @@ class ScoredLabels:
         }
 
 
+class _Choices(BaseModel):
+    device: Device
+    seed: Seed
+
+
 class _Labels(NamedTuple):
     """The rank-1 labels of one method.
 
@@ -110,7 +116,7 @@ def score_labels(
         UserError: For a device or seed that is none, for units without a class, for a list of classes where units
             have none, or if a part of the profile is missing.
     """
-    checked = parse(RunOptions, {"tasks": [task.name], "device": device, "seed": seed}, "the command line")
+    checked = parse(_Choices, {"device": device, "seed": seed}, "the command line")
     named = _named_classes(task, files, references)
     loaded = load_profile(profile)
     roles = Roles(loaded, pick_device(checked.device))

@@ -24,6 +24,12 @@ def language_model(profile: Profile) -> OpenAISource | TransformersSource | None
     return source if isinstance(source, OpenAISource | TransformersSource) else None
 
 
+def language_roles(profile: Profile) -> set[str]:
+    """The roles that a language model fills."""
+    sources = {"summariser": profile.summariser, "describer": profile.describer}
+    return {role for role, source in sources.items() if isinstance(source, OpenAISource | TransformersSource)}
+
+
 def language_counts(cost: Cost, profile: Profile) -> tuple[Amount, Amount, Amount]:
     """Answers asked of language models, tokens read and tokens written.
 

@@ -17,19 +17,20 @@ from torch import Tensor
 from baselines import registry
 from baselines.base import Method
 from baselines.evidence import dead_units
-from benchmark.plan.language import language_model
+from benchmark.plan.language import language_roles
 from benchmark.plan.made_up import TABLE_CONDITIONS, enlarged, made_up_scores
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
+from benchmark.run.preparation import asked_roles
 from benchmark.run.sweep import evidence_rows, label_rows, unit_facts
 from benchmark.run.thumbnails import thumbnail_rows
+from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.work import Work
 from leaderboard.board.comparison import compare
 from leaderboard.board.summary import summarise
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
 from tasks.common.seeding import integer_seed
-from tasks.models.counting_summariser import caption_background
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Probe, probe_of
@@ -90,6 +91,7 @@ class _Measuring:
         self.settings, self.seed, self.masks, self.clock = settings, seed, masks, clock
         self.view = roles.view(work.task.model)
         self.rates = Rates()
+        self.background: Mapping[str, float] = {}
         self.started = clock()
 
     def all(self) -> Rates:
@@ -157,13 +159,16 @@ class _Measuring:
         return enlarged(probe, layer, reading, embeddings, self.work.images)
 
     def _roles(self, probe: Probe) -> None:
-        needed = {need for name in self.work.methods for need in registry.entry(name).needs}
-        if "captioner" in needed and self.roles.captioner is not None:
+        needed = {role for name in self.work.methods for role in asked_roles(name, self.methods[name])}
+        # A summariser that counts words counts them in the captions of all images.
+        counts = "summariser" in needed and isinstance(self.roles.profile.summariser, str)
+        if ("captioner" in needed or counts) and self.roles.captioner is not None:
             with self._timed("loading"):
                 captioner = self.roles.captioner
                 captioner.caption(_pixels(probe, 1))
-            with self._timed("captions", 2 * FEW_IMAGES):
-                captioner.caption(_pixels(probe, 2 * FEW_IMAGES))
+            few = min(2 * FEW_IMAGES, len(probe.ids))
+            with self._timed("captions", few):
+                self.background = background_words(captioner, probe.load, few)
         source = self.roles.profile.generator
         if source is None:
             return
@@ -202,10 +207,10 @@ class _Measuring:
             self.rates.unmeasured[name] = f"it fails: {type(error).__name__}: {error}"
 
     def _unfit(self, name: str) -> str | None:
-        needs = registry.entry(name).needs
-        if "describer" in needs or ("summariser" in needs and language_model(self.roles.profile) is not None):
+        asked = set(asked_roles(name, self.methods[name]))
+        if asked & language_roles(self.roles.profile):
             return "a plan asks no language model"
-        if "generator" in needs and "generated" not in self.rates.seconds:
+        if "generator" in asked and "generated" not in self.rates.seconds:
             return self.rates.unmeasured.get("generated images", "the profile has no generator")
         return None
 
@@ -237,28 +242,11 @@ class _Measuring:
         return sum(self.rates.seconds.get(stage, 0.0) for stage in ("generated", "target", "clip"))
 
     def _tools(self, target: TargetModel) -> Toolbox:
-        layer, pooling = self.work.task.layer, self.work.task.pooling
-        roles = self.roles
-
-        def activate(images: Tensor) -> Tensor:
-            return target.read(images, {layer: pooling})[layer].pooled
-
-        def background() -> Mapping[str, float]:
-            count = min(IMAGES, self.work.images)
-            few = roles.probing_set(self.work.task.probing_set, count, self.view).images[:FEW_IMAGES]
-            return caption_background(roles.captioner.caption(few)) if roles.captioner else {}
-
-        return Toolbox(
-            seed=self.seed,
-            activate=activate,
-            concepts=self.concepts,
-            clip=roles.clip,
-            captioner=roles.captioner if "captions" in self.rates.seconds else None,
-            summariser=roles.summariser if language_model(roles.profile) is None else None,
-            generator=roles.generator_for(self.view) if "generated" in self.rates.seconds else None,
-            foreground=lambda images: roles.segmenter.foreground(images),
-            background=background,
-        )
+        timed = {"captioner": "captions", "generator": "generated"}
+        untimed = {role for role, stage in timed.items() if stage not in self.rates.seconds}
+        without = untimed | language_roles(self.roles.profile)
+        task, words = self.work.task, self.background
+        return make_toolbox(self.roles, task, self.concepts, self.seed, lambda: words, target=target, without=without)
 
     def _tables(self) -> None:
         rows = made_up_scores(self.work, self.seed)

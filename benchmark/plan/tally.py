@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
 
 from tasks.models.target import TargetModel
 from tasks.profiles.build import Roles
@@ -37,32 +41,59 @@ class CountedRoles(Roles):
         return found
 
     @cached_property
-    def clip(self) -> ImageTextEncoder:
-        """See ``Roles.clip``."""
-        return self._counting(super().clip, "encode_images", lambda images: {"clip": len(images)})
+    def plain_clip(self) -> ImageTextEncoder:
+        """See ``Roles.plain_clip``; what a cache gives was not computed, so the model behind it is watched."""
+        return _CountedEncoder(super().plain_clip, self.tally)
 
     @cached_property
-    def captioner(self) -> Captioner | None:
-        """See ``Roles.captioner``."""
-        return self._counting(super().captioner, "caption", lambda images: {"captioned": len(images)})
+    def plain_captioner(self) -> Captioner | None:
+        """See ``Roles.plain_captioner``."""
+        plain = super().plain_captioner
+        return None if plain is None else _CountedCaptioner(plain, self.tally)
 
     @cached_property
     def generator(self) -> ImageGenerator | None:
         """See ``Roles.generator``."""
-        return self._counting(super().generator, "generate", lambda concept, count, *_: {"generated": count})
+        whole = super().generator
+        return None if whole is None else _CountedGenerator(whole, self.tally)
 
-    def _counting(self, whole: Any, method: str, counted: Callable[..., dict[str, int]]) -> Any:
-        if whole is None:
-            return None
-        # What a cache gives was not computed: the model behind it is watched.
-        role = getattr(whole, "plain", whole)
-        plain = getattr(role, method)
 
-        @functools.wraps(plain)
-        def counting(*args: Any, **named: Any) -> Any:
-            answer = plain(*args, **named)
-            self.tally.update(counted(*args, **named))
-            return answer
+@dataclass(frozen=True)
+class _CountedEncoder:
+    encoder: ImageTextEncoder
+    tally: Counter[str]
 
-        setattr(role, method, counting)  # the object stays of its class, which some look at
-        return whole
+    def encode_images(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        answer = self.encoder.encode_images(images)
+        self.tally.update(clip=len(images))
+        return answer
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        return self.encoder.encode_text(texts)
+
+    def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        return self.encoder.over_limit(texts)
+
+
+@dataclass(frozen=True)
+class _CountedCaptioner:
+    captioner: Captioner
+    tally: Counter[str]
+
+    def caption(self, images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
+        answer = self.captioner.caption(images)
+        self.tally.update(captioned=len(images))
+        return answer
+
+
+@dataclass(frozen=True)
+class _CountedGenerator:
+    drawer: ImageGenerator
+    tally: Counter[str]
+
+    def generate(
+        self, concept: str, count: int, seed: int, template: str = "{concept}"
+    ) -> UInt8[Tensor, "count 3 h w"]:
+        answer = self.drawer.generate(concept, count, seed, template)
+        self.tally.update(generated=count)
+        return answer

@@ -111,11 +111,16 @@ def _end(code: int, last_words: str) -> NoReturn:
     os._exit(code)
 
 
+def can_limit_time() -> bool:
+    """Whether ``time_limit`` has an effect here: alarms reach the main thread only."""
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Stop the block once it has taken so long, between two of Python's steps; ``None`` for no limit.
 
-    A call into a library is stopped when it returns, and nothing is outside of the main thread.
+    A call into a library is stopped when it returns, and nothing is where ``can_limit_time`` is false.
 
     Args:
         seconds: More than 0.
@@ -123,7 +128,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     Raises:
         TookTooLong: In the block.
     """
-    if seconds is None or threading.current_thread() is not threading.main_thread():
+    if seconds is None or not can_limit_time():
         yield
         return
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from baselines import registry
 from leaderboard.store.identity import as_json, identity_hash, safe_name
-from tasks.perturbations.settings import Corruptions, Lengths, Settings
+from tasks.perturbations.settings import Corruptions, Feather, Lengths, Settings
 from tasks.schema import Pooling
 
 Analysis = Literal["sensitivity", "tuning", "robustness"]
@@ -87,6 +87,8 @@ def _expanded(value: Path) -> Path:
     return value.expanduser()
 
 
+Device = Annotated[str, AfterValidator(_device)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Place = Annotated[Path, AfterValidator(_expanded)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_distinct)]
 Severity = Annotated[StrictInt, Field(ge=1, le=5)]
@@ -153,14 +155,14 @@ class RunOptions(BaseModel):
     layer: Annotated[str, Field(min_length=1)] | None = None
     pooling: Pooling | None = None
     profile: str = "miniature"
-    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     masks: Literal["probing_set", "segmenter"] = "probing_set"
     corruptions: Corruptions = "published"
     lengths: Lengths = "scaled"
-    feather: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
+    feather: Feather = 0.0
     faithfulness: Literal["none", "clean", "all"] = "clean"
     thumbnails: Annotated[StrictInt, Field(ge=0, le=10)] = 4
-    device: Annotated[str, AfterValidator(_device)] = "auto"
+    device: Device = "auto"
     out: Path | None = None
     as_json: bool = False
     batch_size: Annotated[StrictInt, Field(ge=1)] | None = None

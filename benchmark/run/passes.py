@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Final, get_args
 
 import torch
@@ -63,20 +63,20 @@ class Passes:
             layers: Dotted layer name → pooling.
             units: Layer → the units whose maps can be read.
         """
-        clip = getattr(self.roles.clip, "plain", self.roles.clip)
+        made: dict[str, Observation] = {}
 
-        @cache
         def seen() -> dict[str, Observation]:
-            target = self.roles.target(self.model)
-            return observe(target, layers, probe, condition, images, clip, maps=units)
+            if not made:
+                target, clip = self.roles.target(self.model), self.roles.plain_clip
+                made.update(observe(target, layers, probe, condition, images, clip, maps=units))
+            return made
 
         network = self.roles.network_identity(self.model) if self.roles.cache.keeps else None
         if network is None:
             return seen()
         about = self._images_identity(probe, condition)
-        encoder = getattr(self.roles.clip, "identity", {})
         kept = self.roles.cache.blob(
-            embeddings_identity(encoder=encoder, images=about),
+            embeddings_identity(encoder=self.roles.clip_identity or {}, images=about),
             lambda: {"embeddings": next(iter(seen().values())).clip_embeddings},
         )
         found = {}
@@ -103,12 +103,12 @@ class Passes:
                 images=images,
                 segmentation=probe.segmentation,
             )
-            made = seen()[layer].maps if seen.cache_info().currsize else None
+            maps = made[layer].maps if made else None
             # Those of a pass that was just made are there and need not be computed late.
-            if made is not None:
+            if maps is not None:
                 if _bytes(shown, units[layer]) <= _LARGEST:
-                    self._keep({**identity, "what": "maps"}, units[layer], made)
-                found[layer] = replace(found[layer], maps=made)
+                    self._keep({**identity, "what": "maps"}, units[layer], maps)
+                found[layer] = replace(found[layer], maps=maps)
         return found
 
     def _images_identity(self, probe: Probe, condition: Condition) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -44,14 +44,18 @@ def check_roles(options: RunOptions, profile: Profile) -> None:
             f"--set names {sorted(strangers)[0]}, which is not among --methods {','.join(options.method_names())}."
         )
     for name, method in load_methods(options, profile).items():
-        # A method may ask less, or something else, by its options.
-        for role in getattr(method, "asks", registry.entry(name).needs):
+        for role in asked_roles(name, method):
             if role in ("captioner", "summariser", "describer", "generator") and getattr(profile, role) is None:
                 raise UserError(
                     f"The method {name} needs a {role}, which the profile {profile.name} does not have; "
                     "leave the method out, or choose another profile."
                 )
     check_key(options.method_names(), profile)
+
+
+def asked_roles(name: str, method: Method) -> Collection[str]:
+    """The roles that a method asks: by its options these may be fewer than it declares, or others."""
+    return getattr(method, "asks", registry.entry(name).needs)
 
 
 def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import Float
 
 from baselines.base import Method, UnitLabels
 from baselines.checks import check_labels
@@ -24,6 +23,7 @@ from benchmark.run.display import Display, Stage
 from benchmark.run.interrupt import TookTooLong, time_limit
 from benchmark.run.passes import Passes
 from benchmark.run.thumbnails import thumbnail_rows
+from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.truth import unit_truth
 from benchmark.run.work import Work, all_conditions
 from leaderboard.store.errors import StoreError
@@ -31,15 +31,12 @@ from leaderboard.store.identity import as_json, canonical_json
 from leaderboard.store.run_folder import CellKey, RunFolder
 from metrics.evidence import activation_correlation
 from tasks.activations.capture import Pooling
-from tasks.activations.spool import blocks
 from tasks.common.errors import UserError
-from tasks.models.counting_summariser import caption_background
 from tasks.observation import Observation, Toolbox
-from tasks.observe import CLEAN, IMAGES_AT_ONCE, Condition, Images, Probe, perturbed, repeated
+from tasks.observe import CLEAN, Condition, Images, Probe, perturbed, repeated
 from tasks.perturbations.settings import Settings
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
-from tasks.schema import Task
 
 log = logging.getLogger(__name__)
 
@@ -187,34 +184,16 @@ class Sweep:
 
     @cached_property
     def _tools(self) -> dict[str, Toolbox]:
-        return {work.task.name: self._toolbox(work.task) for work in self.works}
+        return {
+            work.task.name: make_toolbox(
+                self.roles, work.task, self.concepts[work.task.name], self.seed, lambda: self._background
+            )
+            for work in self.works
+        }
 
     @cached_property
     def _background(self) -> Mapping[str, float]:
-        captioner = self.roles.captioner
-        if captioner is None:
-            return {}
-        parts = (captioner.caption(self.probe.load(part)) for part in blocks(len(self.probe.ids), IMAGES_AT_ONCE))
-        return caption_background([caption for part in parts for caption in part])
-
-    def _toolbox(self, task: Task) -> Toolbox:
-        target = self.roles.target(task.model)
-
-        def activate(images: UInt8[Tensor, "k 3 h w"]) -> Tensor:
-            return target.read(images, {task.layer: task.pooling})[task.layer].pooled
-
-        return Toolbox(
-            seed=self.seed,
-            activate=activate,
-            concepts=self.concepts[task.name],
-            clip=self.roles.clip,
-            captioner=self.roles.captioner,
-            summariser=self.roles.summariser,
-            generator=self.roles.generator_for(self.roles.view(task.model)),
-            describer=self.roles.describer,
-            foreground=lambda images: self.roles.segmenter.foreground(images),
-            background=lambda: self._background,
-        )
+        return background_words(self.roles.captioner, self.probe.load, len(self.probe.ids))
 
     def _label(
         self, folder: RunFolder, work: Work, keys: Sequence[CellKey], observation: Observation, stage: Stage

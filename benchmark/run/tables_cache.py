@@ -13,7 +13,22 @@ from leaderboard.store.identity import identity_hash
 from leaderboard.store.parts import PartKind
 from leaderboard.store.run_folder import RunFolder
 
-_PACKAGES = ("benchmark", "report", "leaderboard", "baselines", "metrics", "tasks")
+_ROOT = Path(__file__).parents[2]
+_CODE = (
+    "baselines",
+    "benchmark/run",
+    "benchmark/runner.py",
+    "benchmark/studies",
+    "leaderboard/board",
+    "leaderboard/store",
+    "leaderboard/view",
+    "metrics",
+    "report/latex.py",
+    "report/markdown.py",
+    "report/tables.py",
+    "tasks",
+)
+"""Packages and modules that decide on what a run's tables hold, or write them: a change elsewhere re-makes no table."""
 _MEASURING = ("numpy", "pandas", "scipy", "statsmodels", "torch", "transformers", "open_clip_torch")
 
 
@@ -53,12 +68,23 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _source_hash() -> str:
-    """SHA-256 over this project's own code, so that a corrected table is made again, in a working copy too."""
-    root = Path(__file__).parents[2]
+def _source_hash(root: Path = _ROOT) -> str:
+    """SHA-256 over the code behind the tables, so that a corrected table is made again, in a working copy too.
+
+    Args:
+        root: Where the packages lie.
+
+    Raises:
+        FileNotFoundError: A path of ``_CODE`` has moved; its changes would pass unnoticed.
+    """
     digest = hashlib.sha256()
-    for file in sorted(file for package in _PACKAGES for file in (root / package).rglob("*.py")):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    for path in _CODE:
+        place = root / path
+        files = [place] if place.suffix else sorted(place.rglob("*.py"))
+        if not files:
+            raise FileNotFoundError(f"{place} holds no code; correct the list in {__name__}")
+        for file in files:
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
-"""Runs of the miniature that were measured for the repository, cut down by ``leaderboard.pack``."""
+"""Runs of the miniature that were measured for the repository, cut down by ``leaderboard.board.pack``."""
 
 USUAL: Final = Path("runs")
 """Where ``python -m benchmark run`` writes unless told otherwise."""

@@ -27,7 +27,7 @@ def bottleneck_contents(
     Args:
         heads: Rows of ``leaderboard.store.schema.BOTTLENECK``.
         drift: Rows of ``leaderboard.store.schema.CONCEPT_DRIFT``.
-        separation: Rows of ``leaderboard.store.schema.CONTEXTANOMALY``.
+        separation: Rows of ``leaderboard.store.schema.CONTEXT_ANOMALY``.
         facts: Task → what ``run.json`` says of it under ``facts["bottleneck"]["tasks"]``.
     """
     tables = []

@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -29,7 +30,6 @@ from tasks.common.errors import UserError
 
 _INSTALL = "pip install 'imagecorruptions>=1.1.2,<2' scikit-image opencv-python"
 _lock = threading.Lock()
-_loaded: ModuleType | None = None
 _drawing = threading.local()
 
 
@@ -89,14 +89,17 @@ def corruptions() -> ModuleType:
     Raises:
         UserError: The package, or one that it needs, is not installed.
     """
-    global _loaded
+    # Loading puts stand-ins into sys.modules, which two threads must not do at once.
     with _lock:
-        if _loaded is None:
-            try:
-                _loaded = _repair(_load(folder() / "corruptions.py"))
-            except ImportError as error:
-                raise UserError(f"The ImageNet-C corruptions cannot be loaded ({error}): {_INSTALL}") from error
-        return _loaded
+        return _corruptions()
+
+
+@cache
+def _corruptions() -> ModuleType:
+    try:
+        return _repair(_load(folder() / "corruptions.py"))
+    except ImportError as error:
+        raise UserError(f"The ImageNet-C corruptions cannot be loaded ({error}): {_INSTALL}") from error
 
 
 def folder() -> Path:

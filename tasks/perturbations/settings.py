@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from tasks.perturbations.context import FORMER
 from tasks.perturbations.registry import PERTURBATIONS
@@ -22,6 +22,7 @@ def _today(name: Any) -> Any:
 
 Corruptions = Annotated[Literal["published", "package", "repaired", "reference"], BeforeValidator(_today)]
 Lengths = Literal["scaled", "raw"]
+Feather = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Settings:
 
     corruptions: Corruptions = "published"
     lengths: Lengths = "scaled"
-    feather: float = 0.0
+    feather: Feather = 0.0
 
     def apply(
         self,

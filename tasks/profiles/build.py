@@ -81,6 +81,8 @@ class Roles:
         self.replies = replies
         self.cache = cache or Cache(None)
         self._targets: dict[str, TargetModel] = {}
+        self._renderer: RenderingGenerator | None = None
+        self._namers: dict[str, ConceptNamer] = {}
         self._probing: dict[tuple[str, int | None], StoredSet | MiniatureProbingSet] = {}
         self._seen: dict[tuple[str, int, View], StoredSet] = {}
 
@@ -174,8 +176,7 @@ class Roles:
 
     def unknown_texts(self) -> int:
         """How many different concepts the generator could not read and drew as random images."""
-        generator = self.__dict__.get("generator")
-        return generator.unknown if isinstance(generator, RenderingGenerator) else 0
+        return 0 if self._renderer is None else self._renderer.unknown
 
     def pool_digest(self) -> str | None:
         """SHA-256 over the photographs that the generator retrieves; None where it draws.
@@ -189,8 +190,8 @@ class Roles:
     def language_usage(self) -> dict[str, Any] | None:
         """What a language model was asked in all sessions of the run; None if none was built."""
         # A describer that was never asked must not be loaded for its name.
-        built = [self.__dict__.get(role) for role in ("summariser", "describer")]
-        chats = [role.model for role in built if isinstance(role, ConceptNamer) and isinstance(role.model, CachedChat)]
+        built = [self._namers[role].model for role in ("summariser", "describer") if role in self._namers]
+        chats = [model for model in built if isinstance(model, CachedChat)]
         used = [chat for chat in chats if chat.asked or chat.cached] or chats[:1]
         if not used:
             return None
@@ -262,22 +263,31 @@ class Roles:
     @cached_property
     def clip(self) -> ImageTextEncoder:
         """The image-text encoder."""
+        identity = self.clip_identity
+        return CachedEncoder(self.plain_clip, identity, self.cache) if identity else self.plain_clip
+
+    @cached_property
+    def plain_clip(self) -> ImageTextEncoder:
+        """The image-text encoder, asked each time: for answers that are kept in another form."""
+        return PaddedEncoder(lambda: self._clip_model, rows_for(self.device))
+
+    @cached_property
+    def clip_identity(self) -> dict[str, Any] | None:
+        """What the embeddings depend on beside image and text, for cache keys; None without a cache."""
         entry = self.profile.clip
-
-        @cache
-        def load() -> ImageTextEncoder:
-            # Importing these libraries takes seconds, which a run that finds all answers in the cache need not wait.
-            if isinstance(entry, ConseSource):
-                return conse_encoder(entry, self.sentence_encoder, self.device)
-            from tasks.models.clip_encoder import OpenClipEncoder
-
-            with loading("clip", entry, entry.loader) as source:
-                return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
-
-        plain = PaddedEncoder(load, rows_for(self.device))
         packages = ("timm", "torchvision") if isinstance(entry, ConseSource) else ("open_clip_torch",)
-        identity = self._identity("clip", entry, load, packages)
-        return CachedEncoder(plain, identity, self.cache) if identity else plain
+        return self._identity("clip", entry, lambda: self._clip_model, packages)
+
+    @cached_property
+    def _clip_model(self) -> ImageTextEncoder:
+        # Importing these libraries takes seconds, which a run that finds all answers in the cache need not wait.
+        entry = self.profile.clip
+        if isinstance(entry, ConseSource):
+            return conse_encoder(entry, self.sentence_encoder, self.device)
+        from tasks.models.clip_encoder import OpenClipEncoder
+
+        with loading("clip", entry, entry.loader) as source:
+            return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
 
     @cached_property
     def sentence_encoder(self) -> SentenceEncoder | None:
@@ -301,28 +311,33 @@ class Roles:
     @cached_property
     def captioner(self) -> Captioner | None:
         """The captioner, if the profile has one."""
-        entry = self.profile.captioner
-        if entry is None:
+        entry, plain = self.profile.captioner, self.plain_captioner
+        if entry is None or plain is None:
             return None
-
-        @cache
-        def load() -> Captioner:
-            from tasks.models.blip_captioner import BlipCaptioner
-
-            with loading("captioner", entry, entry.loader) as source:
-                return BlipCaptioner(
-                    source,
-                    self.device,
-                    max_new_tokens=entry.max_new_tokens,
-                    min_length=entry.min_length,
-                    kind=entry.loader,
-                    revision=entry.revision,
-                    half=entry.half_on_cuda and self.device.type == "cuda",
-                )
-
-        plain = PaddedCaptioner(load, rows_for(self.device))
-        identity = self._identity("captioner", entry, load, ("transformers",))
+        identity = self._identity("captioner", entry, lambda: self._captioner_model, ("transformers",))
         return CachedCaptioner(plain, identity, self.cache) if identity else plain
+
+    @cached_property
+    def plain_captioner(self) -> Captioner | None:
+        """The captioner, asked each time."""
+        return self.profile.captioner and PaddedCaptioner(lambda: self._captioner_model, rows_for(self.device))
+
+    @cached_property
+    def _captioner_model(self) -> Captioner:
+        from tasks.models.blip_captioner import BlipCaptioner
+
+        entry = self.profile.captioner
+        assert entry is not None  # noqa: S101 - asked only where the profile names one
+        with loading("captioner", entry, entry.loader) as source:
+            return BlipCaptioner(
+                source,
+                self.device,
+                max_new_tokens=entry.max_new_tokens,
+                min_length=entry.min_length,
+                kind=entry.loader,
+                revision=entry.revision,
+                half=entry.half_on_cuda and self.device.type == "cuda",
+            )
 
     @cached_property
     def summariser(self) -> Summariser | None:
@@ -330,7 +345,9 @@ class Roles:
         entry = self.profile.summariser
         if entry is None or isinstance(entry, str):
             return CountingSummariser() if entry else None
-        return build_summariser(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
+        found = build_summariser(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
+        self._namers["summariser"] = found
+        return found
 
     @cached_property
     def describer(self) -> PictureDescriber | None:
@@ -338,7 +355,9 @@ class Roles:
         entry = self.profile.describer
         if entry is None:
             return None
-        return build_describer(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
+        found = build_describer(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
+        self._namers["describer"] = found
+        return found
 
     @cached_property
     def generator(self) -> ImageGenerator | None:
@@ -346,7 +365,8 @@ class Roles:
         entry = self.profile.generator
         if entry is None or isinstance(entry, str):
             # Not kept: drawing an image again costs little more than reading it.
-            return RenderingGenerator() if entry else None
+            self._renderer = RenderingGenerator() if entry else None
+            return self._renderer
         if isinstance(entry, RetrievalSource):
             # Not kept either: of the photographs the embeddings are.
             return RetrievalGenerator(pool_of(self.profile, entry), self.clip, entry.side)

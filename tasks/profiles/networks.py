@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torchvision
 from torch import Tensor, nn
@@ -101,15 +100,40 @@ def published_torchvision(architecture: str, tag: str, path: Path, **options: An
     Raises:
         UserError: The file cannot be read or does not fit.
     """
-    weights = torchvision_tag(architecture, tag)
-    state = read_checkpoint(path)
-    with patch.object(WeightsEnum, "get_state_dict", lambda *_, **__: state):
-        try:
-            return torchvision.models.get_model(architecture, weights=weights, **options)
-        except RuntimeError as error:
-            raise UserError(
-                f"{path} does not fit {architecture} with the weights {tag}; {_last_line(error)}"
-            ) from error
+    weights = _ReadWeights(torchvision_tag(architecture, tag), read_checkpoint(path))
+    try:
+        return torchvision.models.get_model(architecture, weights=weights, **options)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit {architecture} with the weights {tag}; {_last_line(error)}") from error
+
+
+class _ReadWeights:
+    """Stands for published weights whose tensors were read already.
+
+    An enumeration with members takes no subclass, so this names the weights' class as its own: builders of torchvision
+    check it with ``isinstance``, compare it with their members, and ask it for ``meta`` and the tensors.
+    """
+
+    def __init__(self, weights: WeightsEnum, state: dict[str, Tensor]) -> None:
+        self._weights = weights
+        self._state = state
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride] - it is never set
+        return type(self._weights)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self._weights
+
+    def __hash__(self) -> int:
+        return hash(self._weights)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._weights, name)
+
+    def get_state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:
+        """The tensors."""
+        return self._state
 
 
 def _torchvision(entry: Target, name: str) -> nn.Module:

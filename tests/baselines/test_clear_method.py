@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections import Counter
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.clear.contexts import SEEN, Context, tools_in
 from baselines.clear.method import Clear
 from baselines.dnd.synthesis import ConceptBank
 from leaderboard.board.names import PRACTISED
@@ -209,6 +211,17 @@ def test_both_methods_test_a_concept_on_the_same_images_and_repeats_do_not():
     again = dict(world.asked[len(first) :])
     assert again
     assert all(first.get(concept) != seed for concept, seed in again.items())
+
+
+def test_a_context_has_one_toolbox_that_goes_with_the_first():
+    tools, blur = toolbox(World()), Context("gaussian_blur", 3)
+    seen = weakref.ref(tools_in(tools, blur))
+    assert seen() is tools_in(tools, blur) is not tools
+    assert tools_in(tools, SEEN) is tools
+    assert tools_in(tools, Context("fog", 3)) is not seen()
+    assert tools_in(replace(tools), blur) is not seen()
+    del tools
+    assert seen() is None
 
 
 def test_contexts_of_one_part_need_a_segmenter_and_others_do_not():

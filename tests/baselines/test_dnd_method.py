@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from baselines.dnd import synthesis
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
-from baselines.dnd.synthesis import Request, draw, reduce_images
+from baselines.dnd.synthesis import Request, bank_of, draw, reduce_images
 from baselines.dnd.vision import VisionDescribeAndDissect
 from tasks.activations.maps import MemoryMaps
 from tasks.common.errors import UserError
@@ -244,11 +243,11 @@ def test_another_target_does_not_see_the_memory_of_the_first(models):
 
 def test_the_memory_goes_with_its_toolbox(models):
     tools = toolbox(models)
-    assert synthesis.bank_of(tools) is synthesis.bank_of(tools)
-    kept = len(synthesis._BANKS)
+    bank = weakref.ref(bank_of(tools))
+    assert bank() is bank_of(tools)
+    assert bank_of(replace(tools)) is not bank()
     del tools
-    gc.collect()
-    assert len(synthesis._BANKS) < kept
+    assert bank() is None
 
 
 def test_a_small_memory_changes_nothing(models, monkeypatch):
@@ -256,7 +255,7 @@ def test_a_small_memory_changes_nothing(models, monkeypatch):
     summariser = Scripted("red", "green", "blue")
     roomy = DescribeAndDissect().label(world(models), units, toolbox(models, summariser))
     tools = toolbox(models, Scripted("red", "green", "blue"))
-    monkeypatch.setattr(synthesis.bank_of(tools), "capacity", 1)
+    monkeypatch.setattr(bank_of(tools), "capacity", 1)
     method = DescribeAndDissect(batch_size=3, unit_block=1)
     assert method.label(world(models), units, tools) == roomy
     assert len(models.generated) > 6

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from baselines import registry
+from benchmark.commands.arguments import settings_from
 from benchmark.run.options import IDENTITY, PLACES, RUNTIME, RunOptions
 from tasks.common.errors import UserError
 from tasks.common.validation import parse
+from tasks.perturbations.settings import Settings
 
 TASK = ("resnet50_layer4",)
 
@@ -139,3 +141,19 @@ def test_other_settings_never_share_a_folder():
 def test_values_out_of_range_are_sentences(change, message):
     with pytest.raises(UserError, match=message):
         parse(RunOptions, {"tasks": TASK} | change, "the command line")
+
+
+def test_settings_alone_follow_the_rules_of_a_run():
+    assert settings_from("fixed", "raw", 2) == Settings("repaired", "raw", 2.0)
+    for values, said in (
+        (("publishd", "scaled", 0.0), "field 'corruptions' cannot be 'publishd'. Did you mean 'published'?"),
+        (("published", "raw", -1.0), "field 'feather' cannot be -1.0"),
+        (("published", "raw", float("nan")), "field 'feather' cannot be nan"),
+    ):
+        with pytest.raises(UserError) as own:
+            settings_from(*values)
+        assert said in str(own.value)
+        named = dict(zip(("corruptions", "lengths", "feather"), values, strict=True))
+        with pytest.raises(UserError) as whole:
+            parse(RunOptions, {"tasks": TASK, **named}, "the command line")
+        assert str(own.value) == str(whole.value)

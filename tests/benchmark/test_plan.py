@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import cached_property
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from baselines import registry
+from baselines.base import UnitLabels
 from baselines.costs import NOTHING, UNKNOWN, UNSTATED, Amount, Cost
 from baselines.dnd.cost import dnd_cost, refined_cost
 from baselines.dnd.method import DescribeAndDissect
@@ -24,6 +26,7 @@ from benchmark.plan.count import Counts, RunCount, count_run
 from benchmark.plan.estimate import stage_seconds, total
 from benchmark.plan.language import language_counts, money
 from benchmark.plan.make import make_plan
+from benchmark.plan.measure import measure
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
@@ -32,12 +35,15 @@ from benchmark.run.options import RunOptions
 from benchmark.run.work import Work
 from leaderboard.store.run_folder import RunFolder
 from report.plan import outcome_lines, terminal_plan
+from tasks.cache import Cache
 from tasks.catalogue import load_task
 from tasks.language.config import OpenAISource, PriceEntry, VisionOpenAISource
 from tasks.language.prices import most_prompt_tokens
 from tasks.language.prompts import simplify_messages, summarise_messages
 from tasks.language.summariser import LanguageModelSummariser
+from tasks.models.counting_summariser import caption_background
 from tasks.observe import CLEAN, Condition
+from tasks.perturbations.settings import Settings
 from tasks.profiles.schema import load_profile
 
 MINIATURE = load_profile("miniature")
@@ -351,6 +357,67 @@ def test_a_method_that_was_not_measured_leaves_the_sum_unknown():
 
 # ---- the command ----
 
+
+class Describing:
+    """Looks at pictures, and is no language model."""
+
+    def describe(self, pictures, seed):
+        return "red"
+
+
+class DescribingRoles(CountedRoles):
+    @cached_property
+    def describer(self):
+        return Describing()
+
+
+class Recording:
+    """Keeps the toolbox it is given."""
+
+    def label(self, observation, units, tools):
+        self.tools = tools
+        return [UnitLabels(unit, (), (), {}) for unit in units]
+
+
+def probed(name: str, method, roles: CountedRoles) -> Rates:
+    mine = work(name, task="resnet18_layer4", images=20, conditions=(CLEAN,))
+    # No time passes: on a busy machine the probe would end before the method.
+    return measure(mine, {name: method}, ("red", "blue"), roles, Settings(), 0, None, clock=lambda: 0.0)
+
+
+def test_the_probe_gives_a_method_the_toolbox_of_the_run():
+    roles, method = DescribingRoles(MINIATURE, torch.device("cpu")), Recording()
+    assert "dnd" in probed("dnd", method, roles).methods
+    tools = method.tools
+    target, pixels = roles.target("resnet18"), torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    assert torch.equal(tools.activate(pixels), target.read(pixels, {"layer4": "mean"})["layer4"].pooled)
+    assert (tools.clip, tools.captioner, tools.summariser) == (roles.clip, roles.captioner, roles.summariser)
+    assert isinstance(tools.describer, Describing)
+    assert tools.generator == roles.generator_for(roles.view("resnet18"))
+    images = roles.probing_set("scenes", 20, roles.view("resnet18")).load(range(16))
+    assert tools.background() == caption_background(roles.captioner.caption(images))
+
+
+def test_the_probe_measures_a_method_that_asks_a_describer():
+    options = {"candidates": 1, "images_per_concept": 1, "crops": False, "crop_px": 64}
+    found = probed(
+        "dnd_vision", registry.load("dnd_vision", **options), DescribingRoles(MINIATURE, torch.device("cpu"))
+    )
+    assert found.unmeasured == {}
+    assert found.methods["dnd_vision"].unit_bytes > 0
+
+
+def test_the_probe_asks_no_language_model_by_the_roles_that_the_options_ask():
+    seeing = VisionOpenAISource(loader="openai", model="seeing", price=PRICE, licence="none")
+    seen = Recording()
+    seen.asks = ["describer", "clip"]
+    roles = CountedRoles(asking("counting", seeing), torch.device("cpu"))
+    assert probed("dnd", seen, roles).unmeasured == {"dnd": "a plan asks no language model"}
+    seen.asks = ["clip"]
+    assert "dnd" in probed("dnd", seen, roles).methods
+    assert seen.tools.describer is None, "it could be asked without being declared"
+
+
 APP = typer.Typer(pretty_exceptions_enable=False)
 APP.command()(guarded(plan))
 APP.command()(guarded(run))
@@ -482,3 +549,17 @@ def test_roles_count_what_their_models_are_given():
     drawn = roles.generator.generate("red car", 3, 1)
     assert len(drawn) == 3
     assert roles.tally == {"target": 7, "clip": 5, "generated": 3}
+    assert roles.unknown_texts() == 0
+    roles.generator.generate("zzz", 1, 1)
+    assert roles.unknown_texts() == 1
+
+
+def test_what_a_cache_gives_is_not_counted(tmp_path):
+    images = torch.zeros(5, 3, 64, 64, dtype=torch.uint8) + torch.arange(5, dtype=torch.uint8)[:, None, None, None]
+    for left in (5, 0):
+        roles = CountedRoles(MINIATURE, torch.device("cpu"), cache=Cache(tmp_path))
+        roles.clip.encode_images(images)
+        roles.captioner.caption(images)
+        assert (roles.tally["clip"], roles.tally["captioned"]) == (left, left)
+    roles.plain_clip.encode_images(images)
+    assert roles.tally["clip"] == 5

@@ -6,6 +6,7 @@ import hashlib
 import json
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -339,11 +340,16 @@ def test_the_terminal_shows_labels_as_text_only(tmp_path: Path) -> None:
     assert "a / b" in shown
 
 
-def test_an_unknown_device_gets_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [({"device": "gpu"}, "field 'device': must be auto, cpu"), ({"seed": -1}, "field 'seed' cannot be -1")],
+)
+def test_a_device_or_seed_that_is_none_gets_a_sentence(tmp_path: Path, choice: dict[str, Any], said: str) -> None:
     task = load_task("resnet50_fc")
     files = gather(task, [csv_file(tmp_path / "a.csv", unit=[0], label=["red"])], "auto")
-    with pytest.raises(UserError, match="must be auto, cpu"):
-        score_labels(task, files, "miniature", device="gpu")
+    with pytest.raises(UserError, match=said) as caught:
+        score_labels(task, files, "miniature", **choice)
+    assert "task" not in str(caught.value)
 
 
 def call(*arguments: object):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,17 @@ def test_f35_a_method_that_hangs_loses_its_cells_by_the_time_limit(
     assert all("~random_label~" in cell for cell in result.failed)
     assert all(cell.endswith(": TookTooLong: took longer than 0.2 s") for cell in result.failed)
     assert set(result.summary["method"]) == {"constant_label"}
+
+
+def test_f35_a_time_limit_that_has_no_effect_is_said_once(tmp_path: Path) -> None:
+    said = io.StringIO()
+    asked = options(tmp_path / "run", cell_timeout=60.0, repeats=1)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(runner.run, asked, Display("quiet", stream=said)).result().failed == []
+    assert said.getvalue().count("--cell-timeout has no effect") == 1
+    said.truncate(0)
+    runner.run(asked, Display("quiet", stream=said))
+    assert "--cell-timeout" not in said.getvalue()
 
 
 def test_f35_a_perturbation_that_fails_loses_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torchvision.models import ResNet18_Weights
+from torchvision.models import ResNet18_Weights, ResNet50_Weights, WeightsEnum
 
 from tasks.common.errors import UserError
 from tasks.models.preprocessing import Preprocessing
@@ -19,7 +19,7 @@ from tasks.models.target import TargetModel
 from tasks.models.weights import file_sha256
 from tasks.profiles.build import Roles
 from tasks.profiles.fetch import torchvision_path
-from tasks.profiles.networks import build_network, timm_preprocessing
+from tasks.profiles.networks import _ReadWeights, build_network, published_torchvision, timm_preprocessing
 from tasks.profiles.schema import load_profile
 from tasks.profiles.sources import Input, Target
 
@@ -130,6 +130,52 @@ def test_published_weights_may_lie_anywhere_and_run_no_code(tmp_path):
     with pytest.raises(UserError, match="holds more than tensors"):
         build_network(entry(tmp_path / "evil.pth", pretrained="IMAGENET1K_V1"))
     assert not (tmp_path / "canary").exists()
+
+
+BUILT = {
+    "googlenet": {"aux_logits": True, "init_weights": False},
+    "lraspp_mobilenet_v3_large": {"weights_backbone": None, "num_classes": 21},
+    "fasterrcnn_mobilenet_v3_large_320_fpn": {"weights_backbone": None, "num_classes": 91},
+}
+"""Architecture → how a network is built that has the tensors of its published file."""
+
+
+def shape_of(network):
+    """All that is no tensor: classes, and switches such as GoogLeNet's transform_input."""
+    plain = bool | int | float | str | tuple | type(None)
+    return [
+        (name, type(part), {key: value for key, value in vars(part).items() if isinstance(value, plain)})
+        for name, part in network.eval().named_modules()
+    ]
+
+
+@pytest.mark.parametrize("architecture", BUILT)
+def test_published_weights_give_the_network_that_torchvision_builds_of_them(architecture, published, monkeypatch):
+    build, loads = torchvision.models.get_model, WeightsEnum.get_state_dict
+    (tag, *_) = torchvision.models.get_model_weights(architecture)
+    path = published(seeded(lambda: build(architecture, weights=None, **BUILT[architecture])), tag)
+    theirs = build(architecture, weights=tag)
+
+    def watched(*args, **options):
+        assert WeightsEnum.get_state_dict is loads, "other threads may load weights meanwhile"
+        return build(*args, **options)
+
+    monkeypatch.setattr(torchvision.models, "get_model", watched)
+    ours = published_torchvision(architecture, tag.name, path)
+    assert shape_of(ours) == shape_of(theirs)
+    same(ours, theirs)
+
+
+def test_weights_that_were_read_compare_as_the_published_ones():
+    """torchvision's builders of detectors set what only some of their weights need."""
+    tag = ResNet18_Weights.IMAGENET1K_V1
+    read = _ReadWeights(tag, {})
+    assert read == tag
+    assert tag == read
+    assert _ReadWeights(ResNet50_Weights.IMAGENET1K_V1, {}) != ResNet50_Weights.IMAGENET1K_V2
+    assert ResNet18_Weights.verify(read) is read
+    with pytest.raises(TypeError):
+        ResNet50_Weights.verify(read)
 
 
 def test_older_names_of_published_weights_fit(published):

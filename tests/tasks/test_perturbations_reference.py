@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,16 +101,32 @@ def test_a_draw_outside_of_a_call_is_refused(image: np.ndarray) -> None:
         package.corruptions().gaussian_noise(image, 1)
 
 
+def test_threads_that_ask_first_at_once_load_one_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, load = [], package._load
+
+    def slow(path: Path) -> ModuleType:
+        loaded.append(path)
+        time.sleep(0.05)
+        return load(path)
+
+    monkeypatch.setattr(package, "_load", slow)
+    package._corruptions.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        modules = list(pool.map(lambda _: package.corruptions(), range(4)))
+    assert len(loaded) == 1
+    assert len({id(module) for module in modules}) == 1
+
+
 def test_the_users_own_modules_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = ModuleType("pkg_resources")
     monkeypatch.setitem(sys.modules, "pkg_resources", theirs)
-    monkeypatch.setattr(package, "_loaded", None)
+    package._corruptions.cache_clear()
     package.corruptions()
     assert sys.modules["pkg_resources"] is theirs
 
 
 def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch, image: np.ndarray) -> None:
-    monkeypatch.setattr(package, "_loaded", None)
+    package._corruptions.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"imagecorruptions: pip install 'imagecorruptions>=1\.1\.2"):
         perturb(batch(image), "fog", 1, [0])

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+from jaxtyping import Bool, Float
 
 from baselines.base import Method
 from baselines.checks import check_labels
 from baselines.evidence import dead_units
 from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
+from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.truth import Truth, right_labels, unit_truth
 from benchmark.run.work import Work
-from tasks.models.counting_summariser import caption_background
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Condition, Images, Probe, observe
@@ -70,33 +69,16 @@ class Subject:
                 what the network sees in them, then holds for all observations.
             clean: What the clean images are at the moment, for what captions say of them anyway.
         """
-        task, captioner = self.work.task, self.roles.captioner
         counted: list[tuple[Observation, Mapping[str, float]]] = []
-
-        def activate(images: UInt8[Tensor, "k 3 h w"]) -> Float[Tensor, "k units"]:
-            return target.read(images, {task.layer: task.pooling})[task.layer].pooled
 
         def words() -> Mapping[str, float]:
             shown = clean()
-            if not captioner:
-                return {}
             if not counted or counted[0][0] is not shown:
-                said = captioner.caption(shown.images(range(len(shown.image_ids))))
-                counted[:] = [(shown, caption_background(said))]
+                said = background_words(self.roles.captioner, shown.images, len(shown.image_ids))
+                counted[:] = [(shown, said)]
             return counted[0][1]
 
-        return Toolbox(
-            seed=self.seed,
-            activate=activate,
-            concepts=self.concepts,
-            clip=self.roles.clip,
-            captioner=captioner,
-            summariser=self.roles.summariser,
-            generator=self.roles.generator_for(self.roles.view(task.model)),
-            describer=self.roles.describer,
-            foreground=lambda shown: self.roles.segmenter.foreground(shown),
-            background=words,
-        )
+        return make_toolbox(self.roles, self.work.task, self.concepts, self.seed, words, target=target)
 
     def measure(
         self,

@@ -20,8 +20,9 @@ from tasks.cache.answers import FILE
 from tasks.common import image_files
 from tasks.common.errors import UserError
 from tasks.common.image_files import load_image
+from tasks.miniature import probing as scenes
 from tasks.miniature.broden import export
-from tasks.probing import cifar
+from tasks.probing import cifar, seen
 from tasks.probing.base import StoredSet
 from tasks.probing.broden import open_broden
 from tasks.probing.build import build
@@ -249,3 +250,11 @@ def test_imagenet_and_unions_pass_the_cache_on(cache, decoded, tmp_path):
     decoded.clear()
     assert same(build(source, 3, cache=cache), plain)
     assert not decoded
+
+
+def test_code_that_decides_what_is_seen_is_there_to_be_hashed() -> None:
+    """A path that has moved must not leave a key that no correction changes."""
+    assert len(seen.source_sha256(*seen._CODE)) == 64
+    assert len(seen.source_sha256(*scenes._CODE)) == 64
+    with pytest.raises(FileNotFoundError, match=r"moved\.py"):
+        seen.source_sha256(*seen._CODE, "probing/moved.py")
