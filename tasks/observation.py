@@ -100,7 +100,6 @@ class Toolbox:
 
         Args:
             key: Unique among all methods, e.g. the class of what is kept.
-            make: Makes it.
         """
         if key not in self._memory:
             self._memory[key] = make()

@@ -91,7 +91,6 @@ def probe_of(probing: ProbingSet, *, masked: bool, segmenter: Segmenter | None =
     """The images of a probing set.
 
     Args:
-        probing: The probing set.
         masked: Whether some condition needs foreground masks; all of them are then read or made here, block by block.
         segmenter: Where masks come from; None for the probing set's own, if it has any.
     """
@@ -128,7 +127,6 @@ def perturbed(probe: Probe, condition: Condition, seed: int, settings: Settings,
 
     Args:
         probe: Images that the condition can be made of; see ``Probe.usable``.
-        condition: The condition.
         seed: The run's seed.
         settings: The run's choices.
         device: Where they are perturbed.
@@ -167,7 +165,6 @@ def observe(
         probe: What the images are.
         condition: What was done to them.
         images: The images after it, see ``perturbed``.
-        clip: The image-text encoder.
         maps: The layers whose un-pooled maps some method needs; a mapping says of which units.
         batch: Images read between two calls of ``advance``; a runtime setting.
         advance: Told how many images are done.

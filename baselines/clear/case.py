@@ -49,7 +49,6 @@ class Case:
     """One unit on its way to a label.
 
     Attributes:
-        unit: The unit.
         top: Its top images, strongest first.
         described: Its pictures, strongest first.
         sights: What is seen of it in each context.

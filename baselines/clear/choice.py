@@ -107,7 +107,6 @@ def specificity(
 
     Args:
         excited: See ``excitation``.
-        unit: The unit.
         alive: Live units.
     """
     others = alive.copy()
@@ -133,7 +132,6 @@ def distinctness(
     Args:
         excited: See ``excitation``.
         correlation: Of each unit's probing activations with this unit's.
-        unit: The unit.
         alive: Live units.
 
     Returns:

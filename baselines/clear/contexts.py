@@ -75,8 +75,6 @@ def apply_context(
     shown. An image in which none is found, or nothing else, stays as it is.
 
     Args:
-        images: The images.
-        context: The context.
         seeds: One an image, for contexts that are random.
         foreground: Finds the foreground; needed by contexts that change one part of the image.
 

@@ -21,7 +21,6 @@ class Control:
     """Pictures at large in one context: what is seen and said there of any unit's pictures.
 
     Attributes:
-        context: The context.
         observation: The images, seen in it.
         indices: Which probing images.
         captions: One a picture.
@@ -68,7 +67,6 @@ def look_around(view: Viewer, context: Context, indices: tuple[int, ...], roles:
 
     Args:
         view: Shows the images.
-        context: The context.
         indices: Which images.
         roles: The captioner and CLIP.
         batch_size: Images at once.

@@ -140,7 +140,6 @@ def attention_crops(
 
     Args:
         activation: The un-pooled map of the unit on the image.
-        image: The image.
         mode: See ``heat_map``.
         size: Edge of the crops.
         most: How many at most.

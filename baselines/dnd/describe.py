@@ -93,7 +93,6 @@ def crop_places(observation: Observation, unit: int, indices: Sequence[int], mod
 
     Args:
         observation: What the condition shows.
-        unit: The unit.
         indices: Its top images.
         mode: How a map becomes a heat map, see ``baselines.dnd.crops.heat_map``.
         crop_px: Edge of the resized image that boxes refer to.

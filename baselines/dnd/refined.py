@@ -75,7 +75,6 @@ def consistency(concept: str, rounds: Sequence[Sequence[str]]) -> float:
     """How far a concept comes back: over the rounds, the mean of its best word overlap with what a round proposed.
 
     Args:
-        concept: The concept.
         rounds: For each round the concepts that it proposed.
 
     Returns:

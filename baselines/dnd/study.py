@@ -26,7 +26,6 @@ class Study:
     """What was seen and said of one unit before its concepts are tested.
 
     Attributes:
-        unit: The unit.
         top: Its top images, strongest first.
         pictures: The described pictures, strongest first.
         embeddings: Unit-norm CLIP embeddings of the described pictures.
@@ -58,7 +57,6 @@ class Roles:
         """Take the roles out of a toolbox.
 
         Args:
-            tools: The toolbox.
             method: Who asks, for the message.
             needs: Names of the roles that it asks.
 
@@ -113,7 +111,6 @@ def embedding(
     """The CLIP embedding of a described picture: originals have theirs in the observation.
 
     Args:
-        picture: The picture.
         observation: Holds the originals' embeddings.
         cut: Crop → its embedding.
     """

@@ -25,7 +25,6 @@ class Request:
     """What determines a concept's synthetic images and their measurements, given the models.
 
     Attributes:
-        concept: The concept.
         count: How many images.
         seed: The generator's seed.
         synth_px: Edge to which the images are reduced before they are looked at, or None.

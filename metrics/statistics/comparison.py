@@ -27,7 +27,6 @@ class Comparison:
     """Several methods on the same units.
 
     Attributes:
-        methods: As given.
         omnibus: Friedman's test that all methods are alike; for two methods the one paired test.
         pairs: A test for each pair, in the order of ``itertools.combinations``, first minus second.
         means: Mean over the complete units; NaN without any.

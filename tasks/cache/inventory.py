@@ -63,7 +63,6 @@ def prune(cache: Cache, most: int) -> Pruned:
     computes again.
 
     Args:
-        cache: The cache.
         most: Bytes that may stay; 0 empties it.
     """
     before = bytes_on_disk(cache)

@@ -28,7 +28,6 @@ class ConceptNamer:
     the last ": " is cut at 75 letters. Refusals, empty replies and replies that were cut off are no names in any mode.
 
     Args:
-        model: The chat model.
         mode: ``fixed``, ``code`` or ``llama2``.
         temperature: Of sampling; 0.3 as published.
         max_tokens: Most tokens of a reply.

@@ -29,7 +29,6 @@ class LanguageModelSummariser(ConceptNamer):
         """Shorten one caption; the caption itself where the model gives nothing usable.
 
         Args:
-            caption: One caption.
             seed: The sample of the reply, in [0, 2³²).
 
         Raises:

@@ -26,7 +26,6 @@ def full_caption(scene: Scene, mirrored: bool = False) -> str:
     """Everything at once, from left to right, e.g. ``a red striped fish and a solid blue car on a sandy beach``.
 
     Args:
-        scene: The scene.
         mirrored: Tell what its mirror image shows.
     """
     things = sorted(scene.things, key=lambda thing: thing.x, reverse=mirrored)

@@ -118,7 +118,6 @@ class CountingSummariser:
         Places stay too ("fish on sandy beach"): the unit may look for the place.
 
         Args:
-            caption: One caption.
             seed: Unused; the result is the same for every seed.
         """
         tokens = [token for token in caption.strip().rstrip(".").split() if token.lower() not in ARTICLES]

@@ -31,7 +31,6 @@ class LayerReading:
     """What one layer shows for a batch.
 
     Attributes:
-        kind: The kind of layer.
         pooled: float32 [n, units].
         maps: float16 [n, chosen units, h, w], absent unless asked for and known: of a layer of tokens, the patch tokens
             put back where they came from.

@@ -104,7 +104,6 @@ def _read(
     """Read images of whole numbers from 0 to 1023 at places between pixels, linearly.
 
     Args:
-        images: The images.
         down: Row of each place.
         right: Column of each place.
         doubled: Whether the mirror at the border repeats the outermost pixel.

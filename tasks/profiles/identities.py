@@ -22,7 +22,6 @@ def network_identity(profile: Profile, name: str, load: Callable[[], object]) ->
     """What a target's activations depend on beside images, layer and pooling.
 
     Args:
-        profile: The profile.
         name: Of the target.
         load: Loads it; called only if its files are not here yet.
 
@@ -64,7 +63,6 @@ def role_identity(
     """What the answers of one of the other models depend on beside what it is asked.
 
     Args:
-        profile: The profile.
         role: Its field in the profile.
         entry: What the field holds.
         packages: Distributions whose code answers.

@@ -277,7 +277,6 @@ class SegmenterSource(Strict):
         weights: Weights file, also of a package as of a target; with ``torchvision`` the published file, kept by the
             user.
         sha256: Of that file; a missing hash is not checked.
-        size: In bytes.
         side: Of the network's input in pixels.
         licence: Of the weights; null where it is not known.
         get: How to get the file, for ``doctor``.

@@ -60,7 +60,6 @@ def draw_views(
     """Draw one view of each scene; it shows every object whole, so that concepts and captions stay true.
 
     Args:
-        data: Rendered scenes.
         rows: Which of them.
         generator: Draws crops, mirror images and contrast; brightness and saturation come from torch's generator.
         progress: Share of the schedule that is done, in [0, 1]; more in a second one.

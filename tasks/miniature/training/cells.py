@@ -24,7 +24,6 @@ class CellHeads(nn.Module):
 
     Args:
         width: Channels of the map.
-        side: Its side.
         weights: Of kind, part, colour and pattern in the loss.
     """
 
