@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.commands.console import console, json_text
-from benchmark.commands.run_options import with_run_options
+from benchmark.commands.options_cli import with_run_options
 
 if TYPE_CHECKING:
     from benchmark.run.options import RunOptions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.commands.console import SOME_FAILED, console, json_text, say
-from benchmark.commands.run_options import with_run_options
+from benchmark.commands.options_cli import with_run_options
 
 if TYPE_CHECKING:
     from benchmark.run.options import RunOptions
