@@ -83,8 +83,7 @@ def _kind(annotation: Any) -> Any:
 
 def _list_layers(given: dict[str, Any]) -> None:
     from benchmark.commands.arguments import words
-    from benchmark.commands.listing import layers_as_text
-    from benchmark.run.custom_inputs import layers
+    from benchmark.commands.listing import layers, layers_as_text
 
     rows = layers(
         words(given["tasks"]) or [], *(given[name] for name in ("profile", "model", "weights", "strip_prefix"))

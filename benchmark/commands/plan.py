@@ -20,11 +20,11 @@ def plan(options: RunOptions) -> None:
     started = time.monotonic()
     from benchmark.run.preflight import check
 
-    check(options)
+    tasks = check(options)
     from benchmark.plan.make import make_plan
     from benchmark.run.display import Display
 
-    facts = make_plan(options, Display("quiet"), started)
+    facts = make_plan(options, Display("quiet"), tasks, started)
     if options.as_json:
         typer.echo(json_text(facts))
         return

@@ -39,8 +39,9 @@ class FakeRunner(types.ModuleType):
         self.error: BaseException | None = None
         self.summary = summary
 
-    def run(self, options, display):
+    def run(self, options, display, tasks):
         self.asked.append(options)
+        assert [task.name for task in tasks] == list(options.tasks)
         display.message("working")
         if self.error is not None:
             raise self.error
@@ -148,6 +149,18 @@ def test_help_and_list_import_no_torch_and_no_pandas(arguments):
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
         "heavy = {'torch', 'pandas', 'pyarrow', 'scipy', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("mistake", [["--task", "resnet50_layr4"], ["--task", TASK, "--units", "4000"]])
+def test_mistakes_are_told_before_torch_is_loaded(mistake):
+    code = (
+        "import sys; from benchmark.cli import main\n"
+        f"sys.argv = ['x', 'run', *{mistake!r}]\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 1, stop.code\n"
+        "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -393,7 +406,7 @@ def test_signals_end_a_real_process_with_their_exit_code(tmp_path, number, code)
         "import sys, time, types, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "fake = types.ModuleType('benchmark.runner')\n"
-        "def run(options, display):\n"
+        "def run(options, display, tasks):\n"
         "    display.message('running')\n"
         "    time.sleep(60)\n"
         "fake.run = run\n"
