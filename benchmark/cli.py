@@ -11,6 +11,7 @@ import typer
 
 from benchmark.commands.cache import app as cache_app
 from benchmark.commands.console import INTERRUPTED, MISTAKE, console, guarded, json_text, say
+from benchmark.commands.options_cli import option
 from benchmark.commands.plan import plan
 from benchmark.commands.run import run
 
@@ -89,7 +90,7 @@ def trace(
         str | None, typer.Option(help="dnd, dnd_refined, dnd_vision or clear. [default: the first that ran]")
     ] = None,
     condition: Annotated[str, typer.Option(help="clean or a perturbation.")] = "clean",
-    severity: Annotated[int | None, typer.Option(help="Its strength. [default: the only one that ran]")] = None,
+    severity: Annotated[int | None, typer.Option(help="Severity. [default: the only one that ran]")] = None,
     repeat: Annotated[int, typer.Option(help="Clean repeat, from 0.")] = 0,
     images: Annotated[Path | None, typer.Option(help="The run's images, where they were a folder of yours.")] = None,
     out: Annotated[Path | None, typer.Option(help="PNG file. [default: one in RUN/traces]")] = None,
@@ -108,10 +109,10 @@ def preview(
     image: Annotated[Path, typer.Argument(help="Image file.")],
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     suites: Annotated[list[str] | None, typer.Option(help="Suites, perturbations or YAML files.")] = None,
-    corruptions: Annotated[str, typer.Option(help="published, package, repaired or reference; see run.")] = "published",
-    lengths: Annotated[str, typer.Option(help="scaled or raw; see run.")] = "scaled",
-    feather: Annotated[float, typer.Option(help="Pixels over which a masked change sets in.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    corruptions: Annotated[str, option("corruptions")] = "published",
+    lengths: Annotated[str, option("lengths")] = "scaled",
+    feather: Annotated[float, option("feather")] = 0.0,
+    seed: Annotated[int, option("seed")] = 0,
 ) -> None:
     """Draw an image of yours under perturbations at all severities."""
     from benchmark.commands.arguments import settings_from, words
@@ -126,7 +127,7 @@ def preview(
 @app.command()
 @guarded
 def doctor(
-    profile: Annotated[str, typer.Option(help="miniature, open, paper, or a YAML file.")] = "miniature",
+    profile: Annotated[str, option("profile")] = "miniature",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a profile needs and what of it is missing here; nothing is loaded, no connection is opened."""
@@ -154,11 +155,11 @@ def score(
     ] = "auto",
     layer: Annotated[str | None, typer.Option(help="The files' name of the layer. [default: the task's]")] = None,
     references: Annotated[
-        Path | None, typer.Option(help="Class names of the output's units, one line a class with all its names.")
+        Path | None, typer.Option(help="Class names, one line per output unit, synonyms separated by commas.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="Whose text encoders measure; see run.")] = "miniature",
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    profile: Annotated[str, typer.Option(help="Profile that provides the text encoders; see run.")] = "miniature",
+    seed: Annotated[int, option("seed")] = 0,
+    device: Annotated[str, option("device")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for the tables. [default: none written]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -17,20 +17,20 @@ from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.tally import CountedRoles
 from benchmark.run.budget import TimeBudget, with_budget
-from benchmark.run.custom_inputs import chosen, counted, fitted, labelled, needs_masks, shown_units
 from benchmark.run.dependence import dependence_rows
 from benchmark.run.display import Display
 from benchmark.run.facts import about_profile, about_task
 from benchmark.run.faithfulness import measure_run
 from benchmark.run.identity import run_identity
 from benchmark.run.interrupt import can_limit_time
-from benchmark.run.language_check import build_summariser, say_usage
+from benchmark.run.language_check import build_summariser, check_key, say_usage
 from benchmark.run.options import RunOptions
-from benchmark.run.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
+from benchmark.run.preflight import check
+from benchmark.run.prepare import apply_overrides, load_methods, needed_parts, needs_masks, pick_device, prepare
 from benchmark.run.scoring import score_run
 from benchmark.run.sweep import Sweep
 from benchmark.run.tables_cache import is_finished, note_finished, tables_key
-from benchmark.run.work import Work, plan_work
+from benchmark.run.work import Work, pass_groups
 from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
 from benchmark.studies.robustness.measure import choices_of, measure_robustness
 from benchmark.studies.sensitivity.measure import measure_sensitivity
@@ -54,9 +54,12 @@ from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.tables import write_tables
 from tasks.cache import open_cache
+from tasks.common.offline import opens_no_socket
 from tasks.observe import Probe, probe_of
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
+from tasks.profiles.resolve import require
+from tasks.schema import Task
 
 _BESIDE: Final = ("dependence", "sensitivity", "robustness", "tuning")
 """Attributes of a result whose tables are written under their own name."""
@@ -93,12 +96,13 @@ class RunResult:
     robustness: list[Table] = field(default_factory=list)
 
 
-def run(options: RunOptions, display: Display) -> RunResult:
+def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = None) -> RunResult:
     """Do a run, or what is left of it.
 
     Args:
         options: Validated options.
         display: For progress.
+        tasks: From ``benchmark.run.preflight.check``, where the options were checked before.
 
     Raises:
         UserError: For anything that the user can put right.
@@ -106,7 +110,9 @@ def run(options: RunOptions, display: Display) -> RunResult:
     """
     place = options.folder()
     budget = TimeBudget(options.budget_seconds)
-    profile, tasks = chosen(options)
+    profile, tasks = apply_overrides(options, check(options) if tasks is None else tasks)
+    if opens_no_socket():
+        require(needed_parts(options, profile, tasks))
     profile = with_budget(profile, options.budget_usd)
     device = pick_device(options.device)
     roles = CountedRoles(
@@ -115,23 +121,17 @@ def run(options: RunOptions, display: Display) -> RunResult:
     display.message(f"profile {profile.name} on {device}: {profile.note}")
     if has_bottlenecks(tasks):
         return _bottlenecks(run_bottlenecks(options, profile, tasks, roles, display))
-    check_roles(options, profile)
     if options.cell_timeout is not None and not can_limit_time():
         display.warning("--cell-timeout has no effect, because the run is not in the main thread of its process.")
     methods = load_methods(options, profile)
-    units = {task.name: count_units(task, options, roles) for task in tasks}
-    with display.stage("images", None, "images") as stage:
-        tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
-        options = fitted(options, tasks, roles, display)
-        methods = {name: methods[name] for name in options.method_names()}
-        works = [
-            plan_work(task, profile, options, units[task.name], shown_units(task, options, roles)) for task in tasks
-        ]
-        _check_analyses(options, works, roles)
-        concepts = {task.name: load_concepts(profile.concept_set(task.concept_set)) for task in tasks}
-        masks = options.masks if needs_masks(options, tasks) or "tuning" in options.analyses else None
-        stage.advance(sum(work.images for work in works))
-    identity = run_identity(options, profile, works, methods, concepts, roles)
+    check_key(options.method_names(), profile)
+    prepared = prepare(options, profile, tasks, methods, roles, display)
+    works, methods = prepared.works, prepared.methods
+    _check_analyses(options, works, roles)
+    concepts = {work.task.name: load_concepts(profile.concept_set(work.task.concept_set)) for work in works}
+    masked = needs_masks(options, tasks) or "tuning" in options.analyses
+    masks = prepared.masks if masked else None
+    identity = run_identity(options, profile, prepared, concepts, roles)
     facts = {
         "device": str(device),
         "batch_size": roles.batch_size,

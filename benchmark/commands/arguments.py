@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,56 +27,32 @@ _UNITS = {
 """Unit of a budget → field of ``RunOptions``, and how much one is."""
 
 
-def options_from(
-    *,
-    tasks: Texts,
-    methods: Texts,
-    suites: Texts,
-    severities: Texts,
-    units: str | None,
-    unit_ids: Texts,
-    images: str | None,
-    image_count: int | None,
-    settings: Texts,
-    budget: Texts,
-    analysis: Texts,
-    **rest: Any,
-) -> RunOptions:
+def options_from(given: Mapping[str, Any], image_count: int | None) -> RunOptions:
     """The options of a run.
 
     Args:
-        tasks: ``--task``, as given.
-        methods: ``--methods``.
-        suites: ``--suites``.
-        severities: ``--severities``.
-        units: ``--units``.
-        unit_ids: ``--unit-ids``.
-        images: ``--images``, a number or a folder.
+        given: Field of ``RunOptions`` → what typer read for its option; ``None`` where it was not given.
         image_count: ``--image-count``.
-        settings: ``--set``.
-        budget: ``--budget``, money and time.
-        analysis: ``--analysis``.
-        rest: Fields of ``RunOptions`` that need no reading.
 
     Raises:
         UserError: A value is out of range.
         typer.BadParameter: A text cannot be read, e.g. a word where a number belongs, or ``--task`` is missing.
     """
-    if not words(tasks):
+    if not words(given["tasks"]):
         raise typer.BadParameter("it is needed; 'python -m benchmark list tasks' shows them.", param_hint="--task")
-    values = {
-        "tasks": words(tasks),
-        "methods": words(methods),
-        "suites": words(suites),
-        "severities": _in_range("Severity", numbers("--severities", severities), 1, 5),
-        "units": _units(units),
-        "unit_ids": _in_range("Unit", numbers("--unit-ids", unit_ids), 0, None),
-        "method_options": method_options(settings),
-        "analyses": words(analysis) or (),
-        **_images(images, image_count),
-        **budgets(budget),
+    read: dict[str, Callable[[Any], Any]] = {
+        "severities": lambda texts: _numbers("--severities", texts, "Severity", 1, 5),
+        "units": _units,
+        "unit_ids": lambda texts: _numbers("--unit-ids", texts, "Unit", 0),
+        "method_options": method_options,
     }
-    return parse(RunOptions, values | rest, "the command line")
+    values: dict[str, Any] = {
+        name: read[name](value) if name in read else words(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value not in (None, [])
+    }
+    values |= _images(values.pop("images", None), image_count) | budgets(values.pop("budget_usd", None))
+    return parse(RunOptions, values, "the command line")
 
 
 def settings_from(corruptions: str, lengths: str, feather: float) -> Settings:
@@ -100,12 +76,6 @@ def words(texts: Texts) -> list[str] | None:
     if not texts:
         return None
     return [word.strip() for text in texts for word in text.split(",") if word.strip()]
-
-
-def numbers(option: str, texts: Texts) -> list[int] | None:
-    """Whole numbers from ``["1,3", "5"]``; ``None`` if the option was not given."""
-    found = words(texts)
-    return None if found is None else [_number(option, word) for word in found]
 
 
 def method_options(texts: Texts) -> dict[str, dict[str, Any]]:
@@ -159,8 +129,8 @@ def _scalar(text: str) -> Any:
     return value if isinstance(value, bool | int | float | str) or value is None else text
 
 
-def _units(text: str | None) -> int | str | None:
-    if text is None or text == "all":
+def _units(text: str) -> int | str:
+    if text == "all":
         return text
     count = _number("--units", text)
     if count < 1:
@@ -186,8 +156,9 @@ def _number(option: str, word: str) -> int:
         raise typer.BadParameter(f"{word!r} is not a whole number.", param_hint=option) from None
 
 
-def _in_range(what: str, values: list[int] | None, low: int, high: int | None) -> list[int] | None:
-    for value in values or ():
+def _numbers(option: str, texts: Texts, what: str, low: int, high: int | None = None) -> list[int]:
+    values = [_number(option, word) for word in words(texts) or ()]
+    for value in values:
         if value < low or (high is not None and value > high):
             allowed = f"from {low}" if high is None else f"from {low} to {high}"
             raise UserError(f"{what} {value} does not exist: give whole numbers {allowed}.")

@@ -56,8 +56,8 @@ def explain(
 @app.command()
 @guarded
 def prune(
-    max_size: Annotated[str | None, typer.Option("--max-size", help="What may stay, e.g. 5GB.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Let nothing stay.")] = False,
+    max_size: Annotated[str | None, typer.Option("--max-size", help="Maximum cache size to keep, e.g. 5GB.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete everything.")] = False,
     place: Place = None,
     as_json: AsJson = False,
 ) -> None:

@@ -7,12 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from baselines import registry
-from benchmark.run.custom_inputs import chosen
-from benchmark.run.options import RunOptions
 from benchmark.run.preflight import missing_package
 from tasks.language.config import OpenAISource
-from tasks.profiles.resolve import ROLES, require, resolve
+from tasks.profiles.resolve import ROLES, absent, resolve
 from tasks.profiles.schema import Profile, load_profile
 
 _OF_LOADER = {
@@ -40,6 +37,7 @@ def diagnose(name_or_path: str) -> dict[str, Any]:
         UserError: No such profile, a mistake in it, or an unknown name of a library's weights.
     """
     profile = load_profile(name_or_path)
+    parts = resolve(profile)
     resources = [
         {
             "role": part.role,
@@ -50,11 +48,10 @@ def diagnose(name_or_path: str) -> dict[str, Any]:
             "licence": part.licence,
             "get": part.get,
         }
-        for part in resolve(profile)
+        for part in parts
     ]
     packages, keys = list(_packages(profile)), list(_keys(profile))
-    lacking = [part for part in resources if part["state"] in ("missing", "hash differs")]
-    complete = not lacking and all(p["installed"] for p in packages) and all(key["set"] for key in keys)
+    complete = not absent(parts) and all(p["installed"] for p in packages) and all(key["set"] for key in keys)
     return {
         "profile": profile.name,
         "complete": complete,
@@ -63,37 +60,6 @@ def diagnose(name_or_path: str) -> dict[str, Any]:
         "keys": keys,
         "devices": _devices(),
     }
-
-
-def require_files(options: RunOptions) -> None:
-    """Refuse a run for which files are missing, before anything is loaded.
-
-    Args:
-        options: What was asked.
-
-    Raises:
-        UserError: Names all that is missing, and how to get each.
-    """
-    profile, tasks = chosen(options)
-    bottlenecks = [task.bottleneck for task in tasks if task.bottleneck is not None]
-    roles = {"clip", "sentence_encoder"}
-    for method in () if bottlenecks else options.method_names():
-        roles |= set(registry.entry(method).needs) & set(ROLES)
-    if options.masks == "segmenter":
-        roles.add("segmenter")
-    if options.faithfulness != "none" and not bottlenecks:
-        roles.add("generator")
-    require(
-        resolve(
-            profile,
-            targets=dict.fromkeys(task.model for task in tasks),
-            probing_sets=dict.fromkeys(
-                [task.probing_set for task in tasks] + [section.training_set for section in bottlenecks]
-            ),
-            concept_sets=dict.fromkeys(task.concept_set for task in tasks),
-            roles=roles,
-        )
-    )
 
 
 def _packages(profile: Profile) -> Iterator[dict[str, Any]]:

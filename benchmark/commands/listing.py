@@ -1,12 +1,14 @@
-"""What ``list`` and ``show`` say."""
+"""What ``list``, ``show`` and ``--list-layers`` say."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from leaderboard.store.escape import terminal
+from tasks.common.errors import UserError
 
 
 def tasks() -> list[dict[str, Any]]:
@@ -90,6 +92,47 @@ def task(name: str) -> dict[str, Any]:
     found = load_task(name)
     perturbations = perturbations_of(load_suite(suite) for suite in found.suites)
     return {**found.model_dump(mode="json"), "perturbations": perturbations}
+
+
+def layers(
+    task_names: Sequence[str], profile: str, model: str | None, weights: Path | None, strip_prefix: str | None
+) -> list[dict[str, Any]]:
+    """The layers of a network, in the order of its modules.
+
+    Args:
+        task_names: Whose network, unless there is a ``model``.
+        profile: Where those tasks' networks come from.
+        model: As in ``RunOptions``, like the next two.
+        weights: Its weights.
+        strip_prefix: Cut from the front of their names.
+
+    Returns:
+        ``name``; ``kind``: ``spatial``, ``tokens`` or ``vector``; ``units``; ``shape`` of the output for one image.
+
+    Raises:
+        UserError: No network is named, or several; or it cannot be built.
+    """
+    from tasks.catalogue import load_task
+    from tasks.profiles.own import layers_of, own_target
+    from tasks.profiles.schema import load_profile
+
+    if model is not None:
+        entry = own_target(model, weights, strip_prefix or "")
+    else:
+        names = {load_task(name).model for name in task_names}
+        if len(names) != 1:
+            raise UserError("--list-layers shows one network: name one --task, or a --model.")
+        entry = load_profile(profile).target(names.pop())
+    return [_layer(name, shape) for name, shape in layers_of(entry).items()]
+
+
+def _layer(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    import torch
+
+    from tasks.activations.capture import layer_kind
+
+    kind = layer_kind(torch.empty(1, *shape, device="meta"))
+    return {"name": name, "kind": kind, "units": shape[-1] if kind == "tokens" else shape[0], "shape": list(shape)}
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.commands.console import console, json_text
-from benchmark.commands.run_options import with_run_options
+from benchmark.commands.options_cli import with_run_options
 
 if TYPE_CHECKING:
     from benchmark.run.options import RunOptions
@@ -20,11 +20,11 @@ def plan(options: RunOptions) -> None:
     started = time.monotonic()
     from benchmark.run.preflight import check
 
-    check(options)
+    tasks = check(options)
     from benchmark.plan.make import make_plan
     from benchmark.run.display import Display
 
-    facts = make_plan(options, Display("quiet"), started)
+    facts = make_plan(options, Display("quiet"), tasks, started)
     if options.as_json:
         typer.echo(json_text(facts))
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.commands.console import SOME_FAILED, console, json_text, say
-from benchmark.commands.run_options import with_run_options
+from benchmark.commands.options_cli import with_run_options
 
 if TYPE_CHECKING:
     from benchmark.run.options import RunOptions
@@ -22,17 +22,12 @@ def run(options: RunOptions) -> None:
 
 def _run(options: RunOptions) -> RunResult:
     from benchmark.run.preflight import check
-    from tasks.common.offline import opens_no_socket
 
-    check(options)
-    if opens_no_socket():
-        from benchmark.commands.doctor import require_files
-
-        require_files(options)
+    tasks = check(options)  # before the runner is imported, which takes seconds
     from benchmark import runner
     from benchmark.run.display import Display
 
-    return runner.run(options, Display())
+    return runner.run(options, Display(), tasks)
 
 
 def _report(result: RunResult, options: RunOptions) -> None:

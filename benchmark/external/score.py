@@ -15,7 +15,7 @@ from benchmark.external.files import CLEAN, LabelFile, check_units
 from benchmark.external.reference_scores import WORD, name_scores
 from benchmark.external.references import References, profile_references, read_references
 from benchmark.run.options import Device, Seed
-from benchmark.run.preparation import pick_device
+from benchmark.run.prepare import pick_device
 from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
 from leaderboard.board.summary import summarise
 from leaderboard.store import atomic

@@ -13,9 +13,9 @@ from baselines.costs import NOTHING, Amount
 from benchmark.plan.count import Counts, amount_facts
 from benchmark.plan.estimate import Stages, total
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.custom_inputs import needs_masks
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
+from benchmark.run.prepare import needed_parts
 from benchmark.run.work import plan_work
 from benchmark.studies.bottleneck.lfcbm.projection import fit_projection
 from benchmark.studies.bottleneck.measure import images_of_pieces
@@ -35,7 +35,7 @@ from metrics.bottleneck import usual
 from tasks.common.seeding import generator, integer_seed
 from tasks.observe import CLEAN, Condition
 from tasks.perturbations.settings import needs_foreground
-from tasks.profiles.resolve import resolve
+from tasks.profiles.resolve import absent
 from tasks.profiles.schema import Profile
 from tasks.schema import Pooling, Task
 
@@ -76,7 +76,8 @@ def make_bottleneck_plan(
         UserError: The run would be refused for the same reason.
     """
     check_options(options)
-    folder, missing = RunFolder(options.folder()), missing_parts(options, profile, tasks)
+    folder = RunFolder(options.folder())
+    missing = [part.role for part in absent(needed_parts(options, profile, tasks))]
     notes: list[str] = []
     stages: Stages = {}
     if missing:
@@ -101,22 +102,6 @@ def make_bottleneck_plan(
                 f"layers as the miniature needs; at most {STEPS.most:,.0f} steps are taken."
             )
     return _facts(options, profile, roles, folder, counted, stages, notes, started)
-
-
-def missing_parts(options: RunOptions, profile: Profile, tasks: Sequence[Task]) -> list[str]:
-    """The parts of the profile that the run needs and that are not on this machine."""
-    roles = {"clip", "sentence_encoder"}
-    if options.masks == "segmenter" and needs_masks(options, tasks):
-        roles.add("segmenter")
-    sets = [name for task in tasks for name in (bottleneck_of(task).training_set, task.probing_set)]
-    found = resolve(
-        profile,
-        targets=dict.fromkeys(task.model for task in tasks),
-        probing_sets=dict.fromkeys(sets),
-        concept_sets=dict.fromkeys(task.concept_set for task in tasks),
-        roles=roles,
-    )
-    return [part.role for part in found if part.state in ("missing", "hash differs")]
 
 
 def _stated(task: Task, profile: Profile, options: RunOptions) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from baselines import registry
-from baselines.base import Method
 from baselines.concepts import load_concepts
 from benchmark.plan.analyses import with_analyses
 from benchmark.plan.bottleneck import make_bottleneck_plan
@@ -21,11 +19,20 @@ from benchmark.plan.measure import measure
 from benchmark.plan.rates import Rates
 from benchmark.plan.tally import CountedRoles
 from benchmark.run.budget import with_budget
-from benchmark.run.custom_inputs import chosen, counted, fitted, labelled, needs_masks, shown_units
 from benchmark.run.display import Display
+from benchmark.run.language_check import check_key
 from benchmark.run.options import RunOptions
-from benchmark.run.preparation import check_roles, count_units, load_methods, pass_groups, pick_device
-from benchmark.run.work import Work, plan_work
+from benchmark.run.preflight import check
+from benchmark.run.prepare import (
+    Prepared,
+    apply_overrides,
+    load_methods,
+    needed_parts,
+    needs_masks,
+    pick_device,
+    prepare,
+)
+from benchmark.run.work import Work, pass_groups, plan_work
 from benchmark.studies.bottleneck.run import has_bottlenecks
 from benchmark.studies.tuning.measure import check_held_out
 from leaderboard.store.errors import StoreError
@@ -35,17 +42,20 @@ from tasks.cache import open_cache
 from tasks.common.errors import UserError
 from tasks.language.chat import LanguageModelError
 from tasks.language.replies import ReplyStore
-from tasks.profiles.resolve import ROLES, resolve
+from tasks.profiles.resolve import absent
 from tasks.profiles.schema import Profile
 from tasks.schema import Task
 
 
-def make_plan(options: RunOptions, display: Display, started: float | None = None) -> dict[str, Any]:
+def make_plan(
+    options: RunOptions, display: Display, tasks: Sequence[Task] | None = None, started: float | None = None
+) -> dict[str, Any]:
     """What a run will cost.
 
     Args:
         options: Of the run.
         display: For what a run would say while it prepares.
+        tasks: From ``benchmark.run.preflight.check``, where the options were checked before.
         started: ``time.monotonic()`` when the command began; what passes until the models load is the run's start.
 
     Returns:
@@ -58,17 +68,17 @@ def make_plan(options: RunOptions, display: Display, started: float | None = Non
         UserError: The run would be refused for the same reason.
     """
     started = time.monotonic() if started is None else started
-    profile, tasks = chosen(options)
+    profile, tasks = apply_overrides(options, check(options) if tasks is None else tasks)
     if has_bottlenecks(tasks):
         return as_json(_bottlenecks(options, profile, tasks, display, started))
     profile = with_budget(profile, options.budget_usd)
     notes: list[str] = []
+    methods = load_methods(options, profile)
     try:
-        check_roles(options, profile)
+        check_key(options.method_names(), profile)
     except LanguageModelError as error:  # a plan asks no language model, so it needs no key
         notes.append(f"The run will be refused: {error}")
-    methods = load_methods(options, profile)
-    missing = _missing(options, profile, tasks)
+    missing = [part.role for part in absent(needed_parts(options, profile, tasks))]
     cache = open_cache(options.cache)
     roles = CountedRoles(profile, pick_device(options.device), options.batch_size or 64, cache=cache)
     if missing:
@@ -76,24 +86,21 @@ def make_plan(options: RunOptions, display: Display, started: float | None = Non
             f"{len(missing)} parts of the profile are not on this machine ({', '.join(missing)}), so nothing was "
             f"measured: python -m benchmark doctor --profile {options.profile}"
         )
-        works = [plan_work(task, profile, options, _stated_units(task)) for task in tasks]
+        works = tuple(plan_work(task, profile, options, _stated_units(task)) for task in tasks)
+        prepared = Prepared(works, methods, options.masks)
     else:
-        units = {task.name: count_units(task, options, roles) for task in tasks}
-        tasks = [counted(labelled(task, options, units[task.name]), options, roles) for task in tasks]
-        options = _fitted(options, tasks, roles, display)
-        works = [
-            plan_work(task, profile, options, units[task.name], shown_units(task, options, roles)) for task in tasks
-        ]
+        # Annotation is the same throughout a set, so two images tell.
+        prepared = prepare(options, profile, tasks, methods, roles, display, images=2)
     if "tuning" in options.analyses:
-        check_held_out(works)
-    groups = pass_groups(works)
+        check_held_out(prepared.works)
+    groups = pass_groups(prepared.works)
     folder = RunFolder(options.folder())
-    notes += _held(folder, options)
-    count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
-    count = with_analyses(count, options.analyses, groups, methods, roles, folder)
+    notes += _held(folder, prepared.identity(options))
+    count = count_run(groups, prepared.methods, profile, options.faithfulness, folder.is_done)
+    count = with_analyses(count, options.analyses, groups, prepared.methods, roles, folder)
     notes += _unstated(count)
     start = time.monotonic() - started
-    rates = {} if missing or not (count.cells[1] or count.analyses) else _measured(groups, methods, roles, options)
+    rates = {} if missing or not (count.cells[1] or count.analyses) else _measured(prepared, groups, roles, options)
     facts = _counted(count, profile, options, roles, folder)
     if rates:
         start += sum(rate.seconds["loading"] for rate in rates.values())
@@ -113,7 +120,7 @@ def _bottlenecks(
         profile, pick_device(options.device), options.batch_size or 64, cache=open_cache(options.cache)
     )
     facts = make_bottleneck_plan(options, profile, tasks, display, roles, started)
-    return facts | {"notes": [*_held(RunFolder(options.folder()), options), *facts["notes"]]}
+    return facts | {"notes": [*_held(RunFolder(options.folder()), options.identity()), *facts["notes"]]}
 
 
 def _counted(
@@ -162,25 +169,6 @@ def _task_facts(task: TaskCount) -> dict[str, Any]:
     }
 
 
-def _missing(options: RunOptions, profile: Profile, tasks: Sequence[Task]) -> list[str]:
-    """The parts of the profile that the run needs and that are not on this machine; nothing is fetched for a plan."""
-    roles = {"clip", "sentence_encoder"}
-    for name in options.method_names():
-        roles |= set(registry.entry(name).needs) & set(ROLES)
-    if options.masks == "segmenter":
-        roles.add("segmenter")
-    if options.faithfulness != "none":
-        roles.add("generator")
-    found = resolve(
-        profile,
-        targets=dict.fromkeys(task.model for task in tasks),
-        probing_sets=dict.fromkeys(task.probing_set for task in tasks),
-        concept_sets=dict.fromkeys(task.concept_set for task in tasks),
-        roles=roles,
-    )
-    return [part.role for part in found if part.state in ("missing", "hash differs")]
-
-
 def _stated_units(task: Task) -> int:
     if task.units.total is None:
         raise UserError(
@@ -190,21 +178,15 @@ def _stated_units(task: Task) -> int:
     return task.units.total
 
 
-def _fitted(options: RunOptions, tasks: Sequence[Task], roles: CountedRoles, display: Display) -> RunOptions:
-    """As ``benchmark.run.custom_inputs.fitted``, decided by two images: annotation is the same throughout a set."""
-    found = fitted(options.model_copy(update={"images": 2}), tasks, roles, display)
-    return found.model_copy(update={"images": options.images})
-
-
-def _held(folder: RunFolder, options: RunOptions) -> list[str]:
-    """What the folder says against the run."""
+def _held(folder: RunFolder, identity: Mapping[str, Any]) -> list[str]:
+    """What the folder says against a run whose options have that identity."""
     if not (folder.path / "run.json").exists():
         return []
     try:
         before = folder.info()["identity"]
     except StoreError as error:
         return [f"The run will be refused: {error}"]
-    asked = json.loads(canonical_json(as_json(options.identity())))
+    asked = json.loads(canonical_json(as_json(identity)))
     changed = differences({key: value for key, value in before.items() if key != "content"}, asked)
     return [f"The run will be refused: {folder.path} holds another one ({'; '.join(changed)})."] if changed else []
 
@@ -216,17 +198,17 @@ def _unstated(count: RunCount) -> list[str]:
 
 
 def _measured(
-    groups: Sequence[Sequence[Work]], methods: Mapping[str, Method], roles: CountedRoles, options: RunOptions
+    prepared: Prepared, groups: Sequence[Sequence[Work]], roles: CountedRoles, options: RunOptions
 ) -> dict[str, Rates]:
     """Task → rates; tasks that share network and images are measured once, at the first of them."""
     rates: dict[str, Rates] = {}
     for group in groups:
         first = group[0]
         conditions = tuple(dict.fromkeys(condition for work in group for condition in work.conditions))
-        masks = options.masks if needs_masks(options, [work.task for work in group]) else None
+        masks = prepared.masks if needs_masks(options, [work.task for work in group]) else None
         concepts = load_concepts(roles.profile.concept_set(first.task.concept_set))
         work = replace(first, conditions=conditions)
-        found = measure(work, methods, concepts, roles, options.perturbing(), options.seed, masks)
+        found = measure(work, prepared.methods, concepts, roles, options.perturbing(), options.seed, masks)
         rates |= {work.task.name: found for work in group}
     return rates
 

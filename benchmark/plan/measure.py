@@ -21,7 +21,7 @@ from benchmark.plan.language import language_roles
 from benchmark.plan.made_up import TABLE_CONDITIONS, enlarged, made_up_scores
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.preparation import asked_roles
+from benchmark.run.prepare import asked_roles
 from benchmark.run.sweep import evidence_rows, label_rows, unit_facts
 from benchmark.run.thumbnails import thumbnail_rows
 from benchmark.run.toolbox import background_words, make_toolbox

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from baselines.base import Method
+import torch
+from torch import Tensor, nn
+
 from baselines.evidence import EVIDENCE_SIZE
-from benchmark.run.custom_inputs import weights_sha256
 from benchmark.run.options import RunOptions
+from benchmark.run.prepare import Prepared
 from benchmark.run.truth import TRUTH_BAR
 from benchmark.run.work import Work
 from leaderboard.store.identity import identity_hash
@@ -25,16 +27,15 @@ from tasks.schema import Task
 def run_identity(
     options: RunOptions,
     profile: Profile,
-    works: Sequence[Work],
-    methods: Mapping[str, Method],
+    prepared: Prepared,
     concepts: Mapping[str, tuple[str, ...]],
     roles: Roles,
 ) -> dict[str, Any]:
     """The options, and the content that their names stand for today."""
-    pool = roles.pool_digest()
+    works, methods, pool = prepared.works, prepared.methods, roles.pool_digest()
     made = [work.task.model for work in works if profile.target(work.task.model).loader == "factory"]
     return {
-        **options.identity(),
+        **prepared.identity(options),
         "content": {
             "tasks": {work.task.name: _task_facts(work.task, profile) for work in works},
             "profile": identity_hash(profile.identity((), ())),
@@ -71,3 +72,14 @@ def _task_facts(task: Task, profile: Profile) -> dict[str, Any]:
     words = {"description", "citation", "licences", "suites", "severities", "bottleneck"}
     facts = task.model_dump(mode="json", exclude=words)
     return {**facts, "profile": identity_hash(profile.identity((task.model,), (task.probing_set,)))}
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 over the names and values of a network's weights: all that can be told of one that a function made."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        if not isinstance(tensor, Tensor):  # a module may keep what it likes beside its weights
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,15 +1,19 @@
 """The options of a run: identity (another value may give another result), runtime (it may not), and places.
 
-A place is a file or folder of the user's: what lies there is identity, not where it lies. Stores and caches go by
+Each is declared once, as a field of ``RunOptions``: the command line, ``IDENTITY``, ``PLACES`` and ``RUNTIME`` follow.
+
+A place is a file or folder of the user's: its content is part of the identity, its path is not. Stores and caches go by
 identity alone, so a run can continue on another device, with another batch size, in more processes, and with its files
-moved. ``test_options`` refuses a field that is not classified.
+moved.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
@@ -21,55 +25,33 @@ from tasks.schema import Pooling
 Analysis = Literal["sensitivity", "tuning", "robustness"]
 Scalar = bool | int | float | str | None
 
-IDENTITY: frozenset[str] = frozenset(
-    {
-        "tasks",
-        "methods",
-        "method_options",
-        "suites",
-        "severities",
-        "units",
-        "unit_ids",
-        "repeats",
-        "images",
-        "profile",
-        "seed",
-        "masks",
-        "corruptions",
-        "lengths",
-        "feather",
-        "model",
-        "strip_prefix",
-        "layer",
-        "pooling",
-    }
-)
-"""Fields that may change a result."""
+T = TypeVar("T")
 
-PLACES: frozenset[str] = frozenset({"weights", "image_folder", "concepts"})
-"""Files and folders of the user's: the runner adds the hash of their content to the identity."""
 
-_LATER: frozenset[str] = frozenset({"model", "strip_prefix", "layer", "pooling"})
-"""Fields that an identity holds only where they are given, so that runs from before they existed can be continued."""
+class Kind(Enum):
+    """What a field of ``RunOptions`` is to a run."""
 
-RUNTIME: frozenset[str] = frozenset(
-    {
-        "device",
-        "out",
-        "as_json",
-        "batch_size",
-        "faithfulness",
-        "thumbnails",
-        "cell_timeout",
-        "analyses",
-        "cache",
-        "budget_usd",
-        "budget_seconds",
-    }
-)
-"""Fields that must not change a cell's result; faithfulness, analyses and thumbnails are tables beside the cells."""
+    IDENTITY = "another value may change a result"
+    LATER = "the same, but an identity holds it only where it is given, so that runs from before it existed go on"
+    PLACE = "a file or folder of the user's: the runner adds the hash of its content to the identity"
+    RUNTIME = "it must not change a cell's result; faithfulness, analyses and thumbnails are tables beside the cells"
 
-_UNORDERED = frozenset({"tasks", "methods", "suites", "severities", "unit_ids"})
+
+Identity = Annotated[T, Kind.IDENTITY]
+Later = Annotated[T, Kind.LATER]
+Place = Annotated[T, Kind.PLACE]
+Runtime = Annotated[T, Kind.RUNTIME]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """The field's name on the command line, where it is another one.
+
+    Attributes:
+        name: With its hyphens.
+    """
+
+    name: str
 
 
 def _distinct(value: object) -> object:
@@ -89,88 +71,113 @@ def _expanded(value: Path) -> Path:
 
 Device = Annotated[str, AfterValidator(_device)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**63)]
-Place = Annotated[Path, AfterValidator(_expanded)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_distinct)]
+UserPath = Annotated[Path, AfterValidator(_expanded)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_distinct), Field(min_length=1)]
 Severity = Annotated[StrictInt, Field(ge=1, le=5)]
 Unit = Annotated[StrictInt, Field(ge=0)]
+Count = Annotated[StrictInt, Field(ge=1)]
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class RunOptions(BaseModel):
     """What ``python -m benchmark run`` was asked to do. ``None`` means: as the task (or the registry) says.
 
-    Attributes:
-        tasks: Names of tasks, or YAML files.
-        methods: Names of methods; ``None`` for the default ones.
-        method_options: Method → option → value, from ``--set METHOD.OPTION=VALUE``.
-        suites: Names of perturbation suites or of perturbations, or YAML files.
-        severities: Strengths, 1 to 5.
-        units: How many units to label, or ``all``; at most one of ``units`` and ``unit_ids`` is given.
-        unit_ids: Numbers of the units to label, from 0.
-        repeats: How often the clean condition runs; two and more give the noise floor. Perturbed conditions run once.
-        images: How many probing images.
-        image_folder: Images of the user's in place of the task's; fewer than the task asks for are all taken.
-        concepts: Text file with a concept a line, in place of the task's concept set.
-        model: Network in place of the task's: ``timm:NAME``, ``torchvision:NAME`` or ``package.module:factory``.
-        weights: Its weights; ``None`` for published ones, or those that the factory gives it.
-        strip_prefix: Cut from the front of the names in that file.
-        layer: Dotted name of the layer; ``None`` for the task's.
-        pooling: How an output becomes one number a unit; ``None`` for the task's.
-        profile: Name of a profile, or a YAML file.
-        seed: Seed of the run, 0 or more.
-        masks: Where foreground masks come from: the probing set's own, or the profile's segmenter
-            (GrabCut if it has none).
-        corruptions: ImageNet-C's as ``published``, as of the ``package`` imagecorruptions, or ``repaired``, made by
-            CLEAR's engine; or by that package as ``reference``; see ``tasks.perturbations.settings``.
-        lengths: Whether lengths are ``scaled`` with the image's size or ``raw`` pixels.
-        feather: Pixels over which a change of foreground or background sets in.
-        faithfulness: Which labels' faithfulness is measured: those given on clean images, all, or none.
-        thumbnails: How many of each unit's top images are kept small for the leaderboard's pages, in every condition.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        out: Run folder; ``None`` for one that follows from the other options.
-        as_json: Print JSON instead of tables.
-        cell_timeout: Seconds that a method may take for one cell; a cell that takes longer has failed.
-        batch_size: Images in one forward pass; ``None`` for the profile's.
-        analyses: Analyses of whole layers, done after the cells.
-        cache: Folder in which answers of models are kept for other runs; ``None`` for the usual one, ``none`` for none.
-        budget_usd: Most that a language model may cost in all sessions of the run, in place of the profile's cap.
-        budget_seconds: Most time that this session may take.
+    Each field with a description is an option of the command line, in this order, with the description as its help; the
+    others are read from the option before them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tasks: Annotated[Names, Field(min_length=1)]
-    methods: Annotated[Names, Field(min_length=1)] | None = None
-    method_options: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
-    suites: Annotated[Names, Field(min_length=1)] | None = None
-    severities: Annotated[tuple[Severity, ...], BeforeValidator(_distinct), Field(min_length=1)] | None = None
-    units: Annotated[StrictInt, Field(ge=1)] | Literal["all"] | None = None
-    unit_ids: Annotated[tuple[Unit, ...], BeforeValidator(_distinct), Field(min_length=1)] | None = None
-    repeats: Annotated[StrictInt, Field(ge=1, le=100)] = 2
-    images: Annotated[StrictInt, Field(ge=2)] | None = None
-    image_folder: Place | None = None
-    concepts: Place | None = None
-    model: str | None = None
-    weights: Place | None = None
-    strip_prefix: str | None = None
-    layer: Annotated[str, Field(min_length=1)] | None = None
-    pooling: Pooling | None = None
-    profile: str = "miniature"
-    seed: Seed = 0
-    masks: Literal["probing_set", "segmenter"] = "probing_set"
-    corruptions: Corruptions = "published"
-    lengths: Lengths = "scaled"
-    feather: Feather = 0.0
-    faithfulness: Literal["none", "clean", "all"] = "clean"
-    thumbnails: Annotated[StrictInt, Field(ge=0, le=10)] = 4
-    device: Device = "auto"
-    out: Path | None = None
-    as_json: bool = False
-    batch_size: Annotated[StrictInt, Field(ge=1)] | None = None
-    cell_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    cache: str | None = None
-    analyses: Annotated[tuple[Analysis, ...], BeforeValidator(_distinct)] = ()
-    budget_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    budget_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    tasks: Identity[Annotated[Names, Flag("--task")]] = Field(description="Task or YAML file; repeat it or use commas.")
+    methods: Identity[Names | None] = Field(
+        default=None, description="Methods. [default: the published ones and the trivial baselines]"
+    )
+    suites: Identity[Names | None] = Field(
+        default=None, description="Suites, perturbations or YAML files. [default: the task's]"
+    )
+    severities: Identity[Annotated[tuple[Severity, ...], BeforeValidator(_distinct), Field(min_length=1)] | None] = (
+        Field(default=None, description="Severities 1 to 5. [default: the task's]")
+    )
+    units: Identity[Count | Literal["all"] | None] = Field(
+        default=None, description="Number of units, or all. [default: the task's]"
+    )
+    unit_ids: Identity[Annotated[tuple[Unit, ...], BeforeValidator(_distinct), Field(min_length=1)] | None] = Field(
+        default=None, description="Unit numbers instead, from 0."
+    )
+    repeats: Identity[Annotated[StrictInt, Field(ge=1, le=100)]] = Field(
+        default=2, description="Runs of the clean condition; two or more give the noise floor."
+    )
+    model: Later[str | None] = Field(
+        default=None, description="Your network: timm:NAME, torchvision:NAME or package.module:factory."
+    )
+    weights: Place[UserPath | None] = Field(
+        default=None, description="Its weights. [default: the published ones, or the factory's]"
+    )
+    strip_prefix: Later[str | None] = Field(
+        default=None, description="Prefix to cut from the parameter names in --weights, e.g. module."
+    )
+    layer: Later[Annotated[str, Field(min_length=1)] | None] = Field(
+        default=None, description="Dotted name of the layer. [default: the task's]"
+    )
+    pooling: Later[Pooling | None] = Field(
+        default=None, description="Pooling of each unit's output: mean, max or cls. [default: the task's]"
+    )
+    images: Identity[Annotated[StrictInt, Field(ge=2)] | None] = Field(
+        default=None, description="Number of probing images, or a folder of your own. [default: the task's]"
+    )
+    image_folder: Place[UserPath | None] = None
+    """Images of the user's in place of the task's; fewer than the task asks for are all taken."""
+    concepts: Place[UserPath | None] = Field(
+        default=None, description="Your concepts, one per line. [default: the task's]"
+    )
+    profile: Identity[str] = Field(default="miniature", description="miniature, open, paper, or a YAML file.")
+    seed: Identity[Seed] = Field(default=0, description="Seed of every random draw.")
+    method_options: Identity[Annotated[dict[str, dict[str, Scalar]], Flag("--set")]] = Field(
+        default_factory=dict, description="Method option, METHOD.OPTION=VALUE."
+    )
+    """Method → option → value."""
+    masks: Identity[Literal["probing_set", "segmenter"]] = Field(
+        default="probing_set", description="Source of foreground masks: the probing_set or the profile's segmenter."
+    )
+    """A profile without a segmenter has GrabCut."""
+    corruptions: Identity[Corruptions] = Field(
+        default="published",
+        description="Corruption implementation: published (as ImageNet-C), package (as imagecorruptions), repaired "
+        "(their faults fixed), or reference (imagecorruptions itself).",
+    )
+    """See ``tasks.perturbations.settings``."""
+    lengths: Identity[Lengths] = Field(
+        default="scaled", description="Lengths scaled with the image size, or raw pixels."
+    )
+    feather: Identity[Feather] = Field(default=0.0, description="Width in pixels of the soft mask edge.")
+    faithfulness: Runtime[Literal["none", "clean", "all"]] = Field(
+        default="clean", description="Labels whose faithfulness is measured: those on clean images, all, or none."
+    )
+    thumbnails: Runtime[Annotated[StrictInt, Field(ge=0, le=10)]] = Field(
+        default=4, description="Top images of each unit kept small for its page; 0 for none."
+    )
+    device: Runtime[Device] = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps.")
+    batch_size: Runtime[Count | None] = Field(default=None, description="Images per forward pass.")
+    cell_timeout: Runtime[Limit | None] = Field(
+        default=None, description="Seconds a method may take for one cell. [default: no limit]"
+    )
+    """A cell that takes longer has failed."""
+    budget_usd: Runtime[Annotated[Limit | None, Flag("--budget")]] = Field(
+        default=None, description="Stop before this much is spent: 5USD, 90s, 30min or 2h; repeat it."
+    )
+    """Most that a language model may cost in all sessions of the run, in place of the profile's cap."""
+    budget_seconds: Runtime[Limit | None] = None
+    """Most time that this session may take."""
+    analyses: Runtime[Annotated[tuple[Analysis, ...], BeforeValidator(_distinct), Flag("--analysis")]] = Field(
+        default=(), description="Analyses beside the labels: sensitivity, tuning, robustness."
+    )
+    cache: Runtime[str | None] = Field(
+        default=None, description="Folder for answers that other runs share, or none. [default: see docs/cache.md]"
+    )
+    out: Runtime[Path | None] = Field(default=None, description="Run folder. [default: runs/TASKS]")
+    as_json: Runtime[Annotated[bool, Flag("--json")]] = Field(
+        default=False, description="Print JSON; progress goes to standard error."
+    )
 
     @model_validator(mode="after")
     def _one_choice_of_units(self) -> RunOptions:
@@ -195,16 +202,16 @@ class RunOptions(BaseModel):
         return Settings(self.corruptions, self.lengths, self.feather)
 
     def identity(self) -> dict[str, Any]:
-        """The options that may change a result, as JSON; lists whose order does not matter are sorted.
+        """The options that may change a result, as JSON; lists are sorted, because their order does not matter.
 
         Names stand for what they mean today. A store that must notice a changed task, method or profile, or what lies
         in the user's files, adds their content to this.
         """
         values = as_json(self.model_dump(include=set(IDENTITY)) | {"methods": self.method_names()})
         return {
-            key: sorted(value) if key in _UNORDERED and value is not None else value
+            key: sorted(value) if isinstance(value, list) else value
             for key, value in values.items()
-            if value is not None or key not in _LATER
+            if value is not None or key not in LATER
         }
 
     def identity_hash(self) -> str:
@@ -214,7 +221,7 @@ class RunOptions(BaseModel):
     def folder(self) -> Path:
         """``out``, or ``runs/TASKS``, with a short hash where any option differs from its default.
 
-        The same command so finds its folder again, and another one never lands in it.
+        The same command resolves to the same folder; different commands never share one.
         """
         if self.out is not None:
             return self.out
@@ -225,3 +232,17 @@ class RunOptions(BaseModel):
         own = any(task != Path(task).stem for task in self.tasks)
         asked = identity_hash(self.identity() | places)
         return Path("runs") / (names if usual and not own else f"{names}-{asked[:8]}")
+
+
+def _of(*kinds: Kind) -> frozenset[str]:
+    return frozenset(name for name, field in RunOptions.model_fields.items() if {*kinds} & {*_kinds(field.metadata)})
+
+
+def _kinds(metadata: list[Any]) -> list[Kind]:
+    return [mark for mark in metadata if isinstance(mark, Kind)]
+
+
+LATER = _of(Kind.LATER)
+IDENTITY = _of(Kind.IDENTITY, Kind.LATER)
+PLACES = _of(Kind.PLACE)
+RUNTIME = _of(Kind.RUNTIME)

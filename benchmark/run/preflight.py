@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines import registry
-from benchmark.run.label_concepts import read_concepts
 from benchmark.run.options import RunOptions
 from tasks.catalogue import load_task, profile_path
 from tasks.common.errors import UserError
@@ -40,8 +39,7 @@ def check(options: RunOptions) -> tuple[Task, ...]:
             have; an option for a method that does not run; two tasks of one name.
     """
     tasks = tuple(load_task(name) for name in options.tasks)
-    names = [task.name for task in tasks]
-    double = next((name for name in names if names.count(name) > 1), None)
+    double = first_double([task.name for task in tasks])
     if double is not None:
         raise UserError(f"Two of the tasks are named {double}; give each task file its own name.")
     for suite in options.suites or ():
@@ -50,21 +48,46 @@ def check(options: RunOptions) -> tuple[Task, ...]:
         registry.entry(method)
     _check_method_options(options)
     profile_path(options.profile)
-    check_own_files(options)
-    for task in tasks:
-        _check_units(options, task)
+    _check_own_files(options)
+    own_layer = options.model is not None or options.layer is not None
+    for task in () if own_layer else tasks:
+        if task.units.total is not None:
+            check_units(task, options, task.units.total, f"task {task.name}")
     return tasks
 
 
-def check_own_files(options: RunOptions) -> None:
-    """Refuse files and folders of the user's that are missing or hold nothing.
+def first_double(names: Sequence[str]) -> str | None:
+    """The first name that occurs twice."""
+    return next((name for name in names if names.count(name) > 1), None)
+
+
+def check_units(task: Task, options: RunOptions, total: int, whose: str) -> None:
+    """Refuse units that a layer does not have.
+
+    Args:
+        task: Says how many are labelled where the options do not.
+        options: What was asked.
+        total: How many units the layer has.
+        whose: The layer, as messages call it.
 
     Raises:
-        UserError: One sentence for the first of them.
+        UserError: More units than there are, or a number beyond the last.
     """
+    beyond = [unit for unit in options.unit_ids or () if unit >= total]
+    if beyond:
+        raise UserError(f"Unit {beyond[0]} does not exist: {whose} has units 0 to {total - 1}.")
+    count, first = options.units or task.units.label, task.units.first
+    if not options.unit_ids and count != "all" and count > total - first:
+        after = f" from unit {first} on" if first else ""
+        raise UserError(f"--units {count} is more than the {total - first} units of {whose}{after}.")
+
+
+def _check_own_files(options: RunOptions) -> None:
     if options.weights is not None and not options.weights.is_file():
         raise UserError(f"There is no weights file {options.weights}.")
     if options.concepts is not None:
+        from benchmark.run.label_concepts import read_concepts  # torch, for the labels of a run
+
         read_concepts(options.concepts)
     if options.image_folder is not None:
         _check_images(options.image_folder, options.images)
@@ -85,18 +108,6 @@ def _check_method_options(options: RunOptions) -> None:
         registry.entry(method)
         if method not in chosen:
             raise UserError(f"--set {method}.… has no effect: the method {method} is not among --methods.")
-
-
-def _check_units(options: RunOptions, task: Task) -> None:
-    total = task.units.total
-    if total is None or options.model is not None or options.layer is not None:
-        return
-    labelled = total - task.units.first
-    if isinstance(options.units, int) and options.units > labelled:
-        raise UserError(f"--units {options.units} is more than the {labelled} units of task {task.name}.")
-    beyond: Sequence[int] = [unit for unit in options.unit_ids or () if unit >= total]
-    if beyond:
-        raise UserError(f"Unit {beyond[0]} does not exist: task {task.name} has units 0 to {total - 1}.")
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from benchmark.run.options import RunOptions
+from benchmark.run.preflight import check_units
 from leaderboard.store.run_folder import OBSERVATION, CellKey
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
@@ -92,22 +93,13 @@ def choose_units(task: Task, options: RunOptions, unit_count: int, shown: Collec
             f"The task {task.name} says that {task.layer} has {task.units.total} units, "
             f"but the profile's model has {unit_count}: correct units.total, or choose another profile."
         )
+    check_units(task, options, unit_count, f"{task.layer} of {task.model}")
     if options.unit_ids:
-        wrong = [unit for unit in options.unit_ids if unit >= unit_count]
-        if wrong:
-            raise UserError(
-                f"Unit {wrong[0]} does not exist: {task.layer} of {task.model} has units 0 to {unit_count - 1}."
-            )
         return tuple(sorted(set(options.unit_ids)))
     first = task.units.first
     count = options.units or task.units.label
     if count == "all" or count == unit_count - first:
         return tuple(range(first, unit_count))
-    if count > unit_count - first:
-        after = f" from unit {first} on" if first else ""
-        raise UserError(
-            f"--units {count} is too many: {task.layer} of {task.model} has {unit_count - first} units{after}."
-        )
     drawn = [first + int(unit) for unit in generator(options.seed, "units", task.name).permutation(unit_count - first)]
     drawn.sort(key=lambda unit: unit not in shown)
     return tuple(sorted(drawn[:count]))
@@ -116,3 +108,20 @@ def choose_units(task: Task, options: RunOptions, unit_count: int, shown: Collec
 def all_conditions(works: Sequence[Work]) -> tuple[Condition, ...]:
     """The conditions of several tasks, each once, ``clean`` first."""
     return tuple(dict.fromkeys(condition for work in works for condition in work.conditions))
+
+
+def pass_groups(works: Sequence[Work]) -> list[list[Work]]:
+    """Tasks that share network and images run in one pass; one layer pooled in two ways needs two."""
+    groups: list[list[Work]] = []
+    for work in works:
+        source = (work.task.model, work.task.probing_set, work.images)
+        for group in groups:
+            first = group[0]
+            layers = {other.task.layer: other.task.pooling for other in group}
+            alike = source == (first.task.model, first.task.probing_set, first.images)
+            if alike and layers.get(work.task.layer, work.task.pooling) == work.task.pooling:
+                group.append(work)
+                break
+        else:
+            groups.append([work])
+    return groups

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from baselines.clear.contexts import Foreground
-from benchmark.run.custom_inputs import OWN_IMAGES, with_images
+from benchmark.run.prepare import OWN_IMAGES, with_images
 from benchmark.trace.contexts import ContextTrace, draw_context_page
 from benchmark.trace.find import Question, Recorded, find_trace
 from benchmark.trace.images import ProbingImages, Redrawn, without

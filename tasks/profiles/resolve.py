@@ -46,22 +46,27 @@ def resolve(
     return found + [resource for role in ROLES if role in roles for resource in _role(profile, role)]
 
 
+def absent(resources: Sequence[Resource]) -> list[Resource]:
+    """Those that are not on this machine, or not as the profile expects them."""
+    return [resource for resource in resources if resource.state in ("missing", "hash differs")]
+
+
 def require(resources: Sequence[Resource]) -> None:
     """Refuse a run that would miss files, before anything is loaded.
 
     Raises:
         UserError: Names all of them, and how to get each.
     """
-    absent = [resource for resource in resources if resource.state in ("missing", "hash differs")]
-    if len(absent) == 1:
-        part = absent[0]
+    lacking = absent(resources)
+    if len(lacking) == 1:
+        part = lacking[0]
         raise UserError(
             f"{_named(part)} is not on this machine. "
             f"To get it: {part.get}. Or name a local copy in a profile of your own (path, or weights of a target)."
         )
-    if absent:
+    if lacking:
         raise UserError(
-            f"{len(absent)} parts of the profile are not on this machine: {'; '.join(map(_named, absent))}. "
+            f"{len(lacking)} parts of the profile are not on this machine: {'; '.join(map(_named, lacking))}. "
             "'python -m benchmark doctor --profile PROFILE' says how to get each."
         )
 
@@ -82,12 +87,12 @@ def _probing(profile: Profile, name: str) -> Resource:
     source, role = profile.probing_set(name), f"probing set {name}"
     if isinstance(source, MiniatureSource):
         return _own(role, "rendered scenes", source.licence)
-    absent = missing(source)
+    files = missing(source)
     found = locate_file(role, source.loader, source.path, source.licence)
-    if not absent:
+    if not files:
         return found
-    first = absent[0]
-    how = " ".join(part.how for part in absent)
+    first = files[0]
+    how = " ".join(part.how for part in files)
     return Resource(role, source.loader, "missing", first.path, first.size, source.licence, how)
 
 

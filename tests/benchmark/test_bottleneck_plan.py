@@ -26,7 +26,7 @@ def small(monkeypatch) -> Task:
     section = task.bottleneck.model_copy(update={"training_images": 60, "held_out_contexts": ("starry night",)})
     update = {"model": "resnet18", "units": Units(), "images": 10, "suites": ("fog",), "bottleneck": section}
     changed = task.model_copy(update=update)
-    monkeypatch.setattr("benchmark.run.custom_inputs.load_task", lambda name: changed)
+    monkeypatch.setattr("benchmark.run.preflight.load_task", lambda name: changed)
     return changed
 
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
+from pydantic import Field
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from baselines import registry
 from benchmark.cli import app
-from benchmark.run.options import RunOptions
+from benchmark.commands.options_cli import with_run_options
+from benchmark.run.options import RunOptions, Runtime
 from benchmark.run.preflight import missing_package
 from leaderboard.store.errors import StoreError
 from leaderboard.store.schema import COMPARISONS, SCORES, SUMMARY
@@ -35,8 +39,9 @@ class FakeRunner(types.ModuleType):
         self.error: BaseException | None = None
         self.summary = summary
 
-    def run(self, options, display):
+    def run(self, options, display, tasks):
         self.asked.append(options)
+        assert [task.name for task in tasks] == list(options.tasks)
         display.message("working")
         if self.error is not None:
             raise self.error
@@ -149,6 +154,18 @@ def test_help_and_list_import_no_torch_and_no_pandas(arguments):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("mistake", [["--task", "resnet50_layr4"], ["--task", TASK, "--units", "4000"]])
+def test_mistakes_are_told_before_torch_is_loaded(mistake):
+    code = (
+        "import sys; from benchmark.cli import main\n"
+        f"sys.argv = ['x', 'run', *{mistake!r}]\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 1, stop.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # ---- run: what is asked ----
 
 
@@ -194,6 +211,50 @@ def test_defaults(runner):
 def test_units(runner, text, units):
     call("run", "--task", TASK, "--units", text)
     assert runner.asked[0].units == units
+
+
+OPTIONS = """
+--task --methods --suites --severities --units --unit-ids --repeats --model --weights --strip-prefix --layer --pooling
+--list-layers --images --image-count --concepts --profile --seed --set --masks --corruptions --lengths --feather
+--faithfulness --thumbnails --device --batch-size --cell-timeout --budget --analysis --cache --out --offline --json
+"""
+DEFAULTS = {
+    "repeats": 2,
+    "profile": "miniature",
+    "seed": 0,
+    "masks": "probing_set",
+    "corruptions": "published",
+    "lengths": "scaled",
+    "feather": 0.0,
+    "faithfulness": "clean",
+    "thumbnails": 4,
+    "device": "auto",
+    "list_layers": False,
+    "offline": False,
+    "as_json": False,
+}
+
+
+@pytest.mark.parametrize("name", ["run", "plan"])
+def test_options_keep_their_names_order_and_defaults(name):
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert [flag for option in command.params for flag in option.opts] == OPTIONS.split()
+    assert {option.name: option.default for option in command.params if option.default not in (None, [])} == DEFAULTS
+    assert all(option.help for option in command.params)
+
+
+def test_a_field_of_the_options_is_an_option_without_more(runner, monkeypatch):
+    class More(RunOptions):
+        least_share: Runtime[float | None] = Field(None, description="Of something new.")
+
+    monkeypatch.setattr("benchmark.commands.options_cli.RunOptions", More)
+    monkeypatch.setattr("benchmark.commands.arguments.RunOptions", More)
+    asked: list[RunOptions] = []
+    more = typer.Typer()
+    more.command()(with_run_options(asked.append))
+    assert "Of something new." in CliRunner().invoke(more, ["--help"]).stdout
+    assert CliRunner().invoke(more, ["--task", TASK, "--least-share", "0.5"]).exit_code == 0
+    assert asked == [More(tasks=(TASK,), least_share=0.5)]
 
 
 # ---- run: what comes out ----
@@ -345,7 +406,7 @@ def test_signals_end_a_real_process_with_their_exit_code(tmp_path, number, code)
         "import sys, time, types, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "fake = types.ModuleType('benchmark.runner')\n"
-        "def run(options, display):\n"
+        "def run(options, display, tasks):\n"
         "    display.message('running')\n"
         "    time.sleep(60)\n"
         "fake.run = run\n"

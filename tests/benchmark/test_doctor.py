@@ -12,9 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.commands.doctor import diagnose, require_files
+from benchmark.commands.doctor import diagnose
 from benchmark.run.options import RunOptions
+from benchmark.run.preflight import check
+from benchmark.run.prepare import apply_overrides, needed_parts
 from tasks.common.errors import UserError
+from tasks.profiles.resolve import require
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-planted-secret-0123456789"
@@ -98,6 +101,10 @@ def test_a_mistake_in_a_profile_is_one_sentence(tmp_path):
     assert "There is no profile file" in result.output
 
 
+def require_files(options: RunOptions) -> None:
+    require(needed_parts(options, *apply_overrides(options, check(options))))
+
+
 def test_a_run_needs_only_what_it_uses():
     require_files(RunOptions(tasks=("resnet50_layer4",)))
     with pytest.raises(UserError) as caught:
@@ -112,6 +119,9 @@ def test_a_run_needs_only_what_it_uses():
         require_files(RunOptions(tasks=("resnet50_layer4",), profile="paper", methods=("dnd",)))
     with pytest.raises(UserError, match="segmenter"):
         require_files(RunOptions(tasks=("resnet50_layer4",), profile="open", masks="segmenter"))
+    with pytest.raises(UserError) as caught:
+        require_files(RunOptions(tasks=("resnet50_layer4",), profile="open", masks="segmenter", suites=("fog",)))
+    assert "segmenter" not in str(caught.value)
 
 
 _BLOCKED = """

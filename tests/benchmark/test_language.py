@@ -53,7 +53,7 @@ def test_a_missing_key_is_told_before_any_model_is_loaded(tmp_path: Path, monkey
     monkeypatch.delenv("CLEAR_OFFLINE", raising=False)
     monkeypatch.setattr("tasks.profiles.build.build_network", never)
     profile = roles_with(tmp_path, ELSEWHERE).profile
-    monkeypatch.setattr("benchmark.run.custom_inputs.load_profile", lambda name: profile)
+    monkeypatch.setattr("benchmark.run.prepare.load_profile", lambda name: profile)
     asked = RunOptions(tasks=("resnet50_layer4",), methods=("dnd",), device="cpu", out=tmp_path / "run")
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
         run(asked, Display("quiet"))

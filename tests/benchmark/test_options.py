@@ -6,7 +6,7 @@ import pytest
 
 from baselines import registry
 from benchmark.commands.arguments import settings_from
-from benchmark.run.options import IDENTITY, PLACES, RUNTIME, RunOptions
+from benchmark.run.options import IDENTITY, LATER, PLACES, RUNTIME, Kind, RunOptions
 from tasks.common.errors import UserError
 from tasks.common.validation import parse
 from tasks.perturbations.settings import Settings
@@ -59,14 +59,34 @@ def changed(field: str) -> RunOptions:
     return RunOptions(**{"tasks": TASK, **{name: CHANGES[name] for name in (*NEEDS.get(field, ()), field)}})
 
 
-def test_every_option_is_either_identity_or_runtime_or_a_place():
-    fields = set(RunOptions.model_fields)
-    assert fields == IDENTITY | RUNTIME | PLACES, (
-        "benchmark/run/options.py: put each new option into IDENTITY if another value may change a result, into "
-        "PLACES if what lies there may, else into RUNTIME (and add it to CHANGES here)"
+def test_every_field_is_either_identity_or_runtime_or_a_place():
+    kinds = {name: [m for m in f.metadata if isinstance(m, Kind)] for name, f in RunOptions.model_fields.items()}
+    assert {name: len(found) for name, found in kinds.items() if len(found) != 1} == {}, (
+        "benchmark/run/options.py: each option is Identity if another value may change a result, Place if what lies "
+        "there may, else Runtime"
     )
-    assert len(fields) == len(IDENTITY) + len(RUNTIME) + len(PLACES)
-    assert set(CHANGES) == fields
+    assert set(CHANGES) == set(RunOptions.model_fields)
+
+
+def test_the_kinds_are_as_they_were():
+    """Another kind would make older runs others, or take results of one setting for those of another."""
+    assert {"model", "strip_prefix", "layer", "pooling"} == LATER
+    assert {"weights", "image_folder", "concepts"} == PLACES
+    sampled = {"tasks", "methods", "method_options", "suites", "severities", "units", "unit_ids", "repeats", "images"}
+    perturbed = {"masks", "corruptions", "lengths", "feather"}
+    assert LATER | sampled | perturbed | {"profile", "seed"} == IDENTITY
+    assert set(RunOptions.model_fields) - IDENTITY - PLACES == RUNTIME
+    beside = {"faithfulness", "thumbnails", "analyses"}
+    limits = {"cell_timeout", "budget_usd", "budget_seconds"}
+    assert beside | limits | {"device", "out", "as_json", "batch_size", "cache"} == RUNTIME
+
+
+def test_every_field_is_an_option_with_help_or_read_from_another():
+    helps = {name: field.description for name, field in RunOptions.model_fields.items()}
+    assert {name for name, text in helps.items() if text is None} == {"image_folder", "budget_seconds"}
+    assert {
+        name: text for name, text in helps.items() if text is not None and not text.strip().endswith((".", "]"))
+    } == {}
 
 
 @pytest.mark.parametrize("field", sorted(CHANGES))

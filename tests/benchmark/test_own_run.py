@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,12 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.run.custom_inputs import check_layer, chosen, counted, fitted, labelled, weights_sha256
+from benchmark.plan.make import make_plan
 from benchmark.run.display import Display
+from benchmark.run.identity import weights_sha256
 from benchmark.run.options import RunOptions
+from benchmark.run.preflight import check
+from benchmark.run.prepare import adapt_options, apply_overrides, check_layer, with_all_units, with_image_count
 from benchmark.run.truth import class_truth, right_labels
 from benchmark.runner import RunResult, run
 from leaderboard.board.merge import merge_runs
@@ -34,7 +37,8 @@ from tasks.models.preprocessing import Preprocessing
 from tasks.models.target import TargetModel
 from tasks.models.weights import file_sha256
 from tasks.profiles.build import Roles
-from tasks.profiles.schema import load_profile
+from tasks.profiles.schema import Profile, load_profile
+from tasks.schema import Task
 
 COUNT = 40
 CPU = torch.device("cpu")
@@ -101,6 +105,10 @@ def options(out: Path, **changes: object) -> RunOptions:
     if chosen_methods is not None and "clip_dissect" not in chosen_methods:  # type: ignore[operator]
         values["method_options"] = {}
     return RunOptions.model_validate(values)
+
+
+def overridden(asked: RunOptions) -> tuple[Profile, list[Task]]:
+    return apply_overrides(asked, check(asked))
 
 
 def started(out: Path, **changes: object) -> RunResult:
@@ -246,7 +254,7 @@ def test_the_hash_of_a_network_is_of_its_weights_alone() -> None:
 
 
 def test_a_layer_alone_may_be_exchanged(tmp_path: Path) -> None:
-    _, (task,) = chosen(options(tmp_path, layer="layer2", pooling="max"))
+    _, (task,) = overridden(options(tmp_path, layer="layer2", pooling="max"))
     assert (task.name, task.layer, task.pooling, task.model) == (
         f"{TASK}_at_layer2_max",
         "layer2",
@@ -255,29 +263,29 @@ def test_a_layer_alone_may_be_exchanged(tmp_path: Path) -> None:
     )
     assert task.truth == "best_concept"
     assert task.units.total is None
-    _, (same,) = chosen(options(tmp_path, layer="layer4"))
+    _, (same,) = overridden(options(tmp_path, layer="layer4"))
     assert (same.name, same.units.total) == (TASK, 2048)
-    _, (hidden,) = chosen(options(tmp_path, tasks=("resnet50_fc",), layer="layer2"))
+    _, (hidden,) = overridden(options(tmp_path, tasks=("resnet50_fc",), layer="layer2"))
     assert hidden.truth is None
 
 
 def test_names_of_tasks_stay_apart_however_long(mine: Path, tmp_path: Path) -> None:
     long = "timm:vit_base_patch16_clip_224.laion2b_ft_in12k_in1k"
     names = [
-        chosen(options(tmp_path, model=long, layer=layer, image_folder=mine / "photos"))[1][0].name
+        overridden(options(tmp_path, model=long, layer=layer, image_folder=mine / "photos"))[1][0].name
         for layer in ("blocks.10.mlp.fc1", "blocks.11.mlp.fc1")
     ]
     assert names[0] != names[1]
     for name in names:
         assert len(name) <= 60
-        task = chosen(options(tmp_path, model=long))[1][0]
+        task = overridden(options(tmp_path, model=long))[1][0]
         assert type(task).model_validate({**task.model_dump(), "name": name}).name == name
 
 
 def test_tasks_that_become_the_same_are_refused(mine: Path, tmp_path: Path) -> None:
     asked = options(tmp_path, tasks=(TASK, "resnet50_layer3"), **VIT, weights=mine / "vit.safetensors")
     with pytest.raises(UserError, match="come to the same, timm_test_vit_blocks_5: name one"):
-        chosen(asked)
+        overridden(asked)
 
 
 def test_a_layer_that_no_pass_reaches_is_a_sentence() -> None:
@@ -305,8 +313,8 @@ def test_a_layer_that_no_pass_reaches_is_a_sentence() -> None:
 def test_a_folder_is_taken_whole_or_to_the_number_asked(mine: Path, tmp_path: Path) -> None:
     def number(**changes: object) -> int:
         asked = options(tmp_path, image_folder=mine / "photos", **changes)
-        profile, (task,) = chosen(asked)
-        return counted(task, asked, Roles(profile, CPU)).images if asked.images is None else asked.images
+        profile, (task,) = overridden(asked)
+        return with_image_count(task, asked, Roles(profile, CPU)).images if asked.images is None else asked.images
 
     assert number() == COUNT
     assert number(images=12) == 12
@@ -355,15 +363,27 @@ def test_methods_that_need_annotation_are_left_out_aloud_or_refused(
         started(tmp_path / "asked", methods=("network_dissection", "random_label"), **quick)
     assert not (tmp_path / "asked").exists()
     asked = options(tmp_path, methods=None, **quick)
-    profile, tasks = chosen(asked)
+    profile, tasks = overridden(asked)
     roles = Roles(profile, CPU)
-    tasks = [counted(task, asked, roles) for task in tasks]
-    kept = fitted(asked, tasks, roles, Display("quiet")).method_names()
+    tasks = [with_image_count(task, asked, roles) for task in tasks]
+    kept, _ = adapt_options(asked, tasks, roles, Display("quiet"))
     assert "network_dissection" not in kept
     assert {"clip_dissect", "dnd", "random_label"} <= set(kept)
     assert (
         "network_dissection needs images with concept annotation, which those of own_images" in capfd.readouterr().err
     )
+
+
+def test_a_plan_is_of_the_folder_and_methods_that_the_run_has(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = options(tmp_path, methods=None, suites=("foreground_blur",), image_folder=mine / "photos", cache="none")
+    asked = asked.model_copy(update={"out": None})
+    # Masks and methods are other ones than asked for; the folder follows from what was asked.
+    plan = make_plan(asked, Display("quiet"))
+    assert plan["folder"] == str(asked.folder())
+    assert "network_dissection" not in plan["tasks"][0]["methods"]
 
 
 # ---- mistakes ----
@@ -441,7 +461,7 @@ def test_layers_are_listed_of_a_task_or_a_model(mine: Path) -> None:
 def test_the_command_line_passes_everything_on(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[RunOptions] = []
 
-    def note(found: RunOptions, display: Display) -> None:
+    def note(found: RunOptions, display: Display, tasks: Sequence[Task]) -> None:
         asked.append(found)
         raise UserError("enough")
 
@@ -516,6 +536,6 @@ def test_imagenets_names_are_the_truth_of_a_thousand_outputs(tmp_path: Path) -> 
 
 def test_fewer_units_than_a_task_labels_are_all_labelled(tmp_path: Path, mine: Path) -> None:
     asked = options(tmp_path, **VIT, weights=mine / "vit.safetensors")
-    _, (task,) = chosen(asked)
-    assert labelled(task, asked, 7).units.label == "all"
-    assert labelled(task, asked, 64) == task
+    _, (task,) = overridden(asked)
+    assert with_all_units(task, asked, 7).units.label == "all"
+    assert with_all_units(task, asked, 64) == task

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from skimage import data
 
-from benchmark.run.custom_inputs import chosen, counted, shown_units
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
-from benchmark.run.preparation import check_roles
+from benchmark.run.preflight import check
+from benchmark.run.prepare import apply_overrides, load_methods, shown_units, with_image_count
 from benchmark.run.truth import class_truth
 from benchmark.run.work import choose_units
 from benchmark.runner import run
@@ -109,9 +109,9 @@ def photographs(tmp_path) -> Path:
 
 def test_units_are_taken_first_from_the_classes_that_are_shown(photographs):
     options = RunOptions(tasks=("efficientnet_lite0_classes",), profile="photo", image_folder=photographs)
-    profile, (task,) = chosen(options)
+    profile, (task,) = apply_overrides(options, check(options))
     found = Roles(profile, CPU)
-    task = counted(task, options, found)
+    task = with_image_count(task, options, found)
     assert task.images == len(found.probing_set(task.probing_set, None, found.view(task.model)).ids) < 48
     shown = shown_units(task, options, found)
     assert shown == {0, 281, 967}
@@ -147,10 +147,10 @@ def test_a_run_needs_no_captioner(roles, answers, photographs, tmp_path):
 def test_methods_that_need_a_captioner_are_refused_by_name():
     options = RunOptions(tasks=("efficientnet_lite0_features",), profile="photo", methods=("dnd_refined",))
     with pytest.raises(UserError, match="dnd_refined needs a captioner"):
-        check_roles(options, load_profile("photo"))
+        load_methods(options, load_profile("photo"))
     asked = options.model_copy(update={"methods": ("dnd",), "method_options": {"dnd": {"describe": "captions"}}})
     with pytest.raises(UserError, match="dnd needs a captioner"):
-        check_roles(asked, load_profile("photo"))
+        load_methods(asked, load_profile("photo"))
 
 
 def test_without_a_folder_the_run_says_what_to_give(roles, monkeypatch, tmp_path):

@@ -326,7 +326,7 @@ def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest
     ("changes", "message"),
     [
         ({"unit_ids": (46,)}, "Unit 46 does not exist"),
-        ({"unit_ids": None, "units": 47}, "--units 47 is too many"),
+        ({"unit_ids": None, "units": 47}, "--units 47 is more than the 46 units of"),
         ({"profile": "miniatur"}, "Did you mean miniature"),
         ({"device": "cuda:7"}, "--device cuda:7"),
         ({"images": 50, "methods": ("clip_dissect",)}, "100"),

@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 
 from benchmark.run.budget import TimeBudget
-from benchmark.run.custom_inputs import needs_masks
 from benchmark.run.display import Display
 from benchmark.run.facts import about_profile, about_task
 from benchmark.run.label_concepts import read_concepts
 from benchmark.run.options import RunOptions
+from benchmark.run.prepare import needs_masks
 from benchmark.run.work import Work, plan_work
 from benchmark.studies.bottleneck.images import Split, split_of
 from benchmark.studies.bottleneck.measure import BottleneckTables, images_of_pieces, measured

@@ -1,26 +1,29 @@
-"""The user's own in place of a task's: network, layer, images, concepts. All else of the task stays as it is.
+"""From the options to what a run does.
+
+First the user's own network, layer, images and concepts take the place of a task's; then network and images decide on
+methods, units, number of images and masks, where the options leave them open.
 
 A task with a part exchanged is another task, and its name says so: no board can take it for the one it came from.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
 
 from baselines import registry
+from baselines.base import Method
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check_own_files
+from benchmark.run.preflight import first_double
+from benchmark.run.work import Work, plan_work
 from leaderboard.store.identity import identity_hash
-from tasks.activations.capture import layer_kind, list_layers, resolve_layer
-from tasks.catalogue import load_task
+from tasks.activations.capture import list_layers, resolve_layer
 from tasks.common.errors import UserError
 from tasks.common.image_files import find_images
 from tasks.models.target import TargetModel
@@ -29,7 +32,9 @@ from tasks.perturbations.suites import load_suite, perturbations_of
 from tasks.probing.held_out import kept
 from tasks.probing.schema import FolderSource
 from tasks.profiles.build import Roles
-from tasks.profiles.own import layers_of, own_target, with_own_model
+from tasks.profiles.locate import Resource
+from tasks.profiles.own import own_target, with_own_model
+from tasks.profiles.resolve import ROLES, resolve
 from tasks.profiles.schema import Profile, load_profile
 from tasks.profiles.sources import RetrievalSource, Target
 from tasks.schema import Pooling, Task, Units
@@ -41,19 +46,73 @@ _LONGEST_NAME = 60
 _NOT_STATED = "not stated: the user's own"
 
 
-def chosen(options: RunOptions) -> tuple[Profile, list[Task]]:
+@dataclass(frozen=True)
+class Prepared:
+    """What a run does, which its options leave in part to the network and the images.
+
+    Attributes:
+        works: One per task.
+        methods: By name; without those left out because the images lack what they need.
+        masks: Source of the foreground masks.
+    """
+
+    works: tuple[Work, ...]
+    methods: Mapping[str, Method]
+    masks: Literal["probing_set", "segmenter"]
+
+    def identity(self, options: RunOptions) -> dict[str, Any]:
+        """The identity of the options, with what is done in place of what was asked."""
+        return options.identity() | {"methods": sorted(self.methods), "masks": self.masks}
+
+
+def prepare(
+    options: RunOptions,
+    profile: Profile,
+    tasks: Sequence[Task],
+    methods: Mapping[str, Method],
+    roles: Roles,
+    display: Display,
+    images: int | None = None,
+) -> Prepared:
+    """Settle what the options leave to the network and the images.
+
+    Args:
+        options: What was asked.
+        profile: From ``apply_overrides``, as are the tasks.
+        tasks: Each with the user's own in it.
+        methods: From ``load_methods``.
+        roles: The profile's models and data.
+        display: Told what is done otherwise than usual.
+        images: How many images to open for this; None means all of the run.
+
+    Raises:
+        UserError: A layer that cannot be read, units that it does not have, images that cannot be used, or a method
+            that was asked for and needs annotation that a probing set does not have.
+    """
+    units = {task.name: count_units(task, options, roles) for task in tasks}
+    with display.stage("images", None, "images") as stage:
+        tasks = [with_image_count(with_all_units(task, options, units[task.name]), options, roles) for task in tasks]
+        names, masks = adapt_options(options, tasks, roles, display, images)
+        planned = [
+            plan_work(task, profile, options, units[task.name], shown_units(task, options, roles)) for task in tasks
+        ]
+        works = tuple(replace(work, methods=names) for work in planned)
+        stage.advance(sum(work.images for work in works))
+    return Prepared(works, {name: methods[name] for name in names}, masks)
+
+
+def apply_overrides(options: RunOptions, tasks: Sequence[Task]) -> tuple[Profile, list[Task]]:
     """The profile and the tasks of a run, with the user's own in them.
 
     Args:
         options: What was asked.
+        tasks: The tasks that it names, from ``benchmark.run.preflight.check``.
 
     Raises:
-        UserError: An unknown name, a mistake in a file, a file that is missing or cannot be read, or two tasks that
+        UserError: A mistake in the profile's file, an unknown network, a file that cannot be read, or two tasks that
             become the same one.
     """
-    check_own_files(options)
-    profile = load_profile(options.profile)
-    tasks = [load_task(name) for name in options.tasks]
+    profile, tasks = load_profile(options.profile), list(tasks)
     if options.model is not None:
         target = own_target(options.model, options.weights, options.strip_prefix or "")
         for place, task in enumerate(tasks):
@@ -62,8 +121,7 @@ def chosen(options: RunOptions) -> tuple[Profile, list[Task]]:
     elif options.layer is not None or options.pooling is not None:
         tasks = [_with_layer(task, options) for task in tasks]
     profile, tasks = _with_data(profile, tasks, options)
-    names = [task.name for task in tasks]
-    double = next((name for name in names if names.count(name) > 1), None)
+    double = first_double([task.name for task in tasks])
     if double is not None:
         raise UserError(f"Several of the tasks come to the same, {double}: name one of them, or leave --layer out.")
     return profile.model_copy(update={"note": _note(profile, options)}), tasks
@@ -83,7 +141,12 @@ def with_images(profile: Profile, folder: Path) -> Profile:
     return profile.model_copy(update=update)
 
 
-def counted(task: Task, options: RunOptions, roles: Roles) -> Task:
+def with_concepts(profile: Profile, path: Path) -> Profile:
+    """The profile that offers a file's concepts as ``OWN_CONCEPTS`` too."""
+    return profile.model_copy(update={"concept_sets": {**profile.concept_sets, OWN_CONCEPTS: path.resolve()}})
+
+
+def with_image_count(task: Task, options: RunOptions, roles: Roles) -> Task:
     """The task with the number of images that the user's folder has, where that is fewer than it asks for.
 
     Raises:
@@ -102,8 +165,8 @@ def counted(task: Task, options: RunOptions, roles: Roles) -> Task:
     )
 
 
-def labelled(task: Task, options: RunOptions, unit_count: int) -> Task:
-    """The task labelling all units of a layer of the user's choice, where it has fewer than the task labels."""
+def with_all_units(task: Task, options: RunOptions, unit_count: int) -> Task:
+    """The task, labelling all units of a layer of the user's choice that has fewer than the task labels."""
     chosen_layer = options.model is not None or options.layer is not None
     if chosen_layer and task.units.label != "all" and task.units.label > unit_count:
         return task.model_copy(update={"units": Units(label="all")})
@@ -122,46 +185,127 @@ def shown_units(task: Task, options: RunOptions, roles: Roles) -> frozenset[int]
     return frozenset(int(number) for number in probing.classes) if alike else frozenset()
 
 
-def fitted(options: RunOptions, tasks: Sequence[Task], roles: Roles, display: Display) -> RunOptions:
-    """The options, fitted to images that nobody has annotated; a line says what is done otherwise than usual.
+def adapt_options(
+    options: RunOptions, tasks: Sequence[Task], roles: Roles, display: Display, images: int | None = None
+) -> tuple[tuple[str, ...], Literal["probing_set", "segmenter"]]:
+    """Options adapted to unannotated images; reports each change.
 
     Args:
         options: What was asked.
         tasks: The tasks of the run.
         roles: For their images.
         display: Told what changes.
+        images: How many images to open for this; None means all of the run.
 
     Returns:
-        The options: with masks by the segmenter, where masks are needed and a probing set has none; without the default
-        methods that need annotation, where a probing set has none.
+        The methods, without the default ones that need annotation where a probing set has none; and the source of
+        masks, the segmenter where masks are needed and a probing set has none.
 
     Raises:
         UserError: A method that was asked for needs annotation, which a probing set does not have.
     """
+    methods, masks = options.method_names(), options.masks
     sets = {
-        task.probing_set: roles.probing_set(task.probing_set, options.images or task.images, roles.view(task.model))
+        task.probing_set: roles.probing_set(
+            task.probing_set, images or options.images or task.images, roles.view(task.model)
+        )
         for task in tasks
     }
     for name, probing in sets.items():
-        if options.masks == "probing_set" and needs_masks(options, tasks) and probing.load_foreground([]) is None:
+        if masks == "probing_set" and needs_masks(options, tasks) and probing.load_foreground([]) is None:
             display.message(f"The images of {name} have no foreground masks: the segmenter makes them.")
-            options = options.model_copy(update={"masks": "segmenter"})
-        needing = [method for method in options.method_names() if "segmentation" in registry.entry(method).needs]
+            masks = "segmenter"
+        needing = [method for method in methods if "segmentation" in registry.entry(method).needs]
         if probing.segmentation is not None or not needing:
             continue
         without = f"{needing[0]} needs images with concept annotation, which those of {name} do not have"
-        left = tuple(method for method in options.method_names() if method not in needing)
+        methods = tuple(method for method in methods if method not in needing)
         if options.methods is not None:
-            raise UserError(f"{without}: leave it out of --methods ({','.join(left) or 'for example clip_dissect'}).")
+            raise UserError(
+                f"{without}: leave it out of --methods ({','.join(methods) or 'for example clip_dissect'})."
+            )
         display.warning(f"{without}: it is left out.")
-        options = options.model_copy(update={"methods": left})
-    return options
+    return methods, masks
 
 
 def needs_masks(options: RunOptions, tasks: Sequence[Task]) -> bool:
     """Whether a condition of the run changes the foreground or the background alone."""
     suites = {suite for task in tasks for suite in options.suites or task.suites}
     return any(needs_foreground(name) for name in perturbations_of(load_suite(suite) for suite in sorted(suites)))
+
+
+def needed_parts(options: RunOptions, profile: Profile, tasks: Sequence[Task]) -> list[Resource]:
+    """The parts of the profile that a run uses, and where each is; nothing is loaded or fetched.
+
+    Raises:
+        UserError: An unknown name, architecture or tag.
+    """
+    bottlenecks = [task.bottleneck for task in tasks if task.bottleneck is not None]
+    roles = {"clip", "sentence_encoder"}
+    for name in () if bottlenecks else options.method_names():
+        roles |= set(registry.entry(name).needs) & set(ROLES)
+    if options.masks == "segmenter" and (needs_masks(options, tasks) or "tuning" in options.analyses):
+        roles.add("segmenter")
+    if options.faithfulness != "none" and not bottlenecks:
+        roles.add("generator")
+    sets = [section.training_set for section in bottlenecks] + [task.probing_set for task in tasks]
+    return resolve(
+        profile,
+        targets=dict.fromkeys(task.model for task in tasks),
+        probing_sets=dict.fromkeys(sets),
+        concept_sets=dict.fromkeys(task.concept_set for task in tasks),
+        roles=roles,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes CUDA where there is one.
+
+    Raises:
+        UserError: If the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count()
+        number = int(name.partition(":")[2] or 0)
+        if number >= count:
+            raise UserError(f"--device {name}: this machine shows {count} CUDA devices; choose cpu or auto.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps is not there on this machine; choose cpu or auto.")
+    return torch.device(name)
+
+
+def asked_roles(name: str, method: Method) -> Collection[str]:
+    """The roles that a method asks: by its options these may be fewer than it declares, or others."""
+    return getattr(method, "asks", registry.entry(name).needs)
+
+
+def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
+    """The methods of a run by name, with the profile's options and those of ``--set``.
+
+    Raises:
+        UserError: An option that a method does not have, or a role that it needs and the profile cannot fill.
+    """
+    methods = {
+        name: registry.load(name, **{**profile.method_options.get(name, {}), **options.method_options.get(name, {})})
+        for name in options.method_names()
+    }
+    for name, method in methods.items():
+        for role in asked_roles(name, method):
+            if role in ("captioner", "summariser", "describer", "generator") and getattr(profile, role) is None:
+                raise UserError(
+                    f"The method {name} needs a {role}, which the profile {profile.name} does not have; "
+                    "leave the method out, or choose another profile."
+                )
+    return methods
+
+
+def count_units(task: Task, options: RunOptions, roles: Roles) -> int:
+    """How many units a task's layer has; refuses a layer of the user's choice that cannot be read."""
+    if options.model is not None or options.layer is not None or options.pooling is not None:
+        check_layer(roles.target(task.model), task.layer, task.pooling)
+    return roles.unit_count(task.model, task.layer)
 
 
 def check_layer(target: TargetModel, layer: str, pooling: Pooling) -> None:
@@ -180,50 +324,6 @@ def check_layer(target: TargetModel, layer: str, pooling: Pooling) -> None:
             "[n, tokens, units] or [n, units, h, w]. --list-layers shows the layers that can be."
         )
     target.read(grey, {layer: pooling})
-
-
-def weights_sha256(network: nn.Module) -> str:
-    """SHA-256 over the names and values of a network's weights: all that can be told of one that a function made."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        if not isinstance(tensor, Tensor):  # a module may keep what it likes beside its weights
-            continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def layers(
-    task_names: Sequence[str], profile: str, model: str | None, weights: Path | None, strip_prefix: str | None
-) -> list[dict[str, Any]]:
-    """The layers of a network, in the order of its modules.
-
-    Args:
-        task_names: Whose network, unless there is a ``model``.
-        profile: Where those tasks' networks come from.
-        model: As in ``RunOptions``, like the next two.
-        weights: Its weights.
-        strip_prefix: Cut from the front of their names.
-
-    Returns:
-        ``name``; ``kind``: ``spatial``, ``tokens`` or ``vector``; ``units``; ``shape`` of the output for one image.
-
-    Raises:
-        UserError: No network is named, or several; or it cannot be built.
-    """
-    if model is not None:
-        entry = own_target(model, weights, strip_prefix or "")
-    else:
-        names = {load_task(name).model for name in task_names}
-        if len(names) != 1:
-            raise UserError("--list-layers shows one network: name one --task, or a --model.")
-        entry = load_profile(profile).target(names.pop())
-    return [_layer(name, shape) for name, shape in layers_of(entry).items()]
-
-
-def _layer(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    kind = layer_kind(torch.empty(1, *shape, device="meta"))
-    return {"name": name, "kind": kind, "units": shape[-1] if kind == "tokens" else shape[0], "shape": list(shape)}
 
 
 def _described(own: Task, target: Target, task: Task, options: RunOptions) -> Task:
@@ -264,8 +364,7 @@ def _with_data(profile: Profile, tasks: Sequence[Task], options: RunOptions) -> 
         update["probing_set"] = OWN_IMAGES
         suffix += f"_{OWN_IMAGES}"
     if options.concepts is not None:
-        sets = {**profile.concept_sets, OWN_CONCEPTS: options.concepts.resolve()}
-        profile = profile.model_copy(update={"concept_sets": sets})
+        profile = with_concepts(profile, options.concepts)
         update["concept_set"] = OWN_CONCEPTS
         suffix += f"_{OWN_CONCEPTS}"
     return profile, [task.model_copy(update=update | {"name": _name(task.name + suffix)}) for task in tasks]
