@@ -185,7 +185,9 @@ def _print_scored(scored: ScoredLabels, out: Path | None) -> None:
     from report.tables import terminal_tables
 
     output = console()
-    for part in terminal_tables(scored.summary, output.width, scored.scores) if scored.perturbed else ():
+    for part in (
+        terminal_tables(scored.summary, scored.about_run, output.width, scored.scores) if scored.perturbed else ()
+    ):
         output.print(part)
     for part in terminal_scored_labels(scored.facts, scored.naming, scored.agreement):
         output.print(part)

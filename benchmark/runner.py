@@ -36,6 +36,7 @@ from benchmark.studies.robustness.measure import choices_of, measure_robustness
 from benchmark.studies.sensitivity.measure import measure_sensitivity
 from benchmark.studies.tuning.measure import check_held_out, measure_tuning
 from leaderboard.board.comparison import compare
+from leaderboard.board.facts import RunFacts, run_facts
 from leaderboard.board.summary import summarise
 from leaderboard.store import atomic
 from leaderboard.store.frames import empty_frame
@@ -75,6 +76,7 @@ class RunResult:
         scores: In the columns of ``leaderboard.store.schema.SCORES``.
         summary: In the columns of ``leaderboard.store.schema.SUMMARY``.
         comparisons: In the columns of ``leaderboard.store.schema.COMPARISONS``.
+        facts: What tables must know of the run besides.
         faithfulness: Tables of how faithful the labels are; none if they were not asked for.
         sensitivity: Tables of units that feel a perturbation; none if they were not asked for.
         tuning: Tables of tuning by image sets; none if they were not asked for.
@@ -88,6 +90,7 @@ class RunResult:
     scores: pd.DataFrame
     summary: pd.DataFrame
     comparisons: pd.DataFrame
+    facts: RunFacts
     faithfulness: list[FaithfulnessTable]
     sensitivity: list[Table]
     tuning: list[Table]
@@ -225,24 +228,33 @@ def _analyse(
 def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) -> RunResult:
     """The result as its tables in the run folder say it."""
     measured = empty_frame(FAITHFULNESS) if options.faithfulness == "none" else folder.read_table("faithfulness")
+    info = folder.info()
+    facts = run_facts(info)
     return RunResult(
         folder.path,
         list(failed),
         folder.read_table("scores"),
         folder.read_table("summary"),
         folder.read_table("comparisons"),
-        faithfulness_tables(measured, folder.info()["facts"].get("faithfulness"), options.seed),
+        facts,
+        faithfulness_tables(measured, facts, info["facts"].get("faithfulness")),
         _sensitivity_tables(folder) if "sensitivity" in options.analyses else [],
         tuning_contents(folder.read_table("tuning")) if "tuning" in options.analyses else [],
-        robustness=robustness_contents(folder.read_table("robustness")) if "robustness" in options.analyses else [],
-        dependence=dependence_contents(*(folder.read_table(name) for name in ("dependence", "labels", "scores"))),
+        robustness=robustness_contents(folder.read_table("robustness"), facts)
+        if "robustness" in options.analyses
+        else [],
+        dependence=dependence_contents(
+            *(folder.read_table(name) for name in ("dependence", "labels", "scores")), facts
+        ),
     )
 
 
 def _bottlenecks(found: BottleneckResult) -> RunResult:
     empty = (empty_frame(schema) for schema in (SCORES, SUMMARY, COMPARISONS))
     tables = bottleneck_contents(*found.tables[:3], found.facts)
-    return RunResult(found.folder, [], *empty, faithfulness=[], sensitivity=[], tuning=[], bottleneck=tables)
+    return RunResult(
+        found.folder, [], *empty, facts=RunFacts(), faithfulness=[], sensitivity=[], tuning=[], bottleneck=tables
+    )
 
 
 def _sensitivity_tables(folder: RunFolder) -> list[Table]:
@@ -253,7 +265,7 @@ def _sensitivity_tables(folder: RunFolder) -> list[Table]:
 def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, display: Display) -> None:
     with display.stage("scores and tables", None, "tables") as stage:
         scores = score_run(folder, works, roles)
-        summary = summarise(scores)
+        summary = summarise(scores, seed)
         comparisons = compare(scores, seed)
         tables: dict[str, Callable[[], pd.DataFrame]] = {
             "labels": folder.read_labels,
@@ -267,7 +279,7 @@ def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, d
         for name, made in tables.items():
             folder.write_table(name, made())
             stage.advance()
-        write_tables(folder.path, summary, scores, ties_from(comparisons))
+        write_tables(folder.path, summary, run_facts(folder.info()), scores, ties_from(comparisons))
 
 
 def _write_text(folder: RunFolder, name: str, text: str) -> None:

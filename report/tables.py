@@ -13,6 +13,7 @@ import pandas as pd
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.store import atomic, escape
 from leaderboard.view.best import emphasis_notes, emphasised
 from leaderboard.view.content import Cell, Row, Section, Table
@@ -31,6 +32,7 @@ _MEAN: Final = "mean of all"
 def write_tables(
     run_folder: str | os.PathLike[str],
     summary: pd.DataFrame,
+    facts: RunFacts,
     scores: pd.DataFrame | None = None,
     ties: Mapping[RowKey, Ties] | None = None,
 ) -> list[Path]:
@@ -42,6 +44,7 @@ def write_tables(
     Args:
         run_folder: The run folder.
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
+        facts: Of their run.
         scores: Rows of ``leaderboard.store.schema.SCORES``.
         ties: What a test between methods found, see ``view.ties``; without it, ties are methods that print the same.
 
@@ -52,7 +55,7 @@ def write_tables(
         StoreError: A file cannot be written.
     """
     written = []
-    for name, tables in document_tables(summary, scores, ties).items():
+    for name, tables in document_tables(summary, facts, scores, ties).items():
         for suffix, text in (("tex", latex_tables(tables)), ("md", markdown_tables(tables))):
             path = Path(run_folder) / "tables" / f"{name}.{suffix}"
             atomic.write_bytes(path, text.encode())
@@ -61,12 +64,16 @@ def write_tables(
 
 
 def document_tables(
-    summary: pd.DataFrame, scores: pd.DataFrame | None = None, ties: Mapping[RowKey, Ties] | None = None
+    summary: pd.DataFrame,
+    facts: RunFacts,
+    scores: pd.DataFrame | None = None,
+    ties: Mapping[RowKey, Ties] | None = None,
 ) -> dict[str, list[Table]]:
     """The tables of a run by name, each a list of one table a task and profile; names without any are left out.
 
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
+        facts: Of their run.
         scores: Rows of ``leaderboard.store.schema.SCORES``.
         ties: What a test between methods found, see ``leaderboard.view.ties``.
     """
@@ -74,17 +81,21 @@ def document_tables(
         kind: [_document_table(grid, ties) for grid in grids(summary, kind)] for kind in KINDS
     }
     if scores is not None:
-        found |= {"right_and_stable": right_and_stable(scores), "accuracy_by_truth": accuracy_by_truth(scores)}
+        found |= {
+            "right_and_stable": right_and_stable(scores, facts),
+            "accuracy_by_truth": accuracy_by_truth(scores, facts),
+        }
     return {name: tables for name, tables in found.items() if tables}
 
 
 def terminal_tables(
-    summary: pd.DataFrame, width: int = 120, scores: pd.DataFrame | None = None
+    summary: pd.DataFrame, facts: RunFacts, width: int = 120, scores: pd.DataFrame | None = None
 ) -> list[RichTable | Text]:
     """All tables of a run for the terminal: stability, a line a method, what is known of the truth, and the notes.
 
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
+        facts: Of their run.
         width: Columns of the terminal; intervals are left out where they do not fit.
         scores: Rows of ``leaderboard.store.schema.SCORES``, for the tables that need them.
     """
@@ -96,7 +107,7 @@ def terminal_tables(
             if kind == "stability":
                 parts += [Text("\nBy method", style="bold"), facts_table(grid.facts, grid.mean.cells)]
             parts += [*_dim(grid.notes), Text()]
-    for table in [*right_and_stable(scores), *accuracy_by_truth(scores)] if scores is not None else []:
+    for table in [*right_and_stable(scores, facts), *accuracy_by_truth(scores, facts)] if scores is not None else []:
         subject = f" {table.subject}" if table.subject else ""
         title = f"{table.title}{table.arrow}{subject}: {table.task}, profile {table.profile}"
         parts += [_heading(title), terminal_table(table, width), *_dim(table.notes), Text()]

@@ -54,7 +54,7 @@ def _print_tables(result: RunResult) -> None:
     from report.terminal import terminal_contents
 
     out = console()
-    for part in terminal_tables(result.summary, out.width, result.scores):
+    for part in terminal_tables(result.summary, result.facts, out.width, result.scores):
         out.print(part)
     for part in terminal_contents(result.bottleneck, out.width):
         out.print(part)

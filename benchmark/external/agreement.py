@@ -10,18 +10,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from leaderboard.board.intervals import mean_interval
 from metrics.stability import clip_similarity
-from metrics.statistics import Interval, bootstrap_interval, wilson_interval
+from metrics.statistics import Interval, wilson_interval
 from metrics.text import exact_similarity
 
 if TYPE_CHECKING:
     from benchmark.run.scoring import LabelEmbeddings
 
-RESAMPLES = 4_999
-"""Bootstrap samples of an interval, as in the summary."""
 
-
-def agreement(labels: Mapping[str, Mapping[int, str]], embeddings: LabelEmbeddings, seed: int = 0) -> pd.DataFrame:
+def agreement(labels: Mapping[str, Mapping[int, str]], embeddings: LabelEmbeddings, seed: int) -> pd.DataFrame:
     """Agreement of each pair of methods, over the units that both name.
 
     Args:
@@ -82,7 +80,7 @@ def _pair(
             row |= dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_chance"), float("nan"))
             continue
         a, b = encoders[name](one), encoders[name](other)
-        row |= ends(name, bootstrap_interval(clip_similarity(a, b), resamples=RESAMPLES, seed=seed))
+        row |= ends(name, mean_interval(clip_similarity(a, b), seed))
         row[f"{name}_chance"] = cross_chance(a, b)
     equal = exact_similarity(one, other)
     return row | ends("equal", wilson_interval(int(equal.sum()), len(equal)))

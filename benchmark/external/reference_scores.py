@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from benchmark.external.agreement import RESAMPLES, ends
+from benchmark.external.agreement import ends
+from leaderboard.board.intervals import mean_interval
 from metrics.stability import clip_similarity
-from metrics.statistics import bootstrap_interval, wilson_interval
+from metrics.statistics import wilson_interval
 
 if TYPE_CHECKING:
     from benchmark.external.references import References
@@ -34,7 +35,7 @@ def name_scores(
     labels: Mapping[str, Mapping[int, str]],
     references: References,
     embeddings: LabelEmbeddings,
-    seed: int = 0,
+    seed: int,
 ) -> pd.DataFrame:
     """Means over units of how well labels name what the units should be called.
 
@@ -77,8 +78,8 @@ def _means(
     exact = sum(reference.exact(label) for label, reference in pairs)
     concept = sum(reference.matches(label) for label, reference in pairs)
     return {
-        **ends("clip", bootstrap_interval(clip, resamples=RESAMPLES, seed=seed)),
-        **ends("sentence", bootstrap_interval(sentence, resamples=RESAMPLES, seed=seed)),
+        **ends("clip", mean_interval(clip, seed)),
+        **ends("sentence", mean_interval(sentence, seed)),
         **ends("exact", wilson_interval(exact, len(units))),
         **ends("concept", wilson_interval(concept, len(units))),
     }

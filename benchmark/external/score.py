@@ -17,6 +17,7 @@ from benchmark.external.references import References, profile_references, read_r
 from benchmark.run.options import Device, Seed
 from benchmark.run.prepare import pick_device
 from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.summary import summarise
 from leaderboard.store import atomic
 from leaderboard.store.escape import csv
@@ -38,6 +39,7 @@ class ScoredLabels:
 
     Attributes:
         facts: Task, profile with its note, files, references with their hash, and what is not scored and why; JSON.
+        about_run: What tables must know besides.
         labels: In the columns of ``leaderboard.store.schema.LABELS``.
         scores: In the columns of ``leaderboard.store.schema.SCORES``; what takes images is absent.
         summary: In the columns of ``leaderboard.store.schema.SUMMARY``.
@@ -46,6 +48,7 @@ class ScoredLabels:
     """
 
     facts: dict[str, Any]
+    about_run: RunFacts
     labels: pd.DataFrame
     scores: pd.DataFrame
     summary: pd.DataFrame
@@ -145,6 +148,7 @@ def score_labels(
     }
     return ScoredLabels(
         facts=as_json(facts),
+        about_run=RunFacts(seed, loaded.note),
         labels=_stored(frame, task.name, loaded.name),
         scores=scores,
         summary=summarise(scores, seed),

@@ -252,7 +252,7 @@ class _Measuring:
         rows = made_up_scores(self.work, self.seed)
         with self._timed("tables", len(self.work.methods) * TABLE_CONDITIONS):
             compare(rows, self.seed)
-            summarise(rows)
+            summarise(rows, self.seed)
 
 
 @contextmanager

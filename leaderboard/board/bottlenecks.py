@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from leaderboard.board.facts import run_facts
 from leaderboard.board.groups import AnyGroup, Condition, LeftOut, source_of
 from leaderboard.board.names import GROUPS
 from leaderboard.store.errors import StoreError
@@ -79,6 +80,7 @@ def bottlenecks_of(folder: RunFolder, info: Mapping[str, Any], name: str) -> Ite
             _settings(identity, task),
             facts["tasks"].get(task, {}),
             facts["profile"],
+            run_facts(info),
             (source_of(info, name),),
             own,
             facts["bottleneck"]["tasks"][task],

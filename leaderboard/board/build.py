@@ -26,14 +26,14 @@ from leaderboard.board.groups import AnyGroup, Condition, Source
 from leaderboard.board.merge import Group, Runs
 from leaderboard.board.names import FLOORS
 from leaderboard.board.parallel import for_each
-from leaderboard.board.summary import MEANS, means_over
+from leaderboard.board.summary import FAITHFULNESS_MEANS, MEANS, faithfulness_mean, means_over
 from leaderboard.board.validity import Validity
 from leaderboard.board.validity import as_json as validity_json
 from leaderboard.board.validity_pairs import against_miniature
 from leaderboard.store.columns import Column
 from leaderboard.store.schema import FAITHFULNESS, SUMMARY
 from metrics.stability import mlce
-from metrics.statistics import bootstrap_interval
+from metrics.statistics import Interval
 
 BOARD_VERSION: Final = 1
 """Schema of ``board.json`` and ``board.csv``; raised whenever a key changes its meaning or goes."""
@@ -46,9 +46,6 @@ RANKED: Final = ("stability", "accuracy", "accuracy_clean")
 
 REFERENCE: Final = "clip_dissect"
 """The method that mLCE is relative to."""
-
-FAITHFULNESS_MEANS: Final = ("cosy_auc", "f1", "iou", "correlation", "auprc")
-"""Measures of how faithful the labels are, on clean images."""
 
 _COUNTS: Final = {"units": "units", "dead": "dead", "unnamed": "missing", "distinct": "distinct", "known": "known"}
 """Count of a row → column of the summary."""
@@ -64,6 +61,11 @@ class Value:
     mean: float
     low: float | None = None
     high: float | None = None
+
+
+def value_of(found: Interval) -> Value:
+    """An interval as the board has it."""
+    return Value(float(found.estimate), *(None if math.isnan(end) else float(end) for end in (found.low, found.high)))
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ def _standings(group: Group) -> Standings:
         missing = {method: tuple(_missing(group, method, conditions)) for method in group.methods}
         ranked = [method for method, gaps in missing.items() if not gaps]
         chosen = part.loc[part["method"].isin(ranked)]
-        compared = compare(chosen, int(group.settings["seed"]), perturbed_only=suite != EVERY_SUITE)
+        compared = compare(chosen, group.about_run.seed, perturbed_only=suite != EVERY_SUITE)
         if suite == EVERY_SUITE:
             comparisons = compared
         rows += _rows(group, suite, conditions, part, missing, compared)
@@ -294,12 +296,11 @@ def _rows(
     reference = _by_condition(scores, REFERENCE, conditions)
     rows = []
     for method in group.methods:
-        found = means_over(scores.loc[scores["method"].to_numpy() == method])
+        found = means_over(scores.loc[scores["method"].to_numpy() == method], group.about_run.seed)
         counts = {name: int(found[column]) for name, column in _COUNTS.items()}
         values: dict[str, Value] = {}
         if not missing[method]:
             values = {name: value for name in MEANS if (value := _value(found, name))}
-            values |= _compared(method, values, compared)
             values |= _mlce(_by_condition(scores, method, conditions), reference)
             values |= _faithfulness(group, method) if suite == EVERY_SUITE else {}
         standing = standings.get(method, {})
@@ -317,21 +318,6 @@ def _value(found: Mapping[str, Any], name: str) -> Value | None:
     if math.isnan(numbers[0]):
         return None
     return Value(numbers[0], *(None if math.isnan(end) else end for end in numbers[1:]))
-
-
-def _compared(method: str, values: Mapping[str, Value], compared: pd.DataFrame) -> dict[str, Value]:
-    """The same means with the intervals of the comparison, which knows of a share with one verdict a unit.
-
-    Two intervals of one number on one page would puzzle every reader. Where a unit without a label in another method
-    did not enter the comparison, its number is another one, and the row keeps its own.
-    """
-    rows = compared.loc[(compared["kind"] == "method").to_numpy() & (compared["first"] == method).to_numpy()]
-    found = {}
-    for row in rows.to_dict("records"):
-        own = values.get(str(row["measure"]))
-        if own and math.isclose(own.mean, row["value_first"], abs_tol=1e-9) and not math.isnan(row["low"]):
-            found[str(row["measure"])] = Value(own.mean, float(row["low"]), float(row["high"]))
-    return found
 
 
 def _by_condition(
@@ -357,14 +343,9 @@ def _mlce(
 def _faithfulness(group: Group, method: str) -> dict[str, Value]:
     rows = group.tables["faithfulness"]
     clean = (rows["perturbation"].to_numpy() == "clean") & (rows["repeat"].to_numpy() == 0)
-    rows = rows.loc[clean & (rows["method"].to_numpy() == method)].sort_values("unit")
-    found = {}
-    for name in FAITHFULNESS_MEANS if len(rows) else ():
-        interval = bootstrap_interval(rows[name].to_numpy(np.float64), seed=int(group.settings["seed"]))
-        if not math.isnan(interval.estimate):
-            ends = (None if math.isnan(end) else float(end) for end in (interval.low, interval.high))
-            found[name] = Value(float(interval.estimate), *ends)
-    return found
+    own = rows.loc[clean & (rows["method"].to_numpy() == method)]
+    means = {name: faithfulness_mean(own, name, group.about_run.seed) for name in FAITHFULNESS_MEANS}
+    return {name: value_of(mean) for name, mean in means.items() if not math.isnan(mean.estimate)}
 
 
 def _ranks(compared: pd.DataFrame) -> dict[str, dict[str, Standing]]:

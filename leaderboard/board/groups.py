@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from leaderboard.board.facts import RunFacts
+
 Condition = tuple[str, int]
 """A perturbation and its severity."""
 
@@ -60,6 +62,7 @@ class AnyGroup:
         settings: What two runs must share to belong to it, e.g. seed and number of images.
         about: The task's own words (``benchmark.run.facts``); empty where the run is too old to hold them.
         about_profile: The same of the profile.
+        about_run: What readers must know of the runs besides.
         sources: The runs, newest first.
         tables: Table name → rows.
     """
@@ -71,6 +74,7 @@ class AnyGroup:
     settings: Mapping[str, Any]
     about: Mapping[str, Any]
     about_profile: Mapping[str, Any]
+    about_run: RunFacts
     sources: tuple[Source, ...]
     tables: Mapping[str, pd.DataFrame]
 

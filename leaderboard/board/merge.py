@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import pandas as pd
 
 from leaderboard.board.bottlenecks import BottleneckGroup, bottlenecks_of, is_bottleneck, newest_of
+from leaderboard.board.facts import RunFacts, run_facts
 from leaderboard.board.groups import AnyGroup, Condition, LeftOut, Source, source_of
 from leaderboard.board.names import ordered_methods
 from leaderboard.board.summary import summarise
@@ -138,6 +139,7 @@ class _Part:
     settings: dict[str, Any]
     about: Mapping[str, Any]
     about_profile: Mapping[str, Any]
+    about_run: RunFacts
     methods: dict[str, str]
     perturbations: Mapping[str, Any]
     tables: dict[str, pd.DataFrame]
@@ -225,6 +227,7 @@ def _parts(folder: RunFolder, info: Mapping[str, Any], name: str) -> Iterator[_P
             _settings(identity, task, own["scores"]),
             facts["tasks"].get(task, {}),
             facts["profile"],
+            run_facts(info),
             {names[method]: str(version) for method, version in content["methods"].items()},
             content["perturbations"],
             {key: _renamed(table, names) for key, table in own.items()},
@@ -282,7 +285,7 @@ def _group(parts: Sequence[_Part]) -> Group:
     owners = Counter(method for part in parts for method in part.tables["scores"]["method"].unique())
     if max(owners.values()) > 1:
         # A method's conditions come from several runs, so none of their summaries covers all of them.
-        tables["summary"] = summarise(tables["scores"])
+        tables["summary"] = summarise(tables["scores"], first.about_run.seed)
     return Group(
         safe_name(f"{first.task}-v{first.version}-{first.profile}", 60),
         first.task,
@@ -291,6 +294,7 @@ def _group(parts: Sequence[_Part]) -> Group:
         first.settings,
         first.about,
         first.about_profile,
+        first.about_run,
         tuple(part.source for part in parts),
         tables,
     )

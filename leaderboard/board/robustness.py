@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from leaderboard.board import intervals
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.groups import Condition
-from leaderboard.board.summary import RESAMPLES
 from metrics.robustness import accuracy_kept
 from metrics.statistics import Interval, wilson_interval
 
@@ -62,12 +62,12 @@ class Kept:
     mean_kept: Interval
 
 
-def kept_accuracies(table: pd.DataFrame, seed: int = 0) -> Iterator[Kept]:
+def kept_accuracies(table: pd.DataFrame, seed: int) -> Iterator[Kept]:
     """Task by task and role by role, what is kept of the clean accuracy; roles without perturbed images are left out.
 
     Args:
         table: Rows of ``leaderboard.store.schema.ROBUSTNESS``.
-        seed: Of the bootstrap over images.
+        seed: The run's own.
     """
     for names, rows in table.groupby(["task", "profile"]):
         task, profile = cast(tuple[str, str], names)
@@ -75,7 +75,7 @@ def kept_accuracies(table: pd.DataFrame, seed: int = 0) -> Iterator[Kept]:
             found = verdicts(rows, role)
             if not found.conditions:
                 continue
-            kept = accuracy_kept(found.right, found.clean, resamples=RESAMPLES, seed=seed)
+            kept = accuracy_kept(found.right, found.clean, resamples=intervals.RESAMPLES, seed=seed)
             accuracy = tuple(_share(column[~np.isnan(column)]) for column in found.right.T)
             mean = float(np.mean([one.estimate for one in accuracy]))
             clean = _share(found.clean)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from leaderboard.board import intervals
 from leaderboard.store.schema import SUMMARY
-from metrics.statistics import Interval, bootstrap_interval, holm, noise_floor_test, wilson_interval
+from metrics.statistics import Interval, holm, noise_floor_test
 
 MEANS: Final[dict[str, str]] = {
     "stability": "stability",
@@ -28,15 +29,15 @@ MEANS: Final[dict[str, str]] = {
 """Summary column → score column that it is the mean of."""
 
 SHARES: Final = ("exact", "accuracy", "accuracy_clean")
-"""Summary columns that are shares of units: Wilson's interval where each unit has one row, else the bootstrap."""
+"""Summary columns that are shares of units; see ``leaderboard.board.intervals.share_interval``."""
 
-RESAMPLES: Final = 4_999
-"""Bootstrap samples of an interval, and permutations of a test."""
+FAITHFULNESS_MEANS: Final = ("cosy_auc", "f1", "iou", "correlation", "auprc")
+"""Measures of how faithful the labels are, on clean images."""
 
 ALL: Final = "all"
 
 
-def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Summarise the scores of a run.
 
     The unit is the statistical unit: where several conditions are summed up, each unit's mean over them comes first.
@@ -45,14 +46,14 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Args:
         scores: In the columns of ``leaderboard.store.schema.SCORES``.
-        seed: Of the bootstrap.
+        seed: The run's own.
 
     Returns:
         In the columns of ``leaderboard.store.schema.SUMMARY``; empty for no scores.
     """
     rows = []
     for names, method in scores.groupby(["task", "profile", "method"], sort=False):
-        repeats = _similarities(method.loc[_clean(method) & (method["repeat"].to_numpy() > 0)])
+        repeats = _repeats(method)
         for perturbation, severity, group in _groups(method):
             head = dict(zip(("task", "profile", "method"), cast(tuple[str, str, str], names), strict=True))
             rows.append({**head, "perturbation": perturbation, "severity": severity, **_row(group, repeats, seed)})
@@ -63,18 +64,39 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return summary
 
 
-def means_over(scores: pd.DataFrame, seed: int = 0) -> dict[str, float | int]:
+def means_over(scores: pd.DataFrame, seed: int) -> dict[str, float | int]:
     """The means of one method over whatever perturbed conditions its scores hold.
 
     Args:
         scores: Rows of one method; clean rows are passed over, unless there are no others.
-        seed: Of the bootstrap.
+        seed: The run's own.
 
     Returns:
         The counts, and each mean with the ends of its interval, under the names of ``SUMMARY`` (store.schema).
     """
     perturbed = scores.loc[~_clean(scores)]
     return _means(perturbed if len(perturbed) else scores.loc[scores["repeat"].to_numpy() == 0], seed)
+
+
+def faithfulness_mean(rows: pd.DataFrame, measure: str, seed: int) -> Interval:
+    """The mean over units of one measure of faithfulness; of several conditions, each unit's mean comes first.
+
+    Args:
+        rows: Rows of ``leaderboard.store.schema.FAITHFULNESS`` of one method.
+        measure: One of its measures.
+        seed: The run's own.
+    """
+    return intervals.mean_interval(_unit_means(rows, measure), seed)
+
+
+def movement(scores: pd.DataFrame, seed: int) -> float:
+    """The p of one method's labels over all of their perturbed conditions against its clean repeats; NaN without any.
+
+    Args:
+        scores: Rows of one method.
+        seed: The run's own.
+    """
+    return _moved(scores.loc[~_clean(scores)], _repeats(scores), seed)
 
 
 def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -96,6 +118,10 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 def _clean(scores: pd.DataFrame) -> np.ndarray:
     return scores["perturbation"].to_numpy() == "clean"
+
+
+def _repeats(scores: pd.DataFrame) -> pd.DataFrame:
+    return _similarities(scores.loc[_clean(scores) & (scores["repeat"].to_numpy() > 0)])
 
 
 def _similarities(rows: pd.DataFrame) -> pd.DataFrame:
@@ -124,10 +150,10 @@ def _means(group: pd.DataFrame, seed: int) -> dict[str, float | int]:
         "distinct": int(scored["clean_label"].nunique()),
         "known": int(alive.loc[alive["truth"].notna().to_numpy(), "unit"].nunique()),
     }
-    single = len(group) == group["unit"].nunique()
     for column, source in MEANS.items():
         rows = _verdicts(alive, source) if column in ("accuracy", "accuracy_clean") else scored
-        interval = _interval(_unit_means(rows, source), share=single and column in SHARES, seed=seed)
+        mean = intervals.share_interval if column in SHARES else intervals.mean_interval
+        interval = mean(_unit_means(rows, source), seed)
         row |= {column: interval.estimate, f"{column}_low": interval.low, f"{column}_high": interval.high}
     return row
 
@@ -138,7 +164,9 @@ def _moved(group: pd.DataFrame, repeats: pd.DataFrame, seed: int) -> float:
         return float("nan")
     conditions = _similarities(group)
     floor = repeats.reindex(conditions.index)
-    return noise_floor_test(conditions.to_numpy(float), floor.to_numpy(float), resamples=RESAMPLES, seed=seed).p_value
+    return noise_floor_test(
+        conditions.to_numpy(float), floor.to_numpy(float), resamples=intervals.RESAMPLES, seed=seed
+    ).p_value
 
 
 def _verdicts(rows: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -152,13 +180,6 @@ def _unit_means(rows: pd.DataFrame, source: str) -> Float[np.ndarray, " units"]:
     values = pd.Series(rows[source].astype("Float64").to_numpy(np.float64, na_value=np.nan))
     means = cast(pd.Series, values.groupby(rows["unit"].to_numpy()).mean())
     return means.to_numpy(np.float64)
-
-
-def _interval(per_unit: Float[np.ndarray, " units"], *, share: bool, seed: int) -> Interval:
-    if share:
-        known = per_unit[~np.isnan(per_unit)]
-        return wilson_interval(int(known.sum()), len(known))
-    return bootstrap_interval(per_unit, resamples=RESAMPLES, seed=seed)
 
 
 def _corrected(summary: pd.DataFrame) -> Float[np.ndarray, " rows"]:

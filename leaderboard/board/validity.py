@@ -16,12 +16,12 @@ from jaxtyping import Float
 
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.groups import Condition
+from leaderboard.board.intervals import unit_weights
 from leaderboard.board.merge import Group
 from leaderboard.board.names import FLOORS
 from leaderboard.board.robustness import ROLES, Verdicts, verdicts
-from leaderboard.board.summary import RESAMPLES
 from metrics.robustness import shares_kept
-from metrics.statistics import Interval, bootstrap_weights
+from metrics.statistics import Interval
 from metrics.validity import FEWEST, Agreement, agreement
 
 MEAN: Final = "mean of methods"
@@ -95,16 +95,15 @@ class _Sampled(NamedTuple):
         return _Sampled(self.means.mean(axis), self.draws.mean(axis + 1))
 
 
-def compare_groups(first: Group, second: Group, names: Sequence[str] = (), seed: int = 0) -> Validity:
+def compare_groups(first: Group, second: Group, names: Sequence[str] = ()) -> Validity:
     """Compare what two groups measured under the conditions that they have in common, floors left out.
 
     Args:
         first: The one that should predict.
         second: The one that is predicted.
         names: The perturbations to look at; all if there are none.
-        seed: Of the bootstrap.
     """
-    randoms = np.random.default_rng(seed).spawn(2)
+    randoms = np.random.default_rng(first.about_run.seed).spawn(2)
     conditions = [one for one in _common(first.scores, second.scores) if not names or one[0] in names]
     methods = [name for name in first.methods if name in second.methods and name not in FLOORS]
     found: list[Compared] = []
@@ -152,7 +151,7 @@ def _labels(
     known = own["truth"].notna()
     right = own["right"].astype("Float64").fillna(0.0).where(known).to_numpy(np.float64, na_value=np.nan)
     units = sorted(set(own["unit"]))
-    weights = bootstrap_weights(len(units), RESAMPLES, random)
+    weights = unit_weights(len(units), random)
     found = {}
     for measure, values in (("stability", own["stability"].to_numpy(np.float64)), ("accuracy", right)):
         keyed = pd.Series(values, pd.MultiIndex.from_frame(own[["unit", "method", "perturbation", "severity"]]))
@@ -229,7 +228,7 @@ def _kept(
 
 def _shares(side: Verdicts, conditions: Sequence[Condition], random: np.random.Generator) -> _Sampled:
     right = side.right[:, [side.conditions.index(condition) for condition in conditions]]
-    weights = bootstrap_weights(len(right), RESAMPLES, random)
+    weights = unit_weights(len(right), random)
     means, draws = (shares_kept(right, side.clean, held) for held in (np.ones((1, len(right))), weights))
     return _Sampled(means[0], draws)
 

@@ -51,7 +51,7 @@ def sensitivity_grids(group: Group) -> tuple[Grid, ...]:
 
 def robustness_grids(group: Group) -> tuple[Grid, ...]:
     """The accuracy that the network and CLIP keep under each condition; none if that was not measured."""
-    roles = tuple(kept_accuracies(group.tables["robustness"]))
+    roles = tuple(kept_accuracies(group.tables["robustness"], group.about_run.seed))
     if not roles:
         return ()
     rows = [

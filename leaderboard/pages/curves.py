@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, cast
 
 import numpy as np
 import pandas as pd
 
-from leaderboard.board.build import Standings, Value
+from leaderboard.board.build import Standings, Value, value_of
+from leaderboard.board.intervals import mean_interval, share_interval
 from leaderboard.board.names import GROUPS
 from leaderboard.pages.charts import Panel, Style, panel, scale_from
 from leaderboard.pages.frame import spaced
 from leaderboard.store.identity import safe_name
-from metrics.statistics import bootstrap_interval
 
 Curves = dict[str, dict[int, Value]]
 """Method → severity → value."""
@@ -93,7 +93,9 @@ def _together(standings: Standings, names: Sequence[str], severities: Sequence[i
     found: Curves = {}
     for method, severity, rows in _cells(scores):
         if len(set(rows["perturbation"])) == len(names):
-            found.setdefault(method, {})[severity] = _mean_over_units(scored(rows, measure), standings.group.settings)
+            found.setdefault(method, {})[severity] = _mean_over_units(
+                scored(rows, measure), measure, standings.group.about_run.seed
+            )
     return {method: points for method, points in found.items() if len(points) == len(severities)}
 
 
@@ -103,8 +105,6 @@ def _cells(scores: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:
         yield str(method), int(severity), rows
 
 
-def _mean_over_units(rows: pd.DataFrame, settings: Mapping[str, object]) -> Value:
+def _mean_over_units(rows: pd.DataFrame, measure: str, seed: int) -> Value:
     per_unit = cast(pd.Series, rows.groupby("unit")["value"].mean()).to_numpy(np.float64)
-    interval = bootstrap_interval(per_unit, seed=int(str(settings["seed"])))
-    ends = (None if end != end else float(end) for end in (interval.low, interval.high))
-    return Value(float(interval.estimate), *ends)
+    return value_of(share_interval(per_unit, seed) if measure == "accuracy" else mean_interval(per_unit, seed))

@@ -12,9 +12,10 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.intervals import mean_interval
 from leaderboard.board.names import MINIATURE_NOTE
 from leaderboard.view.content import Cell, Row, Section, Table
-from metrics.statistics import bootstrap_interval
 
 EXAMPLES: Final = 6
 """Units that are shown of each kind."""
@@ -25,24 +26,34 @@ FEWEST: Final = 10
 _PARTS: Final = ("foreground", "background", "context")
 
 
-def dependence_contents(dependence: pd.DataFrame, labels: pd.DataFrame, scores: pd.DataFrame) -> list[Table]:
+def dependence_contents(
+    dependence: pd.DataFrame, labels: pd.DataFrame, scores: pd.DataFrame, facts: RunFacts
+) -> list[Table]:
     """One table a task and method that says what units depend on, on clean images.
 
     Args:
         dependence: Rows of ``leaderboard.store.schema.DEPENDENCE``.
         labels: Rows of ``leaderboard.store.schema.LABELS``, for the units' names.
         scores: Rows of ``leaderboard.store.schema.SCORES``, for the stability of their labels.
+        facts: Of their run.
     """
     said = np.any([dependence[part].notna().to_numpy() for part in _PARTS], axis=0)
     own = dependence.loc[_clean(dependence) & dependence["part"].eq("").to_numpy() & said]
     groups = own.groupby(["task", "profile", "method"], sort=False)
     return [
-        _table(str(task), str(profile), str(method), rows, labels, scores) for (task, profile, method), rows in groups
+        _table(str(task), str(profile), str(method), rows, labels, scores, facts)
+        for (task, profile, method), rows in groups
     ]
 
 
 def _table(
-    task: str, profile: str, method: str, rows: pd.DataFrame, labels: pd.DataFrame, scores: pd.DataFrame
+    task: str,
+    profile: str,
+    method: str,
+    rows: pd.DataFrame,
+    labels: pd.DataFrame,
+    scores: pd.DataFrame,
+    facts: RunFacts,
 ) -> Table:
     def mine(table: pd.DataFrame) -> pd.DataFrame:
         here = table["task"].eq(task) & table["profile"].eq(profile) & table["method"].eq(method)
@@ -63,7 +74,7 @@ def _table(
         None,
         "Unit and label",
         _PARTS,
-        tuple(_sections(found)),
+        tuple(_sections(found, facts.seed)),
         tuple(_notes(found, mine(scores), profile)),
     )
 
@@ -81,7 +92,7 @@ class _Found:
         return Row(f"{unit} {self.names.get(unit, '')}".strip(), tuple(Cell(float(v)) for v in self.values[place]))
 
 
-def _sections(found: _Found) -> Iterator[Section]:
+def _sections(found: _Found, seed: int) -> Iterator[Section]:
     leaning = np.nan_to_num(found.values[:, 1] - found.values[:, 0])
     for title, lean in (("background before foreground", leaning), ("foreground before background", -leaning)):
         order = [place for place in np.argsort(-lean, kind="stable").tolist() if lean[place] > 0]
@@ -91,7 +102,7 @@ def _sections(found: _Found) -> Iterator[Section]:
     cells = []
     for column in found.values.T:
         known = column[~np.isnan(column)]
-        mean = bootstrap_interval(known, seed=0) if len(known) else None
+        mean = mean_interval(known, seed) if len(known) else None
         cells.append(Cell() if mean is None else Cell(mean.estimate, mean.low, mean.high))
     yield Section((Row("mean", tuple(cells)),), "all units")
 

@@ -12,17 +12,16 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.names import FLOORS, MINIATURE_NOTE
+from leaderboard.board.summary import faithfulness_mean
 from leaderboard.store import escape
 from leaderboard.store.schema import FAITHFULNESS
 from leaderboard.view.content import Cell, Row, Section
 from leaderboard.view.content import Table as Contents
-from metrics.statistics import Interval, bootstrap_interval
+from metrics.statistics import Interval
 
 MEASURES: Final = ("cosy_auc", "cosy_mad", "f1", "iou", "correlation", "cosine", "auprc")
-
-RESAMPLES: Final = 4_999
-"""Bootstrap samples of an interval."""
 
 _ABSENT: Final = "–"
 
@@ -58,7 +57,7 @@ class FaithfulnessTable:
 
 
 def faithfulness_tables(
-    table: pd.DataFrame, facts: Mapping[str, Any] | None = None, seed: int = 0
+    table: pd.DataFrame, facts: RunFacts, measured: Mapping[str, Any] | None = None
 ) -> list[FaithfulnessTable]:
     """The tables of a run: for each task and profile its clean labels, then its perturbed ones where they are measured.
 
@@ -66,8 +65,8 @@ def faithfulness_tables(
 
     Args:
         table: Rows of ``leaderboard.store.schema.FAITHFULNESS``.
-        facts: What ``run.json`` says under ``facts["faithfulness"]``: images drawn of each label, why CoSy is absent.
-        seed: Of the bootstrap.
+        facts: Of its run.
+        measured: ``facts["faithfulness"]`` of ``run.json``: images drawn of each label, why CoSy is absent.
     """
     tables = []
     for names, rows in table.groupby(["task", "profile"]):
@@ -79,7 +78,7 @@ def faithfulness_tables(
             ("labels given on perturbed images", rows.loc[~clean]),
         ):
             if len(part):
-                tables.append(_table((task, profile, words), part, [*_notes(part, profile, facts or {})], seed))
+                tables.append(_table((task, profile, words), part, [*_notes(part, profile, measured or {})], facts))
     return tables
 
 
@@ -151,23 +150,21 @@ def _content(value: Interval) -> Cell:
     return Cell(value.estimate, value.low, value.high)
 
 
-def _table(what: tuple[str, str, str], rows: pd.DataFrame, notes: list[str], seed: int) -> FaithfulnessTable:
+def _table(what: tuple[str, str, str], rows: pd.DataFrame, notes: list[str], facts: RunFacts) -> FaithfulnessTable:
     present = set(rows["method"])
     methods = [*sorted(present - set(FLOORS)), *(name for name in FLOORS if name in present)]
     own = [rows.loc[(rows["method"] == method).to_numpy()] for method in methods]
     return FaithfulnessTable(
         *what,
         tuple(methods),
-        {_heading(measure): tuple(_interval(part, measure, seed) for part in own) for measure in MEASURES},
+        {
+            _heading(measure): tuple(faithfulness_mean(part, measure, facts.seed) for part in own)
+            for measure in MEASURES
+        },
         tuple(len(set(part["unit"])) for part in own),
         tuple(float((part["presence"] == "annotation").to_numpy().mean()) for part in own),
         tuple(notes),
     )
-
-
-def _interval(rows: pd.DataFrame, measure: str, seed: int) -> Interval:
-    per_unit = cast(pd.Series, rows.groupby("unit")[measure].mean())
-    return bootstrap_interval(per_unit.to_numpy(float), resamples=RESAMPLES, seed=seed)
 
 
 def _heading(measure: str) -> str:
@@ -175,18 +172,18 @@ def _heading(measure: str) -> str:
     return column.title + {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
 
 
-def _notes(rows: pd.DataFrame, profile: str, facts: Mapping[str, Any]) -> Iterator[str]:
+def _notes(rows: pd.DataFrame, profile: str, measured: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "Mean over the units that have a label; brackets: 95 % bootstrap interval. Each label is held against its "
         "unit's activations on clean images. AUC 0.5, MAD 0 and correlation 0 are chance; for the rest see "
         f"{' and '.join(FLOORS)}."
     )
     yield "Annotated: share of the labels whose presence in the probing images is known; CLIP judges that of the rest."
-    reason = facts.get("without_cosy")
+    reason = measured.get("without_cosy")
     if reason:
         yield f"No CoSy: {reason}"
     elif rows["cosy_auc"].notna().to_numpy().any():
-        drawn = f"{facts['images_per_label']} images drawn of each label. " if "images_per_label" in facts else ""
+        drawn = f"{measured['images_per_label']} images drawn of each label. " if "images_per_label" in measured else ""
         yield f"{drawn}CoSy's AUC cannot see that a label is too wide, its MAD that one is too narrow: read both."
     if profile == "miniature":
         yield MINIATURE_NOTE

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.names import MINIATURE_NOTE
 from leaderboard.board.robustness import Kept, kept_accuracies
 from leaderboard.view.content import Cell, Row, Section, Table, count_of
@@ -13,14 +14,15 @@ from leaderboard.view.responses import named
 from metrics.statistics import Interval
 
 
-def robustness_contents(table: pd.DataFrame) -> list[Table]:
+def robustness_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
     """One table per task and profile.
 
     Args:
         table: Rows of ``leaderboard.store.schema.ROBUSTNESS``.
+        facts: Of their run.
     """
     tasks: dict[tuple[str, str], list[Kept]] = {}
-    for kept in kept_accuracies(table):
+    for kept in kept_accuracies(table, facts.seed):
         tasks.setdefault((kept.task, kept.profile), []).append(kept)
     return [_table(roles) for roles in tasks.values()]
 

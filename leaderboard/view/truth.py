@@ -7,16 +7,14 @@ from typing import Final, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.intervals import share_interval
 from leaderboard.board.names import GROUP_NAMES, GROUPS, MINIATURE_NOTE, ordered_methods
 from leaderboard.view.best import emphasis_notes, emphasised
 from leaderboard.view.content import Cell, Row, Section, Table, count_of
 from metrics.stability import four_way
-from metrics.statistics import Interval, bootstrap_interval, wilson_interval
-
-RESAMPLES: Final = 4_999
-"""Bootstrap samples of an interval, as in the summary."""
+from metrics.statistics import Interval
 
 OUTCOMES: Final = ("right and stable", "right to wrong", "wrong to right", "wrong and stable")
 """In the order of ``metrics.stability.four_way``."""
@@ -33,7 +31,7 @@ class _Group(NamedTuple):
     rows: pd.DataFrame
 
 
-def right_and_stable(scores: pd.DataFrame) -> list[Table]:
+def right_and_stable(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
     """How often each method's label is right before and after a perturbation: one table a task and profile with truth.
 
     Shares of pairs of unit and perturbed condition, over the units that live and whose truth is known; a missing label
@@ -41,22 +39,24 @@ def right_and_stable(scores: pd.DataFrame) -> list[Table]:
 
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``.
+        facts: Of their run.
     """
     return [
-        _right_and_stable(task, profile, rows.loc[~_clean(rows)])
+        _right_and_stable(task, profile, rows.loc[~_clean(rows)], facts)
         for task, profile, rows in _with_truth(scores)
         if not _clean(rows).all()
     ]
 
 
-def accuracy_by_truth(scores: pd.DataFrame) -> list[Table]:
+def accuracy_by_truth(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
     """Accuracy on clean images and per group of perturbations, split by kind of truth: one concept, AND, OR of two.
 
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``; without the column ``truth_op``, or where it is absent, all
             truths are of one kind.
+        facts: Of their run.
     """
-    return [_accuracy_by_truth(task, profile, rows) for task, profile, rows in _with_truth(scores)]
+    return [_accuracy_by_truth(task, profile, rows, facts) for task, profile, rows in _with_truth(scores)]
 
 
 def _with_truth(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -71,14 +71,14 @@ def _with_truth(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]
         yield task, profile, rows
 
 
-def _right_and_stable(task: str, profile: str, rows: pd.DataFrame) -> Table:
+def _right_and_stable(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:
     methods = ordered_methods(set(rows["method"]))
-    columns = [_outcomes(rows.loc[rows["method"].to_numpy() == method]) for method in methods]
+    columns = [_outcomes(rows.loc[rows["method"].to_numpy() == method], facts.seed) for method in methods]
     outcomes = [Row(name, tuple(column[number] for column in columns)) for number, name in enumerate(OUTCOMES)]
     outcomes[0] = Row(OUTCOMES[0], emphasised(outcomes[0].cells, methods))
     counts = [_counts(rows.loc[rows["method"].to_numpy() == method]) for method in methods]
     names = ("units with truth", "conditions", "labels missing")
-    facts = [Row(name, tuple(Cell(count[number], digits=0) for count in counts)) for number, name in enumerate(names)]
+    counted = [Row(name, tuple(Cell(count[number], digits=0) for count in counts)) for number, name in enumerate(names)]
     units = count_of([count[0] for count in counts], "units")
     return Table(
         "right_and_stable",
@@ -89,7 +89,7 @@ def _right_and_stable(task: str, profile: str, rows: pd.DataFrame) -> Table:
         None,
         "Label",
         methods,
-        (Section(tuple(outcomes)), Section(tuple(facts))),
+        (Section(tuple(outcomes)), Section(tuple(counted))),
         (
             f"Profile {profile}. Shares of pairs of unit and perturbed condition, over {units} whose truth is known: "
             "right = the label names the truth, stable = the verdict is that of the clean label, so that a wrong "
@@ -100,21 +100,20 @@ def _right_and_stable(task: str, profile: str, rows: pd.DataFrame) -> Table:
     )
 
 
-def _outcomes(rows: pd.DataFrame) -> tuple[Cell, ...]:
+def _outcomes(rows: pd.DataFrame, seed: int) -> tuple[Cell, ...]:
     per_unit = np.array(
         [four_way(unit["right_clean"].to_numpy(), unit["right"].to_numpy()).shares for _, unit in rows.groupby("unit")]
     )
-    single = len(per_unit) == len(rows)
-    return tuple(_cell(_interval(per_unit[:, number], single)) for number in range(len(OUTCOMES)))
+    return tuple(_cell(share_interval(per_unit[:, number], seed)) for number in range(len(OUTCOMES)))
 
 
 def _counts(rows: pd.DataFrame) -> tuple[int, int, int]:
     return len(set(rows["unit"])), _conditions(rows), int(rows["missing"].to_numpy(bool).sum())
 
 
-def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame) -> Table:
+def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:
     methods = ordered_methods(set(rows["method"]))
-    sections = tuple(Section(tuple(_group_rows(part, methods)), title) for title, part in _by_kind(rows))
+    sections = tuple(Section(tuple(_group_rows(part, methods, facts.seed)), title) for title, part in _by_kind(rows))
     severities = sorted(set(rows["severity"].to_numpy()[~_clean(rows)].tolist()))
     at = f", severity {', '.join(map(str, severities))}" if severities else ""
     return Table(
@@ -158,13 +157,13 @@ def _kind_title(name: str, rows: pd.DataFrame) -> str:
     return f"{name} (n = {rows['unit'].nunique()})"
 
 
-def _group_rows(rows: pd.DataFrame, methods: Sequence[str]) -> Iterator[Row]:
+def _group_rows(rows: pd.DataFrame, methods: Sequence[str], seed: int) -> Iterator[Row]:
     for group in _groups(rows):
         cells = []
         for method in methods:
             own = group.rows.loc[group.rows["method"].to_numpy() == method]
             per_unit = cast(pd.Series, own.groupby("unit")["right"].mean()).to_numpy(np.float64)
-            cells.append(_cell(_interval(per_unit, len(per_unit) == len(own))))
+            cells.append(_cell(share_interval(per_unit, seed)))
         yield Row(group.name, emphasised(cells, methods))
 
 
@@ -184,14 +183,6 @@ def _groups(rows: pd.DataFrame) -> Iterator[_Group]:
 
 def _conditions(rows: pd.DataFrame) -> int:
     return len(rows[["perturbation", "severity"]].drop_duplicates())
-
-
-def _interval(per_unit: Float[np.ndarray, " units"], single: bool) -> Interval:
-    # Several conditions of one unit are not independent, as Wilson's interval would have it. Where all units agree the
-    # bootstrap has no width; each unit counted once gives an honest one.
-    if single or np.all(per_unit == 0) or np.all(per_unit == 1):
-        return wilson_interval(int(per_unit.sum()), len(per_unit))
-    return bootstrap_interval(per_unit, resamples=RESAMPLES)
 
 
 def _cell(interval: Interval) -> Cell:

@@ -41,13 +41,18 @@ def _sensitivity(chapter: Chapter) -> list[Table]:
     return sensitivity_contents(units, detectors, labels, {"planted_from": group.planted_from})
 
 
+def _dependence(chapter: Chapter) -> list[Table]:
+    group = chapter.group
+    return dependence_contents(*(group.tables[key] for key in ("dependence", "labels", "scores")), group.about_run)
+
+
 ANALYSES: Final = (
     Analysis(
         "dependence",
         "What units depend on",
         "How much of what excites a unit lies in the foreground of its images, how much in their background, and how "
         "far does it depend on the context at all? A method that sees the same images in several contexts says so.",
-        lambda chapter: dependence_contents(*(chapter.group.tables[key] for key in ("dependence", "labels", "scores"))),
+        _dependence,
     ),
     Analysis(
         "sensitivity",
@@ -61,7 +66,7 @@ ANALYSES: Final = (
         "Accuracy kept",
         "How much of its accuracy on clean images does the network keep under each condition, and how much does the "
         "image-text encoder that methods rest on?",
-        lambda chapter: robustness_contents(chapter.group.tables["robustness"]),
+        lambda chapter: robustness_contents(chapter.group.tables["robustness"], chapter.group.about_run),
     ),
     Analysis(
         "tuning",

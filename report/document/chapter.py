@@ -12,8 +12,8 @@ import pandas as pd
 from leaderboard.board.build import Row, Standings
 from leaderboard.board.merge import Condition, Group
 from leaderboard.board.names import FLOORS
-from leaderboard.board.summary import ALL, MEANS, RESAMPLES, means_over, summarise
-from metrics.statistics import holm, noise_floor_test
+from leaderboard.board.summary import ALL, MEANS, means_over, movement, summarise
+from metrics.statistics import holm
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Chapter:
         elif len(self.severities) == 1:
             summary = self._narrowed()
         else:
-            summary = summarise(self.scores)
+            summary = summarise(self.scores, self.group.about_run.seed)
         gaps = summary["perturbation"].eq(ALL) & ~summary["method"].isin(self.complete)
         means = [f"{name}{end}" for name in MEANS for end in ("", "_low", "_high")]
         summary.loc[gaps, [*means, "p_value", "p_adjusted"]] = np.nan
@@ -74,15 +74,15 @@ class Chapter:
 
     def _narrowed(self) -> pd.DataFrame:
         """``summarise(self.scores)`` for one severity, without doing again what the group's own summary holds."""
-        whole = self.standings.summary
+        whole, seed = self.standings.summary, self.group.about_run.seed
         asked = {("clean", "0"), *((name, str(severity)) for name, severity in self.group.conditions)}
         kept = [place in asked for place in zip(whole["perturbation"], whole["severity"], strict=True)]
         parts = []
         for method, rows in whole.loc[np.array(kept, dtype=bool)].groupby("method", sort=False):
             own = self.scores.loc[self.scores["method"].to_numpy() == method]
-            p_value = _moved(own)
+            p_value = movement(own, seed)
             place = {"task": self.group.task, "profile": self.group.profile, "method": method, "perturbation": ALL}
-            mean = {**place, "severity": ALL, **means_over(own), "p_value": p_value, "p_adjusted": p_value}
+            mean = {**place, "severity": ALL, **means_over(own, seed), "p_value": p_value, "p_adjusted": p_value}
             tested = rows["perturbation"].to_numpy() != "clean"
             adjusted = np.full(len(rows), np.nan)
             adjusted[tested] = holm(rows["p_value"].to_numpy(np.float64)[tested]).p_values
@@ -113,22 +113,3 @@ def own_conditions(frame: pd.DataFrame, conditions: Sequence[Condition]) -> pd.D
     wanted = {*conditions, ("clean", 0)}
     kept = [place in wanted for place in zip(frame["perturbation"], frame["severity"], strict=True)]
     return frame.loc[np.array(kept, dtype=bool)]
-
-
-def _moved(scores: pd.DataFrame) -> float:
-    """The p of one method's labels over all conditions against its clean repeats; NaN without repeats."""
-    alive = scores.loc[~scores["dead"].to_numpy(bool)]
-    clean = alive["perturbation"].to_numpy() == "clean"
-    repeats = alive.loc[clean & (alive["repeat"].to_numpy() > 0)]
-    if not len(repeats):
-        return float("nan")
-    conditions, floor = _similarities(alive.loc[~clean]), _similarities(repeats)
-    floor = floor.reindex(conditions.index)
-    return noise_floor_test(conditions.to_numpy(float), floor.to_numpy(float), resamples=RESAMPLES).p_value
-
-
-def _similarities(rows: pd.DataFrame) -> pd.DataFrame:
-    """Similarity to the clean label: one row a unit, one column a condition and repeat."""
-    place = list(zip(rows["perturbation"], rows["severity"], rows["repeat"], strict=True))
-    keyed = rows.assign(place=pd.Series(place, index=rows.index, dtype=object))
-    return keyed.pivot_table(index="unit", columns="place", values="clip_similarity", dropna=False)

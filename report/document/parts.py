@@ -9,7 +9,7 @@ from typing import Final
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.build import Board
 from leaderboard.board.comparison.rows import ALPHA
-from leaderboard.board.summary import RESAMPLES
+from leaderboard.board.intervals import RESAMPLES
 from report.document import about
 from report.document.analyses import analyses, analysis_sets
 from report.document.answers import abstract, answer

@@ -50,12 +50,12 @@ def tables(chapter: Chapter) -> dict[str, Set]:
         ``standings``, ``stability``, ``accuracy``, ``right_and_stable``, ``accuracy_by_truth``, ``pairs``,
         ``conditions`` and ``faithfulness``.
     """
-    slug = chapter.group.slug
+    slug, facts = chapter.group.slug, chapter.group.about_run
     found = {"standings": text_set(standings_table(chapter))} if chapter.complete else {}
     ties = ties_from(chapter.standings.comparisons) if len(chapter.standings.comparisons) else None
-    contents = document_tables(chapter.summary, chapter.scores, ties)
+    contents = document_tables(chapter.summary, facts, chapter.scores, ties)
     # Shares over all conditions are means too, which an incomplete method does not get.
-    of_complete = document_tables(chapter.summary, chapter.complete_scores, ties)
+    of_complete = document_tables(chapter.summary, facts, chapter.complete_scores, ties)
     contents |= {name: of_complete.get(name, []) for name in ("right_and_stable", "accuracy_by_truth")}
     gaps = incomplete_notes(chapter)
     for name, made in contents.items():
@@ -65,7 +65,7 @@ def tables(chapter: Chapter) -> dict[str, Set]:
                 [replace(table, notes=(*table.notes, *notes)) for table in made], f"tab:{name}-{slug}"
             )
     found |= {name: text_set(table) for name, table in _comparisons(chapter)}
-    faithful = faithfulness_contents(faithfulness_tables(chapter.faithfulness, seed=_seed(chapter)))
+    faithful = faithfulness_contents(faithfulness_tables(chapter.faithfulness, facts))
     if faithful:
         found["faithfulness"] = table_set(faithful, f"tab:faithfulness-{slug}")
     return found
@@ -218,7 +218,3 @@ def table_set(made: Sequence[Table], label: str) -> Set:
     named = [replace(table, label=f"{label}-{number + 1}" if number else label) for number, table in enumerate(made)]
     labels = tuple(label for table in named for label in latex_labels(table, SHEET))
     return Set(latex_tables(named, sheet=SHEET), markdown_tables(named), labels)
-
-
-def _seed(chapter: Chapter) -> int:
-    return int(chapter.group.settings["seed"])

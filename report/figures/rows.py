@@ -10,11 +10,11 @@ import pandas as pd
 from jaxtyping import Bool
 
 from leaderboard.board.build import Standings
+from leaderboard.board.intervals import mean_interval
 from leaderboard.board.merge import Condition, conditions_of
 from leaderboard.board.names import FLOORS, GROUPS
 from leaderboard.board.summary import ALL, summarise
 from leaderboard.store import escape
-from metrics.statistics import bootstrap_interval
 
 Record = dict[str, Any]
 
@@ -62,7 +62,7 @@ def at_own_severities(standings: Standings) -> dict[tuple[str, str], Record]:
     wanted = severities_of(standings.group.conditions)
     own = {name: tuple(s for s in levels if s in wanted.get(name, ())) for name, levels in ran.items()}
     if any(1 < len(levels) < len(ran[name]) for name, levels in own.items()):
-        summary = summarise(own_scores(standings))
+        summary = summarise(own_scores(standings), standings.group.about_run.seed)
     level = {name: str(levels[0]) if len(levels) == 1 else ALL for name, levels in own.items() if levels}
     done = {(row["method"], row["perturbation"], row["severity"]) for row in records(summary)}
     found = {}
@@ -99,7 +99,7 @@ def unperturbed(standings: Standings, measure: str) -> dict[str, Point]:
     found = {}
     for method, own in repeats.groupby("method"):
         means = cast(pd.Series, own.groupby("unit")[measure].mean()).to_numpy(np.float64)
-        found[str(method)] = bootstrap_interval(means, seed=int(standings.group.settings["seed"]))[:3]
+        found[str(method)] = mean_interval(means, standings.group.about_run.seed)[:3]
     return found
 
 

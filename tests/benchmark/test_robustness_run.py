@@ -19,6 +19,7 @@ from benchmark.run.passes import Passes
 from benchmark.run.work import Work
 from benchmark.runner import run
 from benchmark.studies.robustness.measure import choices_of, measure_robustness
+from leaderboard.board.facts import RunFacts
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.view.robustness import robustness_contents
 from report.markdown import markdown_tables
@@ -99,7 +100,7 @@ def test_each_task_has_its_own_conditions(found: pd.DataFrame) -> None:
 
 
 def test_tables_say_what_is_kept(found: pd.DataFrame) -> None:
-    first, second = robustness_contents(found)
+    first, second = robustness_contents(found, RunFacts())
     assert (first.task, second.task) == ("other", "resnet18_layer4")
     rows = {row.name: row.cells for row in second.rows}
     assert set(rows) == {"fog 3", "background_blur 5", "mean", "clean"}

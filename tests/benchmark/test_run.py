@@ -17,6 +17,7 @@ from baselines.base import Label, UnitLabels
 from benchmark import runner
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
+from leaderboard.board.facts import RunFacts
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.view.comparisons import terminal_comparisons
@@ -301,7 +302,7 @@ def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
     assert len(result.failed) == 3
     assert result.summary.empty
     assert RunFolder(result.folder).read_table("scores").empty
-    assert not terminal_tables(result.summary, 100, result.scores)
+    assert not terminal_tables(result.summary, RunFacts(), 100, result.scores)
     assert not terminal_comparisons(result.comparisons)
 
 

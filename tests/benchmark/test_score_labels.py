@@ -249,7 +249,7 @@ def test_a_hidden_layer_has_no_truth_without_images() -> None:
 
 def test_agreement_against_a_count_by_hand() -> None:
     said = {"a": {0: "red fish", 1: "blue cup", 2: "house", 9: "x"}, "b": {0: "fish", 1: "Blue cup.", 2: "old house"}}
-    row = agreement(said, embeddings(*said["a"].values(), *said["b"].values())).iloc[0]
+    row = agreement(said, embeddings(*said["a"].values(), *said["b"].values()), 0).iloc[0]
     table = cosine_similarity(letters(list(said["a"].values())[:3], 1.0), letters(list(said["b"].values()), 1.0))
     assert (row["first"], row["second"], row["units"], row["first_only"], row["second_only"]) == ("a", "b", 3, 1, 0)
     assert row["clip"] == pytest.approx(np.diag(table).mean())
@@ -266,7 +266,7 @@ def test_agreement_against_a_count_by_hand() -> None:
 def test_a_method_agrees_with_itself_and_a_constant_one_by_chance_alone() -> None:
     units = {unit: f"{LETTERS[unit]}{LETTERS[unit + 1]}" for unit in range(20)}
     constant = dict.fromkeys(units, "depiction")
-    found = agreement({"a": units, "b": dict(units), "c": constant}, embeddings(*units.values(), "depiction"))
+    found = agreement({"a": units, "b": dict(units), "c": constant}, embeddings(*units.values(), "depiction"), 0)
     same, against, _ = found.to_dict("records")
     assert (same["clip"], same["equal"]) == (1, 1)
     assert against["clip"] == pytest.approx(against["clip_chance"])
@@ -274,7 +274,7 @@ def test_a_method_agrees_with_itself_and_a_constant_one_by_chance_alone() -> Non
 
 
 def test_methods_without_a_unit_in_common_have_no_agreement() -> None:
-    row = agreement({"a": {0: "red"}, "b": {1: "red"}}, embeddings("red")).iloc[0]
+    row = agreement({"a": {0: "red"}, "b": {1: "red"}}, embeddings("red"), 0).iloc[0]
     assert row["units"] == 0
     assert row[["clip", "clip_chance", "equal"]].isna().all()
     assert np.isnan(cross_chance(np.ones((1, 2)), np.ones((1, 2))))

@@ -210,7 +210,7 @@ def test_a_missing_label_is_wrong_as_on_the_board(roles: Roles) -> None:
             "right": pd.array([True, None, False, None, None], "boolean"),
         }
     )
-    board = summarise(to_pandas(SCORES, to_arrow(SCORES, scores)))
+    board = summarise(to_pandas(SCORES, to_arrow(SCORES, scores)), 0)
     assert set(board["accuracy"].dropna()) == {np.nanmean(found)}
 
 

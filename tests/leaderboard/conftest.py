@@ -5,8 +5,7 @@ import gc
 import pandas as pd
 import pytest
 
-from leaderboard.board import summary
-from leaderboard.board.comparison import between, rows
+from leaderboard.board import intervals
 from leaderboard.store.run_folder import CellKey
 
 
@@ -14,8 +13,7 @@ from leaderboard.store.run_folder import CellKey
 def few_resamples():
     """For tests of what does not depend on how often intervals and tests resample."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (rows, between, summary):
-            patch.setattr(module, "RESAMPLES", 199)
+        patch.setattr(intervals, "RESAMPLES", 199)
         # statsmodels collects garbage at each correction, which takes half a second once torch is loaded.
         patch.setattr(gc, "collect", lambda *_: 0)
         yield

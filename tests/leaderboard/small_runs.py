@@ -92,9 +92,9 @@ def write_run(
         folder.write_table("evidence", evidence)
         folder.write_table("thumbnails", _thumbnails(evidence) if thumbnails else _frame(THUMBNAILS, []))
         folder.write_table("scores", scores)
-        folder.write_table("summary", summarise(scores))
+        folder.write_table("summary", summarise(scores, seed))
         if comparisons:
-            folder.write_table("comparisons", compare(scores))
+            folder.write_table("comparisons", compare(scores, seed))
         folder.write_table("faithfulness", _faithfulness(scores, seed))
     run = json.loads((path / "run.json").read_text())
     run["created"] = run["sessions"][0]["started"] = started

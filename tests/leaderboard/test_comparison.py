@@ -14,11 +14,11 @@ from statsmodels.stats.contingency_tables import cochrans_q, mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from leaderboard.board.comparison import between, compare
-from leaderboard.board.comparison import rows as comparison_rows
+from leaderboard.board import intervals
+from leaderboard.board.comparison import compare
 from leaderboard.board.comparison.between import group_letters
 from leaderboard.board.comparison.panel import build_panel
-from leaderboard.board.comparison.rows import share_interval
+from leaderboard.board.comparison.rows import share_difference
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import COMPARISONS, SCORES
@@ -89,10 +89,9 @@ def only(table, measure, kind, **where):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_and_silent():
-    assert comparison_rows.RESAMPLES >= 4_999
+    assert intervals.RESAMPLES >= 4_999
     with pytest.MonkeyPatch.context() as patch:
-        for module in (comparison_rows, between):
-            patch.setattr(module, "RESAMPLES", RESAMPLES)
+        patch.setattr(intervals, "RESAMPLES", RESAMPLES)
         # statsmodels collects garbage at each correction, which takes half a second once torch is loaded.
         patch.setattr(gc, "collect", lambda *_: 0)
         yield
@@ -105,7 +104,7 @@ def scores():
 
 @pytest.fixture(scope="module")
 def table(scores):
-    return compare(scores)
+    return compare(scores, 0)
 
 
 # ---- between methods ----
@@ -250,7 +249,7 @@ def test_a_missing_label_is_wrong_and_has_no_stability(scores):
         right=scores["right"].mask(lost),
         missing=scores["missing"] | lost,
     )
-    found = compare(changed)
+    found = compare(changed, 0)
     row = only(found, "accuracy", "condition", first="alpha", second="fog, severity 1")
     here = scores[(scores["method"] == "alpha") & (scores["perturbation"] == "fog") & (scores["severity"] == 1)]
     assert row["n"] == UNITS
@@ -269,11 +268,11 @@ def test_the_interval_of_shares_holds_what_it_promises():
     for lost, gained, _ in rng.multinomial(n, [0.4, 0.1, 0.5], size=runs):
         first = np.r_[np.ones(lost), np.zeros(n - lost)]
         second = np.r_[np.zeros(lost), np.ones(gained), np.zeros(n - lost - gained)]
-        found = share_interval(first, second)
+        found = share_difference(first, second)
         assert found.low <= found.estimate <= found.high
         covered += found.low <= truth <= found.high
     assert 0.94 <= covered / runs <= 0.98
-    assert math.isnan(share_interval(np.empty(0), np.empty(0)).estimate)
+    assert math.isnan(share_difference(np.empty(0), np.empty(0)).estimate)
 
 
 # ---- severity ----
@@ -302,7 +301,7 @@ def test_a_perturbation_that_ran_at_one_severity_is_no_effect_of_severity(scores
     more = scores[fog].assign(perturbation="hail", severity=5, stability=-3.0)
     one = scores[(scores["perturbation"] != "snow") | (scores["severity"] == 1)]
     fog = scores[scores["perturbation"].isin(["clean", "fog"])]
-    found, expected = compare(one), compare(fog)
+    found, expected = compare(one, 0), compare(fog, 0)
     kinds = ["effect", "slope"]
     columns = ["first", "n", "statistic", "p_value", "difference", "low", "high"]
     pd.testing.assert_frame_equal(
@@ -310,12 +309,12 @@ def test_a_perturbation_that_ran_at_one_severity_is_no_effect_of_severity(scores
         expected[expected["kind"].isin(kinds)][columns].reset_index(drop=True),
     )
     # No perturbation ran at 1, 3 and 5.
-    rows = chosen(compare(pd.concat([scores, more])), "stability", "effect")
+    rows = chosen(compare(pd.concat([scores, more]), 0), "stability", "effect")
     assert rows["reason"].unique().tolist() == ["no perturbation has values at every severity"]
 
 
 def test_one_severity_has_no_model():
-    rows = chosen(compare(simulated(REAL, (("fog", 3), ("snow", 3)))), "stability", "effect")
+    rows = chosen(compare(simulated(REAL, (("fog", 3), ("snow", 3))), 0), "stability", "effect")
     assert rows["first"].tolist() == ["method", "method × severity", "severity"]
     assert rows["reason"].unique().tolist() == ["fewer than two severities"]
     assert rows["p_value"].isna().all()
@@ -326,7 +325,7 @@ def test_one_severity_has_no_model():
 
 def test_conditions_that_a_method_has_not_done_do_not_count(scores):
     undone = (scores["method"] == "beta") & (scores["perturbation"] == "snow") & (scores["severity"] == 3)
-    found = compare(scores[~undone])
+    found = compare(scores[~undone], 0)
     rest = (scores["perturbation"] != "snow") | (scores["severity"] != 3)
     rows = chosen(found, "stability", "method").set_index("first")
     assert rows["value_first"].to_dict() == pytest.approx(unit_means(scores[rest]).mean().to_dict())
@@ -337,7 +336,7 @@ def test_conditions_that_a_method_has_not_done_do_not_count(scores):
 
 def test_a_method_without_any_value_does_not_spoil_the_others(scores, table):
     silent = scores[scores["method"] == "alpha"].assign(method="silent", stability=math.nan, label=None, missing=True)
-    found = compare(pd.concat([scores, silent.assign(right=False, right_clean=False)], ignore_index=True))
+    found = compare(pd.concat([scores, silent.assign(right=False, right_clean=False)], ignore_index=True), 0)
     columns = ["first", "second", "p_value", "difference", "low", "high", "p_corrected"]
     pd.testing.assert_frame_equal(
         chosen(found, "stability", "pair")[columns].reset_index(drop=True),
@@ -350,7 +349,7 @@ def test_a_method_without_any_value_does_not_spoil_the_others(scores, table):
 
 def test_dead_units_are_counted_and_enter_nothing(scores, table):
     dead = scores[scores["unit"] == 0].assign(unit=99, dead=True, stability=math.nan, right=None, right_clean=None)
-    found = compare(pd.concat([scores, dead], ignore_index=True))
+    found = compare(pd.concat([scores, dead], ignore_index=True), 0)
     assert (found["left_out"] == table["left_out"] + 1).all()
     pd.testing.assert_frame_equal(found.drop(columns="left_out"), table.drop(columns="left_out"))
 
@@ -361,7 +360,7 @@ def test_units_of_unknown_truth_have_stability_alone(scores, table):
         right=scores["right"].mask(scores["unit"] < 5),
         right_clean=scores["right_clean"].mask(scores["unit"] < 5),
     )
-    found = compare(changed)
+    found = compare(changed, 0)
     stability = found["measure"] == "stability"
     pd.testing.assert_frame_equal(
         found[stability].reset_index(drop=True), table[stability.to_numpy()].reset_index(drop=True)
@@ -372,7 +371,7 @@ def test_units_of_unknown_truth_have_stability_alone(scores, table):
 
 def test_tasks_and_profiles_are_families_of_their_own(scores, table):
     other = simulated(seed=1).assign(profile="q")
-    found = compare(pd.concat([scores, other], ignore_index=True))
+    found = compare(pd.concat([scores, other], ignore_index=True), 0)
     pd.testing.assert_frame_equal(found[found["profile"] == "p"].reset_index(drop=True), table)
     assert set(found["profile"]) == {"p", "q"}
 
@@ -389,7 +388,9 @@ def test_a_panel_keeps_the_order_of_the_methods_and_averages_repeats():
 
 
 def test_it_goes_through_the_store_and_is_the_same_from_any_order_of_rows(scores, table, tmp_path):
-    pd.testing.assert_frame_equal(compare(scores.sample(frac=1, random_state=1)), table, check_exact=False, rtol=1e-9)
+    pd.testing.assert_frame_equal(
+        compare(scores.sample(frac=1, random_state=1), 0), table, check_exact=False, rtol=1e-9
+    )
     with RunFolder(tmp_path / "run") as folder:
         folder.create_or_continue({}, {})
         folder.write_table("comparisons", table)
@@ -446,7 +447,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("name", list(DEGENERATE))
 def test_what_cannot_be_compared_says_why(name):
-    found = compare(DEGENERATE[name]())
+    found = compare(DEGENERATE[name](), 0)
     assert to_pandas(COMPARISONS, to_arrow(COMPARISONS, found)).equals(found)
     assert len(terminal_comparisons(found)) >= 3
     assert "nan" not in markdown_comparisons(found)
@@ -471,13 +472,13 @@ def test_what_cannot_be_compared_says_why(name):
     ],
 )
 def test_the_reason_is_the_right_one(name, measure, reason):
-    row = only(compare(DEGENERATE[name]()), measure, "omnibus")
+    row = only(compare(DEGENERATE[name](), 0), measure, "omnibus")
     assert row["reason"] == reason
     assert row["first"] == ("alpha" if name == "one method" else ", ".join(METHODS))
 
 
 def test_few_units_cannot_tell_anything_apart():
-    found = compare(simulated(units=3))
+    found = compare(simulated(units=3), 0)
     pairs = found[found["kind"] == "pair"]
     assert (pairs["p_corrected"] > 0.05).all()
     ranks = found[found["kind"] == "method"]
@@ -486,14 +487,14 @@ def test_few_units_cannot_tell_anything_apart():
 
 
 def test_without_a_shared_unit_there_are_no_ranks():
-    found = compare(DEGENERATE["no shared unit"]())
+    found = compare(DEGENERATE["no shared unit"](), 0)
     rows = chosen(found, "stability", "method")
     assert (rows["n"] == 0).all()
     assert rows[["rank", "letters", "value_first"]].isna().all(axis=None)
 
 
 def test_one_method_still_has_its_mean_its_conditions_and_its_slope():
-    found = compare(DEGENERATE["one method"]())
+    found = compare(DEGENERATE["one method"](), 0)
     assert only(found, "stability", "method")["value_first"] == pytest.approx(
         unit_means(DEGENERATE["one method"]())["alpha"].mean()
     )
@@ -503,6 +504,6 @@ def test_one_method_still_has_its_mean_its_conditions_and_its_slope():
 
 
 def test_no_scores_no_rows():
-    found = compare(simulated(units=1).iloc[:0])
+    found = compare(simulated(units=1).iloc[:0], 0)
     assert len(found) == 0
     assert list(found.columns) == [column.name for column in COMPARISONS.columns]

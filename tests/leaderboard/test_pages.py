@@ -23,6 +23,7 @@ import pytest
 from small_runs import NOTE, STARTED, write_run
 from typer.testing import CliRunner
 
+from leaderboard.board import intervals
 from leaderboard.board.build import Board, Row, Standing, Standings, Value, as_frame, build_board
 from leaderboard.board.merge import Runs, merge_runs
 from leaderboard.cli import app
@@ -130,7 +131,9 @@ def test_every_page_is_there(site: Path, pages: dict[str, Dom], board: Board) ->
 def test_a_second_build_gives_the_same_bytes(board: Board, site: Path, tmp_path: Path) -> None:
     (tmp_path / "board").write_bytes(pickle.dumps(board))
     code = (
-        "import pathlib, pickle, sys; from leaderboard.pages import write_site; root = pathlib.Path(sys.argv[1]);"
+        "import pathlib, pickle, sys; from leaderboard.board import intervals; "
+        "from leaderboard.pages import write_site; "
+        f"intervals.RESAMPLES = {intervals.RESAMPLES}; root = pathlib.Path(sys.argv[1]);"
         "write_site(pickle.loads((root / 'board').read_bytes()), root / 'site')"
     )
     # Another process, with another order of sets.

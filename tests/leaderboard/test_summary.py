@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from leaderboard.board import summary as module
+from leaderboard.board import intervals as module
 from leaderboard.board.summary import MEANS, summarise
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.schema import SCORES, SUMMARY
@@ -135,7 +135,7 @@ def scores():
 
 @pytest.fixture(scope="module")
 def summary(scores):
-    return summarise(scores)
+    return summarise(scores, 0)
 
 
 def test_every_condition_and_each_kind_of_mean_has_a_row(summary):
@@ -146,7 +146,7 @@ def test_every_condition_and_each_kind_of_mean_has_a_row(summary):
 
 @pytest.mark.usefixtures("no_bootstrap")
 def test_a_single_severity_has_no_mean_over_severities():
-    found = summarise(some_scores(conditions=(("snow", 3), ("frost", 3))))
+    found = summarise(some_scores(conditions=(("snow", 3), ("frost", 3))), 0)
     places = sorted(zip(found["perturbation"], found["severity"], strict=True))
     assert places == [("all", "all"), ("clean", "0"), ("frost", "3"), ("snow", "3")]
 
@@ -166,7 +166,7 @@ def test_each_unit_is_averaged_over_conditions_before_the_bootstrap(scores, summ
         ("snow", "all", scores[scores["perturbation"] == "snow"]),
         ("all", "all", scores[scores["perturbation"] != "clean"]),
     ):
-        per_unit = np.array([rows[rows["unit"] == unit]["stability"].mean() for unit in range(UNITS)])
+        per_unit = np.array([rows[rows["unit"] == unit]["stability"].mean() for unit in range(UNITS)]).round(12)
         level = expanded_confidence(0.95, UNITS)
         interval = stats.bootstrap(
             (per_unit,), np.mean, confidence_level=level, n_resamples=499, method="BCa", rng=np.random.default_rng(0)
@@ -176,7 +176,7 @@ def test_each_unit_is_averaged_over_conditions_before_the_bootstrap(scores, summ
         assert found["stability"] == pytest.approx(per_unit.mean())
         assert found["stability_low"] == pytest.approx(interval.low)
         assert found["stability_high"] == pytest.approx(interval.high)
-        shares = np.array([rows[rows["unit"] == unit]["exact"].astype(float).mean() for unit in range(UNITS)])
+        shares = np.array([rows[rows["unit"] == unit]["exact"].astype(float).mean() for unit in range(UNITS)]).round(12)
         interval = stats.bootstrap(
             (shares,), np.mean, confidence_level=level, n_resamples=499, method="BCa", rng=np.random.default_rng(0)
         ).confidence_interval
@@ -187,7 +187,7 @@ def test_each_unit_is_averaged_over_conditions_before_the_bootstrap(scores, summ
 def test_a_unit_with_more_conditions_weighs_no_more():
     rows = [score_row(0, "snow", severity, stability=0.0) for severity in (1, 2, 3, 4)]
     rows += [score_row(1, "snow", 1, stability=1.0), score_row(2, "snow", 1, stability=1.0)]
-    assert line(summarise(pd.DataFrame(rows)), "snow", "all")["stability"] == pytest.approx(2 / 3)
+    assert line(summarise(pd.DataFrame(rows), 0), "snow", "all")["stability"] == pytest.approx(2 / 3)
 
 
 def test_shares_of_units_have_wilsons_interval(scores, summary):
@@ -217,12 +217,12 @@ def test_conditions_that_did_not_run_enter_no_test():
     assert conditions.shape == (UNITS, 3)
     floor = scores[(scores["perturbation"] == "clean") & (scores["repeat"] == 1)][["clip_similarity"]]
     expected = noise_floor_test(conditions.to_numpy(), floor.to_numpy(), resamples=499)
-    assert line(summarise(scores), "all", "all")["p_value"] == pytest.approx(expected.p_value)
+    assert line(summarise(scores, 0), "all", "all")["p_value"] == pytest.approx(expected.p_value)
 
 
 @pytest.mark.usefixtures("no_bootstrap")
 def test_families_are_corrected_by_holm_within_a_method():
-    found = summarise(some_scores(methods=("m", "other")))
+    found = summarise(some_scores(methods=("m", "other")), 0)
     for method in ("m", "other"):
         own = found[(found["method"] == method) & (found["perturbation"] != "clean")]
         single = own[(own["perturbation"] != "all") & (own["severity"] != "all")]
@@ -239,14 +239,14 @@ def test_families_are_corrected_by_holm_within_a_method():
 def test_profiles_are_families_of_their_own():
     one = some_scores()
     both = pd.concat([one, some_scores(seed=1).assign(profile="q")], ignore_index=True)
-    found = summarise(both)
-    pd.testing.assert_frame_equal(found[found["profile"] == "p"].reset_index(drop=True), summarise(one))
+    found = summarise(both, 0)
+    pd.testing.assert_frame_equal(found[found["profile"] == "p"].reset_index(drop=True), summarise(one, 0))
 
 
 def test_dead_units_are_counted_and_enter_nothing(scores, summary):
     places = scores[["perturbation", "severity"]].drop_duplicates().itertuples(index=False)
     more = pd.DataFrame([dead(unit, perturbation=p, severity=s, truth="fish") for p, s in places for unit in (90, 91)])
-    found = summarise(pd.concat([scores, more], ignore_index=True))
+    found = summarise(pd.concat([scores, more], ignore_index=True), 0)
     assert (found["dead"] == 2).all()
     pd.testing.assert_frame_equal(found.drop(columns="dead"), summary.drop(columns="dead"))
 
@@ -257,7 +257,7 @@ def test_a_unit_without_a_label_has_no_similarity_but_is_wrong_where_the_truth_i
     rows += [unnamed(4, perturbation="snow", severity=3, truth="fish", right=None, right_clean=True)]
     rows += [unnamed(5, perturbation="snow", severity=3)]
     for frame in (pd.DataFrame(rows), stored(pd.DataFrame(rows))):
-        found = line(summarise(frame), "snow", "3")
+        found = line(summarise(frame, 0), "snow", "3")
         assert (found["units"], found["missing"], found["known"]) == (4, 2, 5)
         assert found["clip_similarity"] == pytest.approx(1.0)
         assert found["exact"] == pytest.approx(1.0)
@@ -269,7 +269,7 @@ def test_a_unit_without_a_label_has_no_similarity_but_is_wrong_where_the_truth_i
 def test_a_unit_named_under_some_conditions_counts_as_named():
     rows = [score_row(unit, "snow", severity, stability=0.5) for unit in range(3) for severity in (1, 3)]
     rows += [unnamed(3, perturbation="snow", severity=1), score_row(3, "snow", 3, stability=0.1)]
-    found = summarise(pd.DataFrame(rows))
+    found = summarise(pd.DataFrame(rows), 0)
     assert (line(found, "snow", "1")["units"], line(found, "snow", "1")["missing"]) == (3, 1)
     assert (line(found, "snow", "all")["units"], line(found, "snow", "all")["missing"]) == (4, 0)
     assert line(found, "snow", "all")["stability"] == pytest.approx((3 * 0.5 + 0.1) / 4)
@@ -278,7 +278,7 @@ def test_a_unit_named_under_some_conditions_counts_as_named():
 def test_without_truth_there_is_no_accuracy_and_without_repeats_no_test():
     rows = [score_row(unit, "snow", 3, noise_floor=math.nan, sentence_similarity=math.nan) for unit in range(5)]
     for frame in (pd.DataFrame(rows), stored(pd.DataFrame(rows))):
-        found = line(summarise(frame), "snow", "3")
+        found = line(summarise(frame, 0), "snow", "3")
         absent = [
             "accuracy",
             "accuracy_low",
@@ -294,13 +294,13 @@ def test_without_truth_there_is_no_accuracy_and_without_repeats_no_test():
 
 def test_clean_is_repeat_zero_alone(scores, summary):
     other = scores[scores["perturbation"] == "clean"].assign(repeat=2, clip_similarity=0.1, stability=0.0, right=False)
-    found = summarise(pd.concat([scores, other], ignore_index=True)).drop(columns=["p_value", "p_adjusted"])
+    found = summarise(pd.concat([scores, other], ignore_index=True), 0).drop(columns=["p_value", "p_adjusted"])
     pd.testing.assert_frame_equal(found, summary.drop(columns=["p_value", "p_adjusted"]))
 
 
 @pytest.mark.usefixtures("no_bootstrap")
 def test_a_run_of_clean_images_alone_has_one_row():
-    found = summarise(pd.DataFrame([score_row(unit) for unit in range(4)]))
+    found = summarise(pd.DataFrame([score_row(unit) for unit in range(4)]), 0)
     assert found[["perturbation", "severity"]].to_numpy().tolist() == [["clean", "0"]]
     assert found["p_adjusted"].isna().all()
 
@@ -308,14 +308,14 @@ def test_a_run_of_clean_images_alone_has_one_row():
 def test_all_units_dead_or_unnamed_give_absent_means():
     for row, column in ((dead, "dead"), (unnamed, "missing")):
         found = line(
-            summarise(pd.DataFrame([row(unit, perturbation="snow", severity=3) for unit in range(4)])), "snow", "3"
+            summarise(pd.DataFrame([row(unit, perturbation="snow", severity=3) for unit in range(4)]), 0), "snow", "3"
         )
         assert (found["units"], found[column]) == (0, 4)
         assert math.isnan(found["stability"])
 
 
 def test_the_order_of_rows_changes_nothing(scores, summary):
-    shuffled = summarise(scores.sample(frac=1, random_state=3))
+    shuffled = summarise(scores.sample(frac=1, random_state=3), 0)
     key = ["method", "perturbation", "severity"]
     pd.testing.assert_frame_equal(
         shuffled.sort_values(key, ignore_index=True),
@@ -328,9 +328,9 @@ def test_the_order_of_rows_changes_nothing(scores, summary):
 def test_it_fits_the_store_and_is_the_same_from_stored_scores(scores, summary):
     typed = to_pandas(SUMMARY, to_arrow(SUMMARY, summary))
     assert len(typed) == len(summary)
-    again = to_pandas(SUMMARY, to_arrow(SUMMARY, summarise(stored(scores))))
+    again = to_pandas(SUMMARY, to_arrow(SUMMARY, summarise(stored(scores), 0)))
     pd.testing.assert_frame_equal(again, typed, check_exact=False, rtol=1e-12)
 
 
 def test_no_scores_no_rows():
-    assert len(summarise(pd.DataFrame([score_row(0)]).iloc[:0])) == 0
+    assert len(summarise(pd.DataFrame([score_row(0)]).iloc[:0], 0)) == 0

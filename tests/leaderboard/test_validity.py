@@ -14,7 +14,6 @@ from scipy import stats
 from small_runs import write_run
 from typer.testing import CliRunner
 
-from leaderboard.board import validity as module
 from leaderboard.board.build import Board, build_board
 from leaderboard.board.build import as_json as board_json
 from leaderboard.board.merge import Group, merge_runs
@@ -44,9 +43,8 @@ OFFSETS = {"clip_dissect": 0.0, "dnd": -0.05, "network_dissection": 0.05}
 
 @pytest.fixture(autouse=True)
 def _quick(few_resamples: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RESAMPLES", 199)
     # What is compared rests on the scores; the summary takes longest.
-    monkeypatch.setattr(small_runs, "summarise", lambda scores: summarise(scores.iloc[:0]))
+    monkeypatch.setattr(small_runs, "summarise", lambda scores, seed: summarise(scores.iloc[:0], seed))
 
 
 def run(
@@ -136,7 +134,7 @@ def test_values_are_the_means_of_the_tables_and_agreement_is_scipys(tmp_path):
         assert one.agreement["spearman"].estimate == pytest.approx(stats.spearmanr(one.first, one.second).statistic)
     kept = found.by_condition("accuracy kept", "clip")
     assert kept is not None
-    shares = {role.role: role for role in kept_accuracies(second.tables["robustness"])}["clip"]
+    shares = {role.role: role for role in kept_accuracies(second.tables["robustness"], 0)}["clip"]
     assert kept.second == pytest.approx([one.estimate for one in shares.kept])
     assert kept.second[NAMES.index("snow")] == pytest.approx(mixed["snow"], abs=0.01)
     assert shares.clean.estimate == 0.5

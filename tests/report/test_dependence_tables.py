@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.view.dependence import dependence_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
@@ -36,7 +37,7 @@ def tables(units: int = UNITS) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame
 
 
 def test_units_are_sorted_by_what_they_lean_to():
-    (table,) = dependence_contents(*tables())
+    (table,) = dependence_contents(*tables(), RunFacts())
     background, foreground, mean = table.sections
     # Unit 5 leans to neither side.
     assert background.title == "background before foreground: 5 of 12 units"
@@ -49,27 +50,27 @@ def test_units_are_sorted_by_what_they_lean_to():
 
 def test_context_dependence_is_held_against_stability():
     dependence, labels, scores = tables()
-    (table,) = dependence_contents(dependence, labels, scores)
+    (table,) = dependence_contents(dependence, labels, scores, RunFacts())
     number = np.arange(UNITS) * 7 % UNITS
     expected = stats.spearmanr(number, -(number**2)).statistic
     (note,) = [note for note in table.notes if "Spearman" in note]
     assert f": {expected:.2f} (Spearman, n = 12 units" in note
-    few = dependence_contents(*tables(units=5))[0]
+    few = dependence_contents(*tables(units=5), RunFacts())[0]
     assert not any("Spearman" in note for note in few.notes)
 
 
 def test_nothing_said_is_no_table_and_unknown_sides_are_blank():
     dependence, labels, scores = tables()
-    assert dependence_contents(dependence.iloc[:0], labels, scores) == []
+    assert dependence_contents(dependence.iloc[:0], labels, scores, RunFacts()) == []
     nothing = dependence.assign(foreground=np.nan, background=np.nan, context=np.nan)
-    assert dependence_contents(nothing, labels, scores) == []
-    (table,) = dependence_contents(dependence.assign(background=np.nan), labels, scores)
+    assert dependence_contents(nothing, labels, scores, RunFacts()) == []
+    (table,) = dependence_contents(dependence.assign(background=np.nan), labels, scores, RunFacts())
     (mean,) = table.sections
     assert np.isnan(mean.rows[0].cells[1].value)
 
 
 def test_every_kind_of_output_shows_it():
-    found = dependence_contents(*tables())
+    found = dependence_contents(*tables(), RunFacts())
     assert "thing 11" in markdown_tables(found)
     assert "thing 11" in latex_tables(found)
     assert any("What units depend on" in str(part) for part in terminal_contents(found))

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.names import MINIATURE_NOTE
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.schema import FAITHFULNESS
@@ -43,7 +44,7 @@ def grid_of(markdown: str) -> dict[str, list[str]]:
 
 
 def test_cells_are_means_with_the_bootstrap_interval(table):
-    (shown,) = faithfulness_tables(table)
+    (shown,) = faithfulness_tables(table, RunFacts())
     assert shown.methods == ("dnd", "zeta", "random_label", "constant_label")
     values = table[table["method"] == "dnd"]["f1"].to_numpy()
     expected = bootstrap_interval(values, resamples=4_999)
@@ -54,14 +55,14 @@ def test_cells_are_means_with_the_bootstrap_interval(table):
 
 
 def test_every_measure_stands_there_with_the_arrow_of_the_schema(table):
-    cells = grid_of(markdown_faithfulness(faithfulness_tables(table)))
+    cells = grid_of(markdown_faithfulness(faithfulness_tables(table, RunFacts())))
     for measure in MEASURES:
         assert FAITHFULNESS.column(measure).higher_is_better
         assert f"{FAITHFULNESS.column(measure).title} ↑" in cells
 
 
 def test_terminal_and_markdown_say_the_same(table):
-    tables = faithfulness_tables(table)
+    tables = faithfulness_tables(table, RunFacts())
     terminal = printed(terminal_faithfulness(tables, 140))
     for heading, cells in grid_of(markdown_faithfulness(tables)).items():
         if heading != "measure" and not heading.startswith(":"):
@@ -70,7 +71,7 @@ def test_terminal_and_markdown_say_the_same(table):
 
 
 def test_a_narrow_terminal_loses_the_intervals_not_the_values(table):
-    tables = faithfulness_tables(table)
+    tables = faithfulness_tables(table, RunFacts())
     assert "[" in printed(terminal_faithfulness(tables, 140)).splitlines()[3]
     narrow = printed(terminal_faithfulness(tables, 70), 70)
     assert re.search(r"F1 ↑ +│ +0\.\d\d │", narrow)
@@ -83,7 +84,7 @@ def test_perturbed_labels_have_a_table_of_their_own_by_units_means():
         rows("dnd", np.array([1.0, 0.5, 0.0, 0.75]), perturbation="snow", severity=5),
     ]
     again = rows("dnd", np.zeros(4), repeat=1)
-    clean, other = faithfulness_tables(pd.concat([rows("dnd", np.full(4, 0.25)), again, *perturbed]))
+    clean, other = faithfulness_tables(pd.concat([rows("dnd", np.full(4, 0.25)), again, *perturbed]), RunFacts())
     assert clean.title.endswith("labels given on clean images")
     assert clean.rows["IoU ↑"][0].estimate == 0.25
     assert other.title.endswith("labels given on perturbed images")
@@ -94,7 +95,7 @@ def test_perturbed_labels_have_a_table_of_their_own_by_units_means():
 
 def test_without_cosy_the_reason_stands_under_the_table(table):
     without = table.assign(cosy_auc=np.nan, cosy_mad=np.nan)
-    (shown,) = faithfulness_tables(without, {"without_cosy": "The profile mine has no image generator."})
+    (shown,) = faithfulness_tables(without, RunFacts(), {"without_cosy": "The profile mine has no image generator."})
     assert "No CoSy: The profile mine has no image generator." in shown.notes
     cells = grid_of(markdown_faithfulness([shown]))
     assert cells["CoSy AUC ↑"] == cells["CoSy MAD ↑"] == ["–"] * 4
@@ -102,35 +103,35 @@ def test_without_cosy_the_reason_stands_under_the_table(table):
 
 
 def test_notes_say_what_a_reader_must_know(table):
-    (shown,) = faithfulness_tables(table, {"images_per_label": 10, "without_cosy": ""})
+    (shown,) = faithfulness_tables(table, RunFacts(), {"images_per_label": 10, "without_cosy": ""})
     notes = " ".join(shown.notes)
     assert "10 images drawn of each label." in notes
     assert "random_label and constant_label" in notes
     assert MINIATURE_NOTE in shown.notes
-    (paper,) = faithfulness_tables(table.assign(profile="paper"))
+    (paper,) = faithfulness_tables(table.assign(profile="paper"), RunFacts())
     assert MINIATURE_NOTE not in paper.notes
 
 
 def test_the_share_of_annotated_labels_is_shown(table):
     half = table.assign(presence=np.where(table["unit"] < 3, "clip", "annotation"))
-    assert grid_of(markdown_faithfulness(faithfulness_tables(half)))["annotated"] == ["67 %"] * 4
+    assert grid_of(markdown_faithfulness(faithfulness_tables(half, RunFacts())))["annotated"] == ["67 %"] * 4
 
 
 def test_two_units_have_a_mean_but_no_interval():
-    (shown,) = faithfulness_tables(rows("dnd", np.array([0.2, 0.4])))
+    (shown,) = faithfulness_tables(rows("dnd", np.array([0.2, 0.4])), RunFacts())
     assert grid_of(markdown_faithfulness([shown]))["F1 ↑"] == ["0.30"]
 
 
 def test_row_order_does_not_matter_and_nothing_gives_nothing(table):
-    tables = faithfulness_tables(table)
-    assert markdown_faithfulness(faithfulness_tables(table.sample(frac=1, random_state=1))) == markdown_faithfulness(
-        tables
-    )
-    assert faithfulness_tables(table.iloc[:0]) == []
+    tables = faithfulness_tables(table, RunFacts())
+    assert markdown_faithfulness(
+        faithfulness_tables(table.sample(frac=1, random_state=1), RunFacts())
+    ) == markdown_faithfulness(tables)
+    assert faithfulness_tables(table.iloc[:0], RunFacts()) == []
     assert markdown_faithfulness([]) == ""
 
 
 def test_names_cannot_act_as_markup(table):
-    (shown,) = faithfulness_tables(table.assign(task="a|b <i>[x](y)"))
+    (shown,) = faithfulness_tables(table.assign(task="a|b <i>[x](y)"), RunFacts())
     assert r"a\|b \<i\>\[x\](y)" in markdown_faithfulness([shown])
     assert "a|b <i>[x](y)" in printed(terminal_faithfulness([shown]))

@@ -149,7 +149,7 @@ def test_a_summary_over_some_conditions_is_that_of_their_scores_alone(tmp_path):
     chapter = Chapter(build_board(merge_runs(tmp_path)).standings[0])
     assert chapter.extra_conditions == 4
     place = ["method", "perturbation", "severity"]
-    expected = summarise(chapter.scores).sort_values(place, ignore_index=True)
+    expected = summarise(chapter.scores, 0).sort_values(place, ignore_index=True)
     found = chapter.summary.sort_values(place, ignore_index=True)[expected.columns]
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.names import GROUPS, MINIATURE_NOTE
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.schema import SUMMARY
@@ -27,7 +28,7 @@ def printed(parts, width=120) -> str:
 
 
 def latex_table(summary, kind, ties=None) -> str:
-    return latex_tables(document_tables(summary, ties=ties).get(kind, []))
+    return latex_tables(document_tables(summary, RunFacts(), ties=ties).get(kind, []))
 
 
 def rows_of(source: str) -> dict[str, list[str]]:
@@ -131,13 +132,17 @@ def test_significant_movement_is_marked_and_explained(summary):
     assert rows_of(source)["snow"][2] == "-0.30{$^{*}$}"
     assert "table-space-text-post={$^{*}$}" in source
     assert "permutation test" in source
-    assert "-0.30* [" in printed(terminal_tables(marked))
+    assert "-0.30* [" in printed(terminal_tables(marked, RunFacts()))
 
 
 @pytest.mark.parametrize(("profile", "said"), [("miniature", True), ("paper", False)])
 def test_every_table_names_its_profile_and_the_miniature_says_what_it_is(summary, profile, said):
     full = summary.assign(profile=profile, accuracy=0.5, accuracy_clean=0.75)
-    sources = [latex_table(full, "stability"), latex_table(full, "accuracy"), printed(terminal_tables(full), 400)]
+    sources = [
+        latex_table(full, "stability"),
+        latex_table(full, "accuracy"),
+        printed(terminal_tables(full, RunFacts()), 400),
+    ]
     for source in sources:
         assert f"Profile {profile}, severity 3" in source
         assert (MINIATURE_NOTE in source) is said
@@ -164,27 +169,27 @@ def test_accuracy_shows_clean_and_perturbed(summary):
     assert rows["snow"] == [r"\bfseries 0.41", r"\bfseries 0.41", r"0.41{$^{\dagger}$}"]
     assert "15 units whose truth is known" in latex_table(full, "accuracy")
     assert "noise floor" not in rows
-    assert "0.67 → 0.41" in printed(terminal_tables(full))
+    assert "0.67 → 0.41" in printed(terminal_tables(full, RunFacts()))
 
 
 def test_no_truth_no_accuracy_table(summary, tmp_path):
     assert latex_table(summary, "accuracy") == ""
     names = ["stability.tex", "stability.md"]
-    assert [path.name for path in write_tables(tmp_path, summary)] == names
+    assert [path.name for path in write_tables(tmp_path, summary, RunFacts())] == names
     full = summary.assign(accuracy=0.4, accuracy_clean=0.6)
     names += ["accuracy.tex", "accuracy.md"]
-    assert [path.name for path in write_tables(tmp_path, full)] == names
+    assert [path.name for path in write_tables(tmp_path, full, RunFacts())] == names
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(names)
 
 
 def test_bytes_do_not_depend_on_row_order(summary, tmp_path):
-    first = write_tables(tmp_path / "a", summary)
-    second = write_tables(tmp_path / "b", summary.sample(frac=1, random_state=1))
+    first = write_tables(tmp_path / "a", summary, RunFacts())
+    second = write_tables(tmp_path / "b", summary.sample(frac=1, random_state=1), RunFacts())
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
 def test_markdown_says_the_same(summary):
-    text = markdown_tables(document_tables(summary)["stability"])
+    text = markdown_tables(document_tables(summary, RunFacts())["stability"])
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     rows = {name: cells for name, *cells in lines}
     assert rows["snow"] == ["**0.60** [0.50, 0.65]", "0.50 [0.40, 0.55]", "-0.30 [-0.40, -0.25]"]
@@ -216,14 +221,17 @@ def test_each_task_has_its_table_and_label(summary):
 
 
 def test_a_narrow_terminal_loses_the_intervals_not_the_values(summary):
-    wide, narrow = printed(terminal_tables(summary, 120)[1:2]), printed(terminal_tables(summary, 60)[1:2], 60)
+    wide, narrow = (
+        printed(terminal_tables(summary, RunFacts(), 120)[1:2]),
+        printed(terminal_tables(summary, RunFacts(), 60)[1:2], 60),
+    )
     assert "0.50 [0.40, 0.55]" in wide
     assert "0.50" in narrow
     assert "[0.40, 0.55]" not in narrow
 
 
 def test_terminal_names_the_method_facts(summary):
-    shown = printed(terminal_tables(summary))
+    shown = printed(terminal_tables(summary, RunFacts()))
     facts = ("dnd", r"0\.60 \[0\.40, 0\.70\]", r"0\.97", r"0\.61", "24", "20", "2", "1")
     assert re.search(r"\s+│\s+".join(facts), shown)
     assert "Stability ↑: resnet50_layer4, profile miniature, severity 3" in shown
@@ -240,12 +248,12 @@ def test_hostile_names_are_shown_as_text(summary):
     rows = summary[summary["method"] == "dnd"]
     for name in names:
         hostile = rows.assign(method=name, task=name)
-        assert "\x1b" not in printed(terminal_tables(hostile))
+        assert "\x1b" not in printed(terminal_tables(hostile, RunFacts()))
         source = latex_table(hostile, "stability")
         assert not re.search(r"\\(input|write|def|immediate|cmd)\b", source)
         assert source.count(r"\end{table}") == 1
 
 
 def test_an_empty_summary_gives_nothing(summary, tmp_path):
-    assert terminal_tables(summary.iloc[:0]) == []
-    assert write_tables(tmp_path, summary.iloc[:0]) == []
+    assert terminal_tables(summary.iloc[:0], RunFacts()) == []
+    assert write_tables(tmp_path, summary.iloc[:0], RunFacts()) == []

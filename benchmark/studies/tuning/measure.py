@@ -16,13 +16,14 @@ from benchmark.run.work import Work
 from benchmark.studies.tuning.images import Suite, mixed, replaced, with_suite
 from benchmark.studies.tuning.labelling import HELD_OUT, Subject
 from benchmark.studies.tuning.networks import UNTUNED, Performance, Plan, performances, tuned_networks, why_not
+from leaderboard.board.intervals import difference_interval, mean_interval
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.identity import as_json, identity_hash
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import TUNING
 from metrics.robustness import error_ratio
-from metrics.statistics import Interval, bootstrap_interval, holm, paired_interval, paired_permutation
+from metrics.statistics import Interval, holm, paired_permutation
 from tasks.common.errors import UserError
 from tasks.models.target import TargetModel
 from tasks.observe import CLEAN, Condition, Images, Probe, perturbed
@@ -282,11 +283,11 @@ def _table(found: _Found, seed: int) -> pd.DataFrame:
     """One row a key: its mean with its interval, and how far it lies from the untuned network or the plain set."""
     rows = []
     for key, values in found.values.items():
-        row = {**key._asdict(), **_interval(bootstrap_interval(values, seed=seed))}
+        row = {**key._asdict(), **_interval(mean_interval(values, seed))}
         first = UNTUNED if key.study == NETWORK else f"{SHARES[0]:g}"
         if key.arm != first:
             before = found.values[key._replace(arm=first)]
-            apart = paired_interval(values, before, seed=seed)
+            apart = difference_interval(values, before, seed)
             p_value = paired_permutation(values, before, seed=seed).p_value
             row |= {"difference": apart.estimate, "difference_low": apart.low, "difference_high": apart.high}
             row["p_value"] = p_value

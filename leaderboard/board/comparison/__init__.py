@@ -22,7 +22,7 @@ TERMS: Final = ("method", "severity", "method × severity")
 """Terms of the mixed model."""
 
 
-def compare(scores: pd.DataFrame, seed: int = 0, *, perturbed_only: bool = False) -> pd.DataFrame:
+def compare(scores: pd.DataFrame, seed: int, *, perturbed_only: bool = False) -> pd.DataFrame:
     """Compare the methods of a run with each other, and each one's right labels with themselves when perturbed.
 
     The unit is the statistical unit, and every test is paired by unit. Methods are compared on the units and conditions
@@ -32,7 +32,7 @@ def compare(scores: pd.DataFrame, seed: int = 0, *, perturbed_only: bool = False
 
     Args:
         scores: In the columns of ``leaderboard.store.schema.SCORES``.
-        seed: Of the bootstrap and the permutations.
+        seed: The run's own.
         perturbed_only: Compare methods on the perturbed conditions alone: for parts of a task, whose clean images and
             single conditions were compared with the whole.
 

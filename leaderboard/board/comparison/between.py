@@ -10,10 +10,10 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from leaderboard.board import intervals
 from leaderboard.board.comparison.panel import Panel
 from leaderboard.board.comparison.rows import (
     ALPHA,
-    RESAMPLES,
     Row,
     difference_of_means,
     difference_of_shares,
@@ -25,13 +25,10 @@ from leaderboard.board.comparison.rows import (
 from leaderboard.board.names import FLOORS
 from metrics.statistics import (
     HypothesisTest,
-    Interval,
-    bootstrap_interval,
     compare_methods,
     correct,
     mcnemar_test,
     tied_ranks,
-    wilson_interval,
 )
 
 Measure = Literal["stability", "accuracy", "accuracy_clean"]
@@ -79,7 +76,7 @@ def _pairs(
     if len(names) < 2:
         return ()
     if not shares:
-        return compare_methods(matrix, names, alpha=ALPHA, resamples=RESAMPLES, seed=seed).pairs
+        return compare_methods(matrix, names, alpha=ALPHA, resamples=intervals.RESAMPLES, seed=seed).pairs
     tests = []
     for i, j in itertools.combinations(range(len(names)), 2):
         test = mcnemar_test(matrix[:, i], matrix[:, j], names=(names[i], names[j]))
@@ -110,26 +107,22 @@ def _standings(
     pairs: Sequence[HypothesisTest],
     seed: int,
 ) -> Iterator[Row]:
-    names, n, shares = panel.methods, len(matrix), measure == "accuracy_clean"
+    names, n = panel.methods, len(matrix)
     apart = np.zeros((len(names), len(names)), dtype=bool)
     for (i, j), test in zip(itertools.combinations(range(len(names)), 2), pairs, strict=True):
         apart[i, j] = apart[j, i] = test.p_corrected <= ALPHA
     means = matrix.mean(axis=0) if n else np.full(len(names), np.nan)
     ranks, letters = tied_ranks(means, apart), group_letters(means, apart)
+    mean = intervals.mean_interval if measure == "stability" else intervals.share_interval
     for i, name in enumerate(names):
-        found = _mean(matrix[:, i], shares, seed)
+        found = mean(matrix[:, i], seed)
+        wilson = measure != "stability" and intervals.one_verdict(matrix[:, i])
         row = plain_row(measure, "method", name, n=n, reason=joined(found.reason, panel.note))
-        row["test"] = "share of units, Wilson interval" if shares else "mean over units, BCa bootstrap interval"
+        row["test"] = "share of units, Wilson interval" if wilson else "mean over units, BCa bootstrap interval"
         row |= {"value_first": found.estimate, "low": found.low, "high": found.high}
         yield row | ({"rank": int(ranks[i]), "letters": letters[i]} if pairs and n else {})
     for name in panel.without if names else ():
         yield plain_row(measure, "method", name, reason="no value: left out of all comparisons")
-
-
-def _mean(values: Float[np.ndarray, " units"], shares: bool, seed: int) -> Interval:
-    if shares:
-        return wilson_interval(int(values.sum()), len(values))
-    return bootstrap_interval(values, resamples=RESAMPLES, seed=seed)
 
 
 def group_letters(

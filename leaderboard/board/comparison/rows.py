@@ -9,14 +9,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from leaderboard.board.intervals import difference_interval
 from leaderboard.board.names import FLOORS
-from metrics.statistics import MEAN_EFFICIENCY, HypothesisTest, Interval, paired_interval, smallest_difference
+from metrics.statistics import MEAN_EFFICIENCY, HypothesisTest, Interval, smallest_difference
 
 ALPHA: Final = 0.05
 """Family-wise error rate; methods whose corrected p is at most this are told apart."""
-
-RESAMPLES: Final = 9_999
-"""Bootstrap samples of an interval, and random sign patterns of a permutation test."""
 
 Row = dict[str, Any]
 
@@ -71,7 +69,7 @@ def difference_of_means(
             does not depend on what the other tests of the family show.
         seed: Of the bootstrap.
     """
-    return _difference(first, second, paired_interval(first, second, resamples=RESAMPLES, seed=seed), tests)
+    return _difference(first, second, difference_interval(first, second, seed), tests)
 
 
 def difference_of_shares(first: Float[np.ndarray, " units"], second: Float[np.ndarray, " units"], *, tests: int) -> Row:
@@ -82,10 +80,10 @@ def difference_of_shares(first: Float[np.ndarray, " units"], second: Float[np.nd
         second: The same units' other verdict.
         tests: As for ``difference_of_means``.
     """
-    return _difference(first, second, share_interval(first, second), tests)
+    return _difference(first, second, share_difference(first, second), tests)
 
 
-def share_interval(first: Float[np.ndarray, " units"], second: Float[np.ndarray, " units"]) -> Interval:
+def share_difference(first: Float[np.ndarray, " units"], second: Float[np.ndarray, " units"]) -> Interval:
     """The difference of two shares of the same units with Bonett and Price's adjusted Wald interval.
 
     With a = (lost + 1) / (n + 2) and b = (gained + 1) / (n + 2): a − b ± 1.96 √((a + b − (a − b)²) / (n + 2)) (British
@@ -98,7 +96,7 @@ def share_interval(first: Float[np.ndarray, " units"], second: Float[np.ndarray,
         second: The same units' other verdict.
 
     Example:
-        >>> [round(bound, 2) for bound in share_interval(np.ones(12), np.ones(12))[:3]]
+        >>> [round(bound, 2) for bound in share_difference(np.ones(12), np.ones(12))[:3]]
         [0.0, -0.2, 0.2]
     """
     n = len(first)
