@@ -19,7 +19,7 @@ SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.argv = ["benchmark", "run", "--out", "my runs"]
-from benchmark import interrupt
+from benchmark.run import interrupt
 from benchmark.commands.console import guarded
 interrupt.GRACE = {grace}
 
