@@ -244,7 +244,7 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
         if "robustness" in options.analyses
         else [],
         dependence=dependence_contents(
-            *(folder.read_table(name) for name in ("dependence", "labels", "scores")), facts
+            *(folder.read_table(name) for name in ("dependence", "labels", "scores")), facts=facts
         ),
     )
 

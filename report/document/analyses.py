@@ -43,7 +43,9 @@ def _sensitivity(chapter: Chapter) -> list[Table]:
 
 def _dependence(chapter: Chapter) -> list[Table]:
     group = chapter.group
-    return dependence_contents(*(group.tables[key] for key in ("dependence", "labels", "scores")), group.about_run)
+    return dependence_contents(
+        *(group.tables[key] for key in ("dependence", "labels", "scores")), facts=group.about_run
+    )
 
 
 ANALYSES: Final = (
