@@ -25,6 +25,7 @@ from benchmark.run.sweep import evidence_rows, label_rows, unit_facts
 from benchmark.run.thumbnails import thumbnail_rows
 from benchmark.run.work import Work
 from leaderboard.board.comparison import compare
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.summary import summarise
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
@@ -263,7 +264,7 @@ class _Measuring:
     def _tables(self) -> None:
         rows = made_up_scores(self.work, self.seed)
         with self._timed("tables", len(self.work.methods) * TABLE_CONDITIONS):
-            compare(rows, self.seed)
+            compare(rows, RunFacts(self.seed))
             summarise(rows, self.seed)
 
 
