@@ -45,6 +45,16 @@ class UnitLabels:
 class Method(Protocol):
     """A labelling method; keep the constructor free of heavy work.
 
+    A class may also state facts, which tables, pages and reports show; a run writes them into its ``run.json``:
+
+    * ``summary``: what it does, in a sentence; else the first line of its docstring.
+    * ``citation``: a tuple of keys of ``report/references.bib`` or of whole references in words.
+    * ``trivial``: True if it looks at no unit, so that every other method must beat it (a floor).
+    * ``uses_perturbations``: names of the perturbations that it uses itself. On them it is not tested on held-out
+      images, and tables say so. A property where options decide.
+    * ``trace``: the form of the ``extra["trace"]`` that it writes down for ``benchmark trace``: ``candidates`` (as
+      Describe-and-Dissect) or ``contexts`` (as CLEAR).
+
     Attributes:
         name: Registered name.
         version: Raised whenever the same input may give another label.

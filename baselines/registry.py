@@ -221,6 +221,7 @@ def _read(point: metadata.EntryPoint) -> tuple[str, tuple[MethodEntry, type[Any]
     for need in sorted(method.needs):
         if need not in NEEDS:
             raise unknown_name("need", need, NEEDS)
-    summary = next(iter((inspect.getdoc(method) or "").splitlines()), "")
+    first_line = next(iter((inspect.getdoc(method) or "").splitlines()), "")
+    summary = str(getattr(method, "summary", first_line))
     needs, version = tuple(sorted(method.needs)), str(method.version)
     return method.name, (MethodEntry(point.name, summary, needs, version, point.value, package_of(point)), method)

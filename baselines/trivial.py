@@ -17,6 +17,8 @@ class RandomLabel:
     """Draws a concept uniformly, anew for each unit, condition, severity and repeat."""
 
     name: ClassVar[str] = "random_label"
+    summary: ClassVar[str] = "Floor: a concept drawn at random, anew for each unit and condition."
+    trivial: ClassVar[bool] = True
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"concepts"})
 
@@ -48,6 +50,8 @@ class ConstantLabel:
     """
 
     name: ClassVar[str] = "constant_label"
+    summary: ClassVar[str] = "Floor: one and the same word for every unit."
+    trivial: ClassVar[bool] = True
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset()
     text: ClassVar[str] = "depiction"

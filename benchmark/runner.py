@@ -19,7 +19,7 @@ from benchmark.plan.tally import CountedRoles
 from benchmark.run.budget import TimeBudget, with_budget
 from benchmark.run.dependence import dependence_rows
 from benchmark.run.display import Display
-from benchmark.run.facts import about_profile, about_task
+from benchmark.run.facts import about_methods, about_perturbations, about_profile, about_task
 from benchmark.run.faithfulness import measure_run
 from benchmark.run.identity import run_identity
 from benchmark.run.interrupt import can_limit_time
@@ -56,7 +56,7 @@ from report.markdown import markdown_tables
 from report.tables import write_tables
 from tasks.cache import open_cache
 from tasks.common.offline import opens_no_socket
-from tasks.observe import Probe, probe_of
+from tasks.observe import CLEAN, Probe, probe_of
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 from tasks.profiles.resolve import require
@@ -146,6 +146,9 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
         folder.record("profile", {**about_profile(profile), "masks": masks or "none needed"})
         folder.record("tasks", {w.task.name: about_task(w.task, roles.view(w.task.model)) for w in works})
+        folder.record("methods", about_methods(methods))
+        conditions = {condition for work in works for condition in work.conditions if condition != CLEAN}
+        folder.record("perturbations", about_perturbations({one.name for one in conditions}, options.corruptions))
         cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
         seen = [work.observation_key(condition) for work in works for condition in work.conditions]
         done = all(map(folder.is_done, cells)) and all(folder.is_done(key, "evidence") for key in seen)
@@ -176,10 +179,10 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         failed = _sweep(sweeps, folder, cells, display)
         budget.check("faithfulness and tables")
         measure_run(folder, works, roles, options.seed, options.faithfulness, display)
-        _finish(folder, works, roles, options.seed, display)
+        _finish(folder, works, roles, display)
         _analyse(options, folder, groups, methods, concepts, roles, probes, display)
         result = _stored(folder, options, failed)
-        _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons))
+        _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons, result.facts))
         _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
         for name in _BESIDE:
             tables = getattr(result, name)
@@ -238,8 +241,8 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
         folder.read_table("comparisons"),
         facts,
         faithfulness_tables(measured, facts, info["facts"].get("faithfulness")),
-        _sensitivity_tables(folder) if "sensitivity" in options.analyses else [],
-        tuning_contents(folder.read_table("tuning")) if "tuning" in options.analyses else [],
+        _sensitivity_tables(folder, facts) if "sensitivity" in options.analyses else [],
+        tuning_contents(folder.read_table("tuning"), facts) if "tuning" in options.analyses else [],
         robustness=robustness_contents(folder.read_table("robustness"), facts)
         if "robustness" in options.analyses
         else [],
@@ -251,22 +254,22 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
 
 def _bottlenecks(found: BottleneckResult) -> RunResult:
     empty = (empty_frame(schema) for schema in (SCORES, SUMMARY, COMPARISONS))
-    tables = bottleneck_contents(*found.tables[:3], found.facts)
+    tables = bottleneck_contents(*found.tables[:3], found.about_run, found.facts)
     return RunResult(
-        found.folder, [], *empty, facts=RunFacts(), faithfulness=[], sensitivity=[], tuning=[], bottleneck=tables
+        found.folder, [], *empty, facts=found.about_run, faithfulness=[], sensitivity=[], tuning=[], bottleneck=tables
     )
 
 
-def _sensitivity_tables(folder: RunFolder) -> list[Table]:
+def _sensitivity_tables(folder: RunFolder, facts: RunFacts) -> list[Table]:
     units, detectors, labels = (folder.read_table(name) for name in ("sensitivity", "detectors", "labels"))
-    return sensitivity_contents(units, detectors, labels, folder.info()["facts"]["sensitivity"])
+    return sensitivity_contents(units, detectors, labels, facts, folder.info()["facts"]["sensitivity"])
 
 
-def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, display: Display) -> None:
+def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Display) -> None:
     with display.stage("scores and tables", None, "tables") as stage:
-        scores = score_run(folder, works, roles)
-        summary = summarise(scores, seed)
-        comparisons = compare(scores, seed)
+        scores, facts = score_run(folder, works, roles), run_facts(folder.info())
+        summary = summarise(scores, facts.seed)
+        comparisons = compare(scores, facts)
         tables: dict[str, Callable[[], pd.DataFrame]] = {
             "labels": folder.read_labels,
             "evidence": folder.read_evidence,
@@ -279,7 +282,7 @@ def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, d
         for name, made in tables.items():
             folder.write_table(name, made())
             stage.advance()
-        write_tables(folder.path, summary, run_facts(folder.info()), scores, ties_from(comparisons))
+        write_tables(folder.path, summary, facts, scores, ties_from(comparisons))
 
 
 def _write_text(folder: RunFolder, name: str, text: str) -> None:

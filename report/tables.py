@@ -78,7 +78,7 @@ def document_tables(
         ties: What a test between methods found, see ``leaderboard.view.ties``.
     """
     found: dict[str, list[Table]] = {
-        kind: [_document_table(grid, ties) for grid in grids(summary, kind)] for kind in KINDS
+        kind: [_document_table(grid, facts, ties) for grid in grids(summary, kind, facts)] for kind in KINDS
     }
     if scores is not None:
         found |= {
@@ -101,7 +101,7 @@ def terminal_tables(
     """
     parts: list[RichTable | Text] = []
     for kind in KINDS:
-        for grid in grids(summary, kind):
+        for grid in grids(summary, kind, facts):
             # A table's own title would be wrapped to the width of the table.
             parts += [_heading(_title(grid)), terminal_table(_terminal_content(grid), width)]
             if kind == "stability":
@@ -114,7 +114,7 @@ def terminal_tables(
     return parts
 
 
-def _document_table(grid: Grid, ties: Mapping[RowKey, Ties] | None) -> Table:
+def _document_table(grid: Grid, about: RunFacts, ties: Mapping[RowKey, Ties] | None) -> Table:
     """The grid with the best method of each row in bold, and with what a page has room for."""
     tests: dict[str, str] = {}
 
@@ -125,7 +125,7 @@ def _document_table(grid: Grid, ties: Mapping[RowKey, Ties] | None) -> Table:
         groups = None if ties is None else found.groups if found else {}
         cells = [replace(cell, before=math.nan) for cell in row.cells]
         better = grid.higher_is_better is not False
-        return Row(name, emphasised(cells, grid.methods, groups, better))
+        return Row(name, emphasised(cells, grid.methods, about, groups, better))
 
     sections = [Section(tuple(marked(row, row.name, row.name) for row in group)) for group in grid.groups]
     sections.append(Section((marked(grid.mean, "all", _MEAN),)))
@@ -148,7 +148,7 @@ def _document_table(grid: Grid, ties: Mapping[RowKey, Ties] | None) -> Table:
         grid.methods,
         (*sections, *facts),
         notes,
-        tuple(emphasis_notes(compared, grid.methods, tests)),
+        tuple(emphasis_notes(compared, grid.methods, about, tests)),
     )
 
 

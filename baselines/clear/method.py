@@ -109,6 +109,12 @@ class Clear:
     """
 
     name: ClassVar[str] = "clear"
+    summary: ClassVar[str] = (
+        "CLEAR's own method: Describe-and-Dissect in several contexts of the same images, where every part of the "
+        "captions is a candidate and drawn images decide."
+    )
+    citation: ClassVar[tuple[str, ...]] = ("dnd",)
+    trace: ClassVar[str] = "contexts"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -183,8 +189,8 @@ class Clear:
         self.unit_block = unit_block
 
     @property
-    def context_names(self) -> tuple[str, ...]:
-        """The perturbations that the method uses itself; conditions of these names test it on what it practises."""
+    def uses_perturbations(self) -> tuple[str, ...]:
+        """The perturbations of its contexts, under which it is not tested on held-out images."""
         return tuple(dict.fromkeys(context.name for context in self.contexts if context != SEEN))
 
     def cost(self, units: int, images: int) -> Cost:

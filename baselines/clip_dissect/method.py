@@ -36,6 +36,11 @@ class ClipDissect:
     """
 
     name: ClassVar[str] = "clip_dissect"
+    summary: ClassVar[str] = (
+        "CLIP-Dissect: of a fixed list of concepts, the one whose CLIP similarities to the probing images follow the "
+        "unit's activations best."
+    )
+    citation: ClassVar[tuple[str, ...]] = ("clipdissect",)
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"clip", "concepts"})
 

@@ -75,6 +75,12 @@ class DescribeAndDissect:
     """
 
     name: ClassVar[str] = "dnd"
+    summary: ClassVar[str] = (
+        "Describe-and-Dissect: the images and image parts that activate the unit most are captioned, the captions "
+        "summarised into candidates, and images drawn of each candidate decide between them."
+    )
+    citation: ClassVar[tuple[str, ...]] = ("dnd",)
+    trace: ClassVar[str] = "candidates"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {

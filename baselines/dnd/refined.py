@@ -135,6 +135,10 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
     """
 
     name: ClassVar[str] = "dnd_refined"
+    summary: ClassVar[str] = (
+        "Describe-and-Dissect with a bounded loop that puts its own label to the test and tries again; a variant of "
+        "this project."
+    )
     version: ClassVar[str] = "1"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_crops": {"crops": False}}
 

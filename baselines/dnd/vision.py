@@ -31,6 +31,10 @@ class VisionDescribeAndDissect(DescribeAndDissect):
     """
 
     name: ClassVar[str] = "dnd_vision"
+    summary: ClassVar[str] = (
+        "Describe-and-Dissect without captions: a vision-language model names what the images and image parts share, "
+        "and drawn images decide."
+    )
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"describer", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {

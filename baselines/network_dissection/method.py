@@ -38,6 +38,11 @@ class NetworkDissection:
     """
 
     name: ClassVar[str] = "network_dissection"
+    summary: ClassVar[str] = (
+        "Network Dissection: the annotated concept whose pixels overlap most with the places where the unit is "
+        "strongly active."
+    )
+    citation: ClassVar[tuple[str, ...]] = ("netdissect",)
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"segmentation", "maps"})
 

@@ -58,7 +58,7 @@ def _print_tables(result: RunResult) -> None:
         out.print(part)
     for part in terminal_contents(result.bottleneck, out.width):
         out.print(part)
-    for part in terminal_comparisons(result.comparisons):
+    for part in terminal_comparisons(result.comparisons, result.facts):
         out.print(part)
     for part in terminal_faithfulness(result.faithfulness, out.width):
         out.print(part)

@@ -27,6 +27,7 @@ from benchmark.run.thumbnails import thumbnail_rows
 from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.work import Work
 from leaderboard.board.comparison import compare
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.summary import summarise
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
@@ -251,7 +252,7 @@ class _Measuring:
     def _tables(self) -> None:
         rows = made_up_scores(self.work, self.seed)
         with self._timed("tables", len(self.work.methods) * TABLE_CONDITIONS):
-            compare(rows, self.seed)
+            compare(rows, RunFacts(self.seed))
             summarise(rows, self.seed)
 
 

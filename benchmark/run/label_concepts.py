@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from baselines.concepts import load_concepts, unique_concepts
-from leaderboard.board.names import FLOORS
+from leaderboard.board.facts import run_facts
 from leaderboard.store.run_folder import RunFolder
 from tasks.common.errors import UserError, unknown_name
 from tasks.observe import CLEAN
@@ -30,12 +30,13 @@ def read_concepts(path: Path) -> tuple[str, ...]:
 
 def labels_of(folder: Path, method: str = "") -> tuple[str, ...]:
     """The different labels of rank 1 on clean images, sorted; of all methods but the floors unless one is named."""
-    labels = RunFolder(folder).read_table("labels")
+    run = RunFolder(folder)
+    labels = run.read_table("labels")
     clean = labels.loc[((labels["perturbation"] == CLEAN.name) & (labels["rank"] == 1)).to_numpy()]
     methods = sorted(set(clean["method"].tolist()))
     if method and method not in methods:
         raise unknown_name("method", method, methods)
-    wanted = [method] if method else [name for name in methods if name not in FLOORS]
+    wanted = [method] if method else run_facts(run.info()).rivals(methods)
     concepts = unique_concepts(sorted(clean.loc[clean["method"].isin(wanted).to_numpy(), "label"].tolist()))
     if not concepts:
         raise UserError(f"The run {folder} holds no label that could be a concept.")

@@ -8,13 +8,12 @@ from typing import Any
 
 from benchmark.trace.contexts import ContextTrace
 from benchmark.trace.record import RunIdentity, TaskFacts, Trace, conditions_of
+from leaderboard.board.facts import run_facts
+from leaderboard.board.names import methods_in_order
 from leaderboard.store.run_folder import OBSERVATION, CellKey, RunFolder
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.validation import parse
 from tasks.observe import CLEAN, Condition
-
-METHODS = ("dnd", "dnd_refined", "dnd_vision", "clear")
-"""The methods that write traces down."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,9 @@ def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question:
     """
     task = _task(identity, question)
     facts = identity.content.tasks[task]
-    method = _method(identity, question)
+    about = run_facts(folder.info())
+    forms = {name: form for name in methods_in_order(identity.methods) if (form := about.method(name).trace)}
+    method = _method(identity, question, forms)
     condition = _condition(conditions_of(identity, task), question)
     _check_repeat(identity, condition, question.repeat)
     key = CellKey(task, profile, method, condition.name, condition.severity, question.repeat)
@@ -100,12 +101,11 @@ def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question:
         )
     if found.get("dead"):
         raise UserError(f"Unit {question.unit} is dead under {condition}: nothing activates it, so there is no trace.")
-    if method == "clear" and "trace" not in found:
-        raise UserError(f"{folder.path} was made before clear wrote traces down: run it anew in another folder.")
+    if "trace" not in found and method in forms:
+        raise UserError(f"{folder.path} was made before {method} wrote traces down: run it anew in another folder.")
     if "trace" not in found:
-        raise UserError(f"The method {method} writes no traces down; {', '.join(METHODS)} do.")
-    trace = _parsed(method, found, f"the trace of unit {question.unit}, {cell}, in {folder.path}")
-    note = folder.info().get("facts", {}).get("profile", {}).get("note", "")
+        raise UserError(f"The method {method} writes no traces down; {_tracing(forms)}.")
+    trace = _parsed(forms.get(method, ""), found, f"the trace of unit {question.unit}, {cell}, in {folder.path}")
     return Recorded(
         identity,
         facts,
@@ -115,12 +115,12 @@ def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question:
         _truth(folder, key, question.unit),
         _activations(folder, key, question.unit),
         _left_out(folder, key),
-        note,
+        about.note,
     )
 
 
-def _parsed(method: str, found: Mapping[str, Any], what: str) -> Trace | ContextTrace:
-    if method != "clear":
+def _parsed(form: str, found: Mapping[str, Any], what: str) -> Trace | ContextTrace:
+    if form != "contexts":
         return parse(Trace, found["trace"], what)
     beside = {name: found[name] for name in ("candidates", "tested", "dependence") if name in found}
     whole = {**found["trace"], **beside} if isinstance(found["trace"], dict) else found["trace"]
@@ -138,19 +138,20 @@ def _task(identity: RunIdentity, question: Question) -> str:
     return question.task
 
 
-def _method(identity: RunIdentity, question: Question) -> str:
+def _method(identity: RunIdentity, question: Question, forms: Mapping[str, str]) -> str:
     if question.method is not None:
         if question.method not in identity.methods:
             raise UserError(
                 f"The method {question.method} did not run here; this run's methods are {', '.join(identity.methods)}."
             )
         return question.method
-    method = next((method for method in METHODS if method in identity.methods), None)
-    if method is None:
-        raise UserError(
-            f"Only {', '.join(METHODS)} write traces down; this run's methods are {', '.join(identity.methods)}."
-        )
-    return method
+    if not forms:
+        raise UserError(f"No method of this run writes traces down; its methods are {', '.join(identity.methods)}.")
+    return next(iter(forms))
+
+
+def _tracing(forms: Mapping[str, str]) -> str:
+    return f"of this run's methods {', '.join(forms)} do" if forms else "no method of this run does"
 
 
 def _condition(conditions: Mapping[str, Sequence[int]], question: Question) -> Condition:

@@ -24,7 +24,7 @@ from leaderboard.board.bottlenecks import BottleneckGroup
 from leaderboard.board.comparison import compare
 from leaderboard.board.groups import AnyGroup, Condition, Source
 from leaderboard.board.merge import Group, Runs
-from leaderboard.board.names import FLOORS
+from leaderboard.board.names import REFERENCE
 from leaderboard.board.parallel import for_each
 from leaderboard.board.summary import FAITHFULNESS_MEANS, MEANS, faithfulness_mean, means_over
 from leaderboard.board.validity import Validity
@@ -43,9 +43,6 @@ EVERY_SUITE: Final = "all"
 
 RANKED: Final = ("stability", "accuracy", "accuracy_clean")
 """Measures by which methods are tested against each other; see ``leaderboard.board.comparison``."""
-
-REFERENCE: Final = "clip_dissect"
-"""The method that mLCE is relative to."""
 
 _COUNTS: Final = {"units": "units", "dead": "dead", "unnamed": "missing", "distinct": "distinct", "known": "known"}
 """Count of a row → column of the summary."""
@@ -241,7 +238,7 @@ def _standings(group: Group) -> Standings:
         missing = {method: tuple(_missing(group, method, conditions)) for method in group.methods}
         ranked = [method for method, gaps in missing.items() if not gaps]
         chosen = part.loc[part["method"].isin(ranked)]
-        compared = compare(chosen, group.about_run.seed, perturbed_only=suite != EVERY_SUITE)
+        compared = compare(chosen, group.about_run, perturbed_only=suite != EVERY_SUITE)
         if suite == EVERY_SUITE:
             comparisons = compared
         rows += _rows(group, suite, conditions, part, missing, compared)
@@ -304,7 +301,7 @@ def _rows(
             values |= _mlce(_by_condition(scores, method, conditions), reference)
             values |= _faithfulness(group, method) if suite == EVERY_SUITE else {}
         standing = standings.get(method, {})
-        rows.append(Row(method, method in FLOORS, suite, missing[method], counts, values, standing))
+        rows.append(Row(method, group.about_run.is_floor(method), suite, missing[method], counts, values, standing))
     return sorted(rows, key=_place)
 
 

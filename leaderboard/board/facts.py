@@ -2,29 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from leaderboard.board.names import GROUP_NAMES, GROUPS, AboutMethod, bare, methods_in_order, unstated
+
+OTHER = "other"
+"""The kind of a perturbation of which nothing is known but its name."""
+
+_KINDS: Mapping[str, str] = {name: kind for kind, names in zip(GROUP_NAMES, GROUPS, strict=True) for name in names}
+
+
+@dataclass(frozen=True)
+class AboutPerturbation:
+    """What a perturbation states of itself.
+
+    Attributes:
+        family: Its kind, e.g. ``noise``.
+        description: What it does, in a line; empty where it is not known.
+    """
+
+    family: str = OTHER
+    description: str = ""
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What tables, pages and figures must know of the run whose numbers they show.
+    """What tables, pages and figures must know of the run, or the group of runs, whose numbers they show.
 
     Attributes:
         seed: The run's own; its intervals and tests are drawn with it.
         note: The profile's sentence that everything made with it carries; empty without one.
+        methods: Method, as the tables name it → what it states of itself.
+        perturbations: Perturbation → the same.
     """
 
     seed: int = 0
     note: str = ""
+    methods: Mapping[str, AboutMethod] = field(default_factory=dict)
+    perturbations: Mapping[str, AboutPerturbation] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The profile's note, for places that list notes."""
+        return (self.note,) if self.note else ()
+
+    # ---- methods ----
+
+    def method(self, name: str) -> AboutMethod:
+        """What is known of a method."""
+        return self.methods.get(name) or unstated(name)
+
+    def is_floor(self, name: str) -> bool:
+        """Whether every other method must beat it; such methods stand last and never count as the best."""
+        return self.method(name).trivial
+
+    def floors(self, methods: Collection[str]) -> tuple[str, ...]:
+        """The floors among the methods, in order."""
+        return methods_in_order([name for name in methods if self.is_floor(name)])
+
+    def rivals(self, methods: Iterable[str]) -> tuple[str, ...]:
+        """The methods that are no floors, in the order given."""
+        return tuple(name for name in methods if not self.is_floor(name))
+
+    def ordered(self, methods: Collection[str]) -> tuple[str, ...]:
+        """By name, the floors last."""
+        return (*sorted(self.rivals(methods)), *self.floors(methods))
+
+    # ---- perturbations ----
+
+    def kind(self, perturbation: str) -> str:
+        """The kind that a perturbation is summed up with."""
+        return _KINDS.get(perturbation) or self.perturbations.get(perturbation, AboutPerturbation()).family
+
+    def in_groups(self, perturbations: Collection[str]) -> tuple[tuple[str, ...], ...]:
+        """In the order and groups of all tables; one that CLEAR does not bring stands last in a group of its kind."""
+        added = sorted(set(perturbations) - _KINDS.keys())
+        found = [[name for name in group if name in perturbations] for group in GROUPS]
+        last = {kind: place for place, kind in enumerate(GROUP_NAMES)}
+        for name in added:
+            if self.kind(name) in last:
+                found[last[self.kind(name)]].append(name)
+        found.append([name for name in added if self.kind(name) not in last])
+        return tuple(tuple(group) for group in found if group)
+
+    def in_order(self, perturbations: Collection[str]) -> tuple[str, ...]:
+        """The same without groups."""
+        return tuple(name for group in self.in_groups(perturbations) for name in group)
 
 
-def run_facts(info: Mapping[str, Any]) -> RunFacts:
+def run_facts(info: Mapping[str, Any], named: Callable[[str], str] = bare) -> RunFacts:
     """The facts of one run.
 
     Args:
         info: Its ``run.json``.
+        named: Method → its name in the tables, where options are part of it.
     """
-    profile: Mapping[str, Any] = info["facts"].get("profile", {})
-    return RunFacts(int(info["identity"]["seed"]), str(profile.get("note") or ""))
+    identity, facts = info["identity"], info["facts"]
+    options: Mapping[str, Mapping[str, Any]] = identity.get("method_options", {})
+    ran: Collection[str] = identity.get("content", {}).get("methods", ())
+    stated: Mapping[str, Mapping[str, Any]] = facts.get("methods", {})
+    methods = {
+        named(name): _about_method(stated[name]) if name in stated else unstated(name, options.get(name, ()))
+        for name in dict.fromkeys((*ran, *stated))
+    }
+    perturbations = {
+        name: AboutPerturbation(str(said.get("family", OTHER)), str(said.get("description", "")))
+        for name, said in facts.get("perturbations", {}).items()
+    }
+    note = str(facts.get("profile", {}).get("note") or "")
+    return RunFacts(int(identity["seed"]), note, methods, perturbations)
+
+
+def merged(facts: Sequence[RunFacts]) -> RunFacts:
+    """The facts of several runs together; seed, note and what several say are those of the first that has them."""
+    first = facts[0] if facts else RunFacts()
+    methods = {name: about for one in reversed(facts) for name, about in one.methods.items()}
+    perturbations = {name: about for one in reversed(facts) for name, about in one.perturbations.items()}
+    return replace(first, methods=methods, perturbations=perturbations)
+
+
+def _about_method(said: Mapping[str, Any]) -> AboutMethod:
+    return AboutMethod(
+        str(said.get("summary", "")),
+        tuple(map(str, said.get("citation", ()))),
+        bool(said.get("trivial", False)),
+        tuple(map(str, said.get("uses_perturbations", ()))),
+        str(said.get("trace", "")),
+    )

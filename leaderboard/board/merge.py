@@ -17,9 +17,8 @@ from typing import Any, Final, TypeVar
 import pandas as pd
 
 from leaderboard.board.bottlenecks import BottleneckGroup, bottlenecks_of, is_bottleneck, newest_of
-from leaderboard.board.facts import RunFacts, run_facts
+from leaderboard.board.facts import RunFacts, merged, run_facts
 from leaderboard.board.groups import AnyGroup, Condition, LeftOut, Source, source_of
-from leaderboard.board.names import ordered_methods
 from leaderboard.board.summary import summarise
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame
@@ -72,7 +71,7 @@ class Group(AnyGroup):
     @cached_property
     def methods(self) -> tuple[str, ...]:
         """The methods, floors last."""
-        return ordered_methods({str(name) for name in self.scores["method"].unique()})
+        return self.about_run.ordered({str(name) for name in self.scores["method"].unique()})
 
     @cached_property
     def units(self) -> tuple[int, ...]:
@@ -179,9 +178,9 @@ def merge_runs(root: str | os.PathLike[str]) -> Runs:
             left_out.append(LeftOut(part.source.run, reason))
         else:
             groups.setdefault(key, []).append(part)
-    merged = sorted((_group(same) for same in groups.values()), key=_order)
+    found = sorted((_group(same) for same in groups.values()), key=_order)
     taken: set[str] = set()
-    own = tuple(_with_slug(group, taken) for group in merged)
+    own = tuple(_with_slug(group, taken) for group in found)
     beside = tuple(_with_slug(group, taken) for group in newest_of(bottlenecks, left_out))
     return Runs(own, tuple(left_out), beside)
 
@@ -227,7 +226,7 @@ def _parts(folder: RunFolder, info: Mapping[str, Any], name: str) -> Iterator[_P
             _settings(identity, task, own["scores"]),
             facts["tasks"].get(task, {}),
             facts["profile"],
-            run_facts(info),
+            run_facts(info, names.__getitem__),
             {names[method]: str(version) for method, version in content["methods"].items()},
             content["perturbations"],
             {key: _renamed(table, names) for key, table in own.items()},
@@ -294,7 +293,7 @@ def _group(parts: Sequence[_Part]) -> Group:
         first.settings,
         first.about,
         first.about_profile,
-        first.about_run,
+        merged([part.about_run for part in parts]),
         tuple(part.source for part in parts),
         tables,
     )

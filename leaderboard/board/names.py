@@ -1,11 +1,88 @@
-"""Order and groups of methods and perturbations, the same in every table, chart and page."""
+"""What readers know by name: the order of all tables, and what runs that are too old to say it would say of themselves.
+
+Runs state the facts of their methods, perturbations and profile in ``run.json`` (see ``leaderboard.board.facts``).
+Nothing else in ``leaderboard`` and ``report`` knows a method or a profile by its name.
+"""
 
 from __future__ import annotations
 
-FLOORS = ("random_label", "constant_label")
-"""Methods that every other one must beat; they stand last and never count as the best."""
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Final
 
-MINIATURE_NOTE = "Measured on the miniature world: it measures methods and machinery, not ImageNet networks."
+
+@dataclasses.dataclass(frozen=True)
+class AboutMethod:
+    """What a method states of itself.
+
+    Attributes:
+        summary: What it does, in a sentence; empty where it is not known.
+        citation: Keys of ``report/references.bib``, or whole references in words.
+        trivial: It looks at no unit, so that every other method must beat it.
+        uses_perturbations: The perturbations that it uses itself, with the options of the run: on them it is not tested
+            on held-out images.
+        trace: Form of the traces that it writes down, see ``benchmark.trace``; empty without any.
+    """
+
+    summary: str = ""
+    citation: tuple[str, ...] = ()
+    trivial: bool = False
+    uses_perturbations: tuple[str, ...] = ()
+    trace: str = ""
+
+
+_METHODS: Final[Mapping[str, AboutMethod]] = {
+    "clip_dissect": AboutMethod(
+        "CLIP-Dissect: of a fixed list of concepts, the one whose CLIP similarities to the probing images follow the "
+        "unit's activations best.",
+        ("clipdissect",),
+    ),
+    "dnd": AboutMethod(
+        "Describe-and-Dissect: the images and image parts that activate the unit most are captioned, the captions "
+        "summarised into candidates, and images drawn of each candidate decide between them.",
+        ("dnd",),
+        trace="candidates",
+    ),
+    "dnd_refined": AboutMethod(
+        "Describe-and-Dissect with a bounded loop that puts its own label to the test and tries again; a variant of "
+        "this project.",
+        ("dnd",),
+        trace="candidates",
+    ),
+    "dnd_vision": AboutMethod(
+        "Describe-and-Dissect without captions: a vision-language model names what the images and image parts share, "
+        "and drawn images decide.",
+        ("dnd",),
+        trace="candidates",
+    ),
+    "clear": AboutMethod(
+        "CLEAR's own method: Describe-and-Dissect in several contexts of the same images, where every part of the "
+        "captions is a candidate and drawn images decide.",
+        ("dnd",),
+        uses_perturbations=("foreground_blur", "background_blur", "gaussian_blur"),
+        trace="contexts",
+    ),
+    "network_dissection": AboutMethod(
+        "Network Dissection: the annotated concept whose pixels overlap most with the places where the unit is "
+        "strongly active.",
+        ("netdissect",),
+    ),
+    "random_label": AboutMethod("Floor: a concept drawn at random, anew for each unit and condition.", trivial=True),
+    "constant_label": AboutMethod("Floor: one and the same word for every unit.", trivial=True),
+}
+"""What CLEAR's own methods state with their default options, for runs from before ``run.json`` held it."""
+
+REFERENCE: Final = "clip_dissect"
+"""The method that mLCE is relative to."""
+
+COLOURS: Final = {"clip_dissect": 0, "dnd": 1, "network_dissection": 2, "dnd_refined": 3}
+"""Method → its colour in every figure, by number; other methods get one of the rest by their name."""
+
+FLOOR_MARKS: Final = {"random_label": 0, "constant_label": 1}
+"""The same for the marks of floors, which are all grey."""
+
+PREDICTING: Final = "miniature"
+"""The profile whose numbers are held against those of every other."""
 
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("gaussian_blur", "foreground_blur", "background_blur"),
@@ -22,14 +99,31 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 GROUP_NAMES = ("blur", "noise", "blur", "weather", "digital", "mask", "mask", "control")
 """One name for each of the groups; groups of one name are summed up together."""
 
-PRACTISED: dict[str, frozenset[str]] = {"clear": frozenset({"foreground_blur", "background_blur", "gaussian_blur"})}
-"""Method → the perturbations that it looks at itself unless told otherwise: tested on them, it is tested on what it
-practises, so the tables show its mean without them as well."""
-
 SIGNIFICANT = 0.05
 
 
-def ordered_methods(methods: set[str]) -> tuple[str, ...]:
-    """By name, the floors last."""
-    floors = tuple(name for name in FLOORS if name in methods)
-    return (*sorted(methods - set(floors)), *floors)
+def bare(method: str) -> str:
+    """A method's name without the options that boards put behind it.
+
+    Example:
+        >>> bare("clear (contexts=fog:3)")
+        'clear'
+    """
+    return method.partition(" (")[0]
+
+
+def unstated(method: str, options: Collection[str] = ()) -> AboutMethod:
+    """What is known of a method that its run does not describe.
+
+    Args:
+        method: Its name.
+        options: Names of the options that were set. What they make of the perturbations that it uses, nobody knows.
+    """
+    known = _METHODS.get(bare(method), AboutMethod())
+    return dataclasses.replace(known, uses_perturbations=()) if options or bare(method) != method else known
+
+
+def methods_in_order(methods: Collection[str]) -> tuple[str, ...]:
+    """CLEAR's own in the order above, then others by name."""
+    order = list(_METHODS)
+    return tuple(sorted(methods, key=lambda name: (order.index(name) if name in order else len(order), name)))

@@ -18,7 +18,6 @@ from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.groups import Condition
 from leaderboard.board.intervals import unit_weights
 from leaderboard.board.merge import Group
-from leaderboard.board.names import FLOORS
 from leaderboard.board.robustness import ROLES, Verdicts, verdicts
 from metrics.robustness import shares_kept
 from metrics.statistics import Interval
@@ -105,7 +104,7 @@ def compare_groups(first: Group, second: Group, names: Sequence[str] = ()) -> Va
     """
     randoms = np.random.default_rng(first.about_run.seed).spawn(2)
     conditions = [one for one in _common(first.scores, second.scores) if not names or one[0] in names]
-    methods = [name for name in first.methods if name in second.methods and name not in FLOORS]
+    methods = [name for name in first.about_run.rivals(first.methods) if name in second.methods]
     found: list[Compared] = []
     if conditions and methods:
         sides = zip((first, second), randoms, strict=True)

@@ -8,12 +8,11 @@ from typing import Final
 import numpy as np
 
 from leaderboard.board.merge import Group, Runs
+from leaderboard.board.names import PREDICTING
 from leaderboard.board.robustness import ROLES
 from leaderboard.board.validity import Compared, Validity, compare_groups
 from leaderboard.store.errors import StoreError
 from metrics.statistics import Interval
-
-MINIATURE: Final = "miniature"
 
 TITLES: Final = {"spearman": "Spearman", "kendall": "Kendall tau-b", "difference": "mean difference"}
 """Statistic → heading."""
@@ -91,10 +90,10 @@ def against_miniature(runs: Runs) -> tuple[Validity, ...]:
     """The miniature compared with every other profile whose runs are there; nothing without either."""
     profiles = sorted({group.profile for group in runs.groups})
     found = []
-    for other in profiles if MINIATURE in profiles else ():
-        if other != MINIATURE:
+    for other in profiles if PREDICTING in profiles else ():
+        if other != PREDICTING:
             try:
-                found += [compare_groups(*pair) for pair in pairs(runs, MINIATURE, other)]
+                found += [compare_groups(*pair) for pair in pairs(runs, PREDICTING, other)]
             except StoreError:
                 continue  # no tasks of one kind
     return tuple(one for one in found if one.compared)

@@ -7,12 +7,11 @@ what it shows (``Panel.words``).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from leaderboard.board.build import Value
-from leaderboard.board.names import FLOORS
 from leaderboard.pages.frame import number
 
 COLOURS: Final = 8
@@ -146,13 +145,12 @@ class Bars:
     width: float = _BAR_WIDTH
 
 
-def styles_of(methods: Sequence[str]) -> tuple[Style, ...]:
-    """A look for each method; floors are grey."""
-    real = [method for method in methods if method not in FLOORS]
+def styles_of(methods: Sequence[str], floors: Collection[str]) -> tuple[Style, ...]:
+    """A look for each method; floors are grey and come last."""
     found = []
-    for place, method in enumerate([*real, *(method for method in methods if method in FLOORS)]):
+    for place, method in enumerate(sorted(methods, key=lambda method: method in floors)):
         turn = place % COLOURS
-        found.append(Style(method, "floor" if method in FLOORS else f"s{turn}", turn))
+        found.append(Style(method, "floor" if method in floors else f"s{turn}", turn))
     return tuple(found)
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 
 from leaderboard.board.build import Standings, Value, value_of
 from leaderboard.board.intervals import mean_interval, share_interval
-from leaderboard.board.names import GROUPS
 from leaderboard.pages.charts import Panel, Style, panel, scale_from
 from leaderboard.pages.frame import spaced
 from leaderboard.store.identity import safe_name
@@ -38,7 +37,8 @@ def curve_panels(standings: Standings, styles: Sequence[Style], measure: str) ->
     severities = sorted({int(severity) for severity in summary["severity"]})
     if len(severities) < 2:
         return ()
-    by_name = {name: _curves(summary.loc[summary["perturbation"] == name], measure) for name in _ordered(summary)}
+    ordered = standings.group.about_run.in_order({str(name) for name in summary["perturbation"]})
+    by_name = {name: _curves(summary.loc[summary["perturbation"] == name], measure) for name in ordered}
     whole = [
         name for name, curves in by_name.items() if any(len(points) == len(severities) for points in curves.values())
     ]
@@ -50,12 +50,6 @@ def curve_panels(standings: Standings, styles: Sequence[Style], measure: str) ->
     return tuple(
         panel(f"{measure}-{name}", title, curves, styles, severities, low) for name, title, curves in panels if curves
     )
-
-
-def ordered_perturbations(names: set[str]) -> tuple[str, ...]:
-    """In the order of all tables; unknown ones last, by name."""
-    known = [name for group in GROUPS for name in group]
-    return (*(name for name in known if name in names), *sorted(names - set(known)))
 
 
 def scored(scores: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -72,10 +66,6 @@ def scored(scores: pd.DataFrame, measure: str) -> pd.DataFrame:
         return rows.assign(value=rows[measure].to_numpy(np.float64))
     rows = rows.loc[rows["truth"].notna().to_numpy()]
     return rows.assign(value=rows["right"].astype("boolean").fillna(False).to_numpy(np.float64))
-
-
-def _ordered(summary: pd.DataFrame) -> tuple[str, ...]:
-    return ordered_perturbations({str(name) for name in summary["perturbation"]})
 
 
 def _curves(rows: pd.DataFrame, measure: str) -> Curves:

@@ -10,9 +10,8 @@ import pandas as pd
 
 from leaderboard.board.build import measures
 from leaderboard.board.merge import Group
-from leaderboard.board.names import FLOORS, GROUP_NAMES, GROUPS
 from leaderboard.pages.charts import shade
-from leaderboard.pages.curves import ordered_perturbations, scored
+from leaderboard.pages.curves import scored
 from leaderboard.pages.frame import number, spaced
 
 _MEASURES: Final = ("stability", "accuracy")
@@ -78,12 +77,13 @@ def _heat_map(group: Group, measure: str) -> HeatMap | None:
         overlap = {name: value for (_, name), value in _means(group, "evidence_overlap").items()}
         means |= {("evidence overlap", name): value for name, value in overlap.items()}
         columns.append("evidence overlap")
-    kinds = {name: kind for kind, names in zip(GROUP_NAMES, GROUPS, strict=True) for name in names}
+    about = group.about_run
     rows = tuple(
-        HeatRow(name, kinds.get(name, "other"), tuple(_cell(means.get((column, name))) for column in columns))
-        for name in ordered_perturbations({name for name, _ in group.conditions})
+        HeatRow(name, about.kind(name), tuple(_cell(means.get((column, name))) for column in columns))
+        for name in about.in_order({name for name, _ in group.conditions})
     )
-    real = {place: value for place, value in means.items() if place[0] in group.methods and place[0] not in FLOORS}
+    rivals = about.rivals(group.methods)
+    real = {place: value for place, value in means.items() if place[0] in rivals}
     return HeatMap(measure, measures()[measure].title, tuple(columns), rows, _in_words(real))
 
 

@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 
 from leaderboard.board.build import Standings
-from leaderboard.board.names import FLOORS
 from leaderboard.pages.curves import scored
 from metrics.stability import four_way
 
@@ -47,12 +46,12 @@ def outcomes(standings: Standings) -> tuple[Outcome, ...]:
     before = rows["right_clean"].astype("boolean").fillna(False).to_numpy(np.float64)
     rows = rows.assign(before=before)
     found = []
-    for method in (row.method for row in standings.of_suite() if row.complete):
+    for method, floor in ((row.method, row.floor) for row in standings.of_suite() if row.complete):
         units = [unit for _, unit in rows.loc[rows["method"].to_numpy() == method].groupby("unit")]
         if not units:
             continue
         per_unit = [four_way(unit["before"].to_numpy(), unit["value"].to_numpy()).shares for unit in units]
         shares = np.mean(per_unit, axis=0)
         starts = np.cumsum([0.0, *shares[:-1]])
-        found.append(Outcome(method, method in FLOORS, tuple(shares.tolist()), tuple(starts.tolist()), len(units)))
+        found.append(Outcome(method, floor, tuple(shares.tolist()), tuple(starts.tolist()), len(units)))
     return tuple(found)

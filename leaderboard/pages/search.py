@@ -12,7 +12,6 @@ import pandas as pd
 
 from leaderboard.board.build import Board
 from leaderboard.board.merge import Condition, Group
-from leaderboard.board.names import FLOORS
 from leaderboard.pages.board_page import distinctions
 from leaderboard.pages.frame import Page
 from leaderboard.store import escape
@@ -82,7 +81,9 @@ def _of_group(group: Group) -> Iterator[Entry]:
     for truth, units in truths.items():
         if truth.strip():
             yield Entry(truth, group, TRUTH, tuple(sorted(units)), (), 0)
-    first = scores.loc[scores["repeat"].eq(0).to_numpy() & ~scores["method"].isin(FLOORS).to_numpy()]
+    first = scores.loc[
+        scores["repeat"].eq(0).to_numpy() & scores["method"].isin(group.about_run.rivals(group.methods)).to_numpy()
+    ]
     given: dict[tuple[str, str], list[tuple[int, Condition]]] = {}
     readable = {label: escape.plain(label) for label in first["label"].dropna().unique()}
     for label, method, unit, name, severity in _pairs(first, "label", "method", "unit", "perturbation", "severity"):

@@ -114,7 +114,7 @@ def task_page(standings: Standings, which: str, written: Collection[str]) -> Pag
         written: Paths of all unit pages; units without a page are named without a link.
     """
     group = standings.group
-    styles = styles_of(group.methods)
+    styles = styles_of(group.methods, group.about_run.floors(group.methods))
     low = scale_from([value for row in standings.rows if (value := row.values.get("stability"))])
     units = _units(group, written)
     context: dict[str, Any] = {

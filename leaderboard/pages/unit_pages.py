@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from leaderboard.board.build import FAITHFULNESS_MEANS, Board, measures
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import Group
-from leaderboard.board.names import GROUP_NAMES, GROUPS
 from leaderboard.pages.charts import shade
 from leaderboard.pages.frame import Page, number
 from leaderboard.pages.units import Naming, Picture, Unit, Verdict, View, units_of
@@ -106,19 +106,18 @@ def unit_pages(board: Board) -> Iterator[Page]:
         yield _list_page(group, listed)
 
 
-def overview(unit: Unit, methods: Sequence[str]) -> tuple[Line, ...]:
+def overview(unit: Unit, methods: Sequence[str], facts: RunFacts) -> tuple[Line, ...]:
     """Stability and right or wrong, one line a perturbation; first what other seeds do on clean images."""
     severities = sorted({view.severity for views in unit.views.values() for view in views})
     lines = []
     if unit.again:
         cells = tuple(_squares(method, list(enumerate(unit.again))) for method in methods)
         lines.append(Line("clean, other seed", "", False, cells))
-    kinds = {name: kind for kind, names in zip(GROUP_NAMES, GROUPS, strict=True) for name in names}
     family = ""
     for name, views in unit.views.items():
         placed = [(severities.index(view.severity), view) for view in views]
         cells = tuple(_squares(method, placed) for method in methods)
-        now = kinds.get(name, "other")
+        now = facts.kind(name)
         lines.append(Line(name, name, bool(lines) and now != family, cells))
         family = now
     return tuple(lines)
@@ -149,7 +148,7 @@ def _unit_page(group: Group, unit: Unit) -> Page:
         "group": group,
         "unit": unit,
         "methods": group.methods,
-        "lines": () if unit.dead else overview(unit, group.methods),
+        "lines": () if unit.dead else overview(unit, group.methods, group.about_run),
         "severities": severities,
         "wide": 17 * max(len(severities), len(unit.again), 1),
         "columns": [(name, measures()[name]) for name in columns],

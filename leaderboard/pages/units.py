@@ -12,8 +12,6 @@ import pandas as pd
 
 from leaderboard.board.build import FAITHFULNESS_MEANS
 from leaderboard.board.merge import Condition, Group
-from leaderboard.board.names import FLOORS
-from leaderboard.pages.curves import ordered_perturbations
 from leaderboard.store.escape import plain
 
 IMAGES: Final = 5
@@ -193,7 +191,7 @@ class _Maker:
         self.tables = {name: _by_unit(tables[name]) for name in (*_OF_UNITS, "evidence")}
         scores = group.scores
         ran = set(zip(scores["perturbation"].tolist(), (int(s) for s in scores["severity"]), strict=True))
-        names = ordered_perturbations({name for name, severity in ran if severity})
+        names = self.group.about_run.in_order({name for name, severity in ran if severity})
         self.conditions = [(name, s) for name in names for s in sorted(s for other, s in ran if other == name)]
         self.shown = shown_conditions(self.conditions, group.conditions)
         thumbnails = tables["thumbnails"]
@@ -283,7 +281,7 @@ class _Maker:
         depends = {name: _number(value) for name, value in next(said, {}).items() if name in _DEPENDENCE}
         return Verdict(
             method,
-            method in FLOORS,
+            self.group.about_run.is_floor(method),
             tuple(Candidate(plain(str(row["label"])), _number(row["score"])) for row in best),
             float(np.mean(stable)) if stable else None,
             len(stable),

@@ -6,13 +6,14 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from leaderboard.board.names import FLOORS
+from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Cell, Row, printed
 
 
 def emphasised(
     cells: Sequence[Cell],
     methods: Sequence[str],
+    facts: RunFacts,
     groups: Mapping[str, Collection[str]] | None = None,
     higher_is_better: bool = True,
 ) -> tuple[Cell, ...]:
@@ -25,14 +26,16 @@ def emphasised(
     Args:
         cells: One cell a method.
         methods: Their names.
+        facts: Of their run.
         groups: Method → its groups, see ``leaderboard.view.ties``; None without a test between methods.
         higher_is_better: Direction of the values.
     """
-    rivals = [cell.value for cell, method in zip(cells, methods, strict=True) if _is_rival(method) and _has_value(cell)]
+    rivals = {method: cell.value for cell, method in zip(cells, methods, strict=True) if _has_value(cell)}
+    rivals = {method: rivals[method] for method in facts.rivals(rivals)}
     if len(rivals) < 2:
         return tuple(cells)
-    top = max(rivals) if higher_is_better else min(rivals)
-    winners = [method for cell, method in zip(cells, methods, strict=True) if _is_rival(method) and cell.value == top]
+    top = max(rivals.values()) if higher_is_better else min(rivals.values())
+    winners = [method for method, value in rivals.items() if value == top]
     marked = []
     for cell, method in zip(cells, methods, strict=True):
         best = method in winners
@@ -41,19 +44,22 @@ def emphasised(
     return tuple(marked)
 
 
-def emphasis_notes(rows: Sequence[Row], methods: Sequence[str], tests: Mapping[str, str] | None) -> Iterator[str]:
+def emphasis_notes(
+    rows: Sequence[Row], methods: Sequence[str], facts: RunFacts, tests: Mapping[str, str] | None
+) -> Iterator[str]:
     """What bold and the tie mark mean in a table.
 
     Args:
         rows: All rows of the table, emphasised.
         methods: Its columns.
+        facts: Of their run.
         tests: Name of a row → the test between its methods in words; None if ties are methods that print the same.
     """
     cells = [cell for row in rows for cell in row.cells]
     tied = any(cell.tied for cell in cells)
     if not any(cell.best for cell in cells):
         return
-    floors = [name for name in FLOORS if name in methods]
+    floors = facts.floors(methods)
     aside = f", the floors ({', '.join(floors)}) aside" if floors else ""
     yield f"Bold: best method of the row{aside}."
     if not tests:
@@ -66,10 +72,6 @@ def emphasis_notes(rows: Sequence[Row], methods: Sequence[str], tests: Mapping[s
     yield f"{'† Not told apart from the best' if tied else 'No method is tied with the best'} ({told})."
     if len(tests) < len(rows):
         yield "In the other rows methods are not tested against each other."
-
-
-def _is_rival(method: str) -> bool:
-    return method not in FLOORS
 
 
 def _has_value(cell: Cell) -> bool:

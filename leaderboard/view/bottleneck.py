@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from leaderboard.board.bottleneck_findings import ANOMALY, blamed, of_condition
 from leaderboard.board.bottlenecks import HEADS, conditions_in_order
-from leaderboard.board.names import MINIATURE_NOTE, SIGNIFICANT
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.content import Cell, Row, Section, Table, printed
 
 _NAMED_WEIGHTS: Final = 4
@@ -20,7 +21,11 @@ _SCORES: Final = ("nearest", "mahalanobis", "largest z")
 
 
 def bottleneck_contents(
-    heads: pd.DataFrame, drift: pd.DataFrame, separation: pd.DataFrame, facts: Mapping[str, Any] | None = None
+    heads: pd.DataFrame,
+    drift: pd.DataFrame,
+    separation: pd.DataFrame,
+    facts: RunFacts,
+    trained: Mapping[str, Any] | None = None,
 ) -> list[Table]:
     """All tables: for each task accuracy, classes, drift and flips, contexts and anomalies.
 
@@ -28,19 +33,20 @@ def bottleneck_contents(
         heads: Rows of ``leaderboard.store.schema.BOTTLENECK``.
         drift: Rows of ``leaderboard.store.schema.CONCEPT_DRIFT``.
         separation: Rows of ``leaderboard.store.schema.CONTEXT_ANOMALY``.
-        facts: Task → what ``run.json`` says of it under ``facts["bottleneck"]["tasks"]``.
+        facts: Of their run.
+        trained: Task → what ``run.json`` says of it under ``facts["bottleneck"]["tasks"]``.
     """
     tables = []
     for task, profile in sorted(set(zip(heads["task"].tolist(), heads["profile"].tolist(), strict=True))):
         own, moved, apart = (_of(frame, task, profile) for frame in (heads, drift, separation))
-        tables.append(_accuracy(own, task, profile))
-        told = (facts or {}).get(task)
+        tables.append(_accuracy(own, task, profile, facts))
+        told = (trained or {}).get(task)
         if told:
-            tables.append(_classes(told, task, profile))
+            tables.append(_classes(told, task, profile, facts))
         if len(moved):
-            tables.append(_drift(moved, task, profile))
+            tables.append(_drift(moved, task, profile, facts))
         if len(apart):
-            tables += _separation(apart, task, profile)
+            tables += _separation(apart, task, profile, facts)
     return tables
 
 
@@ -53,7 +59,7 @@ def _of(frame: pd.DataFrame, task: str, profile: str) -> pd.DataFrame:
     return frame.loc[((frame["task"] == task) & (frame["profile"] == profile)).to_numpy()]
 
 
-def _accuracy(own: pd.DataFrame, task: str, profile: str) -> Table:
+def _accuracy(own: pd.DataFrame, task: str, profile: str, facts: RunFacts) -> Table:
     cells = {(row["head"], row["perturbation"], row["severity"]): row for row in own.to_dict("records")}
     present = [head for head in HEADS if head in set(own["head"])]
 
@@ -105,12 +111,12 @@ def _accuracy(own: pd.DataFrame, task: str, profile: str) -> Table:
             f"* Otherwise than clean (McNemar's test, Holm-corrected over heads and conditions, p < {SIGNIFICANT:g}). "
             "Bottleneck less dense: difference of accuracies to backbone dense with its 95 % bootstrap interval over "
             "images; * as before, for the two heads. Flips: share of the bottleneck's decisions that change.",
-            *_closing(profile),
+            *facts.notes,
         ),
     )
 
 
-def _classes(told: Mapping[str, Any], task: str, profile: str) -> Table:
+def _classes(told: Mapping[str, Any], task: str, profile: str, facts: RunFacts) -> Table:
     heads, weights = told["heads"], told["weights"]
     rows = []
     for number, label in enumerate(told["labels"]):
@@ -144,7 +150,7 @@ def _classes(told: Mapping[str, Any], task: str, profile: str) -> Table:
             f"validation images: {printed(float(np.mean(similarity)))} on average, {printed(min(similarity))} at "
             f"least. The sparse layers are within {violation:.1e} of their penalty of the optimum.",
             *_held_out(told),
-            *_closing(profile),
+            *facts.notes,
         ),
     )
 
@@ -157,7 +163,7 @@ def _held_out(told: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _drift(moved: pd.DataFrame, task: str, profile: str) -> Table:
+def _drift(moved: pd.DataFrame, task: str, profile: str, facts: RunFacts) -> Table:
     rows = []
     for name, severity in conditions_in_order(moved):
         own = of_condition(moved, (name, severity))
@@ -183,7 +189,7 @@ def _drift(moved: pd.DataFrame, task: str, profile: str) -> Table:
             "context: the concepts that say where something is. Most AUROC: of the concept that tells changed from "
             "clean images best, in its direction. Flips: decisions of the bottleneck that change; after the condition "
             "the concepts that move them most, with their share of the change of margin between new and old class.",
-            *_closing(profile),
+            *facts.notes,
         ),
     )
 
@@ -193,7 +199,7 @@ def _mean(values: Float[np.ndarray, " concepts"]) -> Cell:
     return Cell(float(present.mean())) if len(present) else Cell()
 
 
-def _separation(apart: pd.DataFrame, task: str, profile: str) -> Iterator[Table]:
+def _separation(apart: pd.DataFrame, task: str, profile: str, facts: RunFacts) -> Iterator[Table]:
     rows: dict[tuple[str | int, ...], dict[str, Any]] = {
         (row["negatives"], row["positives"], row["severity"], row["inputs"], row["score"]): row
         for row in apart.to_dict("records")
@@ -229,7 +235,7 @@ def _separation(apart: pd.DataFrame, task: str, profile: str) -> Iterator[Table]
             "that say where something is (context), the other ones, all of them, or the network's features. "
             "Confidence: 1 less the bottleneck's. Anomaly: clean images of classes that its training never saw, which "
             "should be unusual in the other concepts and not in the context.",
-            *_closing(profile),
+            *facts.notes,
         ),
     )
     told = [kind for kind in kinds if (ANOMALY, *kind, "context less other", "nearest") in rows]
@@ -255,15 +261,10 @@ def _separation(apart: pd.DataFrame, task: str, profile: str) -> Iterator[Table]
             (
                 "AUROC of how unusual the context concepts are less how unusual the other ones are, each as a multiple "
                 "of what is usual on validation images. 1: every changed context scores higher than every anomaly.",
-                *_closing(profile),
+                *facts.notes,
             ),
         )
 
 
 def _below(value: float, bar: float) -> bool:
     return bool(value < bar)  # NaN is not
-
-
-def _closing(profile: str) -> Iterator[str]:
-    if profile == "miniature":
-        yield MINIATURE_NOTE

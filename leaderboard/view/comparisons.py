@@ -12,7 +12,8 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from leaderboard.board.names import FLOORS, MINIATURE_NOTE, SIGNIFICANT
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.store import escape
 
 _ABSENT: Final = "–"
@@ -54,11 +55,12 @@ class Section:
     notes: tuple[str, ...]
 
 
-def sections(comparisons: pd.DataFrame) -> list[Section]:
+def sections(comparisons: pd.DataFrame, facts: RunFacts) -> list[Section]:
     """What the comparisons say; measures without a value, such as accuracy without a known truth, are left out.
 
     Args:
         comparisons: Rows of ``leaderboard.store.schema.COMPARISONS``.
+        facts: Of their run.
     """
     records: list[Record] = [{str(k): v for k, v in row.items()} for row in comparisons.to_dict("records")]
     records.sort(key=lambda row: (row["first"], row["second"] or ""))
@@ -68,18 +70,21 @@ def sections(comparisons: pd.DataFrame) -> list[Section]:
         for measure, title in _TITLES.items():
             rows = [row for row in own if row["measure"] == measure]
             if measure == "stability" or any(row["kind"] == "method" for row in rows):
-                found.append(_section(f"Which methods can be told apart: {title}: {task}, profile {profile}", rows))
+                found.append(
+                    _section(f"Which methods can be told apart: {title}: {task}, profile {profile}", rows, facts)
+                )
     return found
 
 
-def terminal_comparisons(comparisons: pd.DataFrame) -> list[Table | Text]:
+def terminal_comparisons(comparisons: pd.DataFrame, facts: RunFacts) -> list[Table | Text]:
     """The sections for the terminal, of ``Text`` only, so that no name can be read as markup.
 
     Args:
         comparisons: Rows of ``leaderboard.store.schema.COMPARISONS``.
+        facts: Of their run.
     """
     parts: list[Table | Text] = []
-    for section in sections(comparisons):
+    for section in sections(comparisons, facts):
         parts.append(Text(escape.terminal(section.title), style="bold"))
         for lines in section.tables:
             parts += [_terminal_table(lines), Text()]
@@ -88,21 +93,22 @@ def terminal_comparisons(comparisons: pd.DataFrame) -> list[Table | Text]:
     return parts
 
 
-def markdown_comparisons(comparisons: pd.DataFrame) -> str:
+def markdown_comparisons(comparisons: pd.DataFrame, facts: RunFacts) -> str:
     """The sections as Markdown with pipe tables; empty if there are none.
 
     Args:
         comparisons: Rows of ``leaderboard.store.schema.COMPARISONS``.
+        facts: Of their run.
     """
     blocks = []
-    for section in sections(comparisons):
+    for section in sections(comparisons, facts):
         blocks.append(f"## {_markdown(section.title)}")
         blocks += [markdown_lines(lines) for lines in section.tables]
         blocks += [_markdown(note) for note in section.notes]
     return "\n\n".join(blocks) + "\n" if blocks else ""
 
 
-def _section(title: str, rows: Sequence[Record]) -> Section:
+def _section(title: str, rows: Sequence[Record], facts: RunFacts) -> Section:
     kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in ("method", "pair", "omnibus", "condition")}
     standings = sorted(kinds["method"], key=lambda row: (-_number(row["value_first"], -math.inf), row["first"]))
     order = {row["first"]: place for place, row in enumerate(standings)}
@@ -118,12 +124,11 @@ def _section(title: str, rows: Sequence[Record]) -> Section:
         *_counted(standings),
         *_tested(pairs),
         *dict.fromkeys(_all_alike(kinds["omnibus"])),
-        *_against_floors(pairs),
+        *_against_floors(pairs, facts),
         *_severity(rows),
         *_reasons(standings, shown),
+        *facts.notes,
     ]
-    if any(row["profile"] == "miniature" for row in rows):
-        notes.append(MINIATURE_NOTE)
     return Section(title, tuple(tables), tuple(notes))
 
 
@@ -213,9 +218,9 @@ def _all_alike(omnibus: Sequence[Record]) -> Iterator[str]:
             yield f"Not compared: {row['reason']}."
 
 
-def _against_floors(pairs: Sequence[Record]) -> Iterator[str]:
+def _against_floors(pairs: Sequence[Record], facts: RunFacts) -> Iterator[str]:
     tested = [row for row in pairs if not pd.isna(row["p_corrected"])]
-    against = [row for row in tested if (row["first"] in FLOORS) != (row["second"] in FLOORS)]
+    against = [row for row in tested if facts.is_floor(row["first"]) != facts.is_floor(row["second"])]
     alike = [
         f"{row['first']} and {row['second']} (p {_p_sign(row['p_corrected'])})" for row in against if not _apart(row)
     ]

@@ -7,29 +7,31 @@ from typing import Final
 
 import pandas as pd
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Cell, Row, Section, Table
-from leaderboard.view.responses import Responses, closing, named
+from leaderboard.view.responses import Responses, named
 
 MOST: Final = 64
 """Units of the detectors that stand for all sizes, or the next smaller size there is."""
 
 
-def detector_tables(found: Responses, rows: pd.DataFrame) -> Iterator[Table]:
+def detector_tables(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> Iterator[Table]:
     """The detectors of one task by their size, on families they have not seen, and trained on one perturbation each.
 
     Args:
         found: The units' responses, for the order of conditions.
         rows: The task's rows of ``leaderboard.store.schema.DETECTORS``.
+        facts: Of their run.
     """
     unseen = rows.loc[rows["trained_on"].str.startswith("all").to_numpy()]
     if len(unseen):
-        yield _by_size(found, unseen)
+        yield _by_size(found, unseen, facts)
     single = rows.loc[~rows["trained_on"].str.startswith("all").to_numpy() & (rows["perturbation"] == "all").to_numpy()]
     if len(single):
-        yield _transfer(found, single)
+        yield _transfer(found, single, facts)
 
 
-def _by_size(found: Responses, rows: pd.DataFrame) -> Table:
+def _by_size(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> Table:
     counts = sorted(rows["count"].unique().tolist())
     most = max((count for count in counts if count <= MOST), default=counts[-1])
     cells = {
@@ -84,12 +86,12 @@ def _by_size(found: Responses, rows: pd.DataFrame) -> Table:
             "Units are chosen and the detector is fitted on other images (five folds, an image's versions together) "
             f"and without any perturbation of the tested family. Random: any {most} units. Seen: trained on all "
             "perturbations, still on other images.",
-            *closing(found),
+            *facts.notes,
         ),
     )
 
 
-def _transfer(found: Responses, rows: pd.DataFrame) -> Table:
+def _transfer(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> Table:
     cells = {(row["trained_on"], row["family"]): row for row in rows.to_dict("records")}
     count = int(rows["count"].iloc[0])
     trained = [named(condition) for condition in found.conditions if any(k[0] == named(condition) for k in cells)]
@@ -112,6 +114,6 @@ def _transfer(found: Responses, rows: pd.DataFrame) -> Table:
         (
             f"Mean AUROC over each family's conditions but the one trained on, by the {count} most sensitive units; "
             "otherwise as in the table of families that were not seen.",
-            *closing(found),
+            *facts.notes,
         ),
     )

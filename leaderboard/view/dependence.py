@@ -14,7 +14,6 @@ from scipy import stats
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import mean_interval
-from leaderboard.board.names import MINIATURE_NOTE
 from leaderboard.view.content import Cell, Row, Section, Table
 
 EXAMPLES: Final = 6
@@ -75,7 +74,7 @@ def _table(
         "Unit and label",
         _PARTS,
         tuple(_sections(found, facts.seed)),
-        tuple(_notes(found, mine(scores), profile)),
+        (*_notes(found, mine(scores)), *facts.notes),
     )
 
 
@@ -107,7 +106,7 @@ def _sections(found: _Found, seed: int) -> Iterator[Section]:
     yield Section((Row("mean", tuple(cells)),), "all units")
 
 
-def _notes(found: _Found, scores: pd.DataFrame, profile: str) -> Iterator[str]:
+def _notes(found: _Found, scores: pd.DataFrame) -> Iterator[str]:
     yield (
         "Foreground, background: the largest share of the excess activation (above the unit's median) that the unit's "
         "pictures lose when that part of the image alone is blurred or greyed. Context: the mean loss over all "
@@ -129,8 +128,6 @@ def _notes(found: _Found, scores: pd.DataFrame, profile: str) -> Iterator[str]:
             f"Rank correlation of a unit's context dependence and the mean stability of its label under the run's "
             f"perturbations: {rho:.2f} (Spearman, n = {len(pairs)} units, p = {p_value:.2g}, not corrected)."
         )
-    if profile == "miniature":
-        yield MINIATURE_NOTE
 
 
 def _clean(table: pd.DataFrame) -> Bool[np.ndarray, " rows"]:

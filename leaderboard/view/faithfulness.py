@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from leaderboard.board.facts import RunFacts
-from leaderboard.board.names import FLOORS, MINIATURE_NOTE
 from leaderboard.board.summary import faithfulness_mean
 from leaderboard.store import escape
 from leaderboard.store.schema import FAITHFULNESS
@@ -78,7 +77,7 @@ def faithfulness_tables(
             ("labels given on perturbed images", rows.loc[~clean]),
         ):
             if len(part):
-                tables.append(_table((task, profile, words), part, [*_notes(part, profile, measured or {})], facts))
+                tables.append(_table((task, profile, words), part, [*_notes(part, facts, measured or {})], facts))
     return tables
 
 
@@ -151,12 +150,11 @@ def _content(value: Interval) -> Cell:
 
 
 def _table(what: tuple[str, str, str], rows: pd.DataFrame, notes: list[str], facts: RunFacts) -> FaithfulnessTable:
-    present = set(rows["method"])
-    methods = [*sorted(present - set(FLOORS)), *(name for name in FLOORS if name in present)]
+    methods = facts.ordered(set(rows["method"]))
     own = [rows.loc[(rows["method"] == method).to_numpy()] for method in methods]
     return FaithfulnessTable(
         *what,
-        tuple(methods),
+        methods,
         {
             _heading(measure): tuple(faithfulness_mean(part, measure, facts.seed) for part in own)
             for measure in MEASURES
@@ -172,11 +170,12 @@ def _heading(measure: str) -> str:
     return column.title + {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
 
 
-def _notes(rows: pd.DataFrame, profile: str, measured: Mapping[str, Any]) -> Iterator[str]:
+def _notes(rows: pd.DataFrame, facts: RunFacts, measured: Mapping[str, Any]) -> Iterator[str]:
+    floors = facts.floors(set(rows["method"]))
+    rest = f"; for the rest see {' and '.join(floors)}" if floors else ""
     yield (
         "Mean over the units that have a label; brackets: 95 % bootstrap interval. Each label is held against its "
-        "unit's activations on clean images. AUC 0.5, MAD 0 and correlation 0 are chance; for the rest see "
-        f"{' and '.join(FLOORS)}."
+        f"unit's activations on clean images. AUC 0.5, MAD 0 and correlation 0 are chance{rest}."
     )
     yield "Annotated: share of the labels whose presence in the probing images is known; CLIP judges that of the rest."
     reason = measured.get("without_cosy")
@@ -185,8 +184,7 @@ def _notes(rows: pd.DataFrame, profile: str, measured: Mapping[str, Any]) -> Ite
     elif rows["cosy_auc"].notna().to_numpy().any():
         drawn = f"{measured['images_per_label']} images drawn of each label. " if "images_per_label" in measured else ""
         yield f"{drawn}CoSy's AUC cannot see that a label is too wide, its MAD that one is too narrow: read both."
-    if profile == "miniature":
-        yield MINIATURE_NOTE
+    yield from facts.notes
 
 
 def _cells(table: FaithfulnessTable, intervals: bool) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from leaderboard.board.names import GROUPS, MINIATURE_NOTE, PRACTISED, SIGNIFICANT, ordered_methods
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.store.schema import SUMMARY
 from leaderboard.view.content import Cell, Row, count_of, printed
 
@@ -65,19 +66,20 @@ class Grid:
     notes: tuple[str, ...]
 
 
-def grids(summary: pd.DataFrame, kind: Kind) -> list[Grid]:
+def grids(summary: pd.DataFrame, kind: Kind, facts: RunFacts) -> list[Grid]:
     """The tables of a run, one for each task and profile that has values of this kind.
 
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
         kind: ``stability``, or ``accuracy`` where the truth is known.
+        facts: Of their run.
 
     Raises:
         ValueError: A perturbation has several severities and no row for ``all`` of them.
     """
     records: list[Record] = [{str(name): value for name, value in row.items()} for row in summary.to_dict("records")]
     return [
-        _grid(task, profile, rows, kind)
+        _grid(task, profile, rows, kind, facts)
         for (task, profile), rows in sorted(_grouped(records, "task", "profile").items())
         if any(not math.isnan(_number(row[kind])) for row in rows)
     ]
@@ -90,13 +92,13 @@ def _grouped(records: Iterable[Record], first: str, second: str) -> dict[tuple[s
     return groups
 
 
-def _grid(task: str, profile: str, rows: list[Record], kind: Kind) -> Grid:
+def _grid(task: str, profile: str, rows: list[Record], kind: Kind, about: RunFacts) -> Grid:
     chosen = {key: _one_severity(part) for key, part in _grouped(rows, "method", "perturbation").items()}
-    methods = ordered_methods({method for method, _ in chosen})
+    methods = about.ordered({method for method, _ in chosen})
     perturbations = {name for _, name in chosen} - {"clean", "all"}
     groups = tuple(
         tuple(Row(name, tuple(_cell(chosen.get((method, name)), kind) for method in methods)) for name in names)
-        for names in _ordered_groups(perturbations)
+        for names in about.in_groups(perturbations)
     )
     flat = [row for group in groups for row in group]
     columns = {method: [row.cells[number] for row in flat] for number, method in enumerate(methods)}
@@ -120,7 +122,8 @@ def _grid(task: str, profile: str, rows: list[Record], kind: Kind) -> Grid:
         facts,
         (
             *_notes(profile, kind, severity, [cell for row in flat for cell in row.cells], facts),
-            *_practice_notes(methods, flat),
+            *about.notes,
+            *_held_out_notes(methods, flat, about),
         ),
     )
 
@@ -131,14 +134,6 @@ def _one_severity(rows: list[Record]) -> Record:
         name = rows[0]["perturbation"]
         raise ValueError(f"the summary has {len(picked)} severities of {name} and no row for all of them")
     return picked[0]
-
-
-def _ordered_groups(perturbations: set[str]) -> Iterator[tuple[str, ...]]:
-    known = {name for group in GROUPS for name in group}
-    for group in (*GROUPS, tuple(sorted(perturbations - known))):
-        present = tuple(name for name in group if name in perturbations)
-        if present:
-            yield present
 
 
 def _cell(row: Record | None, kind: Kind) -> Cell:
@@ -201,25 +196,21 @@ def _notes(
             f"Profile {profile}, {at}. Share of the {units} whose truth is known that are named right: "
             "on clean images, then on perturbed ones."
         )
-    if profile == "miniature":
-        yield MINIATURE_NOTE
 
 
-def _practice_notes(methods: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """What is left of the means where a method is tested on perturbations that it looks at itself."""
+def _held_out_notes(methods: Sequence[str], rows: Sequence[Row], about: RunFacts) -> Iterator[str]:
+    """What is left of the means where a method uses perturbations itself that it is tested on."""
     for method in methods:
-        practised = PRACTISED.get(method.partition(" (")[0], frozenset())
-        coinciding = [row.name for row in rows if row.name in practised]
-        others = [row for row in rows if row.name not in practised]
+        used = about.method(method).uses_perturbations
+        coinciding = [row.name for row in rows if row.name in used]
+        others = [row for row in rows if row.name not in used]
         if coinciding and not others:
-            yield f"{method} looks at all of these perturbations itself: it is tested on nothing but what it practises."
+            yield f"None of these perturbations is held out for {method}: it uses all of them itself."
         elif coinciding:
             values = [[row.cells[number].value for row in others] for number in range(len(methods))]
             means = [f"{name} {printed(sum(own) / len(own))}" for name, own in zip(methods, values, strict=True)]
-            yield (
-                f"{method} looks at {', '.join(coinciding)} itself, so there it is tested on what it practises; "
-                f"mean without: {', '.join(means)}."
-            )
+            verb, left = ("is", "it") if len(coinciding) == 1 else ("are", "them")
+            yield f"{', '.join(coinciding)} {verb} not held out for {method}; mean without {left}: {', '.join(means)}."
 
 
 def _test_notes(cells: Sequence[Cell]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from leaderboard.board.names import GROUPS, MINIATURE_NOTE, SIGNIFICANT
+from leaderboard.board.names import GROUPS, SIGNIFICANT
 from metrics.sensitivity import BAR, Detection, detection
 
 FAMILIES: Final = ("blur", "noise", "weather", "digital", "mask")
@@ -108,8 +108,3 @@ def _place(family: str) -> tuple[int, str]:
 def named(condition: tuple[str, int]) -> str:
     """A condition as tables call it."""
     return f"{condition[0]} {condition[1]}"
-
-
-def closing(found: Responses) -> tuple[str, ...]:
-    """Notes that belong under every table."""
-    return (MINIATURE_NOTE,) if found.profile == "miniature" else ()

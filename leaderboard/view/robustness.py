@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
-from leaderboard.board.names import MINIATURE_NOTE
 from leaderboard.board.robustness import Kept, kept_accuracies
 from leaderboard.view.content import Cell, Row, Section, Table, count_of
 from leaderboard.view.responses import named
@@ -24,10 +23,10 @@ def robustness_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
     tasks: dict[tuple[str, str], list[Kept]] = {}
     for kept in kept_accuracies(table, facts.seed):
         tasks.setdefault((kept.task, kept.profile), []).append(kept)
-    return [_table(roles) for roles in tasks.values()]
+    return [_table(roles, facts) for roles in tasks.values()]
 
 
-def _table(roles: Sequence[Kept]) -> Table:
+def _table(roles: Sequence[Kept], facts: RunFacts) -> Table:
     first = roles[0]
     rows = [
         Row(
@@ -38,7 +37,6 @@ def _table(roles: Sequence[Kept]) -> Table:
     ]
     mean = tuple(cell for role in roles for cell in (Cell(role.mean_accuracy), _cell(role.mean_kept)))
     clean = tuple(cell for role in roles for cell in (_cell(role.clean), Cell()))
-    note = (MINIATURE_NOTE,) if first.profile == "miniature" else ()
     return Table(
         "robustness",
         first.task,
@@ -54,7 +52,7 @@ def _table(roles: Sequence[Kept]) -> Table:
             "output, or the name nearest to the image for CLIP, is the image's class or a kind of object that it shows "
             "(95 % Wilson intervals).",
             "Kept: accuracy divided by that on the same images, clean (95 % bootstrap intervals over images).",
-            *note,
+            *facts.notes,
         ),
     )
 

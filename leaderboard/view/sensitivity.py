@@ -8,10 +8,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from leaderboard.board.names import FLOORS, SIGNIFICANT
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.content import Cell, Row, Section, Table
 from leaderboard.view.degradation import detector_tables
-from leaderboard.view.responses import Responses, closing, named, responses
+from leaderboard.view.responses import Responses, named, responses
 from metrics.sensitivity import BAR, FOREIGN_BAR
 
 EXAMPLES: Final = 4
@@ -21,8 +22,9 @@ EXAMPLES: Final = 4
 def sensitivity_contents(
     units: pd.DataFrame,
     detectors: pd.DataFrame,
-    labels: pd.DataFrame | None = None,
-    facts: Mapping[str, Any] | None = None,
+    labels: pd.DataFrame,
+    facts: RunFacts,
+    measured: Mapping[str, Any] | None = None,
 ) -> list[Table]:
     """All tables: for each task the conditions, the families, the strongest units, the detectors.
 
@@ -30,21 +32,26 @@ def sensitivity_contents(
         units: Rows of ``leaderboard.store.schema.SENSITIVITY``.
         detectors: Rows of ``leaderboard.store.schema.DETECTORS``.
         labels: Rows of ``leaderboard.store.schema.LABELS``, for the names of the strongest units.
-        facts: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
+        facts: Of their run.
+        measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
     """
     tables = []
-    planted = (facts or {}).get("planted_from", {})
+    planted = (measured or {}).get("planted_from", {})
     for found in responses(units):
-        names = _names(labels, found, planted.get(found.task))
+        names = _names(labels, found, facts, planted.get(found.task))
         # Where only a part of the image was changed there are no families to detect.
-        tables += [table for table in (_conditions(found), _families(found), _strongest(found, names)) if table.rows]
+        tables += [
+            table
+            for table in (_conditions(found, facts), _families(found, facts), _strongest(found, names, facts))
+            if table.rows
+        ]
         if len(detectors):
             own = (detectors["task"] == found.task) & (detectors["profile"] == found.profile)
-            tables += detector_tables(found, detectors.loc[own.to_numpy()])
+            tables += detector_tables(found, detectors.loc[own.to_numpy()], facts)
     return tables
 
 
-def _conditions(found: Responses) -> Table:
+def _conditions(found: Responses, facts: RunFacts) -> Table:
     sections = []
     for family in dict.fromkeys(found.families):
         rows = [_condition(found, number) for number in np.flatnonzero(found.inside(family)).tolist()]
@@ -69,7 +76,7 @@ def _conditions(found: Responses) -> Table:
         "Condition",
         ("moved", "rise", "fall", "strongest", "AUROC", "effect"),
         tuple(sections),
-        (*notes, *closing(found)),
+        (*notes, *facts.notes),
     )
 
 
@@ -90,7 +97,7 @@ def _condition(found: Responses, number: int) -> Row:
     return Row(name, (*counts, *strongest))
 
 
-def _families(found: Responses) -> Table:
+def _families(found: Responses, facts: RunFacts) -> Table:
     rows = []
     for family in found.whole_families:
         units = found.detection(family)
@@ -114,12 +121,12 @@ def _families(found: Responses) -> Table:
             f"the family. Specific: all perturbations of other families stay below {FOREIGN_BAR:g} in this direction. "
             f"General: one reaches {BAR:g} as well. Leaning: in between. Rising: detectors that perturbed images "
             "activate more; the others, less.",
-            *closing(found),
+            *facts.notes,
         ),
     )
 
 
-def _strongest(found: Responses, names: Mapping[int, str]) -> Table:
+def _strongest(found: Responses, names: Mapping[int, str], facts: RunFacts) -> Table:
     sections = []
     for family in found.whole_families:
         units = found.detection(family)
@@ -148,7 +155,7 @@ def _strongest(found: Responses, names: Mapping[int, str]) -> Table:
             "perturbation of the family; other: the greatest of all other families; then the mean over each family's "
             f"conditions. * Specific detector: own at least {BAR:g}, other below {FOREIGN_BAR:g}. After the number: "
             "its labels on clean images, where it has any.",
-            *closing(found),
+            *facts.notes,
         ),
     )
 
@@ -158,13 +165,13 @@ def _mean(found: Responses, family: str, place: int, rises: bool) -> Cell:
     return Cell(mean if rises else 1 - mean)
 
 
-def _names(labels: pd.DataFrame | None, found: Responses, planted_from: int | None) -> dict[int, str]:
+def _names(labels: pd.DataFrame, found: Responses, facts: RunFacts, planted_from: int | None) -> dict[int, str]:
     names: dict[int, list[str]] = {}
-    if labels is not None and len(labels):
+    if len(labels):
         clean = labels.loc[
             ((labels["task"] == found.task) & (labels["profile"] == found.profile)).to_numpy()
             & ((labels["perturbation"] == "clean") & (labels["repeat"] == 0) & (labels["rank"] == 1)).to_numpy()
-            & ~labels["method"].isin(FLOORS).to_numpy()
+            & ~labels["method"].map(facts.is_floor).to_numpy(bool)
         ]
         for row in clean.sort_values("method").to_dict("records"):
             names.setdefault(int(row["unit"]), []).append(str(row["label"]))

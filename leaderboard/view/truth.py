@@ -10,7 +10,7 @@ import pandas as pd
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import share_interval
-from leaderboard.board.names import GROUP_NAMES, GROUPS, MINIATURE_NOTE, ordered_methods
+from leaderboard.board.names import GROUP_NAMES
 from leaderboard.view.best import emphasis_notes, emphasised
 from leaderboard.view.content import Cell, Row, Section, Table, count_of
 from metrics.stability import four_way
@@ -72,10 +72,10 @@ def _with_truth(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]
 
 
 def _right_and_stable(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:
-    methods = ordered_methods(set(rows["method"]))
+    methods = facts.ordered(set(rows["method"]))
     columns = [_outcomes(rows.loc[rows["method"].to_numpy() == method], facts.seed) for method in methods]
     outcomes = [Row(name, tuple(column[number] for column in columns)) for number, name in enumerate(OUTCOMES)]
-    outcomes[0] = Row(OUTCOMES[0], emphasised(outcomes[0].cells, methods))
+    outcomes[0] = Row(OUTCOMES[0], emphasised(outcomes[0].cells, methods, facts))
     counts = [_counts(rows.loc[rows["method"].to_numpy() == method]) for method in methods]
     names = ("units with truth", "conditions", "labels missing")
     counted = [Row(name, tuple(Cell(count[number], digits=0) for count in counts)) for number, name in enumerate(names)]
@@ -94,9 +94,9 @@ def _right_and_stable(task: str, profile: str, rows: pd.DataFrame, facts: RunFac
             f"Profile {profile}. Shares of pairs of unit and perturbed condition, over {units} whose truth is known: "
             "right = the label names the truth, stable = the verdict is that of the clean label, so that a wrong "
             f"label which turns into another wrong one is wrong and stable; a missing label is wrong. {_INTERVAL}",
-            *([MINIATURE_NOTE] if profile == "miniature" else []),
+            *facts.notes,
         ),
-        tuple(emphasis_notes(outcomes[:1], methods, None)),
+        tuple(emphasis_notes(outcomes[:1], methods, facts, None)),
     )
 
 
@@ -112,8 +112,8 @@ def _counts(rows: pd.DataFrame) -> tuple[int, int, int]:
 
 
 def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:
-    methods = ordered_methods(set(rows["method"]))
-    sections = tuple(Section(tuple(_group_rows(part, methods, facts.seed)), title) for title, part in _by_kind(rows))
+    methods = facts.ordered(set(rows["method"]))
+    sections = tuple(Section(tuple(_group_rows(part, methods, facts)), title) for title, part in _by_kind(rows))
     severities = sorted(set(rows["severity"].to_numpy()[~_clean(rows)].tolist()))
     at = f", severity {', '.join(map(str, severities))}" if severities else ""
     return Table(
@@ -130,9 +130,9 @@ def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame, facts: RunFa
             f"Profile {profile}{at}. Share of the n units of a kind whose label names the truth: on clean "
             "images, then on perturbed ones by group, with the number of conditions; a missing label is wrong."
             f"{_JOINED if _has_pairs(rows) else ''} {_INTERVAL}",
-            *([MINIATURE_NOTE] if profile == "miniature" else []),
+            *facts.notes,
         ),
-        tuple(emphasis_notes([row for section in sections for row in section.rows], methods, None)),
+        tuple(emphasis_notes([row for section in sections for row in section.rows], methods, facts, None)),
     )
 
 
@@ -157,23 +157,22 @@ def _kind_title(name: str, rows: pd.DataFrame) -> str:
     return f"{name} (n = {rows['unit'].nunique()})"
 
 
-def _group_rows(rows: pd.DataFrame, methods: Sequence[str], seed: int) -> Iterator[Row]:
-    for group in _groups(rows):
+def _group_rows(rows: pd.DataFrame, methods: Sequence[str], facts: RunFacts) -> Iterator[Row]:
+    for group in _groups(rows, facts):
         cells = []
         for method in methods:
             own = group.rows.loc[group.rows["method"].to_numpy() == method]
             per_unit = cast(pd.Series, own.groupby("unit")["right"].mean()).to_numpy(np.float64)
-            cells.append(_cell(share_interval(per_unit, seed)))
-        yield Row(group.name, emphasised(cells, methods))
+            cells.append(_cell(share_interval(per_unit, facts.seed)))
+        yield Row(group.name, emphasised(cells, methods, facts))
 
 
-def _groups(rows: pd.DataFrame) -> Iterator[_Group]:
+def _groups(rows: pd.DataFrame, facts: RunFacts) -> Iterator[_Group]:
     clean = _clean(rows)
     yield _Group("clean", rows.loc[clean & (rows["repeat"].to_numpy() == 0)])
     perturbed = rows.loc[~clean]
-    group_of = {name: group for group, names in zip(GROUP_NAMES, GROUPS, strict=True) for name in names}
-    groups = perturbed["perturbation"].map(lambda name: group_of.get(name, "other")).to_numpy()
-    present = [name for name in (*dict.fromkeys(GROUP_NAMES), "other") if (groups == name).any()]
+    groups = perturbed["perturbation"].map(facts.kind).to_numpy()
+    present = [name for name in dict.fromkeys((*GROUP_NAMES, *sorted(set(groups)))) if (groups == name).any()]
     for name in present:
         part = perturbed.loc[groups == name]
         yield _Group(f"{name} ({_conditions(part)})", part)

@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from leaderboard.board.names import MINIATURE_NOTE, SIGNIFICANT
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.content import Cell, Row, Section, Table
 
 PROBING: Final = "probing set"
@@ -86,19 +87,20 @@ def studies(table: pd.DataFrame, study: str) -> Iterator[Study]:
         yield Study(str(task), str(profile), arms, tuple(subjects), named)
 
 
-def tuning_contents(table: pd.DataFrame) -> list[Table]:
+def tuning_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
     """All tables: for each task the shares, the networks before and after, and these condition by condition.
 
     Args:
         table: Rows of ``leaderboard.store.schema.TUNING``.
+        facts: Of their run.
     """
-    found = [_shares(study) for study in studies(table, PROBING)]
+    found = [_shares(study, facts) for study in studies(table, PROBING)]
     for study in studies(table, NETWORK):
-        found += [_networks(study), _conditions(study)]
+        found += [_networks(study, facts), _conditions(study, facts)]
     return found
 
 
-def _shares(study: Study) -> Table:
+def _shares(study: Study, facts: RunFacts) -> Table:
     sections = tuple(_section(study, method, _OF_LABELS) for method in study.methods)
     held_out = ", ".join(study.conditions(study.methods[0], "stability")) if study.methods else ""
     return Table(
@@ -117,12 +119,12 @@ def _shares(study: Study) -> Table:
             "otherwise clean images.",
             "95 % bootstrap intervals over units. * differs from share 0 (sign-flip permutation test, p < "
             f"{SIGNIFICANT:g} after Holm's correction over this study).",
-            *_closing(study),
+            *facts.notes,
         ),
     )
 
 
-def _networks(study: Study) -> Table:
+def _networks(study: Study, facts: RunFacts) -> Table:
     sections = (
         _section(study, NETWORK, _OF_NETWORK),
         *(_section(study, method, _OF_LABELS) for method in study.methods),
@@ -145,12 +147,12 @@ def _networks(study: Study) -> Table:
             "95 % bootstrap intervals over units, of AUROC over concepts, of errors over scenes. * differs from the "
             f"untuned network (sign-flip permutation test, p < {SIGNIFICANT:g} after Holm's correction over this "
             "study); ratios are not tested, for the errors are.",
-            *_closing(study),
+            *facts.notes,
         ),
     )
 
 
-def _conditions(study: Study) -> Table:
+def _conditions(study: Study, facts: RunFacts) -> Table:
     held_out = {name for method in study.methods for name in study.conditions(method, "stability")}
     sections = []
     for title, inside in ((TUNED_ON, False), (HELD_OUT, True)):
@@ -170,7 +172,7 @@ def _conditions(study: Study) -> Table:
         "Tuned on",
         study.arms,
         tuple(section for section in sections if section.rows),
-        ("Below 1, the tuned network errs less. 95 % bootstrap intervals over scenes.", *_closing(study)),
+        ("Below 1, the tuned network errs less. 95 % bootstrap intervals over scenes.", *facts.notes),
     )
 
 
@@ -182,7 +184,3 @@ def _section(study: Study, subject: str, measures: Sequence[tuple[str, str]]) ->
             rows.append(Row(f"{_WORDS.get(measure, measure)}, {group}", cells))
     counted = "" if subject == NETWORK else f", {study.count(subject, 'accuracy', CLEAN)} units of known truth"
     return Section(tuple(rows), subject + counted)
-
-
-def _closing(study: Study) -> tuple[str, ...]:
-    return (MINIATURE_NOTE,) if study.profile == "miniature" else ()

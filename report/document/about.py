@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
+from leaderboard.board.facts import RunFacts, merged
 from leaderboard.board.groups import AnyGroup
-from leaderboard.board.names import GROUP_NAMES, GROUPS, ordered_methods
+from leaderboard.board.names import GROUPS, AboutMethod, bare
 from leaderboard.view.comparisons import Lines
 from report.document.chapter import Chapter
 from report.document.lines import TextTable
 from report.document.words import count, description, listed, name, names, paragraphs
 from report.latex import latex_text
 
-_METHODS: Final = {
-    "clip_dissect": r"CLIP-Dissect \cite{clipdissect}: of a fixed list of concepts, the one whose CLIP similarities to "
-    "the probing images follow the unit's activations best.",
-    "dnd": r"Describe-and-Dissect \cite{dnd}: the images and image parts that activate the unit most are captioned, "
-    "the captions summarised into candidates, and images drawn of each candidate decide between them.",
-    "dnd_refined": r"Describe-and-Dissect \cite{dnd} with a bounded loop that puts its own label to the test and tries "
-    "again; a variant of this project.",
-    "dnd_vision": r"Describe-and-Dissect \cite{dnd} without captions: a vision-language model names what the images "
-    "and image parts share, and drawn images decide.",
-    "clear": r"CLEAR's own method: Describe-and-Dissect \cite{dnd} in several contexts of the same images, where every "
-    "part of the captions is a candidate and drawn images decide.",
-    "network_dissection": r"Network Dissection \cite{netdissect}: the annotated concept whose pixels overlap most with "
-    "the places where the unit is strongly active.",
-    "random_label": "Floor: a concept drawn at random, anew for each unit and condition.",
-    "constant_label": "Floor: one and the same word for every unit.",
-}
 _TRUTHS: Final = {"class_names": "class name", "best_concept": "best concept", "planted": "planted"}
 _KINDS: Final = {
     "blur": "Blur", "noise": "Noise", "weather": "Weather", "digital": "Digital", "mask": "One side of a mask",
     "control": "Controls", "other": "Others",
 }  # fmt: skip
+_BUILT_IN: Final = frozenset(name for group in GROUPS for name in group)
+_REFERENCES: Final = Path(__file__).parents[1] / "references.bib"
 _HASH: Final = 16
 
 CITATION: Final = """\
@@ -59,29 +49,50 @@ def note(groups: Sequence[AnyGroup]) -> str:
 
 
 def methods(chapters: Sequence[Chapter]) -> str:
-    """What each method does, with its paper."""
-    items = []
-    for method in ordered_methods({method for chapter in chapters for method in chapter.group.methods}):
-        known, _, options = method.partition(" (")
-        said = _METHODS.get(known, "A method from outside CLEAR, under the name that its run gives it.")
-        items.append((name(method), f"{said} Run with options of its own." if options and known in _METHODS else said))
-    return description(items)
+    """What each method does, with its papers."""
+    facts = merged([chapter.group.about_run for chapter in chapters])
+    ran = facts.ordered({method for chapter in chapters for method in chapter.group.methods})
+    return description((name(method), _told(method, facts.method(method))) for method in ran)
 
 
-def perturbations(present: Collection[str]) -> str:
-    """Perturbations by kind.
+def _told(method: str, about: AboutMethod) -> str:
+    if not about.summary:
+        return "A method from outside CLEAR, under the name that its run gives it."
+    cited = [key for key in about.citation if key in _cited_works()]
+    works = [latex_text(work.rstrip(".")) for work in about.citation if work not in cited]
+    sources = " ".join([*([rf"\cite{{{','.join(cited)}}}"] if cited else []), *(f"({work})" for work in works)])
+    said = latex_text(about.summary.rstrip("."))
+    options = " Run with options of its own." if bare(method) != method else ""
+    return f"{' '.join(filter(None, (said, sources)))}.{options}"
+
+
+@cache
+def _cited_works() -> frozenset[str]:
+    """The keys of ``references.bib``."""
+    return frozenset(re.findall(r"^@\w+\{(\w+),", _REFERENCES.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def perturbations(present: Collection[str], facts: RunFacts) -> str:
+    """Perturbations by kind; those that CLEAR does not bring with what they say of themselves.
 
     Args:
         present: The names of those that were tried.
+        facts: Of all runs.
     """
     kinds: dict[str, list[str]] = {}
-    for kind, members in (*zip(GROUP_NAMES, GROUPS, strict=True), ("other", _others(present))):
-        kinds.setdefault(kind, []).extend(member for member in members if member in present)
-    return description((_KINDS[kind], f"{names(found)}.") for kind, found in kinds.items() if found)
+    for perturbation in facts.in_order(present):
+        kinds.setdefault(facts.kind(perturbation), []).append(perturbation)
+    order = [kind for kind in dict.fromkeys((*_KINDS, *sorted(kinds))) if kind in kinds]
+    titles = [_KINDS.get(kind) or latex_text(kind.capitalize()) for kind in order]
+    return description(zip(titles, (" ".join(_named(kinds[kind], facts)) for kind in order), strict=True))
 
 
-def _others(present: Collection[str]) -> tuple[str, ...]:
-    return tuple(sorted({*present} - {member for members in GROUPS for member in members}))
+def _named(found: Sequence[str], facts: RunFacts) -> Iterator[str]:
+    yield f"{names(found)}."
+    for one in found:
+        about = facts.perturbations.get(one)
+        if about and about.description and one not in _BUILT_IN:
+            yield f"{name(one)}: {latex_text(about.description.rstrip('.'))}."
 
 
 def settings_table(chapters: Sequence[Chapter]) -> TextTable:

@@ -38,7 +38,7 @@ class Analysis:
 def _sensitivity(chapter: Chapter) -> list[Table]:
     group = chapter.group
     units, detectors, labels = (group.tables[name] for name in ("sensitivity", "detectors", "labels"))
-    return sensitivity_contents(units, detectors, labels, {"planted_from": group.planted_from})
+    return sensitivity_contents(units, detectors, labels, group.about_run, {"planted_from": group.planted_from})
 
 
 def _dependence(chapter: Chapter) -> list[Table]:
@@ -75,7 +75,7 @@ ANALYSES: Final = (
         "Tuning by image sets",
         "Are labels better, or do they move less, if a share of the probing images is perturbed on purpose? And if the "
         "network itself is tuned on perturbed images?",
-        lambda chapter: tuning_contents(chapter.group.tables["tuning"]),
+        lambda chapter: tuning_contents(chapter.group.tables["tuning"], chapter.group.about_run),
     ),
 )
 

@@ -10,7 +10,7 @@ from typing import Final, cast
 import pandas as pd
 
 from leaderboard.board.build import RANKED, Row
-from leaderboard.board.names import FLOORS, SIGNIFICANT
+from leaderboard.board.names import SIGNIFICANT
 from report.document.chapter import Chapter
 from report.document.words import count, in_words, listed, name, names, number, paragraphs, value
 
@@ -68,8 +68,8 @@ def abstract(chapters: Sequence[Chapter], beside: Sequence[str] = ()) -> str:
         return paragraphs([[question, *beside]])
     told = [chapter for chapter in chapters if chapter.rivals]
     units = sum(len(chapter.group.units) for chapter in chapters)
-    methods = {method for chapter in chapters for method in chapter.group.methods}
-    own = [method for method in methods if method not in FLOORS]
+    methods = {row.method: row.floor for chapter in chapters for row in chapter.rows}
+    own = [method for method, floor in methods.items() if not floor]
     yields = [
         "Words that explain the hidden units of a vision network are read off images. "
         "When the images change, do the words stay the same, and do they stay right?",
@@ -171,7 +171,7 @@ def _told_apart(chapter: Chapter, best: Row, measure: str) -> str:
     if not others or measure not in best.standings:
         return "It is the only method that covers this task, so there is nothing to tell it apart from."
     alike = [row for row in others if _alike(best, row, measure)]
-    rivals = [row for row in alike if row.method not in FLOORS]
+    rivals = [row for row in alike if not row.floor]
     if not alike:
         return "The paired test tells it apart from every other method."
     said = listed(f"{name(row.method)} ({number(row.values[measure].mean)})" for row in rivals)
@@ -179,9 +179,7 @@ def _told_apart(chapter: Chapter, best: Row, measure: str) -> str:
         return f"No test tells it apart from any other method{', floors included' if len(rivals) < len(alike) else ''}."
     if not rivals:
         return f"It cannot be told apart from a floor, {names([row.method for row in alike])}."
-    floor = (
-        f", nor from {names([row.method for row in alike if row.method in FLOORS])}" if len(rivals) < len(alike) else ""
-    )
+    floor = f", nor from {names([row.method for row in alike if row.floor])}" if len(rivals) < len(alike) else ""
     return f"The paired test cannot tell it apart from {said}{floor}; it can from all others."
 
 
@@ -230,7 +228,7 @@ def _noise(chapter: Chapter) -> Iterator[str]:
 
 
 def _floors(chapter: Chapter) -> Iterator[str]:
-    floors = [row for row in chapter.rows if row.method in FLOORS and row.complete]
+    floors = [row for row in chapter.rows if row.floor and row.complete]
     if not floors or not chapter.rivals:
         return
     unbeaten = []

@@ -28,7 +28,8 @@ _QUESTION: Final = (
 def bottleneck_set(group: BottleneckGroup) -> Set:
     """The tables of one bottleneck."""
     heads, drift, apart = (group.tables[table] for table in ("bottleneck", "concept_drift", "context_anomaly"))
-    return table_set(bottleneck_contents(heads, drift, apart, {group.task: group.facts}), f"tab:{KEY}-{group.slug}")
+    made = bottleneck_contents(heads, drift, apart, group.about_run, {group.task: group.facts})
+    return table_set(made, f"tab:{KEY}-{group.slug}")
 
 
 def bottlenecks(groups: Sequence[BottleneckGroup], figures: Sequence[Figure]) -> str:

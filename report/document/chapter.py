@@ -11,7 +11,6 @@ import pandas as pd
 
 from leaderboard.board.build import Row, Standings
 from leaderboard.board.merge import Condition, Group
-from leaderboard.board.names import FLOORS
 from leaderboard.board.summary import ALL, MEANS, means_over, movement, summarise
 from metrics.statistics import holm
 
@@ -46,7 +45,7 @@ class Chapter:
     @cached_property
     def rivals(self) -> tuple[Row, ...]:
         """The rows of complete methods that are no floors, best first."""
-        return tuple(row for row in self.rows if row.complete and row.method not in FLOORS)
+        return tuple(row for row in self.rows if row.complete and not row.floor)
 
     @cached_property
     def scores(self) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from leaderboard.board.merge import LeftOut
-from leaderboard.board.names import FLOORS
 from report.document.chapter import Chapter
 from report.document.tables import called, incomplete_notes
 from report.document.words import description, listed, name, number
@@ -61,7 +60,7 @@ def _few_labels(chapter: Chapter) -> Iterator[str]:
     few = [
         f"{row.counts['distinct']} by {name(row.method)}"
         for row in chapter.rows
-        if row.method not in FLOORS and 0 < 2 * row.counts["distinct"] < row.counts["units"]
+        if not row.floor and 0 < 2 * row.counts["distinct"] < row.counts["units"]
     ]
     if few:
         yield (

@@ -9,6 +9,7 @@ from typing import Final
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.build import Board
 from leaderboard.board.comparison.rows import ALPHA
+from leaderboard.board.facts import merged
 from leaderboard.board.intervals import RESAMPLES
 from report.document import about
 from report.document.analyses import analyses, analysis_sets
@@ -76,7 +77,7 @@ def _texts(board: Board, chapters: Sequence[Chapter], files: dict[str, str]) -> 
         "abstract": abstract(chapters, abstract_sentences(board.runs.bottlenecks)),
         "note": about.note(groups),
         "methods": about.methods(chapters) if chapters else _NO_LABELS,
-        "perturbations": about.perturbations(_perturbations(board)),
+        "perturbations": about.perturbations(_perturbations(board), merged([group.about_run for group in groups])),
         "tasks": about.tasks(groups) + inputs("settings"),
         "numbers": _numbers(chapters),
         "definitions": _DEFINITIONS.read_text(encoding="utf-8") if chapters else _NO_LABELS,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from leaderboard.board.build import RANKED, Row, Value, measures
-from leaderboard.board.names import SIGNIFICANT, ordered_methods
+from leaderboard.board.facts import merged
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.comparisons import Lines, sections
 from leaderboard.view.content import ABSENT, Table, printed
 from leaderboard.view.faithfulness import faithfulness_contents, faithfulness_tables
@@ -147,7 +148,7 @@ def _comparisons(chapter: Chapter) -> Iterator[tuple[str, TextTable]]:
     """Pairs of methods over all measures in one table; what each perturbation does to right labels in another."""
     group, comparisons = chapter.group, chapter.standings.comparisons
     pairs, conditions, notes = [], [], []
-    for section in sections(comparisons) if len(comparisons) else []:
+    for section in sections(comparisons, group.about_run) if len(comparisons) else []:
         measure = section.title.split(": ")[1]
         for found in section.tables:
             lines = replace(found, heads=(found.heads[0].capitalize(), *found.heads[1:]))
@@ -185,7 +186,9 @@ def _comparisons(chapter: Chapter) -> Iterator[tuple[str, TextTable]]:
 def overview_table(chapters: Sequence[Chapter]) -> TextTable | None:
     """Methods by tasks: stability and, where the truth is known, accuracy; None if nothing is ranked."""
     shown = [chapter for chapter in chapters if chapter.complete]
-    methods = ordered_methods({method for chapter in shown for method in chapter.group.methods})
+    methods = merged([chapter.group.about_run for chapter in shown]).ordered(
+        {method for chapter in shown for method in chapter.group.methods}
+    )
     if not shown:
         return None
     heads = ("Method", *(called(chapter, chapters) for chapter in shown))

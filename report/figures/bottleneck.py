@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from PIL import Image, UnidentifiedImageError
 
 from leaderboard.board.bottleneck_decisions import CONCEPTS, Panel, panels
-from leaderboard.board.names import MINIATURE_NOTE
+from leaderboard.board.facts import RunFacts
 from report.figures import style
 from report.figures.drawing import Drawing
 
@@ -31,12 +31,15 @@ _FOR, _AGAINST = "#0072B2", "#D55E00"
 
 
 @style.styled()
-def decision_figures(decisions: pd.DataFrame, thumbnails: pd.DataFrame) -> dict[tuple[str, str], Drawing]:
+def decision_figures(
+    decisions: pd.DataFrame, thumbnails: pd.DataFrame, facts: RunFacts
+) -> dict[tuple[str, str], Drawing]:
     """One figure a task: decisions that stay, and decisions that flip, those on the clean and the perturbed image.
 
     Args:
         decisions: Rows of ``leaderboard.store.schema.DECISIONS``.
         thumbnails: Rows of ``leaderboard.store.schema.THUMBNAILS``; charts without theirs have no picture.
+        facts: Of their run.
 
     Returns:
         Task and profile → the figure.
@@ -49,11 +52,11 @@ def decision_figures(decisions: pd.DataFrame, thumbnails: pd.DataFrame) -> dict[
     for task, profile in sorted(set(zip(decisions["task"].tolist(), decisions["profile"].tolist(), strict=True))):
         own = decisions.loc[((decisions["task"] == task) & (decisions["profile"] == profile)).to_numpy()]
         mine = {key[2:]: value for key, value in pictures.items() if key[:2] == (task, profile)}
-        drawn[task, profile] = _drawing(own, task, profile, mine)
+        drawn[task, profile] = _drawing(own, " ".join([_caption(task), *facts.notes]), mine)
     return drawn
 
 
-def _drawing(own: pd.DataFrame, task: str, profile: str, pictures: Mapping[tuple[str, str, int], bytes]) -> Drawing:
+def _drawing(own: pd.DataFrame, caption: str, pictures: Mapping[tuple[str, str, int], bytes]) -> Drawing:
     rows = panels(own, FLIPS)
     chart = _BAR * (CONCEPTS + 1)
     pitch = _HEAD + chart + _GAP
@@ -73,7 +76,7 @@ def _drawing(own: pd.DataFrame, task: str, profile: str, pictures: Mapping[tuple
                 _picture(style.axes_at(figure, left + 0.02, bottom + chart - _SIDE, _SIDE, _SIDE), webp)
             where = ((left + 0.02) / style.WIDTH, (bottom + chart + 0.1) / height)
             figure.text(*where, _title(panel), fontsize=8, weight="bold")
-    return Drawing(figure, _caption(task, profile), _alternative(rows))
+    return Drawing(figure, caption, _alternative(rows))
 
 
 def _title(panel: Panel) -> str:
@@ -117,15 +120,14 @@ def _picture(axes: Axes, webp: bytes) -> None:
         axes.text(0.5, 0.5, "?", ha="center", va="center", transform=axes.transAxes)
 
 
-def _caption(task: str, profile: str) -> str:
-    words = (
+def _caption(task: str) -> str:
+    return (
         f"Single decisions of the concept bottleneck of {task}: what each concept adds to the logit of the class that "
         f"is decided (blue for, orange against), its weight times its activation; the {CONCEPTS} strongest, the others "
         "together. NOT: the concept is less present than in a usual training image. On top decisions on clean images; "
         "then left the clean image and right the same image under a perturbation that flips the decision, an image "
         "that came first, not picked by eye."
     )
-    return f"{words} {MINIATURE_NOTE}" if profile == "miniature" else words
 
 
 def _alternative(rows: Sequence[Sequence[Panel]]) -> str:

@@ -19,7 +19,8 @@ from scipy import stats
 from leaderboard.board.build import Standings
 from leaderboard.board.comparison.between import SUBJECTS, Measure
 from leaderboard.board.comparison.panel import build_panel
-from leaderboard.board.names import FLOORS, SIGNIFICANT
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import SIGNIFICANT
 from metrics.statistics.result import DIGITS
 from report.figures import style
 from report.figures.drawing import Drawing
@@ -64,9 +65,10 @@ def critical_difference(standings: Standings, measure: Measure = "stability") ->
     axes = style.axes_at(figure, margin, 0.05, style.WIDTH - 2 * margin, depth)
     _axis(axes, len(order), depth, len(values))
     _bars(axes, bars, ranks)
-    _labels(axes, order, ranks, letters, levels * _LEVEL + 0.14, depth)
+    facts = standings.group.about_run
+    _labels(axes, order, ranks, facts, levels * _LEVEL + 0.14, depth)
     caption = _caption(standings, measure, rows, len(values))
-    return Drawing(figure, caption, _alternative(measure, order, ranks, bars, letters))
+    return Drawing(figure, caption, _alternative(measure, order, ranks, bars, facts))
 
 
 def unit_values(
@@ -145,11 +147,11 @@ def _bars(axes: Axes, bars: Sequence[_Bar], ranks: dict[str, float]) -> None:
 
 
 def _labels(
-    axes: Axes, order: Sequence[str], ranks: dict[str, float], letters: dict[str, str], top: float, depth: float
+    axes: Axes, order: Sequence[str], ranks: dict[str, float], facts: RunFacts, top: float, depth: float
 ) -> None:
     """Names at both sides, each with an elbow to its rank; the better half left."""
     half = math.ceil(len(order) / 2)
-    looks, (low, high) = style.looks(order), axes.get_xlim()
+    looks, (low, high) = style.looks(order, facts), axes.get_xlim()
     reach = (high - low) * 0.04
     for place, name in enumerate(order):
         left = place < half
@@ -158,7 +160,7 @@ def _labels(
         colour = style.MUTED if looks[name].floor else looks[name].colour
         axes.plot([x, ranks[name], ranks[name]], [y, y, 0], color=colour, linewidth=0.9, clip_on=False, zorder=2)
         axes.plot([ranks[name]], [0], marker=looks[name].marker, color=colour, markersize=5, clip_on=False, label=name)
-        words = [style.method_title(name, 24), f"{ranks[name]:.2f}"]
+        words = [style.method_title(name, facts, 24), f"{ranks[name]:.2f}"]
         shown = "  ".join(words if left else reversed(words))
         axes.annotate(
             shown, (x, y), (-4 if left else 4, 0), textcoords="offset points", ha="right" if left else "left",
@@ -181,11 +183,11 @@ def _caption(standings: Standings, measure: Measure, rows: Sequence[Record], uni
 
 
 def _alternative(
-    measure: Measure, order: Sequence[str], ranks: dict[str, float], bars: Sequence[_Bar], letters: dict[str, str]
+    measure: Measure, order: Sequence[str], ranks: dict[str, float], bars: Sequence[_Bar], facts: RunFacts
 ) -> str:
     said = ", ".join(f"{words(name)} {ranks[name]:.2f}" for name in order)
     joined = "; ".join(listed(sorted(bar.members, key=lambda name: ranks[name])) for bar in bars)
-    alone = [name for name in order if name not in FLOORS and not any(name in bar.members for bar in bars)]
+    alone = [name for name in facts.rivals(order) if not any(name in bar.members for bar in bars)]
     found = f" Not told apart: {joined}." if joined else " All methods are told apart."
     found += f" Told apart from all others: {listed(alone)}." if alone and joined else ""
     return f"Average ranks by {SUBJECTS[measure]}, best first: {said}.{found}"

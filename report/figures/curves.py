@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from leaderboard.board.build import Standings
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import conditions_of
-from leaderboard.board.names import FLOORS
 from leaderboard.store.schema import SUMMARY
 from report.figures import style
 from report.figures.drawing import Drawing
@@ -25,8 +25,6 @@ from report.figures.rows import (
     closing,
     counted,
     has,
-    in_groups,
-    in_order,
     point,
     records,
     severities_of,
@@ -58,16 +56,16 @@ def severity_curves(standings: Standings, measure: Measure = "stability") -> Dra
     if not has(standings, measure):
         return None
     severities = severities_of(conditions_of(standings.group.scores))
-    methods = standings.group.methods
+    methods, facts = standings.group.methods, standings.group.about_run
     points = {
         (row["method"], row["perturbation"], row["severity"]): point(row, measure) for row in records(standings.summary)
     }
     start = unperturbed(standings, measure)
     levels = {level for found in severities.values() for level in found}
     if len(levels) > 1:
-        figure = _panels(methods, severities, points, start, measure)
+        figure = _panels(methods, facts, severities, points, start, measure)
     else:
-        figure = _dots(methods, severities, points, start, measure)
+        figure = _dots(methods, facts, severities, points, start, measure)
     return Drawing(
         figure, _caption(standings, measure, sorted(levels), bool(start)), _alternative(standings, measure, severities)
     )
@@ -78,12 +76,13 @@ def severity_curves(standings: Standings, measure: Measure = "stability") -> Dra
 
 def _panels(
     methods: Sequence[str],
+    facts: RunFacts,
     severities: Mapping[str, Sequence[int]],
     points: Mapping[tuple[str, str, str], Point],
     start: Mapping[str, Point],
     measure: Measure,
 ) -> Figure:
-    names = in_order(severities)
+    names = facts.in_order(severities)
     columns = min(_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
     left, right, below, gap, title = 0.48, 0.06, 0.38, 0.1, 0.21
@@ -91,14 +90,14 @@ def _panels(
     width = (style.WIDTH - left - right - gap * (columns - 1)) / columns
     height = min(0.95, 0.8 * width) if columns == _COLUMNS else min(1.6, 0.8 * width)
     figure = style.figure_of(style.WIDTH, below + rows * (height + title) + legend)
-    style.legend_above(figure, methods)
+    style.legend_above(figure, methods, facts)
     low = min([0.0, *(low for _, low, _ in (*points.values(), *start.values()) if not math.isnan(low))])
     for number, name in enumerate(names):
         row, column = divmod(number, columns)
         bottom = below + (rows - 1 - row) * (height + title)
         axes = style.axes_at(figure, left + column * (width + gap), bottom, width, height)
         axes.set_label(name)
-        _curves(axes, methods, name, severities[name], points, start)
+        _curves(axes, methods, facts, name, severities[name], points, start)
         _limits(axes, low, column == 0, number + columns >= len(names))
         axes.set_title(style.title_of(name, 24), loc="left", pad=3, fontsize=8 if len(name) < 18 else style.SMALL)
     up = figure.get_figheight()
@@ -110,12 +109,13 @@ def _panels(
 def _curves(
     axes: Axes,
     methods: Sequence[str],
+    facts: RunFacts,
     perturbation: str,
     severities: Sequence[int],
     points: Mapping[tuple[str, str, str], Point],
     start: Mapping[str, Point],
 ) -> None:
-    found, real = style.looks(methods), [name for name in methods if name not in FLOORS]
+    found, real = style.looks(methods, facts), facts.rivals(methods)
     x = np.array([*([0] if start else []), *severities], dtype=np.float64)
     for method in methods:
         own = [start.get(method, _NONE)] if start else []
@@ -153,27 +153,28 @@ def _limits(axes: Axes, low: float, first: bool, last: bool) -> None:
 
 def _dots(
     methods: Sequence[str],
+    facts: RunFacts,
     severities: Mapping[str, Sequence[int]],
     points: Mapping[tuple[str, str, str], Point],
     start: Mapping[str, Point],
     measure: Measure,
 ) -> Figure:
-    groups = in_groups(severities)
+    groups = facts.in_groups(severities)
     names = [name for group in groups for name in group]
-    step = 0.08 + 0.05 * len(_slots(methods))
+    step = 0.08 + 0.05 * (len(facts.rivals(methods)) + 1)
     left, right, below, legend = style.names_width(["noise floor", *names]), 0.1, 0.4, style.legend_height(len(methods))
     count = len(names) + bool(start)
     figure = style.figure_of(style.WIDTH, below + count * step + legend)
-    style.legend_above(figure, methods, line=False)
+    style.legend_above(figure, methods, facts, line=False)
     axes = style.axes_at(figure, left, below, style.WIDTH - left - right, count * step)
-    found, y = style.looks(methods), np.arange(count, dtype=np.float64)
+    found, y = style.looks(methods, facts), np.arange(count, dtype=np.float64)
     lows = [0.0]
     for method in methods:
         own = [start.get(method, _NONE)] if start else []
         own += [points.get((method, name, str(severities[name][0])), _NONE) for name in names]
         x, low, high = np.array(own, dtype=np.float64).T
         lows += low[~np.isnan(low)].tolist()
-        _method_dots(axes, found[method], method, (x, low, high), y + _slot(methods, method))
+        _method_dots(axes, found[method], method, (x, low, high), y + _slot(methods, facts, method))
     _dot_axes(axes, [len(group) for group in groups], bool(start), min(lows))
     first = ["noise floor" if measure == "stability" else "clean"] if start else []
     axes.set_yticks(y, [*first, *(style.title_of(name) for name in names)], fontsize=8)
@@ -181,16 +182,11 @@ def _dots(
     return figure
 
 
-def _slots(methods: Sequence[str]) -> list[str]:
-    """The methods that share a row; the floors, which have no intervals, have one place together."""
-    return [name for name in methods if name not in FLOORS] + [FLOORS[0]]
-
-
-def _slot(methods: Sequence[str], method: str) -> float:
-    """Where in its row a method lies."""
-    slots = _slots(methods)
-    place = len(slots) - 1 if method in FLOORS else slots.index(method)
-    return (place - (len(slots) - 1) / 2) * 0.75 / max(len(slots), 2)
+def _slot(methods: Sequence[str], facts: RunFacts, method: str) -> float:
+    """Where in its row a method lies; the floors, which have no intervals, share the last place."""
+    rivals = facts.rivals(methods)
+    place = rivals.index(method) if method in rivals else len(rivals)
+    return (place - len(rivals) / 2) * 0.75 / max(len(rivals) + 1, 2)
 
 
 def _method_dots(
@@ -254,16 +250,19 @@ def _caption(standings: Standings, measure: Measure, levels: Sequence[int], star
 
 def _alternative(standings: Standings, measure: Measure, severities: Mapping[str, Sequence[int]]) -> str:
     """The methods' order at the highest severities, and the perturbations that harm most and least."""
+    facts = standings.group.about_run
     values: dict[str, list[float]] = {}
     harm: dict[str, list[float]] = {}
     for row in records(standings.summary):
         name, value = row["perturbation"], row[measure]
         if name in severities and row["severity"] == str(severities[name][-1]) and not math.isnan(value):
             values.setdefault(row["method"], []).append(value)
-            if row["method"] not in FLOORS:
+            if not facts.is_floor(row["method"]):
                 harm.setdefault(name, []).append(value)
     what = MEASURE_WORDS[measure]
-    said = best_and_worst({m: float(np.mean(v)) for m, v in values.items()}, f"{what} at the highest severity that ran")
+    said = best_and_worst(
+        {m: float(np.mean(v)) for m, v in values.items()}, f"{what} at the highest severity that ran", facts
+    )
     if len(harm) > 1:
         means = {name: float(np.mean(found)) for name, found in harm.items()}
         worst, best = min(means, key=lambda name: means[name]), max(means, key=lambda name: means[name])

@@ -17,7 +17,6 @@ from PIL import Image, UnidentifiedImageError
 
 from leaderboard.board.build import Standings
 from leaderboard.board.merge import Condition, conditions_of
-from leaderboard.board.names import FLOORS
 from leaderboard.store import escape
 from report.figures import style
 from report.figures.drawing import Drawing
@@ -62,7 +61,7 @@ def gallery(standings: Standings) -> Drawing | None:
     Returns:
         None where the runs kept no images of perturbed units.
     """
-    methods = tuple(name for name in standings.group.methods if name not in FLOORS)[:METHODS]
+    methods = standings.group.about_run.rivals(standings.group.methods)[:METHODS]
     scores = own_scores(standings)
     scores = scores.loc[alive(scores) & scores["method"].isin(methods).to_numpy() & (scores["repeat"].to_numpy() == 0)]
     pictures = _pictures(standings)
@@ -83,7 +82,7 @@ def gallery(standings: Standings) -> Drawing | None:
     }
     top = 0.0
     for block in blocks:
-        _head(axes, block, methods, top)
+        _head(axes, block, methods, style.looks(methods, standings.group.about_run), top)
         for number, place in enumerate(rows):
             y = top + _HEAD + number * _PITCH
             axes.text(0.05, y + _SIDE / 2, _place_words(place), va="center_baseline", linespacing=1.3)
@@ -157,11 +156,10 @@ def _block(perturbed: pd.DataFrame, unit: int) -> _Block:
 # ---- drawing: both axes are inches, y grows downwards ----
 
 
-def _head(axes: Axes, block: _Block, methods: Sequence[str], top: float) -> None:
+def _head(axes: Axes, block: _Block, methods: Sequence[str], looks: Mapping[str, style.Look], top: float) -> None:
     truth = "" if block.truth is None else f", truth: {style.text(block.truth, 36)}"
     axes.text(0.05, top + 0.12, f"Unit {block.unit}{truth}", va="center_baseline", fontsize=9)
     axes.text(0.05, top + 0.31, f"stability {block.stability:.2f}", va="center_baseline", color=style.MUTED)
-    looks = style.looks(methods)
     for column, method in enumerate(methods):
         x, width = _column(column, len(methods))
         # One text a line, so that all names stand on the rule whatever their last letters.

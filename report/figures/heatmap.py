@@ -14,7 +14,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from leaderboard.board.build import Standings
-from leaderboard.board.names import FLOORS, SIGNIFICANT
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.store.schema import SUMMARY
 from leaderboard.view.content import printed
 from report.figures import style
@@ -26,7 +26,6 @@ from report.figures.rows import (
     closing,
     counted,
     has,
-    in_groups,
     severities_of,
     unperturbed,
     words,
@@ -68,11 +67,12 @@ def heat_map(standings: Standings) -> Drawing | None:
     """
     found = at_own_severities(standings)
     measures = [name for name in ("stability", "accuracy") if has(standings, name)]
-    groups = in_groups({perturbation for _, perturbation in found})
+    groups = standings.group.about_run.in_groups({perturbation for _, perturbation in found})
     if not measures or not groups:
         return None
     maps = [_map(standings, name, groups, found) for name in measures]
-    figure = _figure(maps, standings.group.methods)
+    methods = standings.group.methods
+    figure = _figure(maps, methods, len(standings.group.about_run.rivals(methods)))
     return Drawing(figure, _caption(standings, maps, found), _alternative(standings, maps))
 
 
@@ -101,7 +101,7 @@ def _value(row: Record | None, column: str) -> float:
 # ---- drawing ----
 
 
-def _figure(maps: Sequence[Map], methods: Sequence[str]) -> Figure:
+def _figure(maps: Sequence[Map], methods: Sequence[str], real: int) -> Figure:
     names = [name for group in maps[0].rows for name in group]
     titles = [style.title_of(name, 24) for name in methods]
     left, between, right, below = style.names_width(names), 0.15, 0.4, 0.52
@@ -114,7 +114,7 @@ def _figure(maps: Sequence[Map], methods: Sequence[str]) -> Figure:
         start = left + number * (wide + between)
         axes = style.axes_at(figure, start, below, wide, height)
         axes.set_label(found.measure)
-        _cells(axes, found, sum(name not in FLOORS for name in methods))
+        _cells(axes, found, real)
         axes.set_xticks(
             np.arange(len(methods)) + 0.5, titles, rotation=40, ha="left", rotation_mode="anchor", fontsize=8
         )
@@ -187,14 +187,17 @@ def _caption(standings: Standings, maps: Sequence[Map], found: Mapping[tuple[str
 
 def _alternative(standings: Standings, maps: Sequence[Map]) -> str:
     methods = standings.group.methods
-    real = [number for number, name in enumerate(methods) if name not in FLOORS] or list(range(len(methods)))
+    facts = standings.group.about_run
+    real = [number for number, name in enumerate(methods) if not facts.is_floor(name)] or list(range(len(methods)))
     said = []
     for one in maps:
         names = [name for group in one.rows for name in group]
         inner = {name: one.values[number, real] for number, name in enumerate(names) if name not in ("clean", MEAN)}
         means = {name: float(np.nanmean(row)) for name, row in inner.items() if not np.isnan(row).all()}
         title = SUMMARY.column(one.measure).title
-        said.append(best_and_worst(dict(zip(methods, one.values[-1].tolist(), strict=True)), f"mean {title.lower()}"))
+        said.append(
+            best_and_worst(dict(zip(methods, one.values[-1].tolist(), strict=True)), f"mean {title.lower()}", facts)
+        )
         if means:
             worst, best = min(means, key=lambda name: means[name]), max(means, key=lambda name: means[name])
             said.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import numpy as np
@@ -10,9 +10,9 @@ import pandas as pd
 from jaxtyping import Bool
 
 from leaderboard.board.build import Standings
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import mean_interval
 from leaderboard.board.merge import Condition, conditions_of
-from leaderboard.board.names import FLOORS, GROUPS
 from leaderboard.board.summary import ALL, summarise
 from leaderboard.store import escape
 
@@ -22,18 +22,6 @@ Point = tuple[float, float, float]
 """A mean and the ends of its 95 % interval."""
 
 MEASURE_WORDS: Final = {"stability": "stability", "accuracy": "accuracy when perturbed"}
-
-
-def in_groups(perturbations: Collection[str]) -> tuple[tuple[str, ...], ...]:
-    """The perturbations in the order and groups of the tables; unknown ones last, by name."""
-    known = {name for group in GROUPS for name in group}
-    groups = (*GROUPS, tuple(sorted(set(perturbations) - known)))
-    return tuple(present for group in groups if (present := tuple(name for name in group if name in perturbations)))
-
-
-def in_order(perturbations: Collection[str]) -> tuple[str, ...]:
-    """The same without groups."""
-    return tuple(name for group in in_groups(perturbations) for name in group)
 
 
 def severities_of(conditions: Iterable[Condition]) -> dict[str, tuple[int, ...]]:
@@ -149,14 +137,14 @@ def words(name: str) -> str:
     return escape.terminal(name.replace("_", " "), 60)
 
 
-def best_and_worst(values: Mapping[str, float], what: str) -> str:
+def best_and_worst(values: Mapping[str, float], what: str, facts: RunFacts) -> str:
     """Which method is highest and lowest, floors aside; empty without a value.
 
     Example:
-        >>> best_and_worst({"dnd": 0.5, "mine": 0.25, "random_label": 0.0}, "mean stability")
+        >>> best_and_worst({"dnd": 0.5, "mine": 0.25, "random_label": 0.0}, "mean stability", RunFacts())
         'Mean stability is highest for dnd (0.50) and lowest for mine (0.25).'
     """
-    real = {name: value for name, value in values.items() if name not in FLOORS and not np.isnan(value)}
+    real = {name: value for name, value in values.items() if not (facts.is_floor(name) or np.isnan(value))}
     if not real:
         return ""
     best, worst = max(real, key=lambda name: real[name]), min(real, key=lambda name: real[name])

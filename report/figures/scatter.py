@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from leaderboard.board.build import Row, Standings, Value
-from leaderboard.board.names import FLOORS
+from leaderboard.board.facts import RunFacts
 from report.figures import style
 from report.figures.drawing import Drawing
 from report.figures.rows import Record, at_own_severities, best_and_worst, closing, counted, has
@@ -36,10 +36,10 @@ def right_and_stable(standings: Standings) -> Drawing | None:
     if not has(standings, "accuracy"):
         return None
     found = at_own_severities(standings)
-    methods = standings.group.methods
+    methods, facts = standings.group.methods, standings.group.about_run
     figure = style.figure_of(style.WIDTH, 3.6)
     axes = style.axes_at(figure, 0.5, 0.42, 4.3, 3.1)
-    looks = style.looks(methods)
+    looks = style.looks(methods, facts)
     for method in methods:
         own = [row for (name, _), row in found.items() if name == method]
         axes.scatter(
@@ -58,13 +58,13 @@ def right_and_stable(standings: Standings) -> Drawing | None:
     _frame(axes, [row["stability"] for row in found.values()])
     figure.legend(
         [style.handle(looks[name], line=False) for name in methods],
-        [style.method_title(name, 24) for name in methods],
+        [style.method_title(name, facts, 24) for name in methods],
         loc="upper left",
         bbox_to_anchor=(4.9 / style.WIDTH, 3.55 / 3.6),
         borderaxespad=0.0,
         handletextpad=0.3,
     )
-    return Drawing(figure, _caption(standings, found), _alternative(standings.of_suite()))
+    return Drawing(figure, _caption(standings, found), _alternative(standings.of_suite(), facts))
 
 
 def _mean(axes: Axes, row: Row, look: style.Look) -> None:
@@ -120,13 +120,13 @@ def _caption(standings: Standings, found: Mapping[tuple[str, str], Record]) -> s
     )
 
 
-def _alternative(rows: Sequence[Row]) -> str:
+def _alternative(rows: Sequence[Row], facts: RunFacts) -> str:
     complete = [row for row in rows if "accuracy" in row.values and "stability" in row.values]
     said = [
-        best_and_worst({row.method: row.values[name].mean for row in complete}, words)
+        best_and_worst({row.method: row.values[name].mean for row in complete}, words, facts)
         for name, words in (("stability", "mean stability"), ("accuracy", "mean accuracy when perturbed"))
     ]
-    floors = [row for row in complete if row.method in FLOORS]
+    floors = [row for row in complete if row.floor]
     if floors:
         highest = max(row.values["accuracy"].mean for row in floors)
         said.append(f"The floors reach an accuracy of {highest:.2f} at most.")

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from leaderboard.board.names import MINIATURE_NOTE, SIGNIFICANT
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.responses import PART, Responses, responses
 from metrics.sensitivity import BAR
 from report.figures import style
@@ -36,23 +37,24 @@ _OTHER: Final = (style.INK, "P")
 
 @style.styled()
 def sensitivity_figures(
-    units: pd.DataFrame, detectors: pd.DataFrame, facts: Mapping[str, Any] | None = None
+    units: pd.DataFrame, detectors: pd.DataFrame, facts: RunFacts, measured: Mapping[str, Any] | None = None
 ) -> dict[tuple[str, str], Drawing]:
     """One figure a task: each perturbation's AUROC over the units, and detectors' AUROC against their size.
 
     Args:
         units: Rows of ``leaderboard.store.schema.SENSITIVITY``.
         detectors: Rows of ``leaderboard.store.schema.DETECTORS``.
-        facts: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
+        facts: Of their run.
+        measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
 
     Returns:
         Task and profile → the figure.
     """
-    planted = (facts or {}).get("planted_from", {})
+    planted = (measured or {}).get("planted_from", {})
     drawn = {}
     for found in responses(units):
         curves = _curves(detectors, found)
-        drawn[found.task, found.profile] = _drawing(found, curves, planted.get(found.task))
+        drawn[found.task, found.profile] = _drawing(found, curves, planted.get(found.task), facts.notes)
     return drawn
 
 
@@ -65,7 +67,7 @@ def _curves(detectors: pd.DataFrame, found: Responses) -> pd.DataFrame:
     return detectors.loc[mine.to_numpy()].sort_values("count")
 
 
-def _drawing(found: Responses, curves: pd.DataFrame, planted_from: int | None) -> Drawing:
+def _drawing(found: Responses, curves: pd.DataFrame, planted_from: int | None, notes: Sequence[str]) -> Drawing:
     height = _ROW * len(found.conditions)
     # A few conditions leave the curves and their words too little room.
     height = max(height, 1.5)
@@ -79,7 +81,8 @@ def _drawing(found: Responses, curves: pd.DataFrame, planted_from: int | None) -
         beside = style.axes_at(figure, _LEFT + wide + _MIDDLE, _BELOW, _CURVES, height)
         beside.set_label("detectors")
         _lines(beside, found, curves)
-    return Drawing(figure, _caption(found, curved, planted_from), _alternative(found, curves, planted_from))
+    caption = " ".join([_caption(found, curved, planted_from), *notes])
+    return Drawing(figure, caption, _alternative(found, curves, planted_from))
 
 
 def _spreads(axes: Axes, found: Responses, planted_from: int | None) -> None:
@@ -188,8 +191,6 @@ def _caption(found: Responses, curved: bool, planted_from: int | None) -> str:
             "family and on other images; mean AUROC over the family, 95 % bootstrap intervals over images. Dotted: as "
             "many units drawn at random."
         )
-    if found.profile == "miniature":
-        parts.append(MINIATURE_NOTE)
     return " ".join(parts)
 
 

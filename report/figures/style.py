@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 
-from leaderboard.board.names import FLOORS
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import COLOURS, FLOOR_MARKS, bare
 from leaderboard.store import escape
 
 WIDTH: Final = 6.5
@@ -68,8 +69,8 @@ _SETTINGS: Final[Any] = {
 _COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "p", "*", "h")
 _DASHES: Final = ("solid", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
-_KNOWN: Final = {"clip_dissect": 0, "dnd": 1, "network_dissection": 2, "dnd_refined": 3}
-_FLOOR_LOOKS: Final = {"random_label": ("#8c8c8c", "x", (0, (1, 1.5))), "constant_label": ("#8c8c8c", "+", (0, (4, 2)))}
+_FLOOR: Final = "#8c8c8c"
+_FLOOR_MARKERS: Final = (("x", (0, (1, 1.5))), ("+", (0, (4, 2))), ("1", (0, (1, 3))), ("2", (0, (6, 2, 1, 2))))
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def looks(methods: Iterable[str]) -> dict[str, Look]:
+def looks(methods: Iterable[str], facts: RunFacts) -> dict[str, Look]:
     """Each method's look, by its name alone, so that it is the same in every figure.
 
     A method with options has the colour of the method, and a marker and dash of its own. Only where two methods that
@@ -106,15 +107,17 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     """
     found: dict[str, Look] = {}
     for name in sorted(set(methods)):
-        if name in FLOORS:
-            found[name] = Look(*_FLOOR_LOOKS[name], floor=True)
-            continue
         number = _number(name)
-        place = _KNOWN.get(name.partition(" (")[0], len(_KNOWN) + number % (len(_COLOURS) - len(_KNOWN)))
+        if facts.is_floor(name):
+            others = len(_FLOOR_MARKERS) - len(FLOOR_MARKS)
+            mark = _FLOOR_MARKERS[FLOOR_MARKS.get(name, len(FLOOR_MARKS) + number % others)]
+            found[name] = Look(_FLOOR, *mark, floor=True)
+            continue
+        place = COLOURS.get(bare(name), len(COLOURS) + number % (len(_COLOURS) - len(COLOURS)))
         colour = _COLOURS[place]
-        if name not in _KNOWN:
+        if name not in COLOURS:
             taken = {look.marker for look in found.values() if look.colour == colour}
-            others = range(len(_KNOWN), len(_MARKERS))
+            others = range(len(COLOURS), len(_MARKERS))
             turned = [others[(number // 7 + step) % len(others)] for step in range(len(others))]
             place = next((choice for choice in turned if _MARKERS[choice] not in taken), turned[0])
         found[name] = Look(colour, _MARKERS[place], _DASHES[place % len(_DASHES)])
@@ -132,9 +135,9 @@ def title_of(name: str, limit: int = 28) -> str:
     return text(name.replace("_", " ").strip() or name, limit)
 
 
-def method_title(method: str, limit: int = 28) -> str:
+def method_title(method: str, facts: RunFacts, limit: int = 28) -> str:
     """A method's name as words; floors say that they are."""
-    return f"{title_of(method, limit)} (floor)" if method in FLOORS else title_of(method, limit)
+    return f"{title_of(method, limit)} (floor)" if facts.is_floor(method) else title_of(method, limit)
 
 
 def names_width(names: Iterable[str]) -> float:
@@ -158,18 +161,19 @@ def legend_height(methods: int) -> float:
     return 0.06 + 0.17 * math.ceil(methods / _LEGEND_COLUMNS)
 
 
-def legend_above(figure: Figure, methods: Sequence[str], line: bool = True) -> None:
+def legend_above(figure: Figure, methods: Sequence[str], facts: RunFacts, line: bool = True) -> None:
     """Line, marker and name of the methods at the top of the figure.
 
     Args:
         figure: Where.
         methods: In order.
+        facts: Of their run.
         line: Whether the figure has lines; else the legend has markers only.
     """
-    found, up = looks(methods), figure.get_figheight()
+    found, up = looks(methods, facts), figure.get_figheight()
     figure.legend(
         [handle(found[name], line) for name in methods],
-        [method_title(name) for name in methods],
+        [method_title(name, facts) for name in methods],
         loc="upper center",
         bbox_to_anchor=(0.5, 1 - 0.03 / up),
         ncols=min(_LEGEND_COLUMNS, len(methods)),

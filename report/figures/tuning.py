@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from leaderboard.board.names import MINIATURE_NOTE
+from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Cell
 from leaderboard.view.tuning import CLEAN, HELD_OUT, NETWORK, PROBING, TUNED_ON, Study, studies
 from report.figures import style
@@ -25,41 +25,41 @@ _GROUPS: Final = ((TUNED_ON, style.MUTED, "v"), (HELD_OUT, style.INK, "P"))
 
 
 @style.styled()
-def tuning_figures(table: pd.DataFrame) -> dict[tuple[str, str], Drawing]:
+def tuning_figures(table: pd.DataFrame, facts: RunFacts) -> dict[tuple[str, str], Drawing]:
     """One figure a task: accuracy and stability against the share of perturbed images, and the tuned networks' errors.
 
     Args:
         table: Rows of ``leaderboard.store.schema.TUNING``.
+        facts: Of their run.
 
     Returns:
         Task and profile → the figure.
     """
     probing = {(study.task, study.profile): study for study in studies(table, PROBING)}
     network = {(study.task, study.profile): study for study in studies(table, NETWORK)}
-    return {place: _drawing(study, network.get(place)) for place, study in probing.items()}
+    return {place: _drawing(study, network.get(place), facts) for place, study in probing.items()}
 
 
-def _drawing(shares: Study, networks: Study | None) -> Drawing:
+def _drawing(shares: Study, networks: Study | None, facts: RunFacts) -> Drawing:
     panels = 2 if networks is None else 3
     names = _NAMES if networks else 0.0
     wide = (style.WIDTH - _LEFT - _RIGHT - names - (panels - 1) * _GAP) / panels
     legend = style.legend_height(len(shares.methods))
     figure = style.figure_of(style.WIDTH, _BELOW + _HEIGHT + _ABOVE + legend)
-    style.legend_above(figure, shares.methods, line=False)
+    style.legend_above(figure, shares.methods, facts, line=False)
     for place, measure in enumerate(("accuracy", "stability")):
         axes = style.axes_at(figure, _LEFT + place * (wide + _GAP), _BELOW, wide, _HEIGHT)
         axes.set_label(measure)
-        _curves(axes, shares, measure)
+        _curves(axes, shares, measure, style.looks(shares.methods, facts))
     if networks:
         left = _LEFT + 2 * (wide + _GAP) + names - _GAP / 2
         axes = style.axes_at(figure, left, _BELOW, wide + _GAP / 2, _HEIGHT)
         axes.set_label("networks")
         _ratios(axes, networks)
-    return Drawing(figure, _caption(shares, networks), _alternative(shares, networks))
+    return Drawing(figure, _caption(shares, networks, facts.notes), _alternative(shares, networks))
 
 
-def _curves(axes: Axes, study: Study, measure: str) -> None:
-    looks = style.looks(study.methods)
+def _curves(axes: Axes, study: Study, measure: str, looks: Mapping[str, style.Look]) -> None:
     x = np.array([float(arm) for arm in study.arms])
     for number, method in enumerate(study.methods):
         look, shift = looks[method], (number - (len(study.methods) - 1) / 2) * 0.02
@@ -115,7 +115,7 @@ def _ratios(axes: Axes, study: Study) -> None:
 # ---- words ----
 
 
-def _caption(shares: Study, networks: Study | None) -> str:
+def _caption(shares: Study, networks: Study | None, notes: Sequence[str]) -> str:
     methods = shares.methods
     count = shares.count(methods[0], "stability", HELD_OUT) if methods else "0"
     parts = [
@@ -129,9 +129,7 @@ def _caption(shares: Study, networks: Study | None) -> str:
             f"Right: mean over conditions of the error of networks whose last stage was tuned, by that of the untuned "
             f"one, on {images} test scenes with 95 % bootstrap intervals; below 1 is better."
         )
-    if shares.profile == "miniature":
-        parts.append(MINIATURE_NOTE)
-    return " ".join(parts)
+    return " ".join([*parts, *notes])
 
 
 def _alternative(shares: Study, networks: Study | None) -> str:

@@ -33,13 +33,13 @@ MANIFEST_VERSION: Final = 1
 def _sensitivity(standings: Standings) -> Drawing | None:
     group = standings.group
     units, detectors = group.tables["sensitivity"], group.tables["detectors"]
-    drawn = sensitivity_figures(units, detectors, {"planted_from": group.planted_from})
+    drawn = sensitivity_figures(units, detectors, group.about_run, {"planted_from": group.planted_from})
     return drawn.get((group.task, group.profile))
 
 
 def _tuning(standings: Standings) -> Drawing | None:
     group = standings.group
-    return tuning_figures(group.tables["tuning"]).get((group.task, group.profile))
+    return tuning_figures(group.tables["tuning"], group.about_run).get((group.task, group.profile))
 
 
 FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
@@ -92,7 +92,7 @@ def _drawn(standings: Standings) -> list[_Written]:
 
 def _of_bottleneck(group: BottleneckGroup) -> list[_Written]:
     """Its single decisions, where it has any."""
-    drawn = decision_figures(group.tables["decisions"], group.tables["thumbnails"])
+    drawn = decision_figures(group.tables["decisions"], group.tables["thumbnails"], group.about_run)
     return [_written("bottleneck", group, drawing) for drawing in drawn.values()]
 
 

@@ -14,7 +14,6 @@ import torch
 from baselines.clear.contexts import SEEN, Context, tools_in
 from baselines.clear.method import Clear
 from baselines.dnd.synthesis import ConceptBank
-from leaderboard.board.names import PRACTISED
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
 from tasks.models.counting_summariser import CountingSummariser
@@ -235,12 +234,11 @@ def test_contexts_of_one_part_need_a_segmenter_and_others_do_not():
 
 
 def test_a_method_says_which_perturbations_it_practises():
-    assert PRACTISED["clear"] == frozenset(Clear().context_names)
-    assert Clear().context_names == ("foreground_blur", "background_blur", "gaussian_blur")
-    assert Clear(contexts="fog:1,fog:3").context_names == ("fog",)
-    assert Clear(**Clear.variants["no_contexts"]).context_names == ()
+    assert Clear().uses_perturbations == ("foreground_blur", "background_blur", "gaussian_blur")
+    assert Clear(contexts="fog:1,fog:3").uses_perturbations == ("fog",)
+    assert Clear(**Clear.variants["no_contexts"]).uses_perturbations == ()
     # As the command line gives an empty value.
-    assert Clear(contexts=None, probes=None).context_names == ()
+    assert Clear(contexts=None, probes=None).uses_perturbations == ()
 
 
 @pytest.mark.parametrize("variant", Clear.variants)

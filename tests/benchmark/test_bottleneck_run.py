@@ -18,6 +18,7 @@ from benchmark.run.label_concepts import read_concepts
 from benchmark.run.options import RunOptions
 from benchmark.studies.bottleneck import model as bottleneck_model
 from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
+from leaderboard.board.facts import RunFacts
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import LABELS, TABLES
@@ -140,7 +141,7 @@ def test_pictures_and_charts_are_of_the_same_decisions(found):
     for row in found.tables.decisions.to_dict("records"):
         assert {(row["image"], "clean"), (row["image"], row["perturbation"])} <= shown
     assert len(decision_figures(found.tables.decisions, pictures)) == 1
-    assert len(bottleneck_contents(*found.tables[:3], found.facts)) == 5
+    assert len(bottleneck_contents(*found.tables[:3], RunFacts(), found.facts)) == 5
 
 
 def test_the_same_command_reads_what_is_there_and_a_damaged_table_is_made_again(found):
@@ -189,7 +190,7 @@ def test_cifar_goes_the_same_way(tmp_path):
     assert rows.loc[("concepts_sparse", "clean"), "accuracy"] >= 0.8
     assert set(result.tables.heads["perturbation"]) == {"clean", "fog"}
     assert len(result.tables.separation) == 0
-    assert len(bottleneck_contents(*result.tables[:3], result.facts)) == 3
+    assert len(bottleneck_contents(*result.tables[:3], RunFacts(), result.facts)) == 3
 
 
 def test_the_published_backbone_of_cifar_gives_its_embeddings():

@@ -20,6 +20,8 @@ from benchmark.cli import app
 from benchmark.commands import listing
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
+from leaderboard.board.facts import AboutPerturbation, run_facts
+from leaderboard.board.names import AboutMethod
 from leaderboard.store.run_folder import RunFolder
 from tasks import catalogue
 from tasks.common.errors import UserError
@@ -126,6 +128,11 @@ def test_the_sample_runs_from_the_command_line_to_the_tables(
     assert result.exit_code == 0, result.output
 
     folder = RunFolder(tmp_path / "run")
+    facts = run_facts(folder.info())
+    summary = "Names a unit by the concept that is nearest to its strongest images in CLIP's space."
+    assert facts.method("nearest_concept") == AboutMethod(summary)
+    assert facts.method("constant_label").trivial
+    assert facts.perturbations["dimmed"] == AboutPerturbation("digital", PERTURBATIONS["dimmed"].description)
     labels = folder.read_table("labels")
     own = labels[labels["method"] == "nearest_concept"]
     concepts = load_profile("miniature").concept_set("scenes").read_text().splitlines()

@@ -303,7 +303,7 @@ def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
     assert result.summary.empty
     assert RunFolder(result.folder).read_table("scores").empty
     assert not terminal_tables(result.summary, RunFacts(), 100, result.scores)
-    assert not terminal_comparisons(result.comparisons)
+    assert not terminal_comparisons(result.comparisons, RunFacts())
 
 
 def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

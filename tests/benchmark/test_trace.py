@@ -160,15 +160,18 @@ def identity(**changes) -> dict:
     }
 
 
-def make_run(path: Path, trace: dict = DND, cells=((CLEAN, 0), (NOISE, 0), (FOREGROUND, 0)), **changes) -> Path:
+def make_run(
+    path: Path, trace: dict = DND, cells=((CLEAN, 0), (NOISE, 0), (FOREGROUND, 0)), traced="dnd", **changes
+) -> Path:
     """A run folder with one trace a method in each cell."""
     units = {str(UNIT): {"evidence": [4, 1], "trace": trace}, "3": {"dead": True}}
     with RunFolder(path) as folder:
         folder.create_or_continue(identity(**changes), {})
         folder.record("profile", {"note": "Measured on rendered scenes."})
+        folder.record("methods", {traced: {"trace": "candidates"}})
         for (name, severity), repeat in cells:
             rows = pd.DataFrame({"unit": [UNIT], "rank": [1], "label": ["red fish"], "score": [1.5]})
-            for method in ("dnd", "dnd_refined"):
+            for method in {traced, "dnd", "dnd_refined"}:
                 key = CellKey(TASK, PROFILE, method, name, severity, repeat)
                 folder.write_cell(key, rows, {"units": units})
             key = CellKey(TASK, PROFILE, "clip_dissect", name, severity, repeat)
@@ -426,7 +429,7 @@ def test_characters_that_the_font_lacks_are_spelt():
         ({"unit": 3}, r"Unit 3 is dead under clean: .*no trace\."),
         ({"task": "resnet50_layer3"}, r"Unknown task \(in this run\) 'resnet50_layer3'\. Did you mean resnet50_layer4"),
         ({"method": "network_dissection"}, r"network_dissection did not run here; .* clip_dissect, dnd, dnd_refined\."),
-        ({"method": "clip_dissect"}, r"clip_dissect writes no traces down; dnd, dnd_refined, dnd_vision, clear do\."),
+        ({"method": "clip_dissect"}, r"clip_dissect writes no traces down; of .* dnd, dnd_refined do\."),
         ({"condition": "gaussian_blur"}, r"Unknown condition \(in this run\) 'gaussian_blur'.*Available:.*clean"),
         ({"condition": "fog"}, r"fog ran at several severities; choose one with --severity: 2, 3\."),
         ({"condition": "fog", "severity": 5}, r"fog did not run at severity 5; it ran at 2, 3\."),
@@ -450,8 +453,13 @@ def test_the_method_is_the_first_that_left_traces(tmp_path):
     path = make_run(tmp_path / "a", methods=["clip_dissect", "dnd_refined"])
     assert find(path, UNIT).key.method == "dnd_refined"
     path = make_run(tmp_path / "b", methods=["clip_dissect"])
-    with pytest.raises(UserError, match="Only dnd, dnd_refined, dnd_vision, clear write traces down"):
+    with pytest.raises(UserError, match="No method of this run writes traces down; its methods are clip_dissect"):
         find(path, UNIT)
+
+
+def test_a_method_of_ones_own_that_states_a_form_can_be_traced(tmp_path):
+    path = make_run(tmp_path / "run", methods=["clip_dissect", "mine"], traced="mine")
+    assert find(path, UNIT).key.method == "mine"
 
 
 def test_a_run_of_several_tasks_asks_which(tmp_path):

@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from leaderboard.board.comparison import compare
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.summary import summarise
 from leaderboard.store import atomic
 from leaderboard.store.columns import TableSchema
@@ -49,6 +50,8 @@ def write_run(
     started: str = STARTED,
     note: str = NOTE,
     about: Mapping[str, Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     comparisons: bool = True,
 ) -> Path:
@@ -69,6 +72,8 @@ def write_run(
         started: When it was created and its session began.
         note: The profile's note.
         about: Fields of the task's own words that differ from the usual.
+        options: Method → its options.
+        facts: What ``run.json`` says besides: ``methods``, ``perturbations``. Nothing, as in older runs.
         seed: Of everything that is made up.
         comparisons: Whether to write the table of comparisons, which boards do not read and which takes longest.
 
@@ -81,20 +86,22 @@ def write_run(
     evidence = _evidence(head, conditions, units - dead, seed)
     with RunFolder(path) as folder:
         folder.create_or_continue(
-            _identity(task, profile, methods, conditions, units, seed),
+            _identity(task, profile, methods, conditions, units, seed) | {"method_options": dict(options or {})},
             {"device": "cpu", "batch_size": 64, "threads": 1},
         )
         licences = [["targets toy", "torchvision toy", "MIT"], ["clip", "open_clip", "Apache-2.0"]]
         words_of_profile = {"name": profile, "note": note, "description": "Made up.", "licences": licences}
         folder.record("profile", {**words_of_profile, "masks": "none needed"})
         folder.record("tasks", {task: {**_about(task, suites, units, truth), **(about or {})}})
+        for name, stated in (facts or {}).items():
+            folder.record(name, stated)
         folder.write_table("labels", _labels(scores))
         folder.write_table("evidence", evidence)
         folder.write_table("thumbnails", _thumbnails(evidence) if thumbnails else _frame(THUMBNAILS, []))
         folder.write_table("scores", scores)
         folder.write_table("summary", summarise(scores, seed))
         if comparisons:
-            folder.write_table("comparisons", compare(scores, seed))
+            folder.write_table("comparisons", compare(scores, RunFacts(seed)))
         folder.write_table("faithfulness", _faithfulness(scores, seed))
     run = json.loads((path / "run.json").read_text())
     run["created"] = run["sessions"][0]["started"] = started

@@ -13,6 +13,7 @@ from small_runs import write_run as write_any_run
 
 from leaderboard.board.build import EVERY_SUITE, RANKED, REFERENCE, as_frame, as_json, build_board, measures
 from leaderboard.board.comparison import compare
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import find_runs, merge_runs
 from leaderboard.board.pack import RANKS, pack_runs
 from leaderboard.store.errors import StoreError
@@ -79,7 +80,7 @@ def test_mlce_is_relative_to_the_reference(board, root):
 
 
 def test_ranks_and_letters_are_those_of_the_paired_tests(board, root):
-    compared = compare(RunFolder(root / "first").read_table("scores"), 0)
+    compared = compare(RunFolder(root / "first").read_table("scores"), RunFacts())
     for record in compared[compared["kind"] == "method"].to_dict("records"):
         value = row(board, record["first"]).values[record["measure"]]
         assert (value.low, value.high) == (record["low"], record["high"]), "one number, one interval"

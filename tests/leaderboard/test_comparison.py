@@ -19,6 +19,7 @@ from leaderboard.board.comparison import compare
 from leaderboard.board.comparison.between import group_letters
 from leaderboard.board.comparison.panel import build_panel
 from leaderboard.board.comparison.rows import share_difference
+from leaderboard.board.facts import RunFacts
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import COMPARISONS, SCORES
@@ -104,7 +105,7 @@ def scores():
 
 @pytest.fixture(scope="module")
 def table(scores):
-    return compare(scores, 0)
+    return compare(scores, RunFacts())
 
 
 # ---- between methods ----
@@ -249,7 +250,7 @@ def test_a_missing_label_is_wrong_and_has_no_stability(scores):
         right=scores["right"].mask(lost),
         missing=scores["missing"] | lost,
     )
-    found = compare(changed, 0)
+    found = compare(changed, RunFacts())
     row = only(found, "accuracy", "condition", first="alpha", second="fog, severity 1")
     here = scores[(scores["method"] == "alpha") & (scores["perturbation"] == "fog") & (scores["severity"] == 1)]
     assert row["n"] == UNITS
@@ -301,7 +302,7 @@ def test_a_perturbation_that_ran_at_one_severity_is_no_effect_of_severity(scores
     more = scores[fog].assign(perturbation="hail", severity=5, stability=-3.0)
     one = scores[(scores["perturbation"] != "snow") | (scores["severity"] == 1)]
     fog = scores[scores["perturbation"].isin(["clean", "fog"])]
-    found, expected = compare(one, 0), compare(fog, 0)
+    found, expected = compare(one, RunFacts()), compare(fog, RunFacts())
     kinds = ["effect", "slope"]
     columns = ["first", "n", "statistic", "p_value", "difference", "low", "high"]
     pd.testing.assert_frame_equal(
@@ -309,12 +310,12 @@ def test_a_perturbation_that_ran_at_one_severity_is_no_effect_of_severity(scores
         expected[expected["kind"].isin(kinds)][columns].reset_index(drop=True),
     )
     # No perturbation ran at 1, 3 and 5.
-    rows = chosen(compare(pd.concat([scores, more]), 0), "stability", "effect")
+    rows = chosen(compare(pd.concat([scores, more]), RunFacts()), "stability", "effect")
     assert rows["reason"].unique().tolist() == ["no perturbation has values at every severity"]
 
 
 def test_one_severity_has_no_model():
-    rows = chosen(compare(simulated(REAL, (("fog", 3), ("snow", 3))), 0), "stability", "effect")
+    rows = chosen(compare(simulated(REAL, (("fog", 3), ("snow", 3))), RunFacts()), "stability", "effect")
     assert rows["first"].tolist() == ["method", "method × severity", "severity"]
     assert rows["reason"].unique().tolist() == ["fewer than two severities"]
     assert rows["p_value"].isna().all()
@@ -325,7 +326,7 @@ def test_one_severity_has_no_model():
 
 def test_conditions_that_a_method_has_not_done_do_not_count(scores):
     undone = (scores["method"] == "beta") & (scores["perturbation"] == "snow") & (scores["severity"] == 3)
-    found = compare(scores[~undone], 0)
+    found = compare(scores[~undone], RunFacts())
     rest = (scores["perturbation"] != "snow") | (scores["severity"] != 3)
     rows = chosen(found, "stability", "method").set_index("first")
     assert rows["value_first"].to_dict() == pytest.approx(unit_means(scores[rest]).mean().to_dict())
@@ -336,7 +337,7 @@ def test_conditions_that_a_method_has_not_done_do_not_count(scores):
 
 def test_a_method_without_any_value_does_not_spoil_the_others(scores, table):
     silent = scores[scores["method"] == "alpha"].assign(method="silent", stability=math.nan, label=None, missing=True)
-    found = compare(pd.concat([scores, silent.assign(right=False, right_clean=False)], ignore_index=True), 0)
+    found = compare(pd.concat([scores, silent.assign(right=False, right_clean=False)], ignore_index=True), RunFacts())
     columns = ["first", "second", "p_value", "difference", "low", "high", "p_corrected"]
     pd.testing.assert_frame_equal(
         chosen(found, "stability", "pair")[columns].reset_index(drop=True),
@@ -349,7 +350,7 @@ def test_a_method_without_any_value_does_not_spoil_the_others(scores, table):
 
 def test_dead_units_are_counted_and_enter_nothing(scores, table):
     dead = scores[scores["unit"] == 0].assign(unit=99, dead=True, stability=math.nan, right=None, right_clean=None)
-    found = compare(pd.concat([scores, dead], ignore_index=True), 0)
+    found = compare(pd.concat([scores, dead], ignore_index=True), RunFacts())
     assert (found["left_out"] == table["left_out"] + 1).all()
     pd.testing.assert_frame_equal(found.drop(columns="left_out"), table.drop(columns="left_out"))
 
@@ -360,7 +361,7 @@ def test_units_of_unknown_truth_have_stability_alone(scores, table):
         right=scores["right"].mask(scores["unit"] < 5),
         right_clean=scores["right_clean"].mask(scores["unit"] < 5),
     )
-    found = compare(changed, 0)
+    found = compare(changed, RunFacts())
     stability = found["measure"] == "stability"
     pd.testing.assert_frame_equal(
         found[stability].reset_index(drop=True), table[stability.to_numpy()].reset_index(drop=True)
@@ -371,7 +372,7 @@ def test_units_of_unknown_truth_have_stability_alone(scores, table):
 
 def test_tasks_and_profiles_are_families_of_their_own(scores, table):
     other = simulated(seed=1).assign(profile="q")
-    found = compare(pd.concat([scores, other], ignore_index=True), 0)
+    found = compare(pd.concat([scores, other], ignore_index=True), RunFacts())
     pd.testing.assert_frame_equal(found[found["profile"] == "p"].reset_index(drop=True), table)
     assert set(found["profile"]) == {"p", "q"}
 
@@ -389,7 +390,7 @@ def test_a_panel_keeps_the_order_of_the_methods_and_averages_repeats():
 
 def test_it_goes_through_the_store_and_is_the_same_from_any_order_of_rows(scores, table, tmp_path):
     pd.testing.assert_frame_equal(
-        compare(scores.sample(frac=1, random_state=1), 0), table, check_exact=False, rtol=1e-9
+        compare(scores.sample(frac=1, random_state=1), RunFacts()), table, check_exact=False, rtol=1e-9
     )
     with RunFolder(tmp_path / "run") as folder:
         folder.create_or_continue({}, {})
@@ -447,10 +448,10 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("name", list(DEGENERATE))
 def test_what_cannot_be_compared_says_why(name):
-    found = compare(DEGENERATE[name](), 0)
+    found = compare(DEGENERATE[name](), RunFacts())
     assert to_pandas(COMPARISONS, to_arrow(COMPARISONS, found)).equals(found)
-    assert len(terminal_comparisons(found)) >= 3
-    assert "nan" not in markdown_comparisons(found)
+    assert len(terminal_comparisons(found, RunFacts())) >= 3
+    assert "nan" not in markdown_comparisons(found, RunFacts())
     assert set(found["measure"]) == {"stability", "accuracy", "accuracy_clean"}
     silent = found[found["p_value"].isna() & ~found["kind"].isin(["method", "slope"])]
     assert silent["reason"].notna().all()
@@ -472,13 +473,13 @@ def test_what_cannot_be_compared_says_why(name):
     ],
 )
 def test_the_reason_is_the_right_one(name, measure, reason):
-    row = only(compare(DEGENERATE[name](), 0), measure, "omnibus")
+    row = only(compare(DEGENERATE[name](), RunFacts()), measure, "omnibus")
     assert row["reason"] == reason
     assert row["first"] == ("alpha" if name == "one method" else ", ".join(METHODS))
 
 
 def test_few_units_cannot_tell_anything_apart():
-    found = compare(simulated(units=3), 0)
+    found = compare(simulated(units=3), RunFacts())
     pairs = found[found["kind"] == "pair"]
     assert (pairs["p_corrected"] > 0.05).all()
     ranks = found[found["kind"] == "method"]
@@ -487,14 +488,14 @@ def test_few_units_cannot_tell_anything_apart():
 
 
 def test_without_a_shared_unit_there_are_no_ranks():
-    found = compare(DEGENERATE["no shared unit"](), 0)
+    found = compare(DEGENERATE["no shared unit"](), RunFacts())
     rows = chosen(found, "stability", "method")
     assert (rows["n"] == 0).all()
     assert rows[["rank", "letters", "value_first"]].isna().all(axis=None)
 
 
 def test_one_method_still_has_its_mean_its_conditions_and_its_slope():
-    found = compare(DEGENERATE["one method"](), 0)
+    found = compare(DEGENERATE["one method"](), RunFacts())
     assert only(found, "stability", "method")["value_first"] == pytest.approx(
         unit_means(DEGENERATE["one method"]())["alpha"].mean()
     )
@@ -504,6 +505,6 @@ def test_one_method_still_has_its_mean_its_conditions_and_its_slope():
 
 
 def test_no_scores_no_rows():
-    found = compare(simulated(units=1).iloc[:0], 0)
+    found = compare(simulated(units=1).iloc[:0], RunFacts())
     assert len(found) == 0
     assert list(found.columns) == [column.name for column in COMPARISONS.columns]

@@ -468,7 +468,8 @@ def test_shades_are_steps_of_the_scale() -> None:
 
 
 def test_no_two_of_the_first_eight_methods_look_alike() -> None:
-    styles = charts.styles_of([f"method_{i}" for i in range(6)] + ["random_label", "constant_label"])
+    floors = ["random_label", "constant_label"]
+    styles = charts.styles_of([f"method_{i}" for i in range(6)] + floors, floors)
     assert len({style.number for style in styles}) == 8
     assert [style.kind for style in styles[-2:]] == ["floor", "floor"]
     assert len({charts.marker(style.number, 5, 5) for style in styles}) == 8

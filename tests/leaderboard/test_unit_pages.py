@@ -12,8 +12,8 @@ import pytest
 from small_runs import write_run
 
 from leaderboard.board.build import Board
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import Group, merge_runs
-from leaderboard.board.names import FLOORS
 from leaderboard.board.pack import pack_runs
 from leaderboard.pages.frame import render
 from leaderboard.pages.search import TRUTH, entries, folded, search_page
@@ -109,7 +109,7 @@ def test_a_verdict_is_what_pandas_makes_of_the_scores(group, units):
             assert verdict.stable_over == len(rows) == len(group.conditions)
             assert (verdict.right, verdict.judged) == (rows["right"].sum(), len(rows))
             assert verdict.right_clean == rows["right_clean"].iloc[0]
-            assert verdict.floor == (verdict.method in FLOORS)
+            assert verdict.floor == (verdict.method in ("random_label", "constant_label"))
             best = rows["clean_label"].iloc[0]
             assert [c.label for c in verdict.candidates] == [best, f"{best} or so"]
             assert [c.score for c in verdict.candidates] == [0.75, 0.5]
@@ -162,7 +162,7 @@ def test_one_severity_a_perturbation_stands_for_it():
 
 def test_the_overview_has_a_square_for_every_label(group, units):
     unit = units[1]
-    lines = overview(unit, group.methods)
+    lines = overview(unit, group.methods, RunFacts())
     assert [line.name for line in lines] == ["clean, other seed", "gaussian_blur", "fog"]
     assert [line.begins for line in lines] == [False, True, True]
     for line in lines[1:]:
@@ -178,7 +178,7 @@ def test_the_overview_has_a_square_for_every_label(group, units):
 def test_what_a_method_did_not_run_is_said(tmp_path):
     board = _board(tmp_path, lacking={"dnd": [("fog", 5)]}, units=4)
     unit = next(units_of(board.runs.groups[0]))
-    fog = overview(unit, ["clip_dissect", "dnd"])[-1]
+    fog = overview(unit, ["clip_dissect", "dnd"], RunFacts())[-1]
     assert fog.cells[1].words.endswith("severity 5: not run")
     assert fog.cells[1].squares[2].shade is None
     dnd = next(verdict for verdict in unit.verdicts if verdict.method == "dnd")
@@ -246,7 +246,9 @@ def test_a_long_label_is_folded_and_whole(hostile):
 
 def test_the_list_holds_every_label_of_every_method(board, group):
     scores = group.scores
-    rows = scores[(scores["repeat"] == 0) & scores["label"].notna() & ~scores["method"].isin(FLOORS)]
+    rows = scores[
+        (scores["repeat"] == 0) & scores["label"].notna() & ~scores["method"].isin(["random_label", "constant_label"])
+    ]
     found = entries(board)
     methods = [entry for entry in found if entry.method != TRUTH]
     assert {(e.method, e.label) for e in methods} == set(zip(rows["method"], rows["label"], strict=True))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.view.best import emphasis_notes, emphasised
 from leaderboard.view.content import Cell, Row
 
@@ -12,7 +13,7 @@ METHODS = ("clip_dissect", "dnd", "mine", "random_label")
 
 def marks(values, methods=METHODS, **options) -> str:
     """B best, t tied, a dot for neither."""
-    cells = emphasised([Cell(value) for value in values], methods, **options)
+    cells = emphasised([Cell(value) for value in values], methods, RunFacts(), **options)
     return "".join("B" if cell.best else "t" if cell.tied else "." for cell in cells)
 
 
@@ -51,8 +52,8 @@ def test_a_floor_can_be_tied_but_never_best():
 
 def test_notes():
     def notes(values, tests=None, groups=None):
-        rows = [Row("fog", emphasised([Cell(value) for value in values], METHODS, groups)), Row("snow", ())]
-        return " ".join(emphasis_notes(rows, METHODS, tests))
+        rows = [Row("fog", emphasised([Cell(value) for value in values], METHODS, RunFacts(), groups)), Row("snow", ())]
+        return " ".join(emphasis_notes(rows, METHODS, RunFacts(), tests))
 
     assert notes((math.nan,) * 4) == ""
     untied = notes((0.2, 0.9, 0.3, 0.1))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 from bottleneck_tables import decision, decisions, thumbnails
 
+from leaderboard.board.facts import RunFacts
 from report.figures.bottleneck import CONCEPTS, FLIPS, Panel, decision_figures, panels
+
+NOTED = RunFacts(note="Measured in a garden.")
 
 
 def drawn(own=None, pictures=None):
     (found,) = decision_figures(
-        decisions() if own is None else own, thumbnails() if pictures is None else pictures
+        decisions() if own is None else own, thumbnails() if pictures is None else pictures, NOTED
     ).values()
     return found
 
@@ -81,4 +84,4 @@ def test_the_same_rows_in_any_order_give_the_same_bytes():
 
 
 def test_no_decisions_no_figure():
-    assert decision_figures(decisions().iloc[:0], thumbnails()) == {}
+    assert decision_figures(decisions().iloc[:0], thumbnails(), NOTED) == {}

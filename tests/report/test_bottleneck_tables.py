@@ -10,13 +10,16 @@ from bottleneck_tables import drift, facts, heads, separation
 from rich.console import Console
 
 from leaderboard.board.bottlenecks import conditions_in_order
+from leaderboard.board.facts import RunFacts
 from leaderboard.view.bottleneck import bottleneck_contents
 from report.markdown import markdown_tables
 from report.terminal import terminal_contents
 
+NOTED = RunFacts(note="Measured in a garden.")
+
 
 def tables():
-    return {table.kind: table for table in bottleneck_contents(heads(), drift(), separation(), facts())}
+    return {table.kind: table for table in bottleneck_contents(heads(), drift(), separation(), NOTED, facts())}
 
 
 def row_of(table, name):
@@ -48,6 +51,7 @@ def test_classes_show_their_weights_and_strongest_concepts():
     assert [cell.value for cell in row.cells] == [70, 2, 5]
     assert row_of(table, "mean").cells[1].value == 1.5
     text = " ".join(table.notes)
+    assert all(one.notes[-1] == NOTED.note for one in tables().values())
     assert "long 0, not visible 2" in text
     assert "0.80 on average, 0.70 at least" in text
     assert "never shows fish" in text
@@ -76,16 +80,16 @@ def test_separation_has_a_section_a_score_and_anomalies_last():
 def test_a_run_without_drawn_backgrounds_or_facts_has_fewer_tables():
     own = heads()
     own = own[own["severity"] == 0]
-    found = bottleneck_contents(own, drift().iloc[:0], separation().iloc[:0], None)
+    found = bottleneck_contents(own, drift().iloc[:0], separation().iloc[:0], NOTED, None)
     assert [table.kind for table in found] == ["bottleneck"]
     assert len(found[0].sections) == 1
-    assert bottleneck_contents(heads().iloc[:0], drift().iloc[:0], separation().iloc[:0]) == []
+    assert bottleneck_contents(heads().iloc[:0], drift().iloc[:0], separation().iloc[:0], NOTED) == []
 
 
 def test_hostile_names_are_no_markup():
     told = facts()
     told["toy"]["weights"]["shape"] = {"[red]x[/red]|<b>": 1.0}
-    found = bottleneck_contents(heads(), drift(), separation(), told)
+    found = bottleneck_contents(heads(), drift(), separation(), NOTED, told)
     console = Console(record=True, width=140, file=io.StringIO())
     for part in terminal_contents(found, 140):
         console.print(part)

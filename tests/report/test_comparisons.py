@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from leaderboard.board.names import MINIATURE_NOTE
+from leaderboard.board.facts import RunFacts
 from leaderboard.store.frames import empty_frame, to_arrow, to_pandas
 from leaderboard.store.schema import COMPARISONS
 from leaderboard.view.comparisons import markdown_comparisons, sections, terminal_comparisons
@@ -82,7 +82,7 @@ def stored(rows):
 
 def printed(table, width=120):
     stream = io.StringIO()
-    Console(file=stream, width=width, force_terminal=False).print(*terminal_comparisons(table), sep="\n")
+    Console(file=stream, width=width, force_terminal=False).print(*terminal_comparisons(table, RunFacts()), sep="\n")
     return stream.getvalue()
 
 
@@ -92,7 +92,7 @@ def table():
 
 
 def test_methods_stand_in_the_order_of_their_means_with_ranks_and_letters(table):
-    stability, accuracy = sections(table)
+    stability, accuracy = sections(table, RunFacts())
     assert stability.title == "Which methods can be told apart: stability ↑: resnet50_fc, profile paper"
     assert stability.tables[0].rows == (
         ("alpha", "0.75 [0.62, 0.88]", "1", "a"),
@@ -103,25 +103,25 @@ def test_methods_stand_in_the_order_of_their_means_with_ranks_and_letters(table)
 
 
 def test_pairs_are_turned_so_that_the_better_method_is_first(table):
-    stability, _ = sections(table)
+    stability, _ = sections(table, RunFacts())
     assert stability.tables[1].rows == (("alpha − beta", "0.25 [0.05, 0.35]", "< 0.001", "yes", "0.25"),)
 
 
 def test_floors_are_summed_up_in_a_sentence(table):
-    assert "Every method is told apart from the floors." in sections(table)[0].notes
+    assert "Every method is told apart from the floors." in sections(table, RunFacts())[0].notes
     rows = [row | ({"p_corrected": 0.3} if row["first"] == "beta" else {}) for row in ROWS]
-    notes = sections(stored(rows))[0].notes
+    notes = sections(stored(rows), RunFacts())[0].notes
     assert "Not told apart from a floor: beta and random_label (p = 0.300)." in notes
 
 
 def test_without_two_methods_the_floors_pairs_are_shown():
     rows = [row for row in between("stability") if "beta" not in (row["first"], row["second"])]
-    (section,) = sections(stored(rows))
+    (section,) = sections(stored(rows), RunFacts())
     assert [row[0] for row in section.tables[1].rows] == ["alpha − random_label"]
 
 
 def test_the_notes_say_which_test_correction_and_power(table):
-    notes = " ".join(sections(table)[0].notes)
+    notes = " ".join(sections(table, RunFacts())[0].notes)
     for part in (
         "Units: 24, left out: 3; mean over units, BCa bootstrap interval.",
         f"sign-flip permutation test of the mean, paired by unit, {HOLM}, p > 0.05",
@@ -134,9 +134,12 @@ def test_the_notes_say_which_test_correction_and_power(table):
 
 
 def test_conditions_that_cost_right_labels_are_named(table):
-    assert sections(table)[1].tables[2].rows == (("alpha", "2", "fog", "snow"), ("beta", "2", "none", "none"))
+    assert sections(table, RunFacts())[1].tables[2].rows == (
+        ("alpha", "2", "fog", "snow"),
+        ("beta", "2", "none", "none"),
+    )
     rows = [*ROWS, condition("beta", "fog, severity 5", 0.7, 0.001)]
-    lines = sections(stored(rows))[1].tables[2].rows
+    lines = sections(stored(rows), RunFacts())[1].tables[2].rows
     assert lines == (("alpha", "2", "fog, severity 3", "snow, severity 3"), ("beta", "3", "fog, severity 5", "none"))
 
 
@@ -145,7 +148,7 @@ def test_reasons_are_shown_once_where_they_hold_for_all():
     rows = [row | {"reason": note} for row in between("stability")]
     rows[3]["reason"] = f"fewer than six units differ: p cannot fall below 0.05; {note}"
     rows.append(line("stability", "method", "silent", n=0, reason="no value: left out of all comparisons"))
-    (section,) = sections(stored(rows))
+    (section,) = sections(stored(rows), RunFacts())
     text = " ".join(section.notes)
     assert text.count(note) == 1
     assert "alpha − beta: fewer than six units differ: p cannot fall below 0.05." in section.notes
@@ -157,7 +160,7 @@ def test_what_was_not_compared_says_why():
     rows = [line("stability", "omnibus", "alpha", reason="one method: nothing to compare it with")]
     rows += [line("accuracy", "omnibus", "alpha", n=0, reason="no unit's truth is known")]
     rows += [line("stability", "effect", "severity", reason="fewer than two severities")]
-    (section,) = sections(stored(rows))
+    (section,) = sections(stored(rows), RunFacts())
     assert section.tables == ()
     assert section.notes == (
         "Not compared: one method: nothing to compare it with.",
@@ -165,17 +168,17 @@ def test_what_was_not_compared_says_why():
     )
 
 
-@pytest.mark.parametrize(("profile", "said"), [("miniature", True), ("paper", False)])
-def test_the_miniature_says_what_it_is(table, profile, said):
-    found = table.assign(profile=profile)
-    assert (MINIATURE_NOTE in " ".join(printed(found, 400).split())) == said
-    assert (MINIATURE_NOTE in markdown_comparisons(found)) == said
+@pytest.mark.parametrize("note", ["Measured in a garden.", ""])
+def test_the_profiles_note_stands_under_every_section(table, note):
+    found = sections(table, RunFacts(note=note))
+    assert found
+    assert [section.notes[-1] == "Measured in a garden." for section in found] == [bool(note)] * len(found)
 
 
 def test_markdown_has_the_same_cells_as_the_terminal(table):
-    source = markdown_comparisons(table)
+    source = markdown_comparisons(table, RunFacts())
     shown = printed(table)
-    for section in sections(table):
+    for section in sections(table, RunFacts()):
         for lines in section.tables:
             for row in lines.rows:
                 assert "| " + " | ".join(row).replace("<", r"\<") + " |" in source
@@ -196,11 +199,11 @@ def renamed(name):
 
 def test_hostile_names_cannot_act():
     labels = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
-    usual = len(re.findall(r"^\|", markdown_comparisons(renamed("alpha")), re.M))
+    usual = len(re.findall(r"^\|", markdown_comparisons(renamed("alpha"), RunFacts()), re.M))
     for name in [*labels, "a|b", "[x](http://y)", "[0.1, 0.2](http://y)", "*b* `c` <i>", "\x1b[31mred"]:
         hostile = renamed(name)
         assert "\x1b" not in printed(hostile)
-        source = markdown_comparisons(hostile)
+        source = markdown_comparisons(hostile, RunFacts())
         assert "\x1b" not in source
         assert not re.search(r"(?<!\\)(\\\\)*([<`*]|\][(\[:])", source)
         rows = re.findall(r"^\|.*$", source, re.M)
@@ -210,13 +213,15 @@ def test_hostile_names_cannot_act():
 
 def test_nothing_to_show():
     nothing = empty_frame(COMPARISONS)
-    assert sections(nothing) == []
-    assert terminal_comparisons(nothing) == []
-    assert markdown_comparisons(nothing) == ""
+    assert sections(nothing, RunFacts()) == []
+    assert terminal_comparisons(nothing, RunFacts()) == []
+    assert markdown_comparisons(nothing, RunFacts()) == ""
 
 
 def test_the_order_of_rows_changes_nothing(table):
-    assert markdown_comparisons(table.sample(frac=1, random_state=0)) == markdown_comparisons(table)
+    assert markdown_comparisons(table.sample(frac=1, random_state=0), RunFacts()) == markdown_comparisons(
+        table, RunFacts()
+    )
 
 
 def test_no_torch():
@@ -231,7 +236,7 @@ def test_what_no_pair_of_methods_shares_is_said_once():
     nothing |= {"low": None, "high": None, "rank": None, "letters": None, "correction": None}
     note = "over 0 of 2 conditions: those in which every method has values"
     rows = [row | nothing | {"n": 0, "reason": f"no value; {note}"} for row in between("stability")]
-    (section,) = sections(stored(rows))
+    (section,) = sections(stored(rows), RunFacts())
     assert section.notes == (
         f"Not compared: no value; {note}.",
         f"All methods: no value; {note}.",

@@ -13,6 +13,8 @@ from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.terminal import terminal_contents
 
+NOTED = RunFacts(note="Measured in a garden.")
+
 PLACE = {"task": "resnet50_layer4", "profile": "miniature", "method": "clear"}
 UNITS = 12
 
@@ -37,7 +39,7 @@ def tables(units: int = UNITS) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame
 
 
 def test_units_are_sorted_by_what_they_lean_to():
-    (table,) = dependence_contents(*tables(), RunFacts())
+    (table,) = dependence_contents(*tables(), NOTED)
     background, foreground, mean = table.sections
     # Unit 5 leans to neither side.
     assert background.title == "background before foreground: 5 of 12 units"
@@ -50,27 +52,28 @@ def test_units_are_sorted_by_what_they_lean_to():
 
 def test_context_dependence_is_held_against_stability():
     dependence, labels, scores = tables()
-    (table,) = dependence_contents(dependence, labels, scores, RunFacts())
+    (table,) = dependence_contents(dependence, labels, scores, NOTED)
     number = np.arange(UNITS) * 7 % UNITS
     expected = stats.spearmanr(number, -(number**2)).statistic
+    assert table.notes[-1] == NOTED.note
     (note,) = [note for note in table.notes if "Spearman" in note]
     assert f": {expected:.2f} (Spearman, n = 12 units" in note
-    few = dependence_contents(*tables(units=5), RunFacts())[0]
+    few = dependence_contents(*tables(units=5), NOTED)[0]
     assert not any("Spearman" in note for note in few.notes)
 
 
 def test_nothing_said_is_no_table_and_unknown_sides_are_blank():
     dependence, labels, scores = tables()
-    assert dependence_contents(dependence.iloc[:0], labels, scores, RunFacts()) == []
+    assert dependence_contents(dependence.iloc[:0], labels, scores, NOTED) == []
     nothing = dependence.assign(foreground=np.nan, background=np.nan, context=np.nan)
-    assert dependence_contents(nothing, labels, scores, RunFacts()) == []
-    (table,) = dependence_contents(dependence.assign(background=np.nan), labels, scores, RunFacts())
+    assert dependence_contents(nothing, labels, scores, NOTED) == []
+    (table,) = dependence_contents(dependence.assign(background=np.nan), labels, scores, NOTED)
     (mean,) = table.sections
     assert np.isnan(mean.rows[0].cells[1].value)
 
 
 def test_every_kind_of_output_shows_it():
-    found = dependence_contents(*tables(), RunFacts())
+    found = dependence_contents(*tables(), NOTED)
     assert "thing 11" in markdown_tables(found)
     assert "thing 11" in latex_tables(found)
     assert any("What units depend on" in str(part) for part in terminal_contents(found))

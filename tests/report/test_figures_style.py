@@ -8,7 +8,8 @@ from figure_boards import HOSTILE
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from leaderboard.board.names import FLOORS
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import AboutMethod
 from leaderboard.store import escape
 from report.figures import style
 
@@ -36,7 +37,7 @@ def test_text_is_clipped_and_stays_on_one_line():
     assert style.text("a\nb" * 100, 12) == "a ba ba ba …"
     assert len(style.text("$" * 10_000, 12).replace("\\$", "$")) == 12
     assert style.title_of("gaussian_blur") == "gaussian blur"
-    assert style.method_title("random_label") == "random label (floor)"
+    assert style.method_title("random_label", RunFacts()) == "random label (floor)"
 
 
 def test_letters_that_the_font_lacks_are_replaced():
@@ -45,18 +46,20 @@ def test_letters_that_the_font_lacks_are_replaced():
 
 def test_a_methods_look_is_its_own_in_every_company():
     names = ["clip_dissect", "dnd", "dnd (mode=code)", "network_dissection", "mine", "yours", "random_label"]
-    together = style.looks(names)
+    together = style.looks(names, RunFacts())
     for name in names:
-        assert style.looks([name])[name] == together[name]
-        assert style.looks(["dnd", name, "clip_dissect"])[name] == together[name]
+        assert style.looks([name], RunFacts())[name] == together[name]
+        assert style.looks(["dnd", name, "clip_dissect"], RunFacts())[name] == together[name]
 
 
 def test_no_two_methods_look_alike():
     names = [f"method {number}" for number in range(8)] + [f"dnd (beam={number})" for number in range(5)]
-    found = style.looks([*names, "dnd", *FLOORS])
+    floors = ["constant_label", "my_floor", "random_label"]
+    facts = RunFacts(methods={"my_floor": AboutMethod(trivial=True)})
+    found = style.looks([*names, "dnd", *floors], facts)
     assert len({(look.colour, look.marker) for look in found.values()}) == len(found)
     assert {found[name].colour for name in found if name.startswith("dnd")} == {found["dnd"].colour}
-    assert [name for name in found if found[name].floor] == sorted(FLOORS)
+    assert [name for name in found if found[name].floor] == floors
 
 
 def test_the_users_settings_neither_count_nor_change():

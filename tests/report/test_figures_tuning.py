@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 from tuning_table import tuning
 
+from leaderboard.board.facts import RunFacts
 from report.figures.drawing import Drawing
 from report.figures.tuning import tuning_figures
 
+NOTED = RunFacts(note="Measured in a garden.")
+
 
 def drawn(**given: object) -> Drawing:
-    (drawing,) = tuning_figures(tuning(**given)).values()  # type: ignore[arg-type]
+    (drawing,) = tuning_figures(tuning(**given), NOTED).values()  # type: ignore[arg-type]
     return drawing
 
 
@@ -39,7 +42,7 @@ def test_words_say_what_is_seen() -> None:
     drawing = drawn()
     assert "8 units" in drawing.caption
     assert "30 test scenes" in drawing.caption
-    assert "miniature world" in drawing.caption
+    assert "Measured in a garden." in drawing.caption
     assert "dnd: stability 0.40 at share 0, 0.60 at 1." in drawing.alternative
     assert "tuning on corruptions leaves the smallest error, 0.70." in drawing.alternative
 

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from small_runs import write_run
 
 from leaderboard.board.build import Board, as_json, build_board
+from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import RESAMPLES
 from leaderboard.board.merge import merge_runs
 from leaderboard.board.summary import FAITHFULNESS_MEANS
@@ -96,7 +97,10 @@ def test_faithfulness(board, told, root):
 
 def test_stability_and_accuracy(board, told):
     chapter = Chapter(board.standings[0])
-    (stability,), (accuracy,) = grids(chapter.summary, "stability"), grids(chapter.summary, "accuracy")
+    (stability,), (accuracy,) = (
+        grids(chapter.summary, "stability", RunFacts()),
+        grids(chapter.summary, "accuracy", RunFacts()),
+    )
     (by_truth,) = accuracy_by_truth(chapter.scores, chapter.group.about_run)
     rows = {row.name: row.cells for row in by_truth.sections[0].rows}
     for number, method in enumerate(stability.methods):

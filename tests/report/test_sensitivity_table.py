@@ -12,17 +12,25 @@ import pytest
 from rich.console import Console
 from sensitive_tables import CONDITIONS, detectors, labels, units
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.view.sensitivity import sensitivity_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.terminal import terminal_contents
 
+NOTED = RunFacts(note="Measured in a garden.")
+
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 KINDS = ["sensitivity", "sensitive_families", "sensitive_units", "degradation", "degradation_transfer"]
 
 
-def tables(*args, **more):
-    return {table.kind: table for table in sensitivity_contents(*(args or (units(), detectors())), **more)}
+def tables(rows=None, tested=None, said=None, **more):
+    own = (
+        units() if rows is None else rows,
+        detectors() if tested is None else tested,
+        labels("red").iloc[:0] if said is None else said,
+    )
+    return {table.kind: table for table in sensitivity_contents(*own, NOTED, **more)}
 
 
 def row(table, name: str):
@@ -81,7 +89,7 @@ def test_the_strongest_units_carry_direction_and_labels():
 
 
 def test_planted_units_are_named():
-    found = tables(units(), detectors(), facts={"planted_from": {"toy": 2}})["sensitive_units"]
+    found = tables(units(), detectors(), measured={"planted_from": {"toy": 2}})["sensitive_units"]
     assert {row.name for row in found.rows} >= {"0 ↑", "1 ↓", "2 ↑ (planted)", "3 ↑ (planted)"}
 
 
@@ -109,7 +117,7 @@ def test_transfer_has_a_row_for_each_training_and_a_gap_where_nothing_was_tested
 
 def test_without_detectors_their_tables_are_not_there():
     assert list(tables(units(), detectors().iloc[:0])) == KINDS[:3]
-    assert sensitivity_contents(units().iloc[:0], detectors().iloc[:0]) == []
+    assert sensitivity_contents(units().iloc[:0], detectors().iloc[:0], labels("red").iloc[:0], NOTED) == []
 
 
 def test_conditions_stand_in_the_order_of_all_tables_whatever_the_rows_order():
@@ -121,7 +129,7 @@ def test_conditions_stand_in_the_order_of_all_tables_whatever_the_rows_order():
 
 
 def test_tasks_stay_apart():
-    both = sensitivity_contents(pd.concat([units(), units("other")]), detectors("other"))
+    both = sensitivity_contents(pd.concat([units(), units("other")]), detectors("other"), labels("red").iloc[:0], NOTED)
     assert [(table.task, table.kind) for table in both] == [
         *(("other", kind) for kind in KINDS),
         *(("toy", kind) for kind in KINDS[:3]),
@@ -133,7 +141,7 @@ def test_every_place_shows_the_same_numbers():
     for text in (shown(found), markdown_tables(list(found.values())), latex_tables(list(found.values()))):
         for number in ("0.97", "0.67", "0.88"):
             assert number in text
-        assert "miniature world" in text
+        assert "Measured in a garden." in text
 
 
 @pytest.mark.parametrize("start", range(0, len(HOSTILE), 4))

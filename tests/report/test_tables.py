@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from leaderboard.board.facts import RunFacts
-from leaderboard.board.names import GROUPS, MINIATURE_NOTE
+from leaderboard.board.names import GROUPS, AboutMethod
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.schema import SUMMARY
 from leaderboard.view.grid import grids
@@ -43,7 +43,7 @@ def test_the_hand_made_summary_is_a_summary(summary):
 
 
 def test_rows_and_columns_have_a_fixed_order(summary):
-    (grid,) = grids(summary.sample(frac=1, random_state=0), "stability")
+    (grid,) = grids(summary.sample(frac=1, random_state=0), "stability", RunFacts())
     assert grid.methods == ("clip_dissect", "dnd", "random_label")
     names = [[row.name for row in group] for group in grid.groups]
     assert names == [["gaussian_blur", "background_blur"], ["gaussian_noise"], ["snow"]]
@@ -59,25 +59,25 @@ def test_every_perturbation_has_its_place():
 
 def test_unknown_perturbations_come_last(summary, summary_row):
     rows = pd.DataFrame([summary_row("dnd", "zzz_mine", 0.5)])
-    (grid,) = grids(pd.concat([summary, rows]), "stability")
+    (grid,) = grids(pd.concat([summary, rows]), "stability", RunFacts())
     assert grid.groups[-1][0].name == "zzz_mine"
     assert math.isnan(grid.groups[-1][0].cells[0].value)
 
 
 def test_the_mean_is_the_summarys_own_with_its_interval(summary):
-    (grid,) = grids(summary, "stability")
+    (grid,) = grids(summary, "stability", RunFacts())
     assert (grid.mean.cells[0].value, grid.mean.cells[0].low) == (pytest.approx(0.7), 0.4)
 
 
 def test_without_a_row_for_all_the_mean_is_the_plain_one(summary):
-    (grid,) = grids(summary[summary["perturbation"] != "all"], "stability")
+    (grid,) = grids(summary[summary["perturbation"] != "all"], "stability", RunFacts())
     assert [cell.value for cell in grid.mean.cells] == pytest.approx([0.75, 0.65, -0.15])
     assert math.isnan(grid.mean.cells[0].low)
 
 
 def test_an_incomplete_column_has_no_mean(summary):
     lacking = summary[~((summary["method"] == "dnd") & (summary["perturbation"] == "snow"))]
-    (grid,) = grids(lacking, "stability")
+    (grid,) = grids(lacking, "stability", RunFacts())
     assert [math.isnan(cell.value) for cell in grid.mean.cells] == [False, True, False]
     assert rows_of(latex_table(lacking, "stability"))["mean of all"][1] == "{--}"
 
@@ -85,7 +85,7 @@ def test_an_incomplete_column_has_no_mean(summary):
 def test_several_severities_need_their_mean(summary, summary_row):
     more = pd.DataFrame([summary_row("dnd", "snow", 0.2, severity="5")])
     with pytest.raises(ValueError, match="2 severities of snow"):
-        grids(pd.concat([summary, more]), "stability")
+        grids(pd.concat([summary, more]), "stability", RunFacts())
     every = pd.DataFrame([summary_row("dnd", "snow", 0.33, severity="all")])
     assert "0.33" in latex_table(pd.concat([summary, more, every]), "stability")
 
@@ -135,31 +135,35 @@ def test_significant_movement_is_marked_and_explained(summary):
     assert "-0.30* [" in printed(terminal_tables(marked, RunFacts()))
 
 
-@pytest.mark.parametrize(("profile", "said"), [("miniature", True), ("paper", False)])
-def test_every_table_names_its_profile_and_the_miniature_says_what_it_is(summary, profile, said):
-    full = summary.assign(profile=profile, accuracy=0.5, accuracy_clean=0.75)
-    sources = [
-        latex_table(full, "stability"),
-        latex_table(full, "accuracy"),
-        printed(terminal_tables(full, RunFacts()), 400),
-    ]
-    for source in sources:
-        assert f"Profile {profile}, severity 3" in source
-        assert (MINIATURE_NOTE in source) is said
+@pytest.mark.parametrize("note", ["Measured in a garden.", ""])
+def test_every_table_names_its_profile_and_carries_its_note(summary, note):
+    full, facts = summary.assign(profile="mine", accuracy=0.5, accuracy_clean=0.75), RunFacts(note=note)
+    made = document_tables(full, facts)
+    sources = [latex_tables(made[kind]) for kind in ("stability", "accuracy")]
+    for source in (*sources, printed(terminal_tables(full, facts), 400)):
+        assert "Profile mine, severity 3" in source
+        assert ("Measured in a garden." in source) is bool(note)
 
 
-def test_a_method_that_practises_a_condition_is_also_compared_without_it(summary):
-    names = {"clip_dissect": "clear"}
-    renamed = summary.assign(method=[names.get(method, method) for method in summary["method"]])
-    without = renamed[renamed["perturbation"].isin(["gaussian_blur", "foreground_blur", "background_blur"])].index
-    (found,) = [note for grid in grids(renamed, "stability") for note in grid.notes if "practises" in note]
-    others = renamed.drop(without)
-    own = others[(others["method"] == "clear") & ~others["perturbation"].isin(["clean", "all"])]["stability"]
-    assert f"mean without: clear {own.mean():.2f}" in found
-    assert not [note for grid in grids(summary, "stability") for note in grid.notes if "practises" in note]
-    alone = renamed[renamed.index.isin(without) | renamed["perturbation"].isin(["clean", "all"])]
-    (found,) = [note for grid in grids(alone, "stability") for note in grid.notes if "practises" in note]
-    assert found.startswith("clear looks at all of these perturbations itself")
+def test_a_method_that_uses_a_condition_itself_is_also_compared_without_it(summary):
+    used = ("snow", "gaussian_blur", "fog")
+    facts = RunFacts(methods={"dnd": AboutMethod("My method.", uses_perturbations=used)})
+    (found,) = held_out(grids(summary, "stability", facts))
+    others = summary[~summary["perturbation"].isin([*used, "clean", "all"])]
+    own = others[others["method"] == "dnd"]["stability"]
+    assert found.startswith("gaussian_blur, snow are not held out for dnd; mean without them: clip_dissect ")
+    assert f" dnd {own.mean():.2f}" in found
+    one = RunFacts(methods={"dnd": AboutMethod(uses_perturbations=("snow",))})
+    (found,) = held_out(grids(summary, "stability", one))
+    assert found.startswith("snow is not held out for dnd; mean without it: ")
+    alone = summary[summary["perturbation"].isin(["gaussian_blur", "snow", "clean", "all"])]
+    (found,) = held_out(grids(alone, "stability", facts))
+    assert found == "None of these perturbations is held out for dnd: it uses all of them itself."
+    assert held_out(grids(summary, "stability", RunFacts())) == []
+
+
+def held_out(tables) -> list[str]:
+    return [note for table in tables for note in table.notes if "held out" in note]
 
 
 def test_accuracy_shows_clean_and_perturbed(summary):

@@ -6,15 +6,18 @@ import pytest
 from rich.console import Console
 from tuning_table import tuning
 
+from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Table
 from leaderboard.view.tuning import tuning_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.terminal import terminal_contents
 
+NOTED = RunFacts(note="Measured in a garden.")
+
 
 def tables(**given: object) -> dict[str, Table]:
-    return {table.kind: table for table in tuning_contents(tuning(**given))}  # type: ignore[arg-type]
+    return {table.kind: table for table in tuning_contents(tuning(**given), NOTED)}  # type: ignore[arg-type]
 
 
 def row(table: Table, name: str, section: int) -> list[float]:
@@ -30,7 +33,7 @@ def test_shares_stand_beside_each_other() -> None:
     marked = [[cell.marked for cell in one.cells] for one in table.sections[0].rows]
     assert marked == [[False] * 3, [False] * 3, [False, False, True]]
     assert "mean over fog 3" in table.notes[0]
-    assert "miniature world" in table.notes[-1]
+    assert "Measured in a garden." in table.notes[-1]
 
 
 def test_one_table_holds_the_network_and_its_labels_before_and_after() -> None:
@@ -53,7 +56,7 @@ def test_conditions_say_which_were_held_out() -> None:
 
 def test_without_tuned_networks_there_are_only_shares() -> None:
     assert list(tables(networks=False)) == ["tuning_shares"]
-    assert tuning_contents(tuning().iloc[:0]) == []
+    assert tuning_contents(tuning().iloc[:0], NOTED) == []
 
 
 def test_every_form_of_them() -> None:
@@ -68,7 +71,7 @@ def test_every_form_of_them() -> None:
 
 def test_names_are_no_markup() -> None:
     frame = tuning(methods=("[bold]a_b & \\x",))
-    found = tuning_contents(frame)
+    found = tuning_contents(frame, NOTED)
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     for part in terminal_contents(found, 160):
         console.print(part)

@@ -12,7 +12,7 @@ import torch
 
 from benchmark.run.budget import TimeBudget
 from benchmark.run.display import Display
-from benchmark.run.facts import about_profile, about_task
+from benchmark.run.facts import about_perturbations, about_profile, about_task
 from benchmark.run.label_concepts import read_concepts
 from benchmark.run.options import RunOptions
 from benchmark.run.prepare import needs_masks
@@ -20,6 +20,7 @@ from benchmark.run.work import Work, plan_work
 from benchmark.studies.bottleneck.images import Split, split_of
 from benchmark.studies.bottleneck.measure import BottleneckTables, images_of_pieces, measured
 from benchmark.studies.bottleneck.store import Pieces
+from leaderboard.board.facts import RunFacts, run_facts
 from leaderboard.store import atomic
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame
@@ -48,11 +49,13 @@ class BottleneckResult(NamedTuple):
     Attributes:
         folder: The run folder.
         tables: Its tables.
+        about_run: What they must know of the run besides.
         facts: Task → what ``run.json`` says of its bottleneck.
     """
 
     folder: Path
     tables: BottleneckTables
+    about_run: RunFacts
     facts: Mapping[str, Any]
 
 
@@ -118,6 +121,8 @@ def run_bottlenecks(
         folder.record(
             "tasks", {one.work.task.name: about_task(one.work.task, roles.view(one.work.task.model)) for one in planned}
         )
+        conditions = {condition for one in planned for condition in one.work.conditions if condition.severity}
+        folder.record("perturbations", about_perturbations({one.name for one in conditions}, options.corruptions))
         with folder.claim("bottleneck", wait=True):
             stored = _stored(folder)
             if stored is not None:
@@ -215,7 +220,7 @@ def _write(
         folder.write_table(schema.name, empty_frame(schema))
     folder.record("bottleneck", {"tasks": facts})
     found = _finished(folder)
-    shown = bottleneck_contents(*found.tables[:3], found.facts)
+    shown = bottleneck_contents(*found.tables[:3], found.about_run, found.facts)
     atomic.write_bytes(folder.path / "tables" / "bottleneck.md", markdown_tables(shown).encode())
     atomic.write_bytes(folder.path / "tables" / "bottleneck.tex", latex_tables(shown).encode())
     folder.record("bottleneck", {"done": True})
@@ -223,7 +228,8 @@ def _write(
 
 def _finished(folder: RunFolder) -> BottleneckResult:
     tables = BottleneckTables(*(folder.read_table(name) for name in _NAMES))
-    return BottleneckResult(folder.path, tables, folder.info()["facts"]["bottleneck"]["tasks"])
+    info = folder.info()
+    return BottleneckResult(folder.path, tables, run_facts(info), info["facts"]["bottleneck"]["tasks"])
 
 
 def is_finished(folder: RunFolder) -> bool:

@@ -13,7 +13,7 @@ from scipy import stats
 from leaderboard.board.comparison.between import between_methods
 from leaderboard.board.comparison.panel import Panel, build_panel
 from leaderboard.board.comparison.rows import ALPHA, Row, difference_of_shares, joined, merged, plain_row, row_of_test
-from leaderboard.board.names import FLOORS, ordered_methods
+from leaderboard.board.facts import RunFacts
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.schema import COMPARISONS
 from metrics.statistics import HypothesisTest, MixedModel, correct, mcnemar_test, mixed_model
@@ -22,7 +22,7 @@ TERMS: Final = ("method", "severity", "method × severity")
 """Terms of the mixed model."""
 
 
-def compare(scores: pd.DataFrame, seed: int, *, perturbed_only: bool = False) -> pd.DataFrame:
+def compare(scores: pd.DataFrame, facts: RunFacts, *, perturbed_only: bool = False) -> pd.DataFrame:
     """Compare the methods of a run with each other, and each one's right labels with themselves when perturbed.
 
     The unit is the statistical unit, and every test is paired by unit. Methods are compared on the units and conditions
@@ -32,7 +32,7 @@ def compare(scores: pd.DataFrame, seed: int, *, perturbed_only: bool = False) ->
 
     Args:
         scores: In the columns of ``leaderboard.store.schema.SCORES``.
-        seed: The run's own.
+        facts: Of their run.
         perturbed_only: Compare methods on the perturbed conditions alone: for parts of a task, whose clean images and
             single conditions were compared with the whole.
 
@@ -44,13 +44,15 @@ def compare(scores: pd.DataFrame, seed: int, *, perturbed_only: bool = False) ->
     for names, group in scores.groupby(["task", "profile"], sort=True):
         head = dict(zip(("task", "profile"), cast(tuple[str, str], names), strict=True))
         units = group["unit"].nunique()
-        rows += [{**head, **row, "left_out": units - row["n"]} for row in _rows(group, seed, perturbed_only)]
+        for row in _rows(group, facts, perturbed_only):
+            floor = any(facts.is_floor(name) for name in (row["first"], row["second"]) if name)
+            rows.append({**head, "floor": floor, **row, "left_out": units - row["n"]})
     columns = pd.Index([column.name for column in COMPARISONS.columns])
     return to_pandas(COMPARISONS, to_arrow(COMPARISONS, pd.DataFrame(rows, columns=columns, dtype=object)))
 
 
-def _rows(scores: pd.DataFrame, seed: int, perturbed_only: bool) -> Iterator[Row]:
-    methods = ordered_methods({str(name) for name in scores["method"]})
+def _rows(scores: pd.DataFrame, facts: RunFacts, perturbed_only: bool) -> Iterator[Row]:
+    methods = facts.ordered({str(name) for name in scores["method"]})
     scores = _with_verdicts(scores)
     clean = scores["perturbation"].eq("clean").to_numpy(bool)
     first = scores["repeat"].eq(0).to_numpy(bool)
@@ -63,15 +65,15 @@ def _rows(scores: pd.DataFrame, seed: int, perturbed_only: bool) -> Iterator[Row
     unknown = dead or ("" if known.any() else "no unit's truth is known")
     unperturbed = "clean images only" if clean.all() else ""
     empty = dead or unperturbed or "no label has a stability"
-    yield from between_methods("stability", stability, methods, empty, seed)
-    yield from between_methods("accuracy", accuracy, methods, unknown or unperturbed, seed)
+    yield from between_methods("stability", stability, methods, empty, facts)
+    yield from between_methods("accuracy", accuracy, methods, unknown or unperturbed, facts)
     if perturbed_only:
         return
-    yield from between_methods("accuracy_clean", accuracy_clean, methods, unknown or "no clean images", seed)
+    yield from between_methods("accuracy_clean", accuracy_clean, methods, unknown or "no clean images", facts)
     for method in methods:
         own = scores["method"].eq(method).to_numpy(bool)
         yield from _conditions(method, scores.loc[own & known & first & ~clean])
-    yield from _severities(stability)
+    yield from _severities(stability, facts)
 
 
 def _with_verdicts(scores: pd.DataFrame) -> pd.DataFrame:
@@ -99,9 +101,9 @@ def _conditions(method: str, rows: pd.DataFrame) -> Iterator[Row]:
 # ---- severity ----
 
 
-def _severities(panel: Panel) -> Iterator[Row]:
+def _severities(panel: Panel, facts: RunFacts) -> Iterator[Row]:
     """The terms and slopes of the mixed model, or why there is none."""
-    real = tuple(name for name in panel.methods if name not in FLOORS)
+    real = facts.rivals(panel.methods)
     levels = {level for _, level in panel.conditions}
     model, reason = None, ""
     if not real:

@@ -22,7 +22,7 @@ from leaderboard.board.comparison.rows import (
     plain_row,
     row_of_test,
 )
-from leaderboard.board.names import FLOORS
+from leaderboard.board.facts import RunFacts
 from metrics.statistics import (
     HypothesisTest,
     compare_methods,
@@ -40,7 +40,9 @@ SUBJECTS: Final[dict[Measure, str]] = {
 }
 
 
-def between_methods(measure: Measure, panel: Panel, methods: Sequence[str], why_empty: str, seed: int) -> Iterator[Row]:
+def between_methods(
+    measure: Measure, panel: Panel, methods: Sequence[str], why_empty: str, facts: RunFacts
+) -> Iterator[Row]:
     """Rows of kind ``method``, ``omnibus`` and ``pair``.
 
     Means are compared by permutation tests; clean accuracy, one verdict a unit, by McNemar's.
@@ -50,16 +52,16 @@ def between_methods(measure: Measure, panel: Panel, methods: Sequence[str], why_
         panel: Its values.
         methods: All methods, with those that the panel leaves out.
         why_empty: What to say if the panel has no value at all.
-        seed: Of the bootstrap and the permutations.
+        facts: Of their run.
     """
     names, matrix = panel.methods, panel.unit_means()
     shares = measure == "accuracy_clean"
     if len(names) < 2:
         reason = "one method: nothing to compare it with" if names else why_empty
         yield plain_row(measure, "omnibus", ", ".join(methods), n=len(matrix), reason=joined(reason, panel.note))
-    pairs = _pairs(matrix, names, shares, seed)
-    yield from _standings(measure, panel, matrix, pairs, seed)
-    yield from _omnibus(measure, panel, matrix)
+    pairs = _pairs(matrix, names, shares, facts.seed)
+    yield from _standings(measure, panel, matrix, pairs, facts.seed)
+    yield from _omnibus(measure, panel, matrix, facts)
     for (i, j), test in zip(itertools.combinations(range(len(names)), 2), pairs, strict=True):
         row = row_of_test(measure, "pair", test, panel.note, names[i], names[j])
         row["family"] = f"{SUBJECTS[measure]}: pairs of methods"
@@ -67,7 +69,7 @@ def between_methods(measure: Measure, panel: Panel, methods: Sequence[str], why_
         if shares:
             yield merged(row, difference_of_shares(one, other, tests=len(pairs)))
         else:
-            yield merged(row, difference_of_means(one, other, tests=len(pairs), seed=seed))
+            yield merged(row, difference_of_means(one, other, tests=len(pairs), seed=facts.seed))
 
 
 def _pairs(
@@ -84,20 +86,22 @@ def _pairs(
     return correct(tests, "pairs of methods")
 
 
-def _omnibus(measure: Measure, panel: Panel, matrix: Float[np.ndarray, "units methods"]) -> Iterator[Row]:
+def _omnibus(
+    measure: Measure, panel: Panel, matrix: Float[np.ndarray, "units methods"], facts: RunFacts
+) -> Iterator[Row]:
     """Friedman's test (of verdicts it is Cochran's Q) without the floors, which nearly every method beats, and with.
 
     Of two methods the test of the pair says it all.
     """
     names = panel.methods
-    real = tuple(name for name in names if name not in FLOORS)
+    real = facts.rivals(names)
     for group in dict.fromkeys((real, names)):
         if len(group) > 2:
             columns = [names.index(name) for name in group]
             # Any post-hoc test would do; this one draws no permutations.
             test = compare_methods(matrix[:, columns], group, posthoc="nemenyi").omnibus
             row = row_of_test(measure, "omnibus", test, panel.note, ", ".join(group))
-            yield row | {"floor": any(name in FLOORS for name in group)}
+            yield row | {"floor": bool(facts.floors(group))}
 
 
 def _standings(

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from scipy import stats
 
 from leaderboard.board.intervals import difference_interval
-from leaderboard.board.names import FLOORS
 from metrics.statistics import MEAN_EFFICIENCY, HypothesisTest, Interval, smallest_difference
 
 ALPHA: Final = 0.05
@@ -26,7 +25,6 @@ def plain_row(measure: str, kind: str, first: str, second: str | None = None, *,
         "kind": kind,
         "first": first,
         "second": second,
-        "floor": first in FLOORS or second in FLOORS,
         "n": n,
         "reason": reason or None,
     }
