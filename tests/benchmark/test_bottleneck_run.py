@@ -140,7 +140,7 @@ def test_pictures_and_charts_are_of_the_same_decisions(found):
     shown = set(zip(pictures["image"], pictures["perturbation"], strict=True))
     for row in found.tables.decisions.to_dict("records"):
         assert {(row["image"], "clean"), (row["image"], row["perturbation"])} <= shown
-    assert len(decision_figures(found.tables.decisions, pictures)) == 1
+    assert len(decision_figures(found.tables.decisions, pictures, found.about_run)) == 1
     assert len(bottleneck_contents(*found.tables[:3], RunFacts(), found.facts)) == 5
 
 
@@ -255,7 +255,7 @@ def test_concepts_are_read_from_a_run_and_from_one_of_its_methods(tmp_path):
     )
     frame["severity"] = np.where(frame["perturbation"] == "clean", 0, 3)
     with RunFolder(tmp_path / "run") as folder:
-        folder.create_or_continue({"test": 1}, {})
+        folder.create_or_continue({"test": 1, "seed": 0}, {})
         folder.write_table("labels", pd.concat([empty_frame(LABELS), frame], ignore_index=True))
     assert read_concepts(tmp_path / "run") == ("Boat", "red star")
     assert read_concepts(Path(f"{tmp_path / 'run'}:dnd")) == ("red star",)

@@ -20,6 +20,7 @@ from benchmark.cli import app
 from benchmark.commands.options_cli import with_run_options
 from benchmark.run.options import RunOptions, Runtime
 from benchmark.run.preflight import missing_package
+from leaderboard.board.facts import RunFacts
 from leaderboard.store.errors import StoreError
 from leaderboard.store.schema import COMPARISONS, SCORES, SUMMARY
 from tasks.catalogue import task_names
@@ -51,6 +52,7 @@ class FakeRunner(types.ModuleType):
             scores=pd.DataFrame(columns=[column.name for column in SCORES.columns]),
             summary=self.summary,
             comparisons=pd.DataFrame(columns=[column.name for column in COMPARISONS.columns]),
+            facts=RunFacts(),
             faithfulness=[],
             sensitivity=[],
             tuning=[],
