@@ -57,7 +57,7 @@ FAULTS: dict[int, Fault] = {
             f"{CACHE}keys.py::test_each_field_of_a_pass_changes_the_key",
             f"{CACHE}keys.py::test_no_runtime_setting_is_a_parameter",
             f"{CACHE}replies.py::test_each_part_of_a_request_asks_again",
-            "benchmark/test_options.py::test_every_option_is_either_identity_or_runtime_or_a_place",
+            "benchmark/test_options.py::test_every_field_is_either_identity_or_runtime_or_a_place",
             "tasks/test_sources.py::test_identity_is_what_a_result_depends_on",
         ),
     ),
