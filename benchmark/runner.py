@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import pandas as pd
 import torch
 
-from baselines.base import Method
 from baselines.concepts import load_concepts
-from benchmark.plan.analyses import with_analyses
 from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
+from benchmark.plan.studies import with_studies
 from benchmark.plan.tally import CountedRoles
 from benchmark.run.budget import TimeBudget, with_budget
 from benchmark.run.dependence import dependence_rows
@@ -31,10 +29,8 @@ from benchmark.run.scoring import score_run
 from benchmark.run.sweep import Sweep
 from benchmark.run.tables_cache import is_finished, note_finished, tables_key
 from benchmark.run.work import Work, pass_groups
+from benchmark.studies.base import StudyInput, do_study, load_study
 from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
-from benchmark.studies.robustness.measure import choices_of, measure_robustness
-from benchmark.studies.sensitivity.measure import measure_sensitivity
-from benchmark.studies.tuning.measure import check_held_out, measure_tuning
 from leaderboard.board.comparison import compare
 from leaderboard.board.facts import RunFacts, run_facts
 from leaderboard.board.summary import summarise
@@ -45,12 +41,9 @@ from leaderboard.store.schema import COMPARISONS, FAITHFULNESS, SCORES, SUMMARY
 from leaderboard.view.bottleneck import bottleneck_contents
 from leaderboard.view.comparisons import markdown_comparisons
 from leaderboard.view.content import Table
-from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
-from leaderboard.view.robustness import robustness_contents
-from leaderboard.view.sensitivity import sensitivity_contents
+from leaderboard.view.studies import VIEWS
 from leaderboard.view.ties import ties_from
-from leaderboard.view.tuning import tuning_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.tables import write_tables
@@ -61,9 +54,6 @@ from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 from tasks.profiles.resolve import require
 from tasks.schema import Task
-
-_BESIDE: Final = ("dependence", "sensitivity", "robustness", "tuning")
-"""Attributes of a result whose tables are written under their own name."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +68,8 @@ class RunResult:
         comparisons: In the columns of ``leaderboard.store.schema.COMPARISONS``.
         facts: What tables must know of the run besides.
         faithfulness: Tables of how faithful the labels are; none if they were not asked for.
-        sensitivity: Tables of units that feel a perturbation; none if they were not asked for.
-        tuning: Tables of tuning by image sets; none if they were not asked for.
-        bottleneck: Tables of concept bottlenecks; all others are empty then.
-        dependence: Tables of what units depend on; none if no method says it.
-        robustness: Tables of the accuracy that networks keep; none if they were not asked for.
+        studies: Study → its tables: those that were asked for, and ``dependence`` where a method says what units
+            depend on. ``bottleneck`` stands alone, and all else is empty then.
     """
 
     folder: Path
@@ -92,11 +79,7 @@ class RunResult:
     comparisons: pd.DataFrame
     facts: RunFacts
     faithfulness: list[FaithfulnessTable]
-    sensitivity: list[Table]
-    tuning: list[Table]
-    bottleneck: list[Table] = field(default_factory=list)
-    dependence: list[Table] = field(default_factory=list)
-    robustness: list[Table] = field(default_factory=list)
+    studies: dict[str, list[Table]]
 
 
 def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = None) -> RunResult:
@@ -114,8 +97,10 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
     place = options.folder()
     budget = TimeBudget(options.budget_seconds)
     profile, tasks = apply_overrides(options, check(options) if tasks is None else tasks)
+    studies = [load_study(name) for name in options.analyses]
+    masked = needs_masks(options, tasks) or any(study.masked for study in studies)
     if opens_no_socket():
-        require(needed_parts(options, profile, tasks))
+        require(needed_parts(options, profile, tasks, masked))
     profile = with_budget(profile, options.budget_usd)
     device = pick_device(options.device)
     roles = CountedRoles(
@@ -130,9 +115,10 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
     check_key(options.method_names(), profile)
     prepared = prepare(options, profile, tasks, methods, roles, display)
     works, methods = prepared.works, prepared.methods
-    _check_analyses(options, works, roles)
+    groups = pass_groups(works)
+    for study in studies:
+        study.check(groups, roles)
     concepts = {work.task.name: load_concepts(profile.concept_set(work.task.concept_set)) for work in works}
-    masked = needs_masks(options, tasks) or "tuning" in options.analyses
     masks = prepared.masks if masked else None
     identity = run_identity(options, profile, prepared, concepts, roles)
     facts = {
@@ -157,9 +143,8 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
             return _stored(folder, options)
         build_summariser(folder, works, roles)
         probes = {work.task.name: _probe(work, roles, masks) for work in works}
-        groups = pass_groups(works)
         count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
-        count = with_analyses(count, options.analyses, groups, methods, roles, folder)
+        count = with_studies(count, studies, groups, methods, roles, folder)
         roles.tally.clear()  # layers were looked up by a pass over one image
         sweeps = [
             Sweep(
@@ -180,12 +165,15 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         budget.check("faithfulness and tables")
         measure_run(folder, works, roles, options.seed, options.faithfulness, display)
         _finish(folder, works, roles, display)
-        _analyse(options, folder, groups, methods, concepts, roles, probes, display)
+        given = StudyInput(
+            groups, methods, concepts, roles, probes, options.seed, options.perturbing(), display
+        )  # fmt: skip
+        for study in studies:
+            do_study(study, folder, given)
         result = _stored(folder, options, failed)
         _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons, result.facts))
         _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
-        for name in _BESIDE:
-            tables = getattr(result, name)
+        for name, tables in result.studies.items():
             _write_text(folder, f"{name}.md", markdown_tables(tables))
             _write_text(folder, f"{name}.tex", latex_tables(tables) if tables else "")
         if roles.unknown_texts():
@@ -198,41 +186,11 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
     return result
 
 
-def _check_analyses(options: RunOptions, works: Sequence[Work], roles: Roles) -> None:
-    """Refuse, before anything is measured, analyses that the tasks do not allow."""
-    if "tuning" in options.analyses:
-        check_held_out(works)
-    if "robustness" in options.analyses:
-        for work in works:
-            choices_of(work, roles.probing_set(work.task.probing_set, work.images, roles.view(work.task.model)), roles)
-
-
-def _analyse(
-    options: RunOptions,
-    folder: RunFolder,
-    groups: Sequence[Sequence[Work]],
-    methods: Mapping[str, Method],
-    concepts: Mapping[str, tuple[str, ...]],
-    roles: Roles,
-    probes: Mapping[str, tuple[Probe, ProbingSet]],
-    display: Display,
-) -> None:
-    seed, settings = options.seed, options.perturbing()
-    if "sensitivity" in options.analyses:
-        own = {name: probe for name, (probe, _) in probes.items()}
-        measure_sensitivity(folder, groups, roles, own, seed, settings, display)
-    if "robustness" in options.analyses:
-        measure_robustness(folder, groups, roles, probes, seed, settings, display)
-    if "tuning" in options.analyses:
-        works = [work for group in groups for work in group]
-        measure_tuning(folder, works, methods, concepts, roles, probes, seed, settings, display)
-
-
 def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) -> RunResult:
     """The result as its tables in the run folder say it."""
     measured = empty_frame(FAITHFULNESS) if options.faithfulness == "none" else folder.read_table("faithfulness")
     info = folder.info()
-    facts = run_facts(info)
+    facts, shown = run_facts(info), {"dependence", *options.analyses}
     return RunResult(
         folder.path,
         list(failed),
@@ -241,28 +199,26 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
         folder.read_table("comparisons"),
         facts,
         faithfulness_tables(measured, facts, info["facts"].get("faithfulness")),
-        _sensitivity_tables(folder, facts) if "sensitivity" in options.analyses else [],
-        tuning_contents(folder.read_table("tuning"), facts) if "tuning" in options.analyses else [],
-        robustness=robustness_contents(folder.read_table("robustness"), facts)
-        if "robustness" in options.analyses
-        else [],
-        dependence=dependence_contents(
-            *(folder.read_table(name) for name in ("dependence", "labels", "scores")), facts=facts
-        ),
+        {view.name: view.contents(_Tables(folder), facts) for view in VIEWS if view.name in shown},
     )
+
+
+class _Tables(dict[str, pd.DataFrame]):
+    """The tables of a run folder, each read when it is first asked for."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, name: str) -> pd.DataFrame:
+        self[name] = self._folder.read_table(name)
+        return self[name]
 
 
 def _bottlenecks(found: BottleneckResult) -> RunResult:
-    empty = (empty_frame(schema) for schema in (SCORES, SUMMARY, COMPARISONS))
+    scores, summary, comparisons = (empty_frame(schema) for schema in (SCORES, SUMMARY, COMPARISONS))
     tables = bottleneck_contents(*found.tables[:3], found.about_run, found.facts)
-    return RunResult(
-        found.folder, [], *empty, facts=found.about_run, faithfulness=[], sensitivity=[], tuning=[], bottleneck=tables
-    )
-
-
-def _sensitivity_tables(folder: RunFolder, facts: RunFacts) -> list[Table]:
-    units, detectors, labels = (folder.read_table(name) for name in ("sensitivity", "detectors", "labels"))
-    return sensitivity_contents(units, detectors, labels, facts, folder.info()["facts"]["sensitivity"])
+    return RunResult(found.folder, [], scores, summary, comparisons, found.about_run, [], {"bottleneck": tables})
 
 
 def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Display) -> None:

@@ -56,13 +56,10 @@ def _print_tables(result: RunResult) -> None:
     out = console()
     for part in terminal_tables(result.summary, result.facts, out.width, result.scores):
         out.print(part)
-    for part in terminal_contents(result.bottleneck, out.width):
-        out.print(part)
     for part in terminal_comparisons(result.comparisons, result.facts):
         out.print(part)
     for part in terminal_faithfulness(result.faithfulness, out.width):
         out.print(part)
-    beside = [*result.dependence, *result.sensitivity, *result.robustness, *result.tuning]
-    for part in terminal_contents(beside, out.width):
+    for part in terminal_contents([table for tables in result.studies.values() for table in tables], out.width):
         out.print(part)
     say(f"Results: {result.folder}")

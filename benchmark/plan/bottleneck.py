@@ -15,7 +15,7 @@ from benchmark.plan.estimate import Stages, total
 from benchmark.plan.tally import CountedRoles
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
-from benchmark.run.prepare import needed_parts
+from benchmark.run.prepare import needed_parts, needs_masks
 from benchmark.run.work import plan_work
 from benchmark.studies.bottleneck.lfcbm.projection import fit_projection
 from benchmark.studies.bottleneck.measure import images_of_pieces
@@ -77,7 +77,7 @@ def make_bottleneck_plan(
     """
     check_options(options)
     folder = RunFolder(options.folder())
-    missing = [part.role for part in absent(needed_parts(options, profile, tasks))]
+    missing = [part.role for part in absent(needed_parts(options, profile, tasks, needs_masks(options, tasks)))]
     notes: list[str] = []
     stages: Stages = {}
     if missing:

@@ -16,7 +16,7 @@ from tasks.observe import CLEAN, Condition
 from tasks.profiles.schema import Profile
 
 if TYPE_CHECKING:
-    from benchmark.plan.analyses import AnalysisCount
+    from benchmark.plan.studies import StudyCount
 
 Done = Callable[[CellKey, PartKind], bool]
 """Whether a part of the run folder is there already."""
@@ -118,7 +118,7 @@ class RunCount:
         shared: What the tasks do once for all: passes over the images, captions of all images.
         faithfulness: The measuring of labels after the cells.
         texts: Labels that are measured then.
-        analyses: Those that are left, see ``benchmark.plan.analyses``.
+        studies: Those that are left, see ``benchmark.plan.studies``.
     """
 
     tasks: tuple[TaskCount, ...]
@@ -126,13 +126,13 @@ class RunCount:
     shared: Counts
     faithfulness: Counts
     texts: Amount
-    analyses: tuple[AnalysisCount, ...] = ()
+    studies: tuple[StudyCount, ...] = ()
 
     @property
     def total(self) -> Counts:
         """Everything that is left to do."""
         counts = [method.counts for task in self.tasks for method in task.methods.values()]
-        return sum([*counts, *(one.counts for one in self.analyses)], self.shared + self.faithfulness)
+        return sum([*counts, *(one.counts for one in self.studies)], self.shared + self.faithfulness)
 
     @property
     def cells(self) -> tuple[int, int]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from baselines.costs import Amount, Number
-from benchmark.plan.analyses import analysis_seconds
 from benchmark.plan.count import MethodCount, RunCount, TaskCount
 from benchmark.plan.rates import Rates
 from benchmark.run.faithfulness import IMAGES_PER_LABEL
@@ -47,8 +46,8 @@ def stage_seconds(count: RunCount, rates: Mapping[str, Rates], start: float, thu
         len(task.methods) * len(task.work.conditions) * rates[task.work.task.name].seconds["tables"]
         for task in count.tasks
     )
-    for analysis in count.analyses:
-        _add(stages, analysis.name, analysis_seconds(analysis, rates[analysis.work.task.name]))
+    for study in count.studies:
+        _add(stages, study.name, study.seconds(rates[study.work.task.name]))
     return stages
 
 

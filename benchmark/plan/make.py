@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from baselines.concepts import load_concepts
-from benchmark.plan.analyses import with_analyses
 from benchmark.plan.bottleneck import make_bottleneck_plan
 from benchmark.plan.count import RunCount, TaskCount, amount_facts, count_run
 from benchmark.plan.estimate import disk_bytes, stage_seconds, total
 from benchmark.plan.language import money
 from benchmark.plan.measure import measure
 from benchmark.plan.rates import Rates
+from benchmark.plan.studies import with_studies
 from benchmark.plan.tally import CountedRoles
 from benchmark.run.budget import with_budget
 from benchmark.run.display import Display
@@ -33,8 +33,8 @@ from benchmark.run.prepare import (
     prepare,
 )
 from benchmark.run.work import Work, pass_groups, plan_work
+from benchmark.studies.base import load_study
 from benchmark.studies.bottleneck.run import has_bottlenecks
-from benchmark.studies.tuning.measure import check_held_out
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import as_json, canonical_json, differences
 from leaderboard.store.run_folder import RunFolder
@@ -78,7 +78,9 @@ def make_plan(
         check_key(options.method_names(), profile)
     except LanguageModelError as error:  # a plan asks no language model, so it needs no key
         notes.append(f"The run will be refused: {error}")
-    missing = [part.role for part in absent(needed_parts(options, profile, tasks))]
+    studies = [load_study(name) for name in options.analyses]
+    masked = any(study.masked for study in studies) or needs_masks(options, tasks)
+    missing = [part.role for part in absent(needed_parts(options, profile, tasks, masked))]
     cache = open_cache(options.cache)
     roles = CountedRoles(profile, pick_device(options.device), options.batch_size or 64, cache=cache)
     if missing:
@@ -91,16 +93,16 @@ def make_plan(
     else:
         # Annotation is the same throughout a set, so two images tell.
         prepared = prepare(options, profile, tasks, methods, roles, display, images=2)
-    if "tuning" in options.analyses:
-        check_held_out(prepared.works)
     groups = pass_groups(prepared.works)
+    for study in () if missing else studies:
+        study.check(groups, roles)
     folder = RunFolder(options.folder())
     notes += _held(folder, prepared.identity(options))
     count = count_run(groups, prepared.methods, profile, options.faithfulness, folder.is_done)
-    count = with_analyses(count, options.analyses, groups, prepared.methods, roles, folder)
+    count = with_studies(count, studies, groups, prepared.methods, roles, folder)
     notes += _unstated(count)
     start = time.monotonic() - started
-    rates = {} if missing or not (count.cells[1] or count.analyses) else _measured(prepared, groups, roles, options)
+    rates = {} if missing or not (count.cells[1] or count.studies) else _measured(prepared, groups, roles, options)
     facts = _counted(count, profile, options, roles, folder)
     if rates:
         start += sum(rate.seconds["loading"] for rate in rates.values())
@@ -128,7 +130,7 @@ def _counted(
 ) -> dict[str, Any]:
     """What needs no measuring."""
     everything, opened = count.cells
-    left = opened or count.analyses
+    left = opened or count.studies
     read, written = count.total.prompt_tokens, count.total.completion_tokens
     spending = money(profile, read, written)
     return {
@@ -138,7 +140,7 @@ def _counted(
         "tasks": [_task_facts(task) for task in count.tasks],
         "shared": count.shared.facts(),
         "faithfulness": count.faithfulness.facts() | {"labels": amount_facts(count.texts)},
-        "analyses": [{"name": one.name, "task": one.work.task.name} | one.counts.facts() for one in count.analyses],
+        "analyses": [{"name": one.name, "task": one.work.task.name} | one.counts.facts() for one in count.studies],
         "total": count.total.facts(),
         "cells": {"all": everything, "done": everything - opened},
         "seconds": {"total": 0.0 if not left else None, "stages": {}},

@@ -18,11 +18,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
 from baselines import registry
+from leaderboard.store.analysis_schema import STUDIES
 from leaderboard.store.identity import as_json, identity_hash, safe_name
 from tasks.perturbations.settings import Corruptions, Feather, Lengths, Settings
 from tasks.schema import Pooling
 
-Analysis = Literal["sensitivity", "tuning", "robustness"]
 Scalar = bool | int | float | str | None
 
 T = TypeVar("T")
@@ -52,6 +52,13 @@ class Flag:
     """
 
     name: str
+
+
+def _known_studies(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in STUDIES:
+            raise ValueError(f"there is no study {name!r}: choose {', '.join(STUDIES)}")
+    return names
 
 
 def _distinct(value: object) -> object:
@@ -168,9 +175,9 @@ class RunOptions(BaseModel):
     """Most that a language model may cost in all sessions of the run, in place of the profile's cap."""
     budget_seconds: Runtime[Limit | None] = None
     """Most time that this session may take."""
-    analyses: Runtime[Annotated[tuple[Analysis, ...], BeforeValidator(_distinct), Flag("--analysis")]] = Field(
-        default=(), description="Analyses beside the labels: sensitivity, tuning, robustness."
-    )
+    analyses: Runtime[
+        Annotated[tuple[str, ...], BeforeValidator(_distinct), AfterValidator(_known_studies), Flag("--analysis")]
+    ] = Field(default=(), description=f"Studies beside the labels: {', '.join(STUDIES)}.")
     cache: Runtime[str | None] = Field(
         default=None, description="Folder for answers that other runs share, or none. [default: see docs/cache.md]"
     )

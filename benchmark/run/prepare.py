@@ -234,8 +234,11 @@ def needs_masks(options: RunOptions, tasks: Sequence[Task]) -> bool:
     return any(needs_foreground(name) for name in perturbations_of(load_suite(suite) for suite in sorted(suites)))
 
 
-def needed_parts(options: RunOptions, profile: Profile, tasks: Sequence[Task]) -> list[Resource]:
+def needed_parts(options: RunOptions, profile: Profile, tasks: Sequence[Task], masked: bool) -> list[Resource]:
     """The parts of the profile that a run uses, and where each is; nothing is loaded or fetched.
+
+    Args:
+        masked: Whether a condition or a study needs foreground masks.
 
     Raises:
         UserError: An unknown name, architecture or tag.
@@ -244,7 +247,7 @@ def needed_parts(options: RunOptions, profile: Profile, tasks: Sequence[Task]) -
     roles = {"clip", "sentence_encoder"}
     for name in () if bottlenecks else options.method_names():
         roles |= set(registry.entry(name).needs) & set(ROLES)
-    if options.masks == "segmenter" and (needs_masks(options, tasks) or "tuning" in options.analyses):
+    if options.masks == "segmenter" and masked:
         roles.add("segmenter")
     if options.faithfulness != "none" and not bottlenecks:
         roles.add("generator")

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from leaderboard.board.facts import run_facts
-from leaderboard.board.groups import AnyGroup, Condition, LeftOut, source_of
+from leaderboard.board.groups import SHARED, AnyGroup, Condition, LeftOut, source_of
 from leaderboard.board.names import GROUPS
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import canonical_json, identity_hash, safe_name
@@ -43,15 +43,6 @@ class BottleneckGroup(AnyGroup):
     def heads(self) -> pd.DataFrame:
         """Rows of ``leaderboard.store.schema.BOTTLENECK``."""
         return self.tables["bottleneck"]
-
-
-def is_bottleneck(info: Mapping[str, Any]) -> bool:
-    """Whether a run trained bottlenecks.
-
-    Args:
-        info: Its ``run.json``.
-    """
-    return "bottleneck" in info["identity"].get("content", {})
 
 
 def bottlenecks_of(folder: RunFolder, info: Mapping[str, Any], name: str) -> Iterator[BottleneckGroup]:
@@ -114,7 +105,7 @@ def _size(group: BottleneckGroup) -> tuple[int, str]:
 def _settings(identity: Mapping[str, Any], task: str) -> dict[str, Any]:
     """What changes the result of one task of a run."""
     content = identity["content"]
-    options = {name: identity[name] for name in ("seed", "images", "corruptions", "lengths", "feather")}
+    options = {name: identity[name] for name in SHARED}
     return {
         **options,
         "images": options["images"] or content["tasks"][task]["images"],

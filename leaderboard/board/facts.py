@@ -36,12 +36,14 @@ class RunFacts:
         note: The profile's sentence that everything made with it carries; empty without one.
         methods: Method, as the tables name it → what it states of itself.
         perturbations: Perturbation → the same.
+        planted_from: Task → its first planted unit, where the units before it are the network's own.
     """
 
     seed: int = 0
     note: str = ""
     methods: Mapping[str, AboutMethod] = field(default_factory=dict)
     perturbations: Mapping[str, AboutPerturbation] = field(default_factory=dict)
+    planted_from: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -112,7 +114,9 @@ def run_facts(info: Mapping[str, Any], named: Callable[[str], str] = bare) -> Ru
         for name, said in facts.get("perturbations", {}).items()
     }
     note = str(facts.get("profile", {}).get("note") or "")
-    return RunFacts(int(identity["seed"]), note, methods, perturbations)
+    tasks = identity.get("content", {}).get("tasks", {})
+    planted = {name: int(first) for name, task in tasks.items() if (first := task.get("units", {}).get("first", 0))}
+    return RunFacts(int(identity["seed"]), note, methods, perturbations, planted)
 
 
 def merged(facts: Sequence[RunFacts]) -> RunFacts:
@@ -120,7 +124,8 @@ def merged(facts: Sequence[RunFacts]) -> RunFacts:
     first = facts[0] if facts else RunFacts()
     methods = {name: about for one in reversed(facts) for name, about in one.methods.items()}
     perturbations = {name: about for one in reversed(facts) for name, about in one.perturbations.items()}
-    return replace(first, methods=methods, perturbations=perturbations)
+    planted = {task: unit for one in reversed(facts) for task, unit in one.planted_from.items()}
+    return replace(first, methods=methods, perturbations=perturbations, planted_from=planted)
 
 
 def _about_method(said: Mapping[str, Any]) -> AboutMethod:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+
+SHARED: Final = ("seed", "images", "masks", "corruptions", "lengths", "feather")
+"""Options that two runs must share to belong together."""
 
 Condition = tuple[str, int]
 """A perturbation and its severity."""

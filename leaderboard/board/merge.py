@@ -16,26 +16,23 @@ from typing import Any, Final, TypeVar
 
 import pandas as pd
 
-from leaderboard.board.bottlenecks import BottleneckGroup, bottlenecks_of, is_bottleneck, newest_of
+from leaderboard.board.bottlenecks import BottleneckGroup, bottlenecks_of, newest_of
 from leaderboard.board.facts import RunFacts, merged, run_facts
-from leaderboard.board.groups import AnyGroup, Condition, LeftOut, Source, source_of
+from leaderboard.board.groups import SHARED, AnyGroup, Condition, LeftOut, Source, source_of
 from leaderboard.board.summary import summarise
+from leaderboard.store.analysis_schema import STUDIES
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.identity import canonical_json, identity_hash, safe_name
-from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.run_folder import RunFolder, is_bottleneck
 from leaderboard.store.schema import (
     DEPENDENCE,
-    DETECTORS,
     EVIDENCE,
     FAITHFULNESS,
     LABELS,
-    ROBUSTNESS,
     SCORES,
-    SENSITIVITY,
     SUMMARY,
     THUMBNAILS,
-    TUNING,
     TableSchema,
 )
 
@@ -45,8 +42,7 @@ _DEPTH: Final = 3
 """How many folders down a run folder is looked for."""
 
 _TABLES: Final = (SCORES, SUMMARY, LABELS, EVIDENCE, THUMBNAILS, FAITHFULNESS, DEPENDENCE)
-ANALYSES: Final = (SENSITIVITY, DETECTORS, ROBUSTNESS, TUNING)
-"""Tables whose rows rest on each other, so that a group has those of one run."""
+_OF_STUDIES: Final = tuple(schema for schemas in STUDIES.values() for schema in schemas)
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,8 @@ class Group(AnyGroup):
     """Everything that is known of the labels of one task, version, profile and settings.
 
     ``tables`` holds the rows of all runs for the names ``scores``, ``summary``, ``labels``, ``evidence``,
-    ``thumbnails``, ``faithfulness`` and ``dependence``, and those of the newest run with any for ``sensitivity``,
-    ``detectors``, ``robustness`` and ``tuning``. ``settings`` has the units too.
+    ``thumbnails``, ``faithfulness`` and ``dependence``, and those of the newest run with any for the tables of studies.
+    ``settings`` has the units too.
     """
 
     @property
@@ -77,12 +73,6 @@ class Group(AnyGroup):
     def units(self) -> tuple[int, ...]:
         """The units that were labelled."""
         return tuple(self.settings["units"])
-
-    @property
-    def planted_from(self) -> dict[str, int]:
-        """Task → its first planted unit, where the units before it are the network's own; else empty."""
-        first = self.settings["content"]["task"].get("units", {}).get("first", 0)
-        return {self.task: first} if first else {}
 
     @cached_property
     def suites(self) -> dict[str, tuple[Condition, ...]]:
@@ -209,7 +199,7 @@ def conditions_of(frame: pd.DataFrame) -> tuple[Condition, ...]:
 
 
 def _parts(folder: RunFolder, info: Mapping[str, Any], name: str) -> Iterator[_Part]:
-    tables = {schema.name: folder.read_table(schema.name) for schema in (*_TABLES, *ANALYSES)}
+    tables = {schema.name: folder.read_table(schema.name) for schema in (*_TABLES, *_OF_STUDIES)}
     identity, facts, source = info["identity"], info["facts"], source_of(info, name)
     content = identity["content"]
     for task, about in sorted(content["tasks"].items()):
@@ -246,7 +236,7 @@ def _renamed(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 def _settings(identity: Mapping[str, Any], task: str, scores: pd.DataFrame) -> dict[str, Any]:
     """What changes a cell's result, less what is merged: methods, conditions and repeats."""
     content = identity["content"]
-    options = {name: identity[name] for name in ("seed", "images", "masks", "corruptions", "lengths", "feather")}
+    options = {name: identity[name] for name in SHARED}
     shared = {name: content[name] for name in ("profile", "evidence_images", "truth_bar")}
     return {
         **options,
@@ -279,7 +269,7 @@ def _misfit(part: _Part, newer: Sequence[_Part]) -> str:
 def _group(parts: Sequence[_Part]) -> Group:
     first = parts[0]
     tables = {schema.name: _stacked(schema, [part.tables[schema.name] for part in parts]) for schema in _TABLES}
-    for schema in ANALYSES:
+    for schema in _OF_STUDIES:
         tables[schema.name] = next((own for part in parts if len(own := part.tables[schema.name])), empty_frame(schema))
     owners = Counter(method for part in parts for method in part.tables["scores"]["method"].unique())
     if max(owners.values()) > 1:

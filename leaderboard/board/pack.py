@@ -16,11 +16,12 @@ import pandas as pd
 from PIL import Image
 
 from leaderboard.board import bottlenecks
-from leaderboard.board.merge import ANALYSES, find_runs
+from leaderboard.board.merge import find_runs
 from leaderboard.store import atomic
+from leaderboard.store.analysis_schema import STUDIES
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import safe_name
-from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.run_folder import RunFolder, is_bottleneck
 from leaderboard.store.schema import DEPENDENCE, EVIDENCE, FAITHFULNESS, LABELS, SCORES, SUMMARY, THUMBNAILS
 
 RANKS: Final = 3
@@ -60,11 +61,12 @@ def pack_runs(
 def _pack(folder: RunFolder, copy: Path, units: int, images: int, pixels: int) -> None:
     info = folder.info()
     packed = RunFolder(copy)
-    for schema in bottlenecks.TABLES if bottlenecks.is_bottleneck(info) else ANALYSES:
+    of_studies = [schema for schemas in STUDIES.values() for schema in schemas]
+    for schema in bottlenecks.TABLES if is_bottleneck(info) else of_studies:
         table = folder.read_table(schema.name)
         if len(table):
             packed.write_table(schema.name, table)
-    if not bottlenecks.is_bottleneck(info):
+    if not is_bottleneck(info):
         _pack_labels(folder, packed, units, images, pixels)
     # Last, as everywhere: a folder with a run.json is whole.
     atomic.write_json(copy / "run.json", info)

@@ -163,4 +163,6 @@ def _named(side: Mapping[str, Group], task: str, profile: str) -> Group:
 def _kind(group: Group) -> str:
     """What the units are: planted ones, those of classes, or those of a hidden layer."""
     truth = str(group.about.get("truth"))
-    return truth if truth in ("class_names", "planted") else "planted" if group.planted_from else "hidden"
+    if truth in ("class_names", "planted"):
+        return truth
+    return "planted" if group.task in group.about_run.planted_from else "hidden"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from leaderboard.board.build import EVERY_SUITE, RANKED, Row, Standings, Value, measures
+from leaderboard.board.groups import SHARED
 from leaderboard.board.merge import Group
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.pages.analyses import robustness_grids, sensitivity_grids, tuning_grids
@@ -177,7 +178,7 @@ def _facts(group: Group) -> Iterator[tuple[str, str]]:
 
 def _settings(group: Group) -> Iterator[tuple[str, str]]:
     """What two runs must share to stand on this page."""
-    for name in ("seed", "images", "masks", "corruptions", "lengths", "feather"):
+    for name in SHARED:
         yield name, str(group.settings[name])
     yield "settings and contents, SHA-256", identity_hash(group.settings)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from leaderboard.store.columns import PERTURBATION, PLACE, PROFILE, SEVERITY, TASK, UNIT, Column, TableSchema, share
 
 _FAMILY = Column("family", "text", "Family of the perturbation: `noise`, `blur`, `weather`, `digital`, `mask`.")
@@ -287,3 +290,13 @@ DEPENDENCE = TableSchema(
     ),
     ("task", "profile", "method", "perturbation", "severity", "repeat", "unit", "part"),
 )
+
+STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
+    "sensitivity": (SENSITIVITY, DETECTORS),
+    "robustness": (ROBUSTNESS,),
+    "tuning": (TUNING,),
+}
+"""What ``--analysis`` can ask for → its tables. Their rows rest on each other, so a group of runs has those of one run.
+
+A study is ``benchmark.studies.NAME``, and ``leaderboard.view.studies`` says how its tables read.
+"""

@@ -264,8 +264,13 @@ class RunFolder:
         try:
             return to_pandas(schema, read_parquet(path.read_bytes()))
         except FileNotFoundError:
-            if name in LATER_TABLES and self.info():
+            info = self.info()
+            if name in LATER_TABLES:
                 return empty_frame(schema)
+            if is_bottleneck(info):
+                raise StoreError(
+                    f"{self.path} trained a concept bottleneck and labelled no units, so it has no table {name}."
+                ) from None
             raise StoreError(f"{self.path} holds no {name}.parquet: run its command again to finish it.") from None
         except (OSError, pa.ArrowException, StoreError) as error:
             raise StoreError(
@@ -311,6 +316,15 @@ class RunFolder:
         with open_lock(self.path / name) as file:
             lock(file, fcntl.LOCK_EX)
             yield
+
+
+def is_bottleneck(info: Mapping[str, Any]) -> bool:
+    """Whether a run trained concept bottlenecks, and labelled no units.
+
+    Args:
+        info: Its ``run.json``.
+    """
+    return "bottleneck" in info["identity"].get("content", {})
 
 
 def _claim_name(key: CellKey | str) -> str:

@@ -17,6 +17,7 @@ from leaderboard.store.analysis_schema import (
     DETECTORS,
     ROBUSTNESS,
     SENSITIVITY,
+    STUDIES,
     TUNING,
 )
 from leaderboard.store.columns import (
@@ -356,7 +357,8 @@ TABLES = {
 }  # fmt: skip
 
 LATER_TABLES = frozenset(
-    {"thumbnails", "faithfulness", "dependence", "sensitivity", "detectors", "robustness", "tuning"}
+    {"thumbnails", "faithfulness", "dependence"}
+    | {schema.name for schemas in STUDIES.values() for schema in schemas}
     | {"bottleneck", "concept_drift", "context_anomaly", "decisions"}
 )
 """Tables that a finished run may lack: nobody asked for them, or they came after it."""

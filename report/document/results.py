@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from leaderboard.view.studies import VIEWS
 from report.document.answers import answer
 from report.document.chapter import Chapter
 from report.document.tables import Set
@@ -17,8 +18,6 @@ _TABLES_OF_APPENDIX: Final = (
 )  # fmt: skip
 _FIGURES: Final = ("right_and_stable", "critical_difference_stability", "heat_map", "stability_curves", "gallery")
 """Figures of the text; the others stand in the appendix."""
-_OF_ANALYSES: Final = frozenset({"sensitivity", "tuning"})
-"""Figures of ``report.document.analyses``."""
 _SCALES: Final = {"right_and_stable": 0.87}
 """Of the figure that shares a page with the text."""
 BARRIER: Final = r"\ifdefined\FloatBarrier\FloatBarrier\fi"
@@ -76,7 +75,7 @@ def results(chapter: Chapter, title: str, tables: Mapping[str, Set], figures: Se
 
 def appendix(chapter: Chapter, title: str, tables: Mapping[str, Set], figures: Sequence[Figure]) -> str:
     """The tables and figures of a group that its subsection has no room for; empty if there are none."""
-    elsewhere = {*_FIGURES, *_OF_ANALYSES}
+    elsewhere = {*_FIGURES, *(view.name for view in VIEWS)}
     own = [figure for figure in figures if figure.group == chapter.group.slug and figure.figure not in elsewhere]
     present = [key for key in _TABLES_OF_APPENDIX if key in tables]
     if not own and not present:

@@ -33,7 +33,7 @@ MANIFEST_VERSION: Final = 1
 def _sensitivity(standings: Standings) -> Drawing | None:
     group = standings.group
     units, detectors = group.tables["sensitivity"], group.tables["detectors"]
-    drawn = sensitivity_figures(units, detectors, group.about_run, {"planted_from": group.planted_from})
+    drawn = sensitivity_figures(units, detectors, group.about_run, {"planted_from": group.about_run.planted_from})
     return drawn.get((group.task, group.profile))
 
 

@@ -19,6 +19,7 @@ from benchmark.run.options import RunOptions
 from benchmark.studies.bottleneck import model as bottleneck_model
 from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
 from leaderboard.board.facts import RunFacts
+from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import LABELS, TABLES
@@ -78,7 +79,8 @@ def test_the_tables_are_in_the_store_and_whole(found):
     assert set(found.tables.heads["perturbation"]) == conditions
     assert set(found.tables.heads["head"]) == set(HEADS)
     assert len(found.tables.heads) == 4 * 5
-    assert len(folder.read_table("labels")) == 0
+    with pytest.raises(StoreError, match="labelled no units, so it has no table labels"):
+        folder.read_table("labels")
     assert "Accuracy" in (found.folder / "tables" / "bottleneck.md").read_text()
 
 

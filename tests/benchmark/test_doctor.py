@@ -15,7 +15,7 @@ from benchmark.cli import app
 from benchmark.commands.doctor import diagnose
 from benchmark.run.options import RunOptions
 from benchmark.run.preflight import check
-from benchmark.run.prepare import apply_overrides, needed_parts
+from benchmark.run.prepare import apply_overrides, needed_parts, needs_masks
 from tasks.common.errors import UserError
 from tasks.profiles.resolve import require
 
@@ -102,7 +102,8 @@ def test_a_mistake_in_a_profile_is_one_sentence(tmp_path):
 
 
 def require_files(options: RunOptions) -> None:
-    require(needed_parts(options, *apply_overrides(options, check(options))))
+    profile, tasks = apply_overrides(options, check(options))
+    require(needed_parts(options, profile, tasks, needs_masks(options, tasks)))
 
 
 def test_a_run_needs_only_what_it_uses():

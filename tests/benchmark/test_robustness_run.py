@@ -18,7 +18,8 @@ from benchmark.run.options import RunOptions
 from benchmark.run.passes import Passes
 from benchmark.run.work import Work
 from benchmark.runner import run
-from benchmark.studies.robustness.measure import choices_of, measure_robustness
+from benchmark.studies.base import StudyInput, do_study
+from benchmark.studies.robustness.measure import STUDY, choices_of
 from leaderboard.board.facts import RunFacts
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.view.robustness import robustness_contents
@@ -59,7 +60,8 @@ def measured(path: Path, roles: CountedRoles, probing: MiniatureProbingSet, *wor
     with RunFolder(path) as folder:
         folder.create_or_continue({"test": path.name}, {})
         probes: Any = {one.task.name: (probe, probing) for one in works}
-        return measure_robustness(folder, [works], roles, probes, 0, Settings(), QUIET)
+        given = StudyInput([works], {}, {}, roles, probes, 0, Settings(), QUIET)
+        return do_study(STUDY, folder, given)["robustness"]
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +150,12 @@ def test_a_run_writes_and_returns_the_tables(tmp_path: Path) -> None:
         faithfulness="none", thumbnails=0, analyses=("robustness",), out=tmp_path / "run", device="cpu", cache="none",
     )  # fmt: skip
     result = run(options, QUIET)
-    (table,) = result.robustness
+    (table,) = result.studies["robustness"]
     assert [row.name for row in table.rows] == ["fog 3", "mean", "clean"]
     assert len(RunFolder(result.folder).read_table("robustness")) == 2 * 2 * 12
     assert "Accuracy kept" in (result.folder / "tables" / "robustness.md").read_text()
     assert "fog 3" in (result.folder / "tables" / "robustness.tex").read_text()
-    assert run(options, QUIET).robustness == result.robustness
+    assert run(options, QUIET).studies == result.studies
 
 
 def test_a_run_on_images_of_unknown_class_stops_before_it_begins(tmp_path: Path) -> None:

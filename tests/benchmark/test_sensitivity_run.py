@@ -13,9 +13,10 @@ from sklearn.metrics import roc_auc_score
 
 from benchmark.run.display import Display
 from benchmark.run.work import Work
+from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.sensitivity import measure as analysis
 from benchmark.studies.sensitivity.detectors import Detectors
-from benchmark.studies.sensitivity.measure import SensitivityTables, measure_sensitivity
+from benchmark.studies.sensitivity.measure import STUDY, SensitivityTables
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import DETECTORS, SENSITIVITY
 from leaderboard.view.responses import responses
@@ -49,8 +50,13 @@ def probe(images: int = 40) -> Probe:
 def measured(path: Path, roles: Roles, *works: Work, images: int = 40, seed: int = 0) -> SensitivityTables:
     with RunFolder(path) as folder:
         folder.create_or_continue({"test": path.name}, {})
-        probes = {one.task.name: probe(images) for one in works}
-        return measure_sensitivity(folder, [works], roles, probes, seed, Settings(), QUIET)
+        probes = {one.task.name: (probe(images), MiniatureProbingSet("probe", images)) for one in works}
+        return study(folder, StudyInput([works], {}, {}, roles, probes, seed, Settings(), QUIET))
+
+
+def study(folder: RunFolder, given: StudyInput) -> SensitivityTables:
+    found = do_study(STUDY, folder, given)
+    return SensitivityTables(found["sensitivity"], found["detectors"])
 
 
 @pytest.fixture(scope="module")
@@ -251,8 +257,8 @@ def test_images_without_a_foreground_are_left_out_and_a_single_one_is_refused(tm
         divided = np.arange(12) >= without
         with RunFolder(tmp_path / name) as folder:
             folder.create_or_continue({"test": name}, {})
-            probes = {mine.task.name: replace(own, divided=divided)}
-            return measure_sensitivity(folder, [[mine]], roles, probes, 0, Settings(), QUIET)
+            probes = {mine.task.name: (replace(own, divided=divided), MiniatureProbingSet("probe", 12))}
+            return study(folder, StudyInput([[mine]], {}, {}, roles, probes, 0, Settings(), QUIET))
 
     assert set(run("some", 3).units["images"]) == {9}
     with pytest.raises(UserError, match="background_blur 3 can be made of 1 of 12 images"):

@@ -16,9 +16,10 @@ from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
 from benchmark.run.work import Work
 from benchmark.runner import run
+from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.tuning import measure as analysis
 from benchmark.studies.tuning.labelling import Subject
-from benchmark.studies.tuning.measure import measure_tuning
+from benchmark.studies.tuning.measure import Tuning
 from benchmark.studies.tuning.networks import CONTROL, UNTUNED, Plan, why_not
 from leaderboard.board.summary import summarise
 from leaderboard.store.frames import to_arrow, to_pandas
@@ -59,7 +60,8 @@ def measured(path: Path, roles: Roles, mine: Work, *methods: str, seed: int = 0)
         probes = {mine.task.name: (probe_of(probing, masked=True), probing)}
         concepts = {mine.task.name: CONCEPTS}
         quiet = Display("quiet")
-        return measure_tuning(folder, [mine], loaded, concepts, roles, probes, seed, Settings(), quiet, PLAN)
+        given = StudyInput([[mine]], loaded, concepts, roles, probes, seed, Settings(), quiet)
+        return do_study(Tuning(plan=PLAN), folder, given)["tuning"]
 
 
 @pytest.fixture(scope="module")

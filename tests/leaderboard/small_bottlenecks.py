@@ -73,7 +73,14 @@ def write_bottleneck(
         "test_images": 50,
         "held_out_contexts": ["night"],
     }
-    identity = {"seed": seed, "images": None, "corruptions": "published", "lengths": "scaled", "feather": 0.0}
+    identity = {
+        "seed": seed,
+        "images": None,
+        "corruptions": "published",
+        "lengths": "scaled",
+        "masks": "probing_set",
+        "feather": 0.0,
+    }
     identity["content"] = {
         "bottleneck": 1,
         "masks": "probing_set",

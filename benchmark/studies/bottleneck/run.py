@@ -26,7 +26,7 @@ from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.identity import identity_hash
 from leaderboard.store.run_folder import RunFolder
-from leaderboard.store.schema import COMPARISONS, EVIDENCE, LABELS, SCORES, SUMMARY, TABLES
+from leaderboard.store.schema import TABLES
 from leaderboard.view.bottleneck import bottleneck_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
@@ -40,7 +40,6 @@ from tasks.schema import Bottleneck, Task
 
 _VERSION: Final = 1
 _NAMES: Final = ("bottleneck", "concept_drift", "context_anomaly", "decisions", "thumbnails")
-_UNUSED: Final = (LABELS, EVIDENCE, SCORES, SUMMARY, COMPARISONS)
 
 
 class BottleneckResult(NamedTuple):
@@ -215,9 +214,6 @@ def _write(
     for number, name in enumerate(_NAMES):
         filled = [tables[number] for tables in parts if len(tables[number])]
         folder.write_table(name, pd.concat(filled, ignore_index=True) if filled else empty_frame(TABLES[name]))
-    # Boards and reports look for these in any run.
-    for schema in _UNUSED:
-        folder.write_table(schema.name, empty_frame(schema))
     folder.record("bottleneck", {"tasks": facts})
     found = _finished(folder)
     shown = bottleneck_contents(*found.tables[:3], found.about_run, found.facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,19 +10,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from baselines.costs import Amount
 from benchmark.run.display import Display
 from benchmark.run.passes import Passes
 from benchmark.run.work import Work, all_conditions
-from leaderboard.store.errors import StoreError
-from leaderboard.store.frames import empty_frame
-from leaderboard.store.identity import identity_hash
-from leaderboard.store.run_folder import RunFolder
-from leaderboard.store.schema import ROBUSTNESS
+from benchmark.studies.base import Groups, StudyCost, StudyInput
 from tasks.common.errors import UserError
 from tasks.miniature.vocabulary import KINDS
 from tasks.observation import Observation
-from tasks.observe import Probe, perturbed
-from tasks.perturbations.settings import Settings
+from tasks.observe import perturbed
 from tasks.probing.base import ProbingSet
 from tasks.probing.imagenet_classes import IMAGENET_CLASSES, imagenet_numbers
 from tasks.profiles.build import Roles
@@ -73,9 +69,9 @@ def choices_of(work: Work, probing: ProbingSet, roles: Roles) -> Choices:
         places = _places(own, count)
         if places is None:
             raise UserError(
-                "The analysis robustness needs a network that knows the classes of its images, but the "
+                "The study robustness needs a network that knows the classes of its images, but the "
                 f"{count} outputs of {work.task.model} are not the {len(own)} classes of {work.task.probing_set}, such "
-                f"as {own[0]!r}: choose another network or other images, or leave the analysis out."
+                f"as {own[0]!r}: choose another network or other images, or leave the study out."
             )
         right = np.zeros((len(classes), count), np.bool_)
         right[np.arange(len(classes)), places[classes]] = True
@@ -84,69 +80,56 @@ def choices_of(work: Work, probing: ProbingSet, roles: Roles) -> Choices:
         shown = [probing.concepts.index(kind) for kind in KINDS]
         return Choices(KINDS, layer, np.array([names.index(kind) for kind in KINDS]), probing.presence[:, shown])
     raise UserError(
-        f"The analysis robustness needs images whose class is known, and those of {work.task.probing_set} in the "
+        f"The study robustness needs images whose class is known, and those of {work.task.probing_set} in the "
         f"profile {work.profile} have none that {work.task.model} could name: sort them into one folder per class, or "
-        "leave the analysis out."
+        "leave the study out."
     )
 
 
-def measure_robustness(
-    folder: RunFolder,
-    groups: Sequence[Sequence[Work]],
-    roles: Roles,
-    probes: Mapping[str, tuple[Probe, ProbingSet]],
-    seed: int,
-    settings: Settings,
-    display: Display,
-) -> pd.DataFrame:
-    """Classify the images under every condition and store the verdicts; what is stored for the same run is read.
+@dataclass(frozen=True)
+class Robustness:
+    """Classifies the images under every condition; see ``benchmark.studies.base.Study``."""
 
-    Args:
-        folder: The run folder, open for writing.
-        groups: Tasks that share network and images, one pass each.
-        roles: The profile's models and data.
-        probes: Task name → its images.
-        seed: The run's seed.
-        settings: How images are perturbed.
-        display: For progress.
+    name: str = "robustness"
+    masked: bool = False
 
-    Returns:
-        In the columns of ``leaderboard.store.schema.ROBUSTNESS``.
+    def check(self, groups: Groups, roles: Roles) -> None:
+        """Refuse images without a known class; see ``choices_of``."""
+        for work in (work for group in groups for work in group):
+            choices_of(work, roles.probing_set(work.task.probing_set, work.images, roles.view(work.task.model)), roles)
 
-    Raises:
-        UserError: See ``choices_of``.
-        StoreError: If the table cannot be written.
-    """
-    with folder.claim("robustness", wait=True):
-        chosen = {group[0].task.name: choices_of(group[0], probes[group[0].task.name][1], roles) for group in groups}
-        facts = _facts(groups, chosen, seed)
-        key = identity_hash(facts)
-        if folder.info()["facts"].get("robustness", {}).get("key") == key:
-            try:
-                return folder.read_table("robustness")
-            except StoreError:
-                display.message("robustness.parquet is lost or damaged and made again")
-        found = []
+    def costs(self, groups: Groups, roles: Roles) -> Iterator[StudyCost]:
+        """Each image once under every condition; what the cache holds of that is not known beforehand."""
         for group in groups:
-            probe, probing = probes[group[0].task.name]
-            passes = Passes(roles, group[0].task.model, probe, probing.digest, settings, seed)
-            found.append(_measured(group, chosen[group[0].task.name], passes, display))
-        folder.write_table("robustness", pd.concat([empty_frame(ROBUSTNESS), *found], ignore_index=True))
-        folder.record("robustness", facts | {"key": key})
-        return folder.read_table("robustness")
+            seen = Amount.of(len(all_conditions(group)) * group[0].images)
+            yield StudyCost(group[0], read=seen, embedded=seen)
+
+    def facts(self, given: StudyInput) -> dict[str, Any]:
+        """The prompt and the choices."""
+        tasks = {}
+        for group in given.groups:
+            choices = _choices(group, given)
+            for work in group:
+                tasks[work.task.name] = {
+                    "choices": len(choices.names), "layer": choices.layer, "images": work.images,
+                }  # fmt: skip
+        return {"version": _VERSION, "seed": given.seed, "prompt": PROMPT, "tasks": tasks}
+
+    def measure(self, given: StudyInput) -> dict[str, list[pd.DataFrame]]:
+        """The table ``robustness``."""
+        found = []
+        for group in given.groups:
+            probe, probing = given.probes[group[0].task.name]
+            passes = Passes(given.roles, group[0].task.model, probe, probing.digest, given.settings, given.seed)
+            found.append(_measured(group, _choices(group, given), passes, given.display))
+        return {"robustness": found}
 
 
-def _facts(groups: Sequence[Sequence[Work]], chosen: Mapping[str, Choices], seed: int) -> dict[str, Any]:
-    tasks = {
-        work.task.name: {
-            "choices": len(chosen[group[0].task.name].names),
-            "layer": chosen[group[0].task.name].layer,
-            "images": work.images,
-        }
-        for group in groups
-        for work in group
-    }
-    return {"version": _VERSION, "seed": seed, "prompt": PROMPT, "tasks": tasks}
+STUDY: Final = Robustness()
+
+
+def _choices(group: Sequence[Work], given: StudyInput) -> Choices:
+    return choices_of(group[0], given.probes[group[0].task.name][1], given.roles)
 
 
 def _measured(group: Sequence[Work], choices: Choices, passes: Passes, display: Display) -> pd.DataFrame:

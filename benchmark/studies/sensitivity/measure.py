@@ -1,9 +1,10 @@
-"""Which units feel a perturbation, and detectors of degraded images made of them; for whole layers, without labels."""
+"""Perturbation-sensitive units, and detectors of degraded images made of them: whole layers, no labels."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -11,23 +12,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from benchmark.run.display import Display
+from baselines.costs import Amount
 from benchmark.run.work import Work, all_conditions
+from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.sensitivity.detectors import COUNTS, TRANSFER_COUNT, Detectors
-from leaderboard.store.errors import StoreError
-from leaderboard.store.frames import empty_frame
-from leaderboard.store.identity import identity_hash
-from leaderboard.store.run_folder import RunFolder
-from leaderboard.store.schema import DETECTORS, SENSITIVITY
 from metrics.degradation import FOLDS, SHRINKAGE
 from metrics.sensitivity import BAR, FOREIGN_BAR, sensitivity
 from metrics.statistics import holm
 from tasks.activations.capture import Pooling
 from tasks.activations.spool import blocks
 from tasks.common.errors import UserError
-from tasks.observe import CLEAN, Condition, Probe, perturbed
+from tasks.observe import CLEAN, Condition, perturbed
 from tasks.perturbations.registry import PERTURBATIONS
-from tasks.perturbations.settings import Settings
 from tasks.profiles.build import Roles
 
 PART: Final = "mask"
@@ -38,7 +34,7 @@ _READ_AT_ONCE: Final = 128
 
 
 class SensitivityTables(NamedTuple):
-    """What the analysis leaves.
+    """What is measured of one task.
 
     Attributes:
         units: In the columns of ``leaderboard.store.schema.SENSITIVITY``.
@@ -49,95 +45,65 @@ class SensitivityTables(NamedTuple):
     detectors: pd.DataFrame
 
 
-def measure_sensitivity(
-    folder: RunFolder,
-    groups: Sequence[Sequence[Work]],
-    roles: Roles,
-    probes: Mapping[str, Probe],
-    seed: int,
-    settings: Settings,
-    display: Display,
-) -> SensitivityTables:
-    """Measure every unit of the tasks' layers and store both tables; what is stored for the same run is read.
+@dataclass(frozen=True)
+class Sensitivity:
+    """Measures every unit of the tasks' layers; see ``benchmark.studies.base.Study``.
 
     Memory holds the clean activations of a layer and those of one condition; those of all conditions lie in a temporary
     folder until the detectors are done.
-
-    Args:
-        folder: The run folder, open for writing.
-        groups: Tasks that share network and images, one pass each.
-        roles: The profile's models and data.
-        probes: Task name → its images.
-        seed: The run's seed.
-        settings: How images are perturbed.
-        display: For progress.
-
-    Raises:
-        StoreError: If a table cannot be written.
     """
-    with folder.claim("sensitivity", wait=True):
-        facts = _facts(groups, probes, seed)
-        key = identity_hash(facts)
-        stored = _stored(folder, key)
-        if stored is not None:
-            return stored
-        found = [_measured(group, roles, probes[group[0].task.name], seed, settings, display) for group in groups]
-        units, detectors = ([tables[number] for part in found for tables in part] for number in (0, 1))
-        # Stopped between the two, one table must not pass for that of another run.
-        folder.record("sensitivity", {"key": ""})
-        folder.write_table("sensitivity", _stacked(units, empty_frame(SENSITIVITY)))
-        folder.write_table("detectors", _stacked(detectors, empty_frame(DETECTORS)))
-        folder.record("sensitivity", facts | {"key": key})
-        return SensitivityTables(folder.read_table("sensitivity"), folder.read_table("detectors"))
+
+    name: str = "sensitivity"
+    masked: bool = False
+
+    def check(self, groups: Groups, roles: Roles) -> None:
+        """Nothing is refused before the images are known."""
+
+    def costs(self, groups: Groups, roles: Roles) -> Iterator[StudyCost]:
+        """Each image once under every condition; what the cache holds of that is not known beforehand."""
+        for group in groups:
+            yield StudyCost(group[0], read=Amount.of(len(all_conditions(group)) * group[0].images))
+
+    def facts(self, given: StudyInput) -> dict[str, Any]:
+        """The bars and the design of the detectors."""
+        names = [work.task.name for work in given.works]
+        return {
+            "version": _VERSION,
+            "seed": given.seed,
+            "bar": BAR,
+            "foreign_bar": FOREIGN_BAR,
+            "folds": FOLDS,
+            "shrinkage": SHRINKAGE,
+            "counts": [*COUNTS],
+            "transfer_count": TRANSFER_COUNT,
+            "images": {name: len(given.probes[name][0].ids) for name in names},
+            "planted_from": {work.task.name: work.task.units.first for work in given.works if work.task.units.first},
+        }
+
+    def measure(self, given: StudyInput) -> dict[str, list[pd.DataFrame]]:
+        """The tables ``sensitivity`` and ``detectors``."""
+        found = [one for group in given.groups for one in _measured(group, given)]
+        return {"sensitivity": [one.units for one in found], "detectors": [one.detectors for one in found]}
 
 
-def _facts(groups: Sequence[Sequence[Work]], probes: Mapping[str, Probe], seed: int) -> dict[str, Any]:
-    works = [work for group in groups for work in group]
-    return {
-        "version": _VERSION,
-        "seed": seed,
-        "bar": BAR,
-        "foreign_bar": FOREIGN_BAR,
-        "folds": FOLDS,
-        "shrinkage": SHRINKAGE,
-        "counts": [*COUNTS],
-        "transfer_count": TRANSFER_COUNT,
-        "images": {work.task.name: len(probes[work.task.name].ids) for work in works},
-        "planted_from": {work.task.name: work.task.units.first for work in works if work.task.units.first},
-    }
+STUDY: Final = Sensitivity()
 
 
-def _stored(folder: RunFolder, key: str) -> SensitivityTables | None:
-    if folder.info()["facts"].get("sensitivity", {}).get("key") != key:
-        return None
-    try:
-        return SensitivityTables(folder.read_table("sensitivity"), folder.read_table("detectors"))
-    except StoreError:
-        # Lost or damaged: it is made again.
-        return None
-
-
-def _stacked(parts: Sequence[pd.DataFrame], empty: pd.DataFrame) -> pd.DataFrame:
-    filled = [part for part in parts if len(part)]
-    return pd.concat(filled, ignore_index=True) if filled else empty
-
-
-def _measured(
-    works: Sequence[Work], roles: Roles, probe: Probe, seed: int, settings: Settings, display: Display
-) -> list[SensitivityTables]:
+def _measured(works: Sequence[Work], given: StudyInput) -> list[SensitivityTables]:
+    probe, roles, seed = given.probes[works[0].task.name][0], given.roles, given.seed
     conditions = [condition for condition in all_conditions(works) if condition != CLEAN]
     layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in works}
     counts = {condition: len(probe.usable(condition).ids) for condition in (CLEAN, *conditions)}
     few = next((condition for condition, count in counts.items() if count < 2), None)
     if few is not None:
         raise UserError(
-            f"{few} can be made of {counts[few]} of {len(probe.ids)} images, and the analysis needs two: try --masks "
+            f"{few} can be made of {counts[few]} of {len(probe.ids)} images, and the study needs two: try --masks "
             "segmenter, or leave the perturbation out."
         )
 
     with (
         tempfile.TemporaryDirectory(prefix="clear-sensitivity-") as place,
-        display.stage("sensitivity", sum(counts.values()), "images") as stage,
+        given.display.stage("sensitivity", sum(counts.values()), "images") as stage,
     ):
 
         def read(condition: Condition) -> dict[str, Float[np.ndarray, "images units"]]:
@@ -145,7 +111,7 @@ def _measured(
             usable = probe.usable(condition)
             target = roles.target(works[0].task.model)
             parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
-            images = perturbed(usable, condition, seed, settings, roles.device)
+            images = perturbed(usable, condition, seed, given.settings, roles.device)
             for part in blocks(len(usable.ids), _READ_AT_ONCE):
                 for layer, reading in target.read(images(part), layers).items():
                     parts[layer].append(reading.pooled.numpy())

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from baselines.base import Method
+from baselines.costs import Amount
 from benchmark.run.display import Display
 from benchmark.run.work import Work
+from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.tuning.images import Suite, mixed, replaced, with_suite
 from benchmark.studies.tuning.labelling import HELD_OUT, Subject
 from benchmark.studies.tuning.networks import UNTUNED, Performance, Plan, performances, tuned_networks, why_not
 from leaderboard.board.intervals import difference_interval, mean_interval
-from leaderboard.store.errors import StoreError
-from leaderboard.store.frames import empty_frame
-from leaderboard.store.identity import as_json, identity_hash
-from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.identity import as_json
 from leaderboard.store.schema import TUNING
 from metrics.robustness import error_ratio
 from metrics.statistics import Interval, holm, paired_permutation
 from tasks.common.errors import UserError
 from tasks.models.target import TargetModel
-from tasks.observe import CLEAN, Condition, Images, Probe, perturbed
+from tasks.observe import CLEAN, Condition, Images, perturbed
 from tasks.perturbations.settings import Settings, needs_foreground
-from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -61,100 +58,73 @@ class _Found:
     ratios: dict[_Key, Interval]
 
 
-def measure_tuning(
-    folder: RunFolder,
-    works: Sequence[Work],
-    methods: Mapping[str, Method],
-    concepts: Mapping[str, tuple[str, ...]],
-    roles: Roles,
-    probes: Mapping[str, tuple[Probe, ProbingSet]],
-    seed: int,
-    settings: Settings,
-    display: Display,
-    plan: Plan | None = None,
-) -> pd.DataFrame:
-    """Do both studies for each task and store the table; what is stored for the same run is read.
+@dataclass(frozen=True)
+class Tuning:
+    """Does both studies for each task; see ``benchmark.studies.base.Study``.
 
-    Args:
-        folder: The run folder, open for writing.
-        works: The tasks. Labels are compared under those of their conditions that the plan does not name.
-        methods: The methods by name.
-        concepts: Task → concept set.
-        roles: The profile's models and data.
-        probes: Task → its images, and where they come from.
-        seed: The run's seed.
-        settings: How images are perturbed.
-        display: For progress.
-        plan: On what is tuned; None for the usual.
+    Labels are compared under those of a task's conditions that the plan does not name.
 
-    Returns:
-        In the columns of ``leaderboard.store.schema.TUNING``.
-
-    Raises:
-        UserError: If a task has no condition that the plan does not name, or too few images.
-        StoreError: If the table cannot be written.
+    Attributes:
+        plan: On what is tuned.
     """
-    plan = plan or Plan()
-    with folder.claim("tuning", wait=True):
-        facts = _facts(works, methods, plan, seed)
-        key = identity_hash(facts)
-        stored = _stored(folder, key)
-        if stored is not None:
-            return stored
+
+    name: str = "tuning"
+    masked: bool = True
+    plan: Plan = field(default_factory=Plan)
+
+    def check(self, groups: Groups, roles: Roles) -> None:
+        """Refuse tasks whose conditions are all among those that images are perturbed with on purpose."""
+        for work in (work for group in groups for work in group):
+            check_held_out(work, self.plan)
+
+    def costs(self, groups: Groups, roles: Roles) -> Iterator[StudyCost]:
+        """Labellings at every share and with every network, and the training."""
+        for work in (work for group in groups for work in group):
+            yield _cost(work, self.plan, roles)
+
+    def facts(self, given: StudyInput) -> dict[str, Any]:
+        """Shares, plan, methods and held-out conditions."""
+        return {
+            "version": _VERSION,
+            "seed": given.seed,
+            "shares": [*SHARES],
+            "plan": as_json(asdict(self.plan)),
+            "methods": {name: method.version for name, method in given.methods.items()},
+            "tasks": {
+                work.task.name: {
+                    "images": work.images,
+                    "units": [*work.units],
+                    "held_out": [str(condition) for condition in held_out(work, self.plan)],
+                }
+                for work in given.works
+            },
+        }
+
+    def measure(self, given: StudyInput) -> dict[str, list[pd.DataFrame]]:
+        """The table ``tuning``."""
         parts = []
-        for work in works:
-            probe, probing = probes[work.task.name]
-            subject = Subject(
-                work, methods, concepts[work.task.name], roles, probe, probing.concepts, probing.presence, seed
-            )
-            parts.append(_measured(subject, plan, settings, display))
-        table = pd.concat(parts, ignore_index=True) if parts else empty_frame(TUNING)
-        folder.write_table("tuning", table)
-        folder.record("tuning", facts | {"key": key})
-        return folder.read_table("tuning")
+        for work in given.works:
+            probe, probing = given.probes[work.task.name]
+            concepts, shown = given.concepts[work.task.name], (probing.concepts, probing.presence)
+            subject = Subject(work, given.methods, concepts, given.roles, probe, *shown, given.seed)
+            parts.append(_measured(subject, self.plan, given.settings, given.display))
+        return {"tuning": parts}
 
 
-def _facts(works: Sequence[Work], methods: Mapping[str, Method], plan: Plan, seed: int) -> dict[str, Any]:
-    return {
-        "version": _VERSION,
-        "seed": seed,
-        "shares": [*SHARES],
-        "plan": as_json(asdict(plan)),
-        "methods": {name: method.version for name, method in methods.items()},
-        "tasks": {
-            work.task.name: {
-                "images": work.images,
-                "units": [*work.units],
-                "held_out": [str(condition) for condition in held_out(work, plan)],
-            }
-            for work in works
-        },
-    }
+STUDY: Final = Tuning()
 
 
-def _stored(folder: RunFolder, key: str) -> pd.DataFrame | None:
-    if folder.info()["facts"].get("tuning", {}).get("key") != key:
-        return None
-    try:
-        return folder.read_table("tuning")
-    except StoreError:
-        # Lost or damaged: it is made again.
-        return None
-
-
-def check_held_out(works: Sequence[Work], plan: Plan | None = None) -> None:
-    """Refuse tasks whose conditions are all among those that images are perturbed with on purpose.
+def check_held_out(work: Work, plan: Plan) -> None:
+    """Refuse a task whose conditions are all among those that images are perturbed with on purpose.
 
     Raises:
-        UserError: For the first of them.
+        UserError: It has no other condition.
     """
-    plan = plan or Plan()
-    for work in works:
-        if not held_out(work, plan):
-            raise UserError(
-                f"The analysis tuning compares labels under conditions that nothing was tuned on, and {work.task.name} "
-                f"has none: choose --suites beyond {', '.join(plan.names)}."
-            )
+    if not held_out(work, plan):
+        raise UserError(
+            f"The study tuning compares labels under conditions that nothing was tuned on, and {work.task.name} "
+            f"has none: choose --suites beyond {', '.join(plan.names)}."
+        )
 
 
 def held_out(work: Work, plan: Plan) -> list[Condition]:
@@ -162,9 +132,29 @@ def held_out(work: Work, plan: Plan) -> list[Condition]:
     return [one for one in work.conditions if one != CLEAN and one.name not in plan.names]
 
 
+def _cost(work: Work, plan: Plan, roles: Roles) -> StudyCost:
+    conditions = 1 + len(held_out(work, plan))
+    networks = 0 if why_not(work, roles) else len(plan.suites()) + 2
+    read = (2 + networks) * conditions * work.images
+    scenes = trained = 0
+    if networks:
+        scenes = (plan.train + plan.validation) * (1 + 2) + plan.test * (conditions + len(plan.conditions))
+        trained = (len(plan.suites()) + 1) * plan.recipe.steps * plan.recipe.batch
+    return StudyCost(
+        work,
+        Amount.of(read + scenes),
+        Amount.of(read),
+        # All shares are of one network; a tuned network has images of its own.
+        ((len(SHARES) + networks) * conditions, 1 + networks),
+        # An image is shown as it is or perturbed, at whatever share and to whatever network.
+        Amount((len(SHARES) + networks) * work.images, 2 * work.images),
+        trained,
+    )
+
+
 def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display) -> pd.DataFrame:
     work = subject.work
-    check_held_out([work], plan)
+    check_held_out(work, plan)
     others = held_out(work, plan)
     subject = _whole(subject, (*others, *plan.conditions))
     conditions = (CLEAN, *others)
@@ -204,13 +194,13 @@ def _whole(subject: Subject, conditions: Sequence[Condition]) -> Subject:
     probe = subject.probe
     if probe.masks is None and any(needs_foreground(condition.name) for condition in conditions):
         raise UserError(
-            "The analysis tuning blurs backgrounds, and the images have no foreground masks: try --masks segmenter."
+            "The study tuning blurs backgrounds, and the images have no foreground masks: try --masks segmenter."
         )
     for condition in conditions:
         probe = probe.usable(condition)
     if len(probe.ids) < 2:
         raise UserError(
-            f"The analysis tuning needs images with a foreground and a background, and {len(probe.ids)} of "
+            f"The study tuning needs images with a foreground and a background, and {len(probe.ids)} of "
             f"{len(subject.probe.ids)} have both: try --masks segmenter."
         )
     kept = set(probe.ids)

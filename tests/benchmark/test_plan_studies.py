@@ -8,19 +8,20 @@ import pytest
 import torch
 
 from baselines.costs import NOTHING, UNKNOWN, Amount, Cost
-from benchmark.plan.analyses import TRAINED, analysis_seconds, with_analyses
 from benchmark.plan.count import RunCount, count_run
 from benchmark.plan.estimate import stage_seconds
 from benchmark.plan.make import make_plan
 from benchmark.plan.rates import MethodTime, Rates
+from benchmark.plan.studies import TRAINED, with_studies
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
 from benchmark.run.work import Work
+from benchmark.studies.base import load_study
 from benchmark.studies.tuning.measure import SHARES
 from benchmark.studies.tuning.networks import Plan
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.run_folder import RunFolder
-from leaderboard.store.schema import SENSITIVITY
+from leaderboard.store.schema import DETECTORS, SENSITIVITY
 from tasks.catalogue import load_task
 from tasks.observe import CLEAN, Condition
 from tasks.profiles.build import Roles
@@ -54,13 +55,13 @@ def work(*methods: str, task: str = "resnet18_layer4") -> Work:
 
 def counted(roles: Roles, path: Path, *works: Work, names: tuple[str, ...]) -> RunCount:
     count = count_run([works], METHODS, roles.profile, "none")
-    return with_analyses(count, names, [works], METHODS, roles, RunFolder(path))
+    return with_studies(count, [load_study(name) for name in names], [works], METHODS, roles, RunFolder(path))
 
 
 def test_sensitivity_looks_once_at_the_images_of_every_condition(roles, tmp_path):
     group = (work("costly"), work("costly", task="resnet18_layer4"))
     count = counted(roles, tmp_path, *group, names=("sensitivity",))
-    (found,) = count.analyses
+    (found,) = count.studies
     assert found.counts.target == Amount.of(3 * 50)
     assert found.counts.clip == found.counts.generated == NOTHING
     assert count.total.target.expected == count_run([group], METHODS, roles.profile, "none").total.target.expected + 150
@@ -68,14 +69,14 @@ def test_sensitivity_looks_once_at_the_images_of_every_condition(roles, tmp_path
 
 def test_robustness_shows_the_images_of_every_condition_to_the_network_and_to_clip(roles, tmp_path):
     count = counted(roles, tmp_path, work("costly"), names=("robustness",))
-    (found,) = count.analyses
+    (found,) = count.studies
     assert found.counts.target == found.counts.clip == Amount.of(3 * 50)
     rates = Rates({"target": 0.1, "clip": 0.02}, {"fog": 0.2, "jpeg_compression": 0.1})
-    assert analysis_seconds(found, rates) == pytest.approx(150 * 0.12 + 50 * 0.3)
+    assert found.seconds(rates) == pytest.approx(150 * 0.12 + 50 * 0.3)
 
 
 def test_tuning_labels_at_every_share_and_with_every_network(roles, tmp_path):
-    (found,) = counted(roles, tmp_path, work("costly"), names=("tuning",)).analyses
+    (found,) = counted(roles, tmp_path, work("costly"), names=("tuning",)).studies
     # JPEG is one of the perturbations that images are perturbed with on purpose: clean and fog are left.
     networks = 5
     times, generated = found.labellings["costly"]
@@ -91,24 +92,25 @@ def test_tuning_labels_at_every_share_and_with_every_network(roles, tmp_path):
 
 
 def test_a_network_that_is_not_tuned_costs_nothing(roles, tmp_path):
-    (found,) = counted(roles, tmp_path, work("costly", task="resnet50_planted"), names=("tuning",)).analyses
+    (found,) = counted(roles, tmp_path, work("costly", task="resnet50_planted"), names=("tuning",)).studies
     assert found.labellings["costly"][0] == len(SHARES) * 2
     assert found.trained == 0
 
 
 def test_unstated_costs_stay_unknown(roles, tmp_path):
-    (found,) = counted(roles, tmp_path, work("silent"), names=("tuning",)).analyses
+    (found,) = counted(roles, tmp_path, work("silent"), names=("tuning",)).studies
     assert found.counts.generated == UNKNOWN
-    assert analysis_seconds(found, Rates({"target": 1.0, "clip": 1.0})) is None
+    assert found.seconds(Rates({"target": 1.0, "clip": 1.0})) is None
 
 
 def test_what_the_folder_holds_is_not_counted(roles, tmp_path):
     with RunFolder(tmp_path / "run") as folder:
         folder.create_or_continue({"test": 1}, {})
         folder.record("sensitivity", {"key": "some"})
-        assert len(counted(roles, folder.path, work("costly"), names=("sensitivity",)).analyses) == 1
+        assert len(counted(roles, folder.path, work("costly"), names=("sensitivity",)).studies) == 1
         folder.write_table("sensitivity", empty_frame(SENSITIVITY))
-    assert counted(roles, tmp_path / "run", work("costly"), names=("sensitivity",)).analyses == ()
+        folder.write_table("detectors", empty_frame(DETECTORS))
+    assert counted(roles, tmp_path / "run", work("costly"), names=("sensitivity",)).studies == ()
 
 
 def test_time_adds_passes_labellings_and_training(roles, tmp_path):
@@ -118,10 +120,12 @@ def test_time_adds_passes_labellings_and_training(roles, tmp_path):
     rates = Rates(own, {"fog": 0.2, "jpeg_compression": 0.1}, {"costly": MethodTime(9, 1, 2, 0, 0)})
     stages = stage_seconds(count, {"resnet18_layer4": rates}, 0.0, thumbnails=0)
     assert stages["sensitivity"] == pytest.approx(150 * 0.1 + 50 * 0.3)
-    _, tuning = count.analyses
+    _, tuning = count.studies
     times, generated = tuning.labellings["costly"]
     passes = tuning.counts.target.expected + TRAINED * 4 * 200 * 32
-    expected = passes * 0.1 + tuning.counts.clip.expected * 0.02 + times * (1 + 3 * 2) + generated.expected * 0.03
+    expected = (
+        passes * 0.1 + tuning.counts.clip.expected * 0.02 + times * (1 + 3 * 2) + generated.expected * 0.03 + 50 * 0.3
+    )
     assert stages["tuning"] == pytest.approx(expected)
 
 
