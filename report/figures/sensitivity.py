@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.merge import Group
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.responses import PART, Responses, responses
 from metrics.sensitivity import BAR
@@ -33,6 +34,13 @@ _LOOKS: Final = {
     PART: ("#56B4E9", "v"),
 }
 _OTHER: Final = (style.INK, "P")
+
+
+def study_figure(group: Group) -> Drawing | None:
+    """The figure of one group; None without measurements."""
+    tables, facts = group.tables, group.about_run
+    drawn = sensitivity_figures(tables["sensitivity"], tables["detectors"], facts, {"planted_from": facts.planted_from})
+    return drawn.get((group.task, group.profile))
 
 
 @style.styled()

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.merge import Group
 from leaderboard.view.content import Cell
 from leaderboard.view.tuning import CLEAN, HELD_OUT, NETWORK, PROBING, TUNED_ON, Study, studies
 from report.figures import style
@@ -22,6 +23,11 @@ _NAMES: Final = 0.95
 """Inches for the names of the ways to tune."""
 
 _GROUPS: Final = ((TUNED_ON, style.MUTED, "v"), (HELD_OUT, style.INK, "P"))
+
+
+def study_figure(group: Group) -> Drawing | None:
+    """The figure of one group; None without measurements."""
+    return tuning_figures(group.tables["tuning"], group.about_run).get((group.task, group.profile))
 
 
 @style.styled()

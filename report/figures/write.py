@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -12,6 +14,7 @@ from leaderboard.board.build import RANKED, Board, Standings
 from leaderboard.board.groups import AnyGroup
 from leaderboard.board.parallel import for_each
 from leaderboard.store import atomic
+from leaderboard.store.analysis_schema import STUDIES
 from report.figures.bottleneck import decision_figures
 from report.figures.critical_difference import critical_difference
 from report.figures.curves import severity_curves
@@ -19,8 +22,6 @@ from report.figures.drawing import Drawing, Format
 from report.figures.gallery import gallery
 from report.figures.heatmap import heat_map
 from report.figures.scatter import right_and_stable
-from report.figures.sensitivity import sensitivity_figures
-from report.figures.tuning import tuning_figures
 
 _Written = tuple[dict[str, Any], dict[str, bytes]]
 """A figure's entry in the list, and its files' names and contents."""
@@ -30,16 +31,10 @@ MANIFEST_VERSION: Final = 1
 """Schema of the list; raised whenever a key changes its meaning or goes."""
 
 
-def _sensitivity(standings: Standings) -> Drawing | None:
-    group = standings.group
-    units, detectors = group.tables["sensitivity"], group.tables["detectors"]
-    drawn = sensitivity_figures(units, detectors, group.about_run, {"planted_from": group.about_run.planted_from})
-    return drawn.get((group.task, group.profile))
-
-
-def _tuning(standings: Standings) -> Drawing | None:
-    group = standings.group
-    return tuning_figures(group.tables["tuning"], group.about_run).get((group.task, group.profile))
+def _of_study(name: str) -> Callable[[Standings], Drawing | None]:
+    """What draws a study: ``study_figure`` of the module of its name."""
+    drawn = import_module(f"report.figures.{name}").study_figure
+    return lambda standings: drawn(standings.group)
 
 
 FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
@@ -49,8 +44,7 @@ FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
     **{f"critical_difference_{name}": functools.partial(critical_difference, measure=name) for name in RANKED},
     "right_and_stable": right_and_stable,
     "gallery": gallery,
-    "sensitivity": _sensitivity,
-    "tuning": _tuning,
+    **{name: _of_study(name) for name in STUDIES if find_spec(f"report.figures.{name}")},
 }
 """Stem of the file name → what draws it, in the order of the report."""
 
