@@ -109,6 +109,9 @@ def preview(
     image: Annotated[Path, typer.Argument(help="Image file.")],
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     suites: Annotated[list[str] | None, typer.Option(help="Suites, perturbations or YAML files.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile whose segmenter finds the foreground, e.g. photo.")
+    ] = None,
     corruptions: Annotated[str, option("corruptions")] = "published",
     lengths: Annotated[str, option("lengths")] = "scaled",
     feather: Annotated[float, option("feather")] = 0.0,
@@ -119,8 +122,8 @@ def preview(
     from benchmark.commands.preview import write_preview
     from leaderboard.store.escape import terminal
 
-    chosen = words(suites) or ["imagenet_c", "imagenet_c_extra", "foreground_background"]
-    path = write_preview(image, chosen, settings_from(corruptions, lengths, feather), seed, out)
+    chosen = words(suites) or ["imagenet_c", "imagenet_c_extra", *(["foreground_background"] if profile else [])]
+    path = write_preview(image, chosen, settings_from(corruptions, lengths, feather), seed, out, profile)
     typer.echo(terminal(f"Preview: {path}"))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -48,6 +49,7 @@ from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.tables import write_tables
 from tasks.cache import open_cache
+from tasks.common.errors import UserError
 from tasks.common.offline import opens_no_socket
 from tasks.observe import CLEAN, Probe, probe_of
 from tasks.probing.base import ProbingSet
@@ -97,10 +99,11 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
     place = options.folder()
     budget = TimeBudget(options.budget_seconds)
     profile, tasks = apply_overrides(options, check(options) if tasks is None else tasks)
+    methods = {} if has_bottlenecks(tasks) else load_methods(options, profile)
     studies = [load_study(name) for name in options.analyses]
     masked = needs_masks(options, tasks) or any(study.masked for study in studies)
     if opens_no_socket():
-        require(needed_parts(options, profile, tasks, masked))
+        require(needed_parts(options, profile, tasks, methods, masked))
     profile = with_budget(profile, options.budget_usd)
     device = pick_device(options.device)
     roles = CountedRoles(
@@ -111,8 +114,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         return _bottlenecks(run_bottlenecks(options, profile, tasks, roles, display))
     if options.cell_timeout is not None and not can_limit_time():
         display.warning("--cell-timeout has no effect, because the run is not in the main thread of its process.")
-    methods = load_methods(options, profile)
-    check_key(options.method_names(), profile)
+    check_key(methods, profile)
     prepared = prepare(options, profile, tasks, methods, roles, display)
     works, methods = prepared.works, prepared.methods
     groups = pass_groups(works)
@@ -141,8 +143,9 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         if done and is_finished(folder, tables_key(folder, options.faithfulness, options.analyses)):
             display.message("everything was done before; nothing is done again")
             return _stored(folder, options)
-        build_summariser(folder, works, roles)
+        build_summariser(folder, works, methods, roles)
         probes = {work.task.name: _probe(work, roles, masks) for work in works}
+        _say_left_out(folder, works, roles, probes, display)
         count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
         count = with_studies(count, studies, groups, methods, roles, folder)
         roles.tally.clear()  # layers were looked up by a pass over one image
@@ -221,6 +224,28 @@ def _bottlenecks(found: BottleneckResult) -> RunResult:
     return RunResult(found.folder, [], scores, summary, comparisons, found.about_run, [], {"bottleneck": tables})
 
 
+def _say_left_out(
+    folder: RunFolder,
+    works: Sequence[Work],
+    roles: Roles,
+    probes: Mapping[str, tuple[Probe, ProbingSet]],
+    display: Display,
+) -> None:
+    """Name the images that the run does without, task by task."""
+    left_out = {}
+    for work in works:
+        task = work.task
+        whole = roles.probing_set(task.probing_set, work.images, roles.view(task.model)).ids
+        missing = sorted({*whole} - {*probes[task.name][0].ids})
+        if missing:
+            left_out[task.name] = missing
+            display.warning(
+                f"{task.name}: {len(missing)} of {len(whole)} images have no usable foreground mask and are left out "
+                "of all conditions, so that labels are compared on the same images; run.json names them."
+            )
+    folder.record("left_out", left_out)
+
+
 def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Display) -> None:
     with display.stage("scores and tables", None, "tables") as stage:
         scores, facts = score_run(folder, works, roles), run_facts(folder.info())
@@ -264,6 +289,19 @@ def _sweep(sweeps: Sequence[Sweep], folder: RunFolder, cells: Sequence[CellKey],
 
 
 def _probe(work: Work, roles: Roles, masks: str | None) -> tuple[Probe, ProbingSet]:
+    """The images of a task: where masks are needed, those that have a foreground and a background.
+
+    All conditions are made of the same images, because clean labels found with others would differ for that alone.
+    """
     probing = roles.probing_set(work.task.probing_set, work.images, roles.view(work.task.model))
     segmenter = roles.segmenter if masks == "segmenter" else None
-    return probe_of(probing, masked=masks is not None, segmenter=segmenter), probing
+    probe = probe_of(probing, masked=masks is not None, segmenter=segmenter)
+    if probe.divided is None or probe.divided.all():
+        return probe, probing
+    kept = np.flatnonzero(probe.divided).tolist()
+    if len(kept) < 2:
+        raise UserError(
+            f"Of the {len(probe.ids)} images of {work.task.name}, {len(kept)} have a foreground and a background, "
+            "which conditions of this run change apart: try --masks segmenter, or leave these perturbations out."
+        )
+    return probe.only(kept), probing.only(kept)

@@ -70,13 +70,8 @@ class Probe:
     divided: Bool[np.ndarray, " n"] | None = None
     segmentation: Segmentation | None = None
 
-    def usable(self, condition: Condition) -> Probe:
-        """The images that a condition can be made of: all, or those with a foreground and a background."""
-        if not needs_foreground(condition.name) or self.divided is None or self.divided.all():
-            return self
-        return self._chosen(np.flatnonzero(self.divided).tolist())
-
-    def _chosen(self, kept: Sequence[int]) -> Probe:
+    def only(self, kept: Sequence[int]) -> Probe:
+        """Some of the images, by their numbers, all of them with a foreground and a background."""
         whole, masks = self.segmentation, self.masks
         return Probe(
             ids=tuple(self.ids[index] for index in kept),
@@ -126,7 +121,7 @@ def perturbed(probe: Probe, condition: Condition, seed: int, settings: Settings,
     """The images under a condition, on the CPU; each is perturbed when it is first asked for, and kept on disk.
 
     Args:
-        probe: Images that the condition can be made of; see ``Probe.usable``.
+        probe: The images; all of them have masks where the condition needs them.
         seed: The run's seed.
         settings: The run's choices.
         device: Where they are perturbed.

@@ -165,7 +165,7 @@ class DescribeAndDissect:
         asked = {"captions": ["captioner"], "words": [], "vision": ["describer"]}[self.describe]
         if self.summarise and self.describe != "vision":
             asked.append("summariser")
-        return [*asked, "generator", "clip"]
+        return [*asked, *(["generator"] if self.scoring != "none" else []), "clip"]
 
     def _study(self, observation: Observation, units: Sequence[int], tools: Toolbox, roles: Roles) -> list[Study]:
         """Steps 1 and 2 for one block of units: pictures, captions, candidate concepts."""

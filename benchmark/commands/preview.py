@@ -14,18 +14,21 @@ from tasks.common.errors import UserError
 from tasks.common.image_files import centre_square, load_image
 from tasks.common.images import to_array, to_tensor
 from tasks.common.seeding import integer_seed
-from tasks.models.grabcut import GrabCutSegmenter
 from tasks.perturbations.registry import SEVERITIES
 from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.perturbations.suites import load_suite, perturbations_of
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import load_profile
 
 SIDE = 224
 
 
-def write_preview(image: Path, suites: Sequence[str], settings: Settings, seed: int, out: Path) -> Path:
+def write_preview(
+    image: Path, suites: Sequence[str], settings: Settings, seed: int, out: Path, profile: str | None = None
+) -> Path:
     """Draw an image under every perturbation of some suites.
 
-    The middle square at 224 px is perturbed; foreground masks come from GrabCut.
+    The middle square at 224 px is perturbed.
 
     Args:
         image: An image file.
@@ -33,6 +36,7 @@ def write_preview(image: Path, suites: Sequence[str], settings: Settings, seed: 
         settings: How images are perturbed.
         seed: Of the draws.
         out: The PNG file to write.
+        profile: Whose segmenter finds the foreground, where a perturbation needs it.
 
     Raises:
         UserError: No such image or suite, or a mask is needed and none is found.
@@ -42,13 +46,14 @@ def write_preview(image: Path, suites: Sequence[str], settings: Settings, seed: 
         raise UserError(f"--out {out}: previews are PNG files, so give a name that ends in .png.")
     names = perturbations_of([load_suite(suite) for suite in suites])
     square = to_tensor(centre_square(load_image(image), SIDE)[None].copy()).contiguous()
-    foreground = _foreground(image, square) if any(map(needs_foreground, names)) else None
+    masked = next((name for name in names if needs_foreground(name)), None)
+    foreground = None if masked is None else _foreground(image, square, masked, profile)
     sheet = Sheet()
     sheet.banner(f"{image.name} under {len(names)} perturbations", 18)
     sheet.gap(8)
     sheet.text(
         f"Severities 1 to 5, seed {seed}, corruptions {settings.corruptions}, lengths {settings.lengths}; "
-        "middle square of 224 px, foreground by GrabCut.",
+        f"middle square of 224 px{f', foreground by the segmenter of {profile}' if masked else ''}.",
         SMALL,
         SOFT,
     )
@@ -67,8 +72,10 @@ def write_preview(image: Path, suites: Sequence[str], settings: Settings, seed: 
     return out
 
 
-def _foreground(image: Path, square: torch.Tensor) -> torch.Tensor:
-    mask = GrabCutSegmenter().foreground(square)
+def _foreground(image: Path, square: torch.Tensor, masked: str, profile: str | None) -> torch.Tensor:
+    if profile is None:
+        raise UserError(f"{masked} needs the foreground of {image.name}: name a profile with a segmenter by --profile.")
+    mask = Roles(load_profile(profile), torch.device("cpu")).segmenter.foreground(square)
     if not mask.any():
         raise UserError(
             f"No foreground was found in {image}: leave out the perturbations that need one, for example by "

@@ -77,7 +77,7 @@ def make_bottleneck_plan(
     """
     check_options(options)
     folder = RunFolder(options.folder())
-    missing = [part.role for part in absent(needed_parts(options, profile, tasks, needs_masks(options, tasks)))]
+    missing = [part.role for part in absent(needed_parts(options, profile, tasks, {}, needs_masks(options, tasks)))]
     notes: list[str] = []
     stages: Stages = {}
     if missing:

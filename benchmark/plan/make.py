@@ -75,12 +75,12 @@ def make_plan(
     notes: list[str] = []
     methods = load_methods(options, profile)
     try:
-        check_key(options.method_names(), profile)
+        check_key(methods, profile)
     except LanguageModelError as error:  # a plan asks no language model, so it needs no key
         notes.append(f"The run will be refused: {error}")
     studies = [load_study(name) for name in options.analyses]
     masked = any(study.masked for study in studies) or needs_masks(options, tasks)
-    missing = [part.role for part in absent(needed_parts(options, profile, tasks, masked))]
+    missing = [part.role for part in absent(needed_parts(options, profile, tasks, methods, masked))]
     cache = open_cache(options.cache)
     roles = CountedRoles(profile, pick_device(options.device), options.batch_size or 64, cache=cache)
     if missing:

@@ -160,7 +160,7 @@ class _Measuring:
         return enlarged(probe, layer, reading, embeddings, self.work.images)
 
     def _roles(self, probe: Probe) -> None:
-        needed = {role for name in self.work.methods for role in asked_roles(name, self.methods[name])}
+        needed = asked_roles(self.methods)
         # A summariser that counts words counts them in the captions of all images.
         counts = "summariser" in needed and isinstance(self.roles.profile.summariser, str)
         if ("captioner" in needed or counts) and self.roles.captioner is not None:
@@ -208,7 +208,7 @@ class _Measuring:
             self.rates.unmeasured[name] = f"it fails: {type(error).__name__}: {error}"
 
     def _unfit(self, name: str) -> str | None:
-        asked = set(asked_roles(name, self.methods[name]))
+        asked = asked_roles({name: self.methods[name]})
         if asked & language_roles(self.roles.profile):
             return "a plan asks no language model"
         if "generator" in asked and "generated" not in self.rates.seconds:
@@ -245,9 +245,9 @@ class _Measuring:
     def _tools(self, target: TargetModel) -> Toolbox:
         timed = {"captioner": "captions", "generator": "generated"}
         untimed = {role for role, stage in timed.items() if stage not in self.rates.seconds}
-        without = untimed | language_roles(self.roles.profile)
+        asked = asked_roles(self.methods) - untimed - language_roles(self.roles.profile)
         task, words = self.work.task, self.background
-        return make_toolbox(self.roles, task, self.concepts, self.seed, lambda: words, target=target, without=without)
+        return make_toolbox(self.roles, task, self.concepts, self.seed, lambda: words, asked=asked, target=target)
 
     def _tables(self) -> None:
         rows = made_up_scores(self.work, self.seed)

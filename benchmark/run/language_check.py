@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from baselines import registry
+from baselines.base import Method
 from benchmark.run.display import Display
+from benchmark.run.prepare import asked_roles
 from benchmark.run.work import Work
 from leaderboard.store.run_folder import RunFolder
 from tasks.common.offline import opens_no_socket
@@ -15,11 +16,11 @@ from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile
 
 
-def check_key(methods: Sequence[str], profile: Profile) -> None:
+def check_key(methods: Mapping[str, Method], profile: Profile) -> None:
     """See that a server could be asked, where a method needs one; nothing is asked yet.
 
     Args:
-        methods: Names of the methods of a run.
+        methods: Those of a run, by name.
         profile: Names the language model.
 
     Raises:
@@ -27,17 +28,17 @@ def check_key(methods: Sequence[str], profile: Profile) -> None:
     """
     for role in ("summariser", "describer"):
         source = getattr(profile, role)
-        if isinstance(source, OpenAISource) and _needing(methods, role) and not opens_no_socket():
+        if isinstance(source, OpenAISource) and role in asked_roles(methods) and not opens_no_socket():
             OpenAIChat(source).check()
 
 
-def build_summariser(folder: RunFolder, works: Sequence[Work], roles: Roles) -> None:
+def build_summariser(folder: RunFolder, works: Sequence[Work], methods: Mapping[str, Method], roles: Roles) -> None:
     """Build the summariser if a cell that is not done needs it, so that its mistakes come before large models load.
 
     Raises:
         UserError: It cannot be built.
     """
-    needing = _needing(works[0].methods, "summariser")
+    needing = {name for name, method in methods.items() if "summariser" in asked_roles({name: method})}
     keys = (key for work in works for condition in work.conditions for key in work.cells(condition))
     if any(key.method in needing and not folder.is_done(key) for key in keys):
         _ = roles.summariser
@@ -54,7 +55,3 @@ def say_usage(folder: RunFolder, roles: Roles, display: Display) -> None:
         f"language model {usage['model']}: {usage['requests']} requests, {usage['prompt_tokens']} tokens read, "
         f"{usage['completion_tokens']} written, {cost}"
     )
-
-
-def _needing(methods: Sequence[str], role: str) -> list[str]:
-    return [name for name in methods if role in registry.entry(name).needs]

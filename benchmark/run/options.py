@@ -146,7 +146,6 @@ class RunOptions(BaseModel):
     masks: Identity[Literal["probing_set", "segmenter"]] = Field(
         default="probing_set", description="Source of foreground masks: the probing_set or the profile's segmenter."
     )
-    """A profile without a segmenter has GrabCut."""
     corruptions: Identity[Corruptions] = Field(
         default="published",
         description="Corruption implementation: published (as ImageNet-C), package (as imagecorruptions), repaired "

@@ -9,7 +9,7 @@ A task with a part exchanged is another task, and its name says so: no board can
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from tasks.perturbations.settings import needs_foreground
 from tasks.perturbations.suites import load_suite, perturbations_of
 from tasks.probing.held_out import kept
 from tasks.probing.schema import FolderSource
-from tasks.profiles.build import Roles
+from tasks.profiles.build import Roles, no_segmenter
 from tasks.profiles.locate import Resource
 from tasks.profiles.own import own_target, with_own_model
 from tasks.profiles.resolve import ROLES, resolve
@@ -225,6 +225,8 @@ def adapt_options(
                 f"{without}: leave it out of --methods ({','.join(methods) or 'for example clip_dissect'})."
             )
         display.warning(f"{without}: it is left out.")
+    if masks == "segmenter" and needs_masks(options, tasks) and roles.profile.segmenter is None:
+        raise no_segmenter(roles.profile)
     return methods, masks
 
 
@@ -234,19 +236,20 @@ def needs_masks(options: RunOptions, tasks: Sequence[Task]) -> bool:
     return any(needs_foreground(name) for name in perturbations_of(load_suite(suite) for suite in sorted(suites)))
 
 
-def needed_parts(options: RunOptions, profile: Profile, tasks: Sequence[Task], masked: bool) -> list[Resource]:
+def needed_parts(
+    options: RunOptions, profile: Profile, tasks: Sequence[Task], methods: Mapping[str, Method], masked: bool
+) -> list[Resource]:
     """The parts of the profile that a run uses, and where each is; nothing is loaded or fetched.
 
     Args:
+        methods: By name; none where bottlenecks are trained.
         masked: Whether a condition or a study needs foreground masks.
 
     Raises:
         UserError: An unknown name, architecture or tag.
     """
     bottlenecks = [task.bottleneck for task in tasks if task.bottleneck is not None]
-    roles = {"clip", "sentence_encoder"}
-    for name in () if bottlenecks else options.method_names():
-        roles |= set(registry.entry(name).needs) & set(ROLES)
+    roles = {"clip", "sentence_encoder"} | asked_roles(methods)
     if options.masks == "segmenter" and masked:
         roles.add("segmenter")
     if options.faithfulness != "none" and not bottlenecks:
@@ -279,9 +282,9 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def asked_roles(name: str, method: Method) -> Collection[str]:
-    """The roles that a method asks: by its options these may be fewer than it declares, or others."""
-    return getattr(method, "asks", registry.entry(name).needs)
+def asked_roles(methods: Mapping[str, Method]) -> set[str]:
+    """The roles that methods ask: by its options a method may ask fewer than it declares, or others."""
+    return {need for method in methods.values() for need in getattr(method, "asks", method.needs)} & set(ROLES)
 
 
 def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
@@ -295,7 +298,7 @@ def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
         for name in options.method_names()
     }
     for name, method in methods.items():
-        for role in asked_roles(name, method):
+        for role in sorted(asked_roles({name: method})):
             if role in ("captioner", "summariser", "describer", "generator") and getattr(profile, role) is None:
                 raise UserError(
                     f"The method {name} needs a {role}, which the profile {profile.name} does not have; "

@@ -22,6 +22,7 @@ from benchmark.run.budget import TimeBudget
 from benchmark.run.display import Display, Stage
 from benchmark.run.interrupt import TookTooLong, time_limit
 from benchmark.run.passes import Passes
+from benchmark.run.prepare import asked_roles
 from benchmark.run.thumbnails import thumbnail_rows
 from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.truth import unit_truth
@@ -88,28 +89,25 @@ class Sweep:
             for condition in pending:
                 with folder.claim(f"{self._title()} {condition}") as mine:
                     if mine:
-                        self._condition(folder, condition, left, stage, display)
+                        self._condition(folder, condition, left, stage)
                     else:
                         begun.append(condition)
             # Another process has these images in memory, so it is helped with them last.
             for condition in begun:
-                self._condition(folder, condition, left, stage, display)
+                self._condition(folder, condition, left, stage)
 
-    def _condition(
-        self, folder: RunFolder, condition: Condition, left: Container[CellKey], stage: Stage, display: Display
-    ) -> None:
+    def _condition(self, folder: RunFolder, condition: Condition, left: Container[CellKey], stage: Stage) -> None:
         """Do what is left of one condition, if anything still is."""
         keys = [key for key in self._cells(condition) if key in left]
         if not self._open_work(folder, condition):
             self._skip(stage, keys)
             return
         stage.note(str(condition))
-        probe = self._usable(condition, display)
         self.budget.check(f"the pass over the images, {condition}", stage.pace.expected("pass"))
         try:
             with stage.part("pass"):
-                images = perturbed(probe, condition, self.seed, self.settings, self.roles.device)
-                observations = self._observe(probe, condition, images)
+                images = perturbed(self.probe, condition, self.seed, self.settings, self.roles.device)
+                observations = self._observe(condition, images)
         except (UserError, StoreError, MemoryError):
             raise
         # A fault of one perturbation, perhaps a plugin's, must not lose the other conditions.
@@ -153,29 +151,14 @@ class Sweep:
         # Where the images themselves could not be had, there is no evidence of them either.
         return not any(key in self.failed for key in keys) and not all(folder.is_done(key, "evidence") for key in seen)
 
-    def _usable(self, condition: Condition, display: Display) -> Probe:
-        probe = self.probe.usable(condition)
-        lost = len(self.probe.ids) - len(probe.ids)
-        if len(probe.ids) < 2:
-            raise UserError(
-                f"{condition} needs images with a foreground and a background, but only {len(probe.ids)} of "
-                f"{len(self.probe.ids)} have both: try --masks segmenter, or leave the perturbation out."
-            )
-        if lost:
-            display.warning(
-                f"{condition}: {lost} of {len(self.probe.ids)} images have no usable foreground mask and are left out "
-                "(listed in the markers of the evidence)."
-            )
-        return probe
-
-    def _observe(self, probe: Probe, condition: Condition, images: Images) -> dict[str, Observation]:
+    def _observe(self, condition: Condition, images: Images) -> dict[str, Observation]:
         layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
         # Methods read the maps of the units they label, no others.
         maps = {
             layer: sorted({unit for work in self._with(condition) if work.task.layer == layer for unit in work.units})
             for layer in layers
         }
-        return self._passes.observe(probe, condition, images, layers, maps)
+        return self._passes.observe(self.probe, condition, images, layers, maps)
 
     @cached_property
     def _passes(self) -> Passes:
@@ -186,7 +169,12 @@ class Sweep:
     def _tools(self) -> dict[str, Toolbox]:
         return {
             work.task.name: make_toolbox(
-                self.roles, work.task, self.concepts[work.task.name], self.seed, lambda: self._background
+                self.roles,
+                work.task,
+                self.concepts[work.task.name],
+                self.seed,
+                lambda: self._background,
+                asked=asked_roles(self.methods),
             )
             for work in self.works
         }
@@ -234,8 +222,6 @@ class Sweep:
         before = self._clean_activations(work, observation if condition == CLEAN else None)
         extra: dict[str, Any] = {"dead": [unit for unit in work.units if dead[unit]]}
         extra["correlation"] = self._correlation(work, observation, before)
-        if len(observation.image_ids) < len(self.probe.ids):
-            extra["left_out"] = sorted(set(self.probe.ids) - set(observation.image_ids))
         if condition == CLEAN:
             extra["layer_units"] = observation.activations.shape[1]
             extra["layer_dead"] = int(np.asarray(dead).sum())
@@ -254,16 +240,14 @@ class Sweep:
         name = work.task.name
         if name not in self._clean:
             if observation is None:
-                observation = self._observe(self.probe, CLEAN, self.probe.load)[work.task.layer]
+                observation = self._observe(CLEAN, self.probe.load)[work.task.layer]
             self._clean[name] = observation.activations[:, list(work.units)].numpy()
         return self._clean[name]
 
     def _correlation(
         self, work: Work, observation: Observation, before: Float[np.ndarray, "images units"]
     ) -> dict[str, float]:
-        """Unit → correlation of its activations with the clean ones on the same images, where there is one."""
-        place = {name: index for index, name in enumerate(self.probe.ids)}
-        before = before[[place[name] for name in observation.image_ids]]
+        """Unit → correlation of its activations with the clean ones, where there is one."""
         found = activation_correlation(before, observation.activations[:, list(work.units)].numpy()).pearson
         pairs = zip(work.units, found.tolist(), strict=True)
         return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}

@@ -25,8 +25,8 @@ def make_toolbox(
     seed: int,
     background: Callable[[], Mapping[str, float]],
     *,
+    asked: Container[str],
     target: TargetModel | None = None,
-    without: Container[str] = (),
 ) -> Toolbox:
     """What methods may use besides the observation.
 
@@ -37,7 +37,7 @@ def make_toolbox(
         seed: The run's seed.
         background: Word → share of the clean images whose caption holds it; see ``background_words``.
         target: The network; None for the task's as the profile has it.
-        without: Names of roles that are left out and not built.
+        asked: Names of the roles that the methods ask; others are left out and not built.
     """
     network = roles.target(task.model) if target is None else target
 
@@ -45,7 +45,7 @@ def make_toolbox(
         return network.read(images, {task.layer: task.pooling})[task.layer].pooled
 
     def role(name: str) -> Any:
-        return None if name in without else getattr(roles, name)
+        return getattr(roles, name) if name in asked else None
 
     return Toolbox(
         seed=seed,
@@ -54,7 +54,7 @@ def make_toolbox(
         clip=roles.clip,
         captioner=role("captioner"),
         summariser=role("summariser"),
-        generator=None if "generator" in without else roles.generator_for(roles.view(task.model)),
+        generator=roles.generator_for(roles.view(task.model)) if "generator" in asked else None,
         describer=role("describer"),
         foreground=lambda images: roles.segmenter.foreground(images),
         background=background,

@@ -187,8 +187,10 @@ def _truth(folder: RunFolder, key: CellKey, unit: int) -> str | None:
 
 
 def _left_out(folder: RunFolder, key: CellKey) -> frozenset[str]:
+    # Runs before it was one list for all conditions hold it in the marker.
     marker = folder.marker(_observation(key, Condition(key.condition, key.severity)), "evidence")
-    return frozenset() if marker is None else frozenset(map(str, marker.extra.get("left_out", ())))
+    own = () if marker is None else marker.extra.get("left_out", ())
+    return frozenset(map(str, (*own, *folder.info()["facts"].get("left_out", {}).get(key.task, ()))))
 
 
 def _activations(folder: RunFolder, key: CellKey, unit: int) -> dict[str, float]:

@@ -213,7 +213,7 @@ def _parts(folder: RunFolder, info: Mapping[str, Any], name: str) -> Iterator[_P
             task,
             int(about["version"]),
             str(own["scores"]["profile"].iloc[0]),
-            _settings(identity, task, own["scores"]),
+            _settings(identity, task, own["scores"], facts.get("left_out", {}).get(task, ())),
             facts["tasks"].get(task, {}),
             facts["profile"],
             run_facts(info, names.__getitem__),
@@ -233,13 +233,16 @@ def _renamed(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     return table.assign(method=[names[name] for name in table["method"]]) if "method" in table else table
 
 
-def _settings(identity: Mapping[str, Any], task: str, scores: pd.DataFrame) -> dict[str, Any]:
+def _settings(identity: Mapping[str, Any], task: str, scores: pd.DataFrame, left_out: Sequence[str]) -> dict[str, Any]:
     """What changes a cell's result, less what is merged: methods, conditions and repeats."""
     content = identity["content"]
     options = {name: identity[name] for name in SHARED}
+    # Without these images the clean labels are other ones.
+    own = {"left_out": identity_hash(left_out)} if left_out else {}
     shared = {name: content[name] for name in ("profile", "evidence_images", "truth_bar")}
     return {
         **options,
+        **own,
         "images": options["images"] or content["tasks"][task]["images"],
         "units": sorted(int(unit) for unit in scores["unit"].unique()),
         "content": {

@@ -10,21 +10,12 @@ import pandas as pd
 from jaxtyping import Float
 
 from leaderboard.board import intervals
-from leaderboard.store.schema import SUMMARY
+from leaderboard.store.schema import SUMMARISED, SUMMARY
 from metrics.statistics import Interval, holm, noise_floor_test
 
-MEANS: Final[dict[str, str]] = {
-    "stability": "stability",
-    "clip_similarity": "clip_similarity",
-    "sentence_similarity": "sentence_similarity",
-    "noise_floor": "noise_floor",
-    "chance": "chance",
-    "evidence_overlap": "evidence_overlap",
-    "rank_biased_overlap": "rank_biased_overlap",
-    "activation_correlation": "activation_correlation",
-    "exact": "exact",
-    "accuracy": "right",
-    "accuracy_clean": "right_clean",
+MEANS: Final = {
+    column.name: {"accuracy": "right", "accuracy_clean": "right_clean"}.get(column.name, column.name)
+    for column in SUMMARISED
 }
 """Summary column → score column that it is the mean of."""
 

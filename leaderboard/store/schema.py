@@ -182,7 +182,7 @@ def _with_interval(column: Column) -> Iterator[Column]:
         yield Column(f"{column.name}_{end}", "number", f"{word} end of its 95 % bootstrap interval.", True, *base[1:])
 
 
-_SUMMARISED = (
+SUMMARISED = (
     _STABILITY,
     _CLIP_SIMILARITY,
     _SENTENCE_SIMILARITY,
@@ -197,6 +197,7 @@ _SUMMARISED = (
     ),
     share("accuracy_clean", "Accuracy, clean", "The same share on clean images, over the same units."),
 )
+"""Columns of the scores, and shares of units, whose means over units the summary holds; boards show them all."""
 
 SUMMARY = TableSchema(
     "summary",
@@ -213,7 +214,7 @@ SUMMARY = TableSchema(
         Column("missing", "integer", "Number of units without a label, left out.", low=0),
         Column("distinct", "integer", "Number of different clean labels among these units.", low=0),
         Column("known", "integer", "Number of units whose truth is known, on which the accuracies rest.", low=0),
-        *(part for column in _SUMMARISED for part in _with_interval(column)),
+        *(part for column in SUMMARISED for part in _with_interval(column)),
         Column(
             "p_value",
             "number",

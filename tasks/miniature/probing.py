@@ -95,7 +95,11 @@ class MiniatureProbingSet:
 
     def seen_by(self, view: View) -> StoredSet:
         """The scenes as a network sees them; see ``StoredSet.seen_by``."""
-        whole = StoredSet(
+        return self._stored.seen_by(view)
+
+    @property
+    def _stored(self) -> StoredSet:
+        return StoredSet(
             name=self.name,
             ids=self.ids,
             digest=self.digest,
@@ -107,7 +111,10 @@ class MiniatureProbingSet:
             segmentation=self.segmentation,
             mask=lambda index: self.load_foreground([index])[0].numpy(),
         )
-        return whole.seen_by(view)
+
+    def only(self, kept: Sequence[int]) -> StoredSet:
+        """Some of the scenes; see ``StoredSet.only``."""
+        return self._stored.only(kept)
 
     def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 224 224"]:
         """Some of the images."""

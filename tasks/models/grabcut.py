@@ -1,4 +1,4 @@
-"""OpenCV's GrabCut as the foreground segmenter of profiles that name no trained one."""
+"""OpenCV's GrabCut as a foreground segmenter for scenes with one object in the middle; not for photographs."""
 
 from __future__ import annotations
 

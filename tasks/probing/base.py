@@ -55,6 +55,10 @@ class ProbingSet(Protocol):
         """The foreground of some of the images; None if the set has no masks."""
         ...
 
+    def only(self, kept: Sequence[int]) -> ProbingSet:
+        """Some of its images, by their numbers, ascending."""
+        ...
+
     @property
     def images(self) -> UInt8[Tensor, "n 3 h w"]:
         """All images at once, for small sets: a run takes them in parts, by ``load``."""
@@ -156,6 +160,24 @@ class StoredSet:
             read=lambda index: view.picture(self.read(index)),
             mask=mask and (lambda index: view.mask(mask(index))),
             segmentation=whole and replace(whole, pixels=pixels, size=view.annotated(*whole.size)),
+        )
+
+    def only(self, kept: Sequence[int]) -> StoredSet:
+        """Some of its images.
+
+        Args:
+            kept: Their numbers, ascending.
+        """
+        mask, whole, classes = self.mask, self.segmentation, self.classes
+        return replace(
+            self,
+            ids=tuple(self.ids[index] for index in kept),
+            digest=hashlib.sha256(f"{self.digest} only {[*kept]}".encode()).hexdigest(),
+            read=lambda index: self.read(kept[index]),
+            presence=self.presence[[*kept]],
+            classes=None if classes is None else classes[[*kept]],
+            segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(kept[index])),
+            mask=mask and (lambda index: mask(kept[index])),
         )
 
     def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:

@@ -389,11 +389,15 @@ class Roles:
 
     @cached_property
     def segmenter(self) -> Segmenter:
-        """The profile's segmenter; GrabCut if it names none."""
+        """The profile's segmenter.
+
+        Raises:
+            UserError: It names none; nothing stands in for it, because GrabCut misses the object of most photographs.
+        """
         entry = self.profile.segmenter
-        if entry is None or entry.loader == "grabcut":
-            return GrabCutSegmenter()
-        return trained_segmenter(entry, self.device)
+        if entry is None:
+            raise no_segmenter(self.profile)
+        return GrabCutSegmenter() if entry.loader == "grabcut" else trained_segmenter(entry, self.device)
 
     def _identity(
         self, role: str, entry: Source | ConseSource | str, load: Callable[[], object], packages: tuple[str, ...]
@@ -403,3 +407,11 @@ class Roles:
             load()
             return None
         return role_identity(self.profile, role, entry, packages, self.device, load)
+
+
+def no_segmenter(profile: Profile) -> UserError:
+    """What is said where masks are needed and the profile has nothing that makes them."""
+    return UserError(
+        f"Foreground masks are needed, and the profile {profile.name} names no segmenter: name one (see "
+        "docs/profiles.md), use annotated images, or leave out the perturbations that need masks."
+    )

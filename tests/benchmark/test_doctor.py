@@ -15,7 +15,7 @@ from benchmark.cli import app
 from benchmark.commands.doctor import diagnose
 from benchmark.run.options import RunOptions
 from benchmark.run.preflight import check
-from benchmark.run.prepare import apply_overrides, needed_parts, needs_masks
+from benchmark.run.prepare import apply_overrides, load_methods, needed_parts, needs_masks
 from tasks.common.errors import UserError
 from tasks.profiles.resolve import require
 
@@ -103,7 +103,8 @@ def test_a_mistake_in_a_profile_is_one_sentence(tmp_path):
 
 def require_files(options: RunOptions) -> None:
     profile, tasks = apply_overrides(options, check(options))
-    require(needed_parts(options, profile, tasks, needs_masks(options, tasks)))
+    methods = load_methods(options, profile)
+    require(needed_parts(options, profile, tasks, methods, needs_masks(options, tasks)))
 
 
 def test_a_run_needs_only_what_it_uses():
@@ -116,6 +117,14 @@ def test_a_run_needs_only_what_it_uses():
     assert "target resnet50" in said
     assert "clip" in said
     assert not any(word in said for word in ("generator", "captioner", "densenet161", "segmenter"))
+    words = {"dnd": {"describe": "words", "summarise": False, "scoring": "none"}}
+    with pytest.raises(UserError) as caught:
+        require_files(
+            RunOptions(
+                tasks=("resnet50_layer4",), profile="paper", methods=("dnd",), faithfulness="none", method_options=words
+            )
+        )
+    assert not any(word in str(caught.value) for word in ("generator", "captioner", "summariser"))
     with pytest.raises(UserError, match=r"captioner.*generator"):
         require_files(RunOptions(tasks=("resnet50_layer4",), profile="paper", methods=("dnd",)))
     with pytest.raises(UserError, match="segmenter"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from baselines import registry
 from benchmark.run.display import Display
 from benchmark.run.language_check import build_summariser, say_usage
 from benchmark.run.options import RunOptions
@@ -65,9 +66,14 @@ def test_a_missing_key_is_told_before_any_model_is_loaded(tmp_path: Path, monkey
 
 def test_it_is_built_early_and_only_for_cells_that_need_it(tmp_path: Path, folder: RunFolder) -> None:
     roles = roles_with(tmp_path, HERE)
-    build_summariser(folder, [work("clip_dissect", "random_label")], roles)
+    methods = {name: registry.load(name) for name in ("clip_dissect", "random_label", "dnd")}
+    few = {name: methods[name] for name in ("clip_dissect", "random_label")}
+    build_summariser(folder, [work(*few)], few, roles)
     assert "summariser" not in vars(roles)
-    build_summariser(folder, [work("clip_dissect", "dnd")], roles)
+    unasked = {"dnd": registry.load("dnd", summarise=False)}
+    build_summariser(folder, [work("dnd")], unasked, roles)
+    assert "summariser" not in vars(roles)
+    build_summariser(folder, [work(*methods)], methods, roles)
     assert isinstance(vars(roles)["summariser"], LanguageModelSummariser)
 
 

@@ -26,7 +26,8 @@ def scene(tmp_path: Path) -> Path:
 
 def test_a_page_shows_each_severity(scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "page.png"
-    done = call(scene, "--suites", "background_grey,contrast", "--out", out)
+    asked = ("--suites", "background_grey,contrast", "--profile", "miniature")
+    done = call(scene, *asked, "--out", out)
     assert done.exit_code == 0, done.output
     page = np.asarray(Image.open(out).convert("RGB")).astype(float)
     assert page.shape[1] > 1000
@@ -34,7 +35,7 @@ def test_a_page_shows_each_severity(scene: Path, tmp_path: Path) -> None:
     row = page[150:200]
     assert row[:, 500:560].std() < row[:, 40:130].std()
     again = tmp_path / "again.png"
-    call(scene, "--suites", "background_grey,contrast", "--out", again)
+    call(scene, *asked, "--out", again)
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -42,6 +43,7 @@ def test_a_page_shows_each_severity(scene: Path, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--suites", "fogg"], "Did you mean fog"),
+        (["--suites", "fog,background_blur"], "background_blur needs the foreground of scene.png"),
         (["--lengths", "large"], "lengths"),
         (["--corruptions", "ours"], "corruptions"),
         (["--out", "page.jpg"], "give a name that ends in .png"),

@@ -76,7 +76,7 @@ def found(tmp_path_factory: pytest.TempPathFactory, roles: CountedRoles, probing
 def test_the_kind_with_the_highest_output_or_the_nearest_name_is_one_that_the_scene_shows(
     found: pd.DataFrame, roles: CountedRoles, probing: MiniatureProbingSet, condition: Condition
 ) -> None:
-    probe = probe_of(probing, masked=True).usable(condition)
+    probe = probe_of(probing, masked=True)
     images = perturbed(probe, condition, 0, Settings(), torch.device("cpu"))(range(len(probe.ids)))
     target = roles.target("resnet18")
     with torch.inference_mode():

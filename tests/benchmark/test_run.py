@@ -18,6 +18,7 @@ from benchmark import runner
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.merge import merge_runs
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.view.comparisons import terminal_comparisons
@@ -227,7 +228,7 @@ def test_masks_may_come_from_the_segmenter(tmp_path: Path) -> None:
     assert facts["facts"]["profile"]["masks"] == "segmenter"
 
 
-def test_images_without_a_mask_are_listed_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_a_mask_are_left_out_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.miniature.probing import MiniatureProbingSet
 
     real = MiniatureProbingSet.load_foreground
@@ -242,15 +243,26 @@ def test_images_without_a_mask_are_listed_and_left_out(tmp_path: Path, monkeypat
     monkeypatch.setattr(MiniatureProbingSet, "load_foreground", without_masks)
     changes = {"methods": ("constant_label",), "images": 20, "suites": ("background_blur", "gaussian_blur")}
     folder = RunFolder(run(tmp_path / "masks", **changes).folder)
-    markers = {key.condition: folder.marker(key, "evidence") for key in folder.done_cells("evidence")}
-    assert {name: marker.extra.get("left_out") for name, marker in markers.items() if marker} == {
-        "clean": None,
-        "gaussian_blur": None,
-        "background_blur": ["probe-000003", "probe-000007"],
-    }
+    assert folder.info()["facts"]["left_out"] == {"resnet50_fc": ["probe-000003", "probe-000007"]}
     evidence = folder.read_table("evidence")
-    blurred = evidence[evidence["perturbation"] == "background_blur"]
-    assert not {"probe-000003", "probe-000007"} & set(blurred["image"])
+    assert set(evidence["perturbation"]) == {"clean", "background_blur", "gaussian_blur"}
+    assert not {"probe-000003", "probe-000007"} & set(evidence["image"])
+
+
+def test_clean_labels_with_fewer_images_are_another_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.miniature.probing import MiniatureProbingSet
+
+    changes = {"methods": ("constant_label",), "images": 20, "suites": ("gaussian_blur",)}
+    run(tmp_path / "runs" / "whole", **changes)
+    real = MiniatureProbingSet.load_foreground
+    monkeypatch.setattr(
+        MiniatureProbingSet,
+        "load_foreground",
+        lambda self, indices: real(self, indices) & (torch.tensor(indices) > 3)[:, None, None],
+    )
+    run(tmp_path / "runs" / "fewer", **changes | {"suites": ("background_blur",)})
+    groups = merge_runs(tmp_path / "runs").groups
+    assert sorted(group.conditions for group in groups) == [(("background_blur", 3),), (("gaussian_blur", 3),)]
 
 
 def test_a_run_whose_images_have_no_masks_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +271,7 @@ def test_a_run_whose_images_have_no_masks_says_what_to_do(tmp_path: Path, monkey
     monkeypatch.setattr(
         ForegroundSegmenter, "foreground", lambda self, images: torch.zeros(len(images), *images.shape[-2:]) > 0
     )
-    with pytest.raises(UserError, match="needs images with a foreground and a background, but only 0 of 20"):
+    with pytest.raises(UserError, match="Of the 20 images of resnet50_fc, 0 have a foreground"):
         run(tmp_path / "none", methods=("constant_label",), images=20, masks="segmenter")
 
 

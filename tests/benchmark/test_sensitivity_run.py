@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from leaderboard.view.responses import responses
 from metrics.degradation import FOLDS
 from metrics.statistics import holm
 from tasks.catalogue import load_task
-from tasks.common.errors import UserError
 from tasks.miniature.planted_blur import LAYER, BlurUnit, resnet50_blur
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.models.target import TargetModel
@@ -247,22 +245,6 @@ def test_few_images_have_no_detector(tmp_path: Path, roles: Roles) -> None:
     few = measured(tmp_path / "run", roles, work("resnet50_layer3", Condition("fog", 3)), images=2 * FOLDS - 1)
     assert len(few.units) == 1024
     assert few.detectors.empty
-
-
-def test_images_without_a_foreground_are_left_out_and_a_single_one_is_refused(tmp_path: Path, roles: Roles) -> None:
-    own = probe(12)
-    mine = work("resnet50_layer3", Condition("background_blur", 3))
-
-    def run(name: str, without: int) -> SensitivityTables:
-        divided = np.arange(12) >= without
-        with RunFolder(tmp_path / name) as folder:
-            folder.create_or_continue({"test": name}, {})
-            probes = {mine.task.name: (replace(own, divided=divided), MiniatureProbingSet("probe", 12))}
-            return study(folder, StudyInput([[mine]], {}, {}, roles, probes, 0, Settings(), QUIET))
-
-    assert set(run("some", 3).units["images"]) == {9}
-    with pytest.raises(UserError, match="background_blur 3 can be made of 1 of 12 images"):
-        run("one", 11)
 
 
 # ---- detectors ----

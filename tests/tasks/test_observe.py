@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -257,17 +258,15 @@ def test_images_are_perturbed_once_and_alike_whenever_they_are_asked_for(images,
 def test_clean_images_are_the_probing_sets_own(images):
     probe = probe_of(Scenes(images), masked=False)
     assert torch.equal(perturbed(probe, CLEAN, 0, Settings(), torch.device("cpu"))([3, 1]), images[[3, 1]])
-    assert probe.usable(BLUR) is probe
 
 
-def test_a_condition_takes_the_images_with_a_foreground_and_a_background(images, monkeypatch):
+def test_the_images_with_a_foreground_and_a_background_can_be_taken_alone(images, monkeypatch):
     monkeypatch.setattr("tasks.observe.IMAGES_AT_ONCE", 4)
     scenes = Scenes(images)
     probe = probe_of(scenes, masked=True)
     assert probe.divided.tolist() == [False, *[True] * 9, False]
-    assert probe.usable(Condition("snow", 3)) is probe
-    kept = probe.usable(BLUR)
-    assert kept.usable(BLUR) is kept
+    kept = probe.only(np.flatnonzero(probe.divided).tolist())
+    assert kept.divided.all()
     assert kept.ids == IDS[1:-1]
     assert torch.equal(kept.load([0, 8]), images[[1, 9]])
     assert kept.segmentation.pixels(4) == {"object": [5]}

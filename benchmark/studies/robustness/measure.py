@@ -134,7 +134,6 @@ def _choices(group: Sequence[Work], given: StudyInput) -> Choices:
 
 def _measured(group: Sequence[Work], choices: Choices, passes: Passes, display: Display) -> pd.DataFrame:
     probe, roles = passes.probe, passes.roles
-    position = {name: row for row, name in enumerate(probe.ids)}
     texts = roles.clip.encode_text([PROMPT.format(name=name) for name in choices.names])
     # Two classes of one name, such as ImageNet's cranes, are one answer in words.
     _, alike = np.unique(choices.names, return_inverse=True)
@@ -143,24 +142,20 @@ def _measured(group: Sequence[Work], choices: Choices, passes: Passes, display: 
     with display.stage("robustness", len(conditions), "conditions") as stage:
         for condition in conditions:
             stage.note(str(condition))
-            usable = probe.usable(condition)
-            images = perturbed(usable, condition, passes.seed, passes.settings, roles.device)
-            seen = passes.observe(usable, condition, images, {choices.layer: "mean"}, {choices.layer: ()})[
-                choices.layer
-            ]
-            rows = np.array([position[name] for name in usable.ids], dtype=np.int64)
+            images = perturbed(probe, condition, passes.seed, passes.settings, roles.device)
+            seen = passes.observe(probe, condition, images, {choices.layer: "mean"}, {choices.layer: ()})[choices.layer]
             said = _said(seen, choices, texts.numpy())
             for work in group:
                 if condition in work.conditions:
                     verdicts = {
-                        "network": _verdicts(said["network"], choices.right[rows], np.arange(len(choices.names))),
-                        "clip": _verdicts(said["clip"], choices.right[rows], alike),
+                        "network": _verdicts(said["network"], choices.right, np.arange(len(choices.names))),
+                        "clip": _verdicts(said["clip"], choices.right, alike),
                     }
                     place = {"task": work.task.name, "profile": work.profile}
                     place |= {"perturbation": condition.name, "severity": condition.severity}
-                    known = choices.right[rows].any(axis=1)
+                    known = choices.right.any(axis=1)
                     for role, right in verdicts.items():
-                        own = pd.DataFrame({"image": usable.ids, "right": right}).loc[known]
+                        own = pd.DataFrame({"image": probe.ids, "right": right}).loc[known]
                         parts.append(own.assign(**place, role=role))
             stage.advance(1)
     return pd.concat(parts, ignore_index=True)

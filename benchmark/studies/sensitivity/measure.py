@@ -21,7 +21,6 @@ from metrics.sensitivity import BAR, FOREIGN_BAR, sensitivity
 from metrics.statistics import holm
 from tasks.activations.capture import Pooling
 from tasks.activations.spool import blocks
-from tasks.common.errors import UserError
 from tasks.observe import CLEAN, Condition, perturbed
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.profiles.build import Roles
@@ -93,26 +92,17 @@ def _measured(works: Sequence[Work], given: StudyInput) -> list[SensitivityTable
     probe, roles, seed = given.probes[works[0].task.name][0], given.roles, given.seed
     conditions = [condition for condition in all_conditions(works) if condition != CLEAN]
     layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in works}
-    counts = {condition: len(probe.usable(condition).ids) for condition in (CLEAN, *conditions)}
-    few = next((condition for condition, count in counts.items() if count < 2), None)
-    if few is not None:
-        raise UserError(
-            f"{few} can be made of {counts[few]} of {len(probe.ids)} images, and the study needs two: try --masks "
-            "segmenter, or leave the perturbation out."
-        )
-
     with (
         tempfile.TemporaryDirectory(prefix="clear-sensitivity-") as place,
-        given.display.stage("sensitivity", sum(counts.values()), "images") as stage,
+        given.display.stage("sensitivity", (1 + len(conditions)) * len(probe.ids), "images") as stage,
     ):
 
         def read(condition: Condition) -> dict[str, Float[np.ndarray, "images units"]]:
             stage.note(str(condition))
-            usable = probe.usable(condition)
             target = roles.target(works[0].task.model)
             parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
-            images = perturbed(usable, condition, seed, given.settings, roles.device)
-            for part in blocks(len(usable.ids), _READ_AT_ONCE):
+            images = perturbed(probe, condition, seed, given.settings, roles.device)
+            for part in blocks(len(probe.ids), _READ_AT_ONCE):
                 for layer, reading in target.read(images(part), layers).items():
                     parts[layer].append(reading.pooled.numpy())
                 stage.advance(len(part))
@@ -124,13 +114,11 @@ def _measured(works: Sequence[Work], given: StudyInput) -> list[SensitivityTable
             folder = Path(place) / str(number)
             folder.mkdir()
             passes.append(_Pass(work, clean[work.task.layer], folder, seed))
-        position = {name: row for row, name in enumerate(probe.ids)}
         for condition in conditions:
-            rows = np.array([position[name] for name in probe.usable(condition).ids], dtype=np.int64)
             activations = read(condition)
             for one in passes:
                 if condition in one.work.conditions:
-                    one.add(condition, rows, activations[one.work.task.layer])
+                    one.add(condition, activations[one.work.task.layer])
         stage.note("detectors")
         return [one.tables() for one in passes]
 
@@ -145,9 +133,9 @@ class _Pass:
         # Fewer images do not make folds of two.
         self._detectors = Detectors(place, clean, seed, work.task.name) if len(clean) >= 2 * FOLDS else None
 
-    def add(self, condition: Condition, rows: np.ndarray, activations: Float[np.ndarray, "images units"]) -> None:
+    def add(self, condition: Condition, activations: Float[np.ndarray, "images units"]) -> None:
         family = PERTURBATIONS[condition.name].family
-        found = sensitivity(self._clean[rows], activations)
+        found = sensitivity(self._clean, activations)
         self._rows.append(
             pd.DataFrame(
                 {
@@ -155,12 +143,12 @@ class _Pass:
                     "severity": condition.severity,
                     "family": family,
                     "unit": np.arange(activations.shape[1]),
-                    "images": len(rows),
+                    "images": len(activations),
                     **{name: getattr(found, name) for name in ("auroc", "paired_auroc", "effect", "p_value")},
                 }
             )
         )
-        if self._detectors is not None and family != PART and len(rows) == len(self._clean):
+        if self._detectors is not None and family != PART:
             self._detectors.add(condition, family, activations)
 
     def tables(self) -> SensitivityTables:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from baselines.base import Method
 from baselines.checks import check_labels
 from baselines.evidence import dead_units
+from benchmark.run.prepare import asked_roles
 from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
 from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.truth import Truth, right_labels, unit_truth
@@ -78,7 +79,9 @@ class Subject:
                 counted[:] = [(shown, said)]
             return counted[0][1]
 
-        return make_toolbox(self.roles, self.work.task, self.concepts, self.seed, words, target=target)
+        return make_toolbox(
+            self.roles, self.work.task, self.concepts, self.seed, words, asked=asked_roles(self.methods), target=target
+        )
 
     def measure(
         self,

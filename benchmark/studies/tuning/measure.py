@@ -24,7 +24,7 @@ from metrics.robustness import error_ratio
 from metrics.statistics import Interval, holm, paired_permutation
 from tasks.common.errors import UserError
 from tasks.models.target import TargetModel
-from tasks.observe import CLEAN, Condition, Images, perturbed
+from tasks.observe import CLEAN, Condition, Images, Probe, perturbed
 from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.profiles.build import Roles
 
@@ -156,7 +156,7 @@ def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display
     work = subject.work
     check_held_out(work, plan)
     others = held_out(work, plan)
-    subject = _whole(subject, (*others, *plan.conditions))
+    _check_masks(subject.probe, (*others, *plan.conditions))
     conditions = (CLEAN, *others)
     probe, device = subject.probe, subject.roles.device
     images = {one: perturbed(probe, one, subject.seed, settings, device) for one in conditions}
@@ -189,23 +189,11 @@ def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display
     return table.assign(task=work.task.name, profile=work.profile)
 
 
-def _whole(subject: Subject, conditions: Sequence[Condition]) -> Subject:
-    """With the images that all conditions can be made of, for shares mix them image by image."""
-    probe = subject.probe
+def _check_masks(probe: Probe, conditions: Sequence[Condition]) -> None:
     if probe.masks is None and any(needs_foreground(condition.name) for condition in conditions):
         raise UserError(
             "The study tuning blurs backgrounds, and the images have no foreground masks: try --masks segmenter."
         )
-    for condition in conditions:
-        probe = probe.usable(condition)
-    if len(probe.ids) < 2:
-        raise UserError(
-            f"The study tuning needs images with a foreground and a background, and {len(probe.ids)} of "
-            f"{len(subject.probe.ids)} have both: try --masks segmenter."
-        )
-    kept = set(probe.ids)
-    rows = [row for row, name in enumerate(subject.probe.ids) if name in kept]
-    return replace(subject, probe=probe, presence=subject.presence[rows])
 
 
 def _possible(subject: Subject, images: Images, display: Display) -> Subject:

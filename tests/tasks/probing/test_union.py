@@ -17,6 +17,7 @@ from tasks.catalogue import profile_path
 from tasks.common.errors import UserError
 from tasks.common.yamlfile import read_yaml
 from tasks.miniature.broden import export
+from tasks.miniature.probing import MiniatureProbingSet
 from tasks.observation import Observation, Segmentation, Toolbox
 from tasks.probing.base import Facts, StoredSet
 from tasks.probing.build import build
@@ -240,3 +241,14 @@ def test_the_published_probing_set_is_a_union():
 
 def _profile() -> dict:
     return read_yaml(profile_path("paper"))
+
+
+def test_some_images_of_a_set_keep_all_that_is_known_of_them() -> None:
+    whole = MiniatureProbingSet("probe", 6)
+    some = whole.only([1, 4])
+    assert some.ids == (whole.ids[1], whole.ids[4])
+    assert torch.equal(some.load([1, 0]), whole.load([4, 1]))
+    assert torch.equal(some.load_foreground([0, 1]), whole.load_foreground([1, 4]))
+    assert np.array_equal(some.presence, whole.presence[[1, 4]])
+    assert np.array_equal(some.segmentation.pixels(1)["object"], whole.segmentation.pixels(4)["object"])
+    assert len({whole.digest, some.digest, whole.only([1, 5]).digest}) == 3
