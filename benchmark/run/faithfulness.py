@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from benchmark.run.display import Display
+from benchmark.run.prepare import OWN_IMAGES
 from benchmark.run.presence import CLIP_BAR, Presence
 from benchmark.run.work import Work
 from leaderboard.store.errors import StoreError
@@ -89,7 +90,7 @@ def measure_run(
     # The table and its key in run.json are two files; two processes must not interleave them.
     with folder.claim("faithfulness", wait=True):
         rows = _labels(folder, works, scope)
-        facts = _facts(roles, seed, scope, count)
+        facts = _facts(works, roles, seed, scope, count)
         key = identity_hash(facts | {"labels": as_json(rows.to_numpy().tolist())})
         stored = _stored(folder, key)
         if stored is not None:
@@ -118,8 +119,18 @@ def _labels(folder: RunFolder, works: Sequence[Work], scope: Scope) -> pd.DataFr
     return labels.loc[wanted & alive, [*_KEY, "label"]].reset_index(drop=True)
 
 
-def _facts(roles: Roles, seed: int, scope: Scope, count: int) -> dict[str, Any]:
-    missing = f"The profile {roles.profile.name} has no image generator." if roles.generator is None else ""
+def _without_cosy(works: Sequence[Work], roles: Roles) -> str:
+    """Why nothing is drawn, in a sentence; empty where it is."""
+    if roles.generator is None:
+        return f"The profile {roles.profile.name} has no image generator."
+    if roles.profile.knows_only_scenes and any(work.task.probing_set == OWN_IMAGES for work in works):
+        return (
+            f"The generator of the profile {roles.profile.name} draws rendered scenes only, and the images are others."
+        )
+    return ""
+
+
+def _facts(works: Sequence[Work], roles: Roles, seed: int, scope: Scope, count: int) -> dict[str, Any]:
     return {
         "version": _VERSION,
         "scope": scope,
@@ -127,7 +138,7 @@ def _facts(roles: Roles, seed: int, scope: Scope, count: int) -> dict[str, Any]:
         "images_per_label": count,
         "prompt": PROMPT,
         "clip_bar": CLIP_BAR,
-        "without_cosy": missing,
+        "without_cosy": _without_cosy(works, roles),
     }
 
 
@@ -152,7 +163,7 @@ def _measured(
         groups = list(_groups(rows, works, roles))
         for text in texts:
             drawn = None
-            if roles.generator is not None:
+            if roles.generator is not None and not _without_cosy(works, roles):
                 # Each target prepares them itself.
                 drawn = roles.generator.generate(text, count, integer_seed(seed, "faithfulness", text), PROMPT)
             parts += [part for group in groups for part in group.measure(text, drawn, roles)]

@@ -380,7 +380,11 @@ def _note(profile: Profile, options: RunOptions) -> str:
     """The profile's sentence, with what of the run is not the profile's."""
     given = {"network": options.model, "images": options.image_folder, "concepts": options.concepts}
     own = [part for part, value in given.items() if value is not None]
-    return f"{profile.note} The user's own in this run: {', '.join(own)}." if own else profile.note
+    if not own:
+        return profile.note
+    unfit = options.image_folder is not None and profile.knows_only_scenes
+    warning = " Its models know only rendered scenes: their words for other images mean nothing." if unfit else ""
+    return f"{profile.note} The user's own in this run: {', '.join(own)}.{warning}"
 
 
 def _name(text: str) -> str:

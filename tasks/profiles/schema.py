@@ -113,6 +113,11 @@ class Profile(Strict):
             raise ValueError("clip with the loader conse reads texts by the profile's sentence_encoder: name one")
         return self
 
+    @property
+    def knows_only_scenes(self) -> bool:
+        """Whether its models were made for rendered scenes, so that they say nothing of photographs."""
+        return self.generator == "miniature"
+
     def own_options(self, methods: Collection[str]) -> dict[str, Any]:
         """Options that count for runs of these methods alone: a new method leaves the other runs what they were."""
         return {name: self.method_options[name] for name in methods if name in {*self.method_options} - _OF_ALL_RUNS}

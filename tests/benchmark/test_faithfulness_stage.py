@@ -175,7 +175,7 @@ class FakeClip:
 
 class FakeRoles:
     def __init__(self, images: torch.Tensor, presence: np.ndarray | None = None, generator: object = None) -> None:
-        self.profile = SimpleNamespace(name="mine")
+        self.profile = SimpleNamespace(name="mine", knows_only_scenes=False)
         self.generator = generator
         self.clip = FakeClip()
         self.network = ColourNetwork()

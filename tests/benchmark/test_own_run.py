@@ -150,7 +150,7 @@ def test_everything_of_the_users_own_goes_through_a_whole_run(finished: tuple[Ru
     evidence = RunFolder(result.folder).read_table("evidence")
     assert all(name.startswith("test-") and name.endswith(".png") for name in evidence["image"])
     assert "The images of own_images have no foreground masks: the segmenter makes them." in said
-    assert "The user's own in this run: network, images, concepts." in said
+    assert "The user's own in this run: network, images, concepts. Its models know only rendered scenes" in said
 
 
 def test_the_run_says_what_was_the_users_own(finished: tuple[RunResult, str], mine: Path) -> None:
