@@ -14,9 +14,6 @@ def load_concepts(path: str | Path) -> tuple[str, ...]:
     The list returned is the only one in use, for text features and for look-up alike, so a blank line or a duplicate
     cannot shift labels (the release of CLIP-Dissect drops blank lines for the one and keeps them for the other).
 
-    Args:
-        path: The file.
-
     Returns:
         The concepts in file order, without surrounding space, blank lines and duplicates (the first is kept; upper and
         lower case count as equal).

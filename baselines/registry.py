@@ -28,7 +28,6 @@ class MethodEntry:
 
     Attributes:
         name: Registered name.
-        summary: One line.
         needs: The roles and parts of the observation that it cannot do without, sorted.
         version: Raised whenever the same input may give another label.
         target: ``"module:object"`` of its class.

@@ -95,7 +95,6 @@ def match(
     for reference tokens x_i and candidate tokens x̂_j. Special tokens can be matched but have no weight.
 
     Args:
-        candidate: The label.
         reference: The label it is compared with.
         weights: Token number → w; 1 for all tokens if left out.
 

@@ -153,7 +153,6 @@ def named_concepts(label: str, vocabulary: Iterable[str], synonyms: Synonyms) ->
 
     Args:
         label: A free text.
-        vocabulary: The concepts.
         synonyms: Concept → other words or phrases for it.
 
     Raises:

@@ -128,8 +128,6 @@ def perturbed(probe: Probe, condition: Condition, seed: int, settings: Settings,
     Args:
         probe: Images that the condition can be made of; see ``Probe.usable``.
         seed: The run's seed.
-        settings: The run's choices.
-        device: Where they are perturbed.
     """
     if condition == CLEAN:
         return probe.load
@@ -160,7 +158,6 @@ def observe(
     """Read the layers and the CLIP embeddings of the images of one condition.
 
     Args:
-        target: The network.
         layers: Dotted layer name → pooling.
         probe: What the images are.
         condition: What was done to them.
@@ -210,7 +207,6 @@ def late_maps(
     All images go through the target then, in the batches of ``observe``: other batches give other last bits.
 
     Args:
-        target: The network.
         layer: A layer that has maps.
         units: The units that can be read.
         probe: What the images are.
@@ -230,11 +226,7 @@ def late_maps(
 
 
 class _Taken:
-    """What one layer has shown so far.
-
-    Args:
-        count: How many images there are.
-    """
+    """What one layer has shown so far."""
 
     def __init__(self, count: int) -> None:
         self._count = count

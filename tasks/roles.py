@@ -89,8 +89,6 @@ class ImageGenerator(Protocol):
         """Draw images.
 
         Args:
-            concept: A short text.
-            count: How many images.
             seed: The same (concept, count, seed) gives the same images.
             template: The prompt around the concept, for generators that read prompts.
         """

@@ -133,7 +133,6 @@ def tune(
 
     Args:
         target: The network; it is not changed.
-        examples: What to learn from.
         validation: What tells when to stop.
         seed: The run's seed.
         recipe: How long and how fast; None for the usual.

@@ -22,7 +22,6 @@ class Control:
 
     Attributes:
         observation: The images, seen in it.
-        indices: Which probing images.
         captions: One a picture.
         embeddings: Unit-norm CLIP embeddings.
         base_rates: Word → share of the captions that hold it.
@@ -43,7 +42,6 @@ class Sight:
     Attributes:
         captions: One a picture.
         embeddings: Unit-norm CLIP embeddings.
-        activations: The unit's activations.
     """
 
     captions: tuple[str, ...]
@@ -66,8 +64,6 @@ def look_around(view: Viewer, context: Context, indices: tuple[int, ...], roles:
     """Caption and embed pictures at large in a context.
 
     Args:
-        view: Shows the images.
-        indices: Which images.
         roles: The captioner and CLIP.
         batch_size: Images at once.
     """

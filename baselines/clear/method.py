@@ -202,7 +202,6 @@ class Clear:
 
         Args:
             observation: What one condition shows of the layer.
-            units: Unit numbers.
             tools: Must hold a captioner, a summariser, a generator and a CLIP; a segmenter for contexts that change
                 one part of the image.
 

@@ -81,8 +81,6 @@ def tested_record(
     """One candidate with its terms.
 
     Args:
-        case: The unit.
-        concept: The candidate.
         seed: Of its synthetic images.
         score: What candidates are ordered by.
         terms: Context → ``TERMS``, each in [0, 1].

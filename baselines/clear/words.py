@@ -67,7 +67,6 @@ def propose_parts(
 
     Args:
         own: Captions of the unit's pictures, in all contexts.
-        control: Captions of pictures at large.
         activations: The unit's activations on those; what the strongest show comes first.
         together: See ``collocations``.
     """

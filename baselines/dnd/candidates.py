@@ -17,7 +17,6 @@ def clean_reply(reply: str, summarise_again: Callable[[list[str]], str]) -> str:
     reply with commas is a list instead of one concept, so its pieces are summarised once more.
 
     Args:
-        reply: The summariser's reply.
         summarise_again: Summarises the pieces of a list.
     """
     concept = _after_colon(reply)

@@ -93,7 +93,6 @@ def crop_places(observation: Observation, unit: int, indices: Sequence[int], mod
 
     Args:
         observation: What the condition shows.
-        indices: Its top images.
         mode: How a map becomes a heat map, see ``baselines.dnd.crops.heat_map``.
         crop_px: Edge of the resized image that boxes refer to.
 
@@ -117,7 +116,6 @@ def activations_of(
     """Activate crops, each picture once however many units share it.
 
     Args:
-        pictures: The block's pictures.
         places_of: For each unit its crops.
         tools: Gives ``activate``.
         batch_size: How many pictures at once.

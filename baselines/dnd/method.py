@@ -143,7 +143,6 @@ class DescribeAndDissect:
 
         Args:
             observation: What one condition shows of the layer.
-            units: Unit numbers.
             tools: Must hold a captioner, a summariser, a generator and a CLIP.
 
         Raises:

@@ -25,7 +25,6 @@ class Request:
     """What determines a concept's synthetic images and their measurements, given the models.
 
     Attributes:
-        count: How many images.
         seed: The generator's seed.
         synth_px: Edge to which the images are reduced before they are looked at, or None.
         layer: The layer whose activations are measured.
@@ -70,7 +69,6 @@ class ConceptBank:
         """Activations and embeddings of the synthetic images of every distinct request.
 
         Args:
-            requests: What is asked.
             tools: The bank's toolbox; gives ``generator``, ``activate`` and ``clip``.
             batch_size: How many images at once.
         """
@@ -88,7 +86,6 @@ class ConceptBank:
         """Captions of the synthetic images of every distinct request, at the size they were drawn.
 
         Args:
-            requests: What is asked.
             tools: The bank's toolbox; gives ``generator`` and ``captioner``.
             batch_size: How many images at once.
         """
@@ -140,8 +137,6 @@ def draw(request: Request, generator: ImageGenerator, reduced: bool = True) -> U
     """Draw the images of one request.
 
     Args:
-        request: What is asked.
-        generator: Draws.
         reduced: Whether to reduce the images to ``synth_px``, as the target model sees them.
     """
     images = generator.generate(request.concept, request.count, request.seed, PROMPT).cpu()

@@ -67,7 +67,6 @@ def compare_methods(
 
     Args:
         scores: Higher is better; NaN is missing. Only units with a value for every method enter; the rest is counted.
-        methods: Their names.
         posthoc: Which test of a pair; two methods have Wilcoxon's or the permutation test in any case.
         alpha: Family-wise error rate.
         resamples: Random sign patterns of a permutation test.

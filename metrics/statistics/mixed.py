@@ -70,9 +70,7 @@ def mixed_model(
     Args:
         stability: One value a row; NaN is missing. Rows of one unit, method and severity (several perturbations) are
             averaged first.
-        method: The rows' methods.
         severity: Their severities, in steps.
-        unit: Their units.
 
     Returns:
         Without a model the numbers are NaN and ``reason`` says why.

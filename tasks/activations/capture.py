@@ -26,7 +26,6 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
     """Find a layer by its dotted name.
 
     Args:
-        model: The network.
         name: For example ``layer4`` or ``layer4.2.conv3``.
 
     Raises:
@@ -192,7 +191,6 @@ def channels_first(network: nn.Module, output: Tensor) -> Tensor:
 
     Args:
         network: The network that the layer belongs to; timm's say the length of an embedding (``embed_dim``).
-        output: The layer's output.
     """
     length = getattr(network, "embed_dim", None)
     last = output.ndim == 4 and isinstance(length, int) and output.shape[3] == length != output.shape[1]
@@ -207,7 +205,6 @@ def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
 
     Args:
         network: The network that the layer belongs to.
-        output: The layer's output.
 
     Returns:
         The number; None if the output has no tokens, or no number makes a square of the rest.

@@ -114,11 +114,7 @@ class StoredMaps:
 
 
 class LateMaps:
-    """Maps that are computed when somebody first asks for them, if anybody does.
-
-    Args:
-        make: Computes them.
-    """
+    """Maps that are computed when somebody first asks for them, if anybody does."""
 
     def __init__(self, make: Callable[[], Maps]) -> None:
         self._make = make
@@ -167,6 +163,5 @@ def image_blocks(images: int, values: int) -> Iterator[range]:
 
     Args:
         images: How many there are.
-        values: Values of one image.
     """
     return blocks(images, max(1, BLOCK_VALUES // max(1, values)))

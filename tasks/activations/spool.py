@@ -74,7 +74,6 @@ class Spool:
     """Rows that are made when they are first asked for, and kept in a file where the disk has room for all of them.
 
     Args:
-        count: How many rows there are.
         shape: Of a row.
         dtype: Of its values.
         make: ``make(indices)`` gives rows, the same whenever and with whichever others it is asked; without room on

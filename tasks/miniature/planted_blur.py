@@ -55,11 +55,7 @@ class BlurUnit(nn.Module):
 
 
 class WithBlurUnit(nn.Module):
-    """A ResNet with the blur unit beside the channels of its last stage; its outputs stay bit-equal.
-
-    Args:
-        network: The ResNet.
-    """
+    """A ResNet with the blur unit beside the channels of its last stage; its outputs stay bit-equal."""
 
     def __init__(self, network: ResNet) -> None:
         super().__init__()

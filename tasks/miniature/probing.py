@@ -43,7 +43,6 @@ class _Drawn:
     """Some scenes as arrays.
 
     Attributes:
-        images: The pictures.
         foreground: Their masks.
         layers: Concept numbers, one layer for each category of ``_LAYERS``.
     """
@@ -58,7 +57,6 @@ class MiniatureProbingSet:
 
     Args:
         split: Which scenes, see ``SPLITS``.
-        count: How many.
         cache: Where the digest, which needs all of them drawn, is kept for other runs; None keeps it nowhere.
 
     Attributes:

@@ -16,7 +16,6 @@ class Piece:
     """One polygon of an object.
 
     Attributes:
-        polygon: Corner points.
         part: The part it belongs to, or None for the body.
         paint: A fixed colour, or None for the object's own colour and pattern.
     """

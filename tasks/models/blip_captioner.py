@@ -30,7 +30,6 @@ class BlipCaptioner:
 
     Args:
         source: A folder written by ``save_pretrained`` of the model and its processor, or the name of a hub repository.
-        device: Where it runs.
         batch_size: Images a call of ``generate``.
         max_new_tokens: Upper bound of a caption's length.
         min_length: Least length: of BLIP as transformers counts it, with the start token; of BLIP-2 of new tokens. None

@@ -24,7 +24,6 @@ class OpenClipEncoder:
     Args:
         source: A folder with ``open_clip_config.json``, weights and, for small models, a tokenizer; or a name of
             open_clip's, e.g. ``ViT-B-16``.
-        device: Where it runs.
         batch_size: Images or texts a forward pass.
         pretrained: Tag of the published weights of a name, e.g. ``openai``.
 

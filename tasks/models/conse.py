@@ -30,7 +30,6 @@ class ConseEncoder:
         network: A classifier; maps [n, 3, side, side] to logits [n, classes].
         prepare: From uint8 images to its input.
         class_names: The classes in the order of the logits, names of a class separated by commas.
-        device: Where the classifier runs.
         top: T; 10 in the paper.
         batch_size: Images a forward pass.
     """

@@ -43,7 +43,6 @@ class DiffusionGenerator:
 
     Args:
         source: A folder written by ``save_pretrained`` of the pipeline, or the name of a hub repository.
-        device: Where it runs.
         sampling: How images are sampled.
         batch_size: Images denoised at once; a runtime setting.
         revision: Commit of the hub repository.
@@ -97,8 +96,6 @@ class DiffusionGenerator:
         """Draw images; image i of (concept, seed, template) is the same whatever ``count`` is.
 
         Args:
-            concept: A short text.
-            count: How many images.
             seed: At least 0.
             template: The prompt around the concept.
 

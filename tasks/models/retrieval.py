@@ -49,8 +49,6 @@ class RetrievalGenerator:
         """The ``count`` nearest photographs, nearest first, each another file.
 
         Args:
-            concept: A short text.
-            count: How many images.
             seed: Not used.
             template: Not used.
 

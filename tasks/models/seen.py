@@ -17,7 +17,6 @@ class SeenGenerator:
 
     Attributes:
         generator: Draws images of any size.
-        view: Of the network.
     """
 
     generator: ImageGenerator

@@ -21,7 +21,6 @@ class ForegroundSegmenter:
     Args:
         network: Maps [n, 3, side, side] to ``{"out": [n, 1 or classes, h, w]}``, as torchvision's segmentation models.
         side: Side of the network's input in pixels.
-        device: Where it runs.
         batch_size: Images a forward pass.
     """
 

@@ -21,7 +21,6 @@ class SentenceTransformerEncoder:
 
     Args:
         source: A local folder, or the name of a hub repository.
-        device: Where it runs.
         revision: Commit of the hub repository.
 
     Attributes:

@@ -47,7 +47,6 @@ class TargetModel:
     Args:
         network: In eval mode; moved to the device.
         preprocessing: From uint8 images to the network's input.
-        device: Where it runs.
         batch_size: Images a forward pass; a runtime setting. Memory that does not suffice halves it.
     """
 

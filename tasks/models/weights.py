@@ -26,7 +26,6 @@ def check_file(path: Path, sha256: str | None) -> None:
     """Refuse a file that is missing or is not the one that was named.
 
     Args:
-        path: The weights file.
         sha256: Its hash in hex, in either case; without one the content is not checked.
 
     Raises:

@@ -27,7 +27,6 @@ def pieces(images: UInt8[Tensor, "n 3 h w"], pixels: int | None = None) -> Itera
     """Cut a batch into pieces; no pixel depends on the cut.
 
     Args:
-        images: The batch.
         pixels: Of a piece; by default as many as stay in a processor's cache, or keep a GPU busy.
     """
     pixels = pixels or (_GPU_PIXELS if images.is_cuda else _CPU_PIXELS)

@@ -25,7 +25,6 @@ def gaussian_blur(images: UInt8[Tensor, "n 3 h w"], sigma: float, context: Conte
     Args:
         images: 0 to 255.
         sigma: In pixels at 224 px.
-        context: Scale.
     """
     return to_uint8(blurred(images.float(), sigma * context.scale))
 
@@ -38,7 +37,6 @@ def gaussian_blur_5x5(images: UInt8[Tensor, "n 3 h w"], times: int, context: Con
     Args:
         images: 0 to 255.
         times: How often it is applied.
-        context: Unused.
     """
     weights = whole_weights(gaussian_weights(1.0, truncate=2), 20)
     for _ in range(times):
@@ -55,7 +53,6 @@ def defocus_blur(
     Args:
         images: 0 to 255.
         parameters: Radius of the disk and sigma of its edge, in pixels at 224 px.
-        context: Scale.
     """
     radius, sigma = parameters
     runs = disk_runs(max(1.0, radius * context.scale))
@@ -119,7 +116,6 @@ def motion_blur(
     Args:
         images: 0 to 255.
         parameters: The kernel has 2 · radius + 1 steps, one pixel each; sigma of the half-Gaussian. Pixels at 224 px.
-        context: Random numbers and scale.
     """
     angles = context.draws.number(-45, 45)
     return to_uint8(smear(images.float(), *parameters, angles, context.scale))
@@ -151,7 +147,6 @@ def zoom_blur(
     Args:
         images: 0 to 255.
         parameters: Where the zooms end (not included) and the step from one to the next; the first is 1.
-        context: Unused.
     """
     end, step = parameters
     original = images.float()

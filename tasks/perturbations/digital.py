@@ -20,7 +20,6 @@ def contrast(images: UInt8[Tensor, "n 3 h w"], gain: float, context: Context) ->
     Args:
         images: 0 to 255.
         gain: What is left of the distance to the mean.
-        context: Unused.
     """
     total = images.sum((2, 3), keepdim=True, dtype=torch.int64).double()
     shift = total.mul_((1 - gain) / (images.shape[2] * images.shape[3])).float()
@@ -35,7 +34,6 @@ def saturate(
     Args:
         images: 0 to 255.
         parameters: Factor of the saturation, and what is added to it on the scale 0 to 1.
-        context: Unused.
     """
     factor, added = parameters
     pixels = images.float()
@@ -67,7 +65,6 @@ def pixelate(images: UInt8[Tensor, "n 3 h w"], factor: float, context: Context) 
     Args:
         images: 0 to 255.
         factor: Pixels that are left of each side, as a share of it; less than 1.
-        context: Unused.
     """
     height, width = images.shape[-2:]
     small = (max(1, min(height, int(height * factor))), max(1, min(width, int(width * factor))))

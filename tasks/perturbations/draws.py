@@ -22,7 +22,6 @@ class Draws:
 
     Args:
         seeds: One non-negative integer an image, of any size.
-        device: Where the numbers are made.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:

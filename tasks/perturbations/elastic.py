@@ -27,7 +27,6 @@ def elastic_transform(
     Args:
         images: 0 to 255.
         parameters: Gain, sigma, and how far a corner moves at most along each axis, in pixels at 224 px.
-        context: Random numbers and scale.
     """
     gain, sigma, reach = (length * context.scale for length in parameters)
     height, width = images.shape[2:]
@@ -80,7 +79,6 @@ def package_elastic_transform(
     Args:
         images: 0 to 255.
         gain: Of the smoothed field.
-        context: Random numbers.
     """
     height, width = images.shape[2:]
     field = context.draws.uniform16(2, height, width).to(torch.float32)

@@ -28,7 +28,6 @@ def glass_blur(
     Args:
         images: 0 to 255.
         parameters: Sigma of both blurs and largest offset, in pixels at 224 px; number of passes.
-        context: Random numbers, scale and mode.
     """
     sigma, reach, passes = parameters
     height, width = images.shape[2:]

@@ -23,7 +23,6 @@ def gaussian_noise(images: UInt8[Tensor, "n 3 h w"], sigma: float, context: Cont
     Args:
         images: 0 to 255.
         sigma: Standard deviation on the scale 0 to 1.
-        context: Random numbers.
     """
     added = normal(context.draws.uniform16(*images.shape[1:]), 0.0, 255.0 * sigma)
     return to_uint8(added.add_(images))
@@ -35,7 +34,6 @@ def speckle_noise(images: UInt8[Tensor, "n 3 h w"], sigma: float, context: Conte
     Args:
         images: 0 to 255.
         sigma: Standard deviation of the factor.
-        context: Random numbers.
     """
     factor = normal(context.draws.uniform16(*images.shape[1:]), 1.0, sigma)
     return to_uint8(factor.mul_(images))
@@ -47,7 +45,6 @@ def shot_noise(images: UInt8[Tensor, "n 3 h w"], counts: float, context: Context
     Args:
         images: 0 to 255.
         counts: Expected count of a white pixel.
-        context: Random numbers.
     """
     place = context.draws.uniform16(*images.shape[1:]).add_(images.to(torch.int32) << 16)
     return look_up(_poisson_table(counts, images.device), place)
@@ -59,7 +56,6 @@ def impulse_noise(images: UInt8[Tensor, "n 3 h w"], amount: float, context: Cont
     Args:
         images: 0 to 255.
         amount: The share, 0 to 1.
-        context: Random numbers.
     """
     half = round(amount * 2**15)
     drawn = context.draws.uniform16(*images.shape[1:])

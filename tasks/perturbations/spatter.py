@@ -29,7 +29,6 @@ def spatter(
         images: 0 to 255.
         parameters: Mean and deviation of the noise, sigma of its blur in pixels at 224 px, threshold, intensity of the
             water or sigma of the mud's edge in pixels at 224 px, 0 for water or 1 for mud.
-        context: Random numbers and scale.
     """
     mean, deviation, sigma, threshold, intensity, mud = parameters
     grains = normal(context.draws.uniform16(*images.shape[2:]), mean * _UNIT, deviation * _UNIT).round_()

@@ -32,7 +32,6 @@ def snow(
         images: 0 to 255.
         parameters: Mean and deviation of the noise, size of a flake in pixels at 224 px, threshold, blur radius and
             sigma in pixels at 224 px, share of the image that is not whitened.
-        context: Random numbers and scale.
     """
     mean, deviation, zoom, threshold, radius, sigma, kept = parameters
     height, width = images.shape[-2:]
@@ -76,7 +75,6 @@ def frost(
     Args:
         images: 0 to 255.
         parameters: Weight of the image, weight of the frost.
-        context: Random numbers, scale and mode.
     """
     kept, laid = parameters
     height, width = images.shape[-2:]
@@ -125,7 +123,6 @@ def fog(
     Args:
         images: 0 to 255.
         parameters: Strength, and by how much each finer level of the map is weaker than the one before.
-        context: Random numbers.
     """
     strength, decay = parameters
     height, width = images.shape[-2:]
@@ -143,7 +140,6 @@ def plasma(draws: Draws, count: int, side: int, decay: float) -> Float[Tensor, "
     """Diamond-square height maps, wrapped around at the border, from 0 to 1 (Fournier, Fussell and Carpenter 1982).
 
     Args:
-        draws: Random numbers.
         count: Number of maps.
         side: A power of two.
         decay: Each level's noise is divided by it; the noise itself is the square of this factor.
@@ -175,7 +171,6 @@ def brightness(images: UInt8[Tensor, "n 3 h w"], added: float, context: Context)
     Args:
         images: 0 to 255.
         added: On the scale 0 to 1.
-        context: Unused.
     """
     value = images.amax(1, keepdim=True).to(torch.int32)
     place = (value << 8).add(images)

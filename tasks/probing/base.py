@@ -139,9 +139,6 @@ class StoredSet:
         """The same set as a network sees it: images, masks and annotation.
 
         Presence stays that of the whole image, also where the view cuts a concept at the border away.
-
-        Args:
-            view: Of the network.
         """
         mask, whole = self.mask, self.segmentation
 

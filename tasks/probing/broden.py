@@ -160,7 +160,6 @@ def open_broden(
     Args:
         folder: The one with ``index.csv``.
         licence: Of the images.
-        choice: Which images.
         size: Their pixels a side.
         split: Only these images; None takes all.
         categories: Which annotation counts.

@@ -55,7 +55,6 @@ def open_cifar(
         path: The folder with the ``.bin`` files, the folder around it, or a folder of exported images: class folders,
             or ``train`` and ``test`` with class folders in them.
         licence: Of the images.
-        choice: Which images of the split.
         variant: ``cifar10`` or ``cifar100`` (its 100 fine classes).
         split: Which file or files.
         cache: Where it is remembered what the images are; None remembers nothing.

@@ -48,7 +48,6 @@ class Archive:
     """A file that several hosts have.
 
     Attributes:
-        name: Its file name.
         sources: Addresses, tried in this order.
         manual: What the user can do when none of them works, in a sentence.
         md5: Published checksum in hex; None where none has been published.
@@ -118,7 +117,6 @@ def fetch(
     """Download an archive, unless it is there.
 
     Args:
-        archive: What to get.
         folder: Where to; made if needed.
         offline: Open no connection.
         patience: When to give up on a source.

@@ -68,9 +68,7 @@ def open_folder(
     identifiers (``n01440764_tench.JPEG``), ImageNet's 1,000 are.
 
     Args:
-        path: The outermost folder.
         licence: Of the images.
-        choice: Which images.
         cache: Where it is remembered what the images are; None remembers nothing.
         hold_out: Whether a quarter of the files is left out, see ``tasks.probing.held_out``.
 
@@ -99,9 +97,7 @@ def open_found(name: str, where: str, found: Found, licence: str, choice: Choice
     Args:
         name: What kind of set it is.
         where: How to call it in messages.
-        found: The files.
         licence: Of the images.
-        choice: Which of them.
         cache: Where it is remembered what the images are; None remembers nothing.
 
     Raises:

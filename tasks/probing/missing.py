@@ -29,7 +29,6 @@ class Missing:
     """Something that has to be got.
 
     Attributes:
-        path: Where it is looked for.
         size: Bytes to download; None where that is not known.
         how: How to get it, in sentences.
     """

@@ -29,7 +29,6 @@ class Content:
     """What one image of a set is.
 
     Attributes:
-        image: Whole.
         annotation: What else the digest covers, e.g. label maps.
         concepts: Numbers of the concepts that it shows.
     """

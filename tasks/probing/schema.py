@@ -32,7 +32,6 @@ class Cifar:
     Attributes:
         classes: How many there are.
         labels: Bytes before the pixels of a record; the last one is the class.
-        folder: The archive's folder.
         train: Files of the training images.
         test: Files of the test images.
         names: File of the class names.

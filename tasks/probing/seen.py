@@ -51,7 +51,6 @@ class Refused:
     """Why an image cannot be used.
 
     Attributes:
-        sentence: For the user.
         lasting: Whether its files decide so, and not a machine that could not read them this time.
     """
 
@@ -90,7 +89,6 @@ class Memory:
         """What these images are: as remembered, where their files have not changed since, else as examined now.
 
         Args:
-            names: Identifiers.
             examine: Looks at the image of one identifier; called in threads.
         """
         if not self._cache.keeps:

@@ -36,7 +36,6 @@ def unpack(archive: Path, folder: str, into: Path, limits: Limits = Limits()) ->
     when it is complete.
 
     Args:
-        archive: A zip file.
         folder: The folder's name in the archive.
         into: Where it goes; ``into / folder`` must not exist.
         limits: What the archive may hold.

@@ -59,8 +59,6 @@ class Roles:
     """The models and data behind a profile, each built once and only if it is used.
 
     Args:
-        profile: As read from its file.
-        device: Where models run.
         batch_size: Images a forward pass of the target.
         replies: File in which a language model's replies are kept; None keeps them in memory.
         cache: Where answers of the models are kept for other runs; None keeps none. With a cache, models are loaded
@@ -209,8 +207,6 @@ class Roles:
         """``count`` images of a probing set: the first of the miniature, else a seeded choice; None takes all.
 
         Args:
-            name: Of the set.
-            count: How many images.
             view: What the target sees of each image, see ``view``; masks and annotation are cut like it.
 
         Raises:

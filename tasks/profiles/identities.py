@@ -22,7 +22,6 @@ def network_identity(profile: Profile, name: str, load: Callable[[], object]) ->
     """What a target's activations depend on beside images, layer and pooling.
 
     Args:
-        name: Of the target.
         load: Loads it; called only if its files are not here yet.
 
     Returns:
@@ -64,9 +63,7 @@ def role_identity(
 
     Args:
         role: Its field in the profile.
-        entry: What the field holds.
         packages: Distributions whose code answers.
-        device: Where the model runs.
         load: Loads it; called only if its files are not here yet.
 
     Raises:

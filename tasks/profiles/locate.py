@@ -52,7 +52,6 @@ class Resource:
         where: File or folder where they are, or would be; None where only the library knows.
         size: Bytes: of the files that are there, else as published; None where that is not known.
         licence: Of the weights or images; None where it is not known.
-        get: How to get it.
     """
 
     role: str

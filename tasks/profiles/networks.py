@@ -45,7 +45,6 @@ def preparation(entry: Target, name: str = "the network") -> Preprocessing:
     """How a network's images are prepared: as the profile says, else as its library does; nothing is loaded for it.
 
     Args:
-        entry: From a profile.
         name: What messages call it.
 
     Raises:

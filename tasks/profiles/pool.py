@@ -22,7 +22,6 @@ def pool_of(profile: Profile, source: RetrievalSource) -> list[tuple[str, Path]]
 
     Args:
         profile: Its probing sets of the loaders ``folder`` and ``imagenet`` are looked through, where they are there.
-        source: The generator.
 
     Returns:
         (SHA-256, path), sorted by hash, each hash once.

@@ -68,7 +68,6 @@ class Profile(Strict):
         vocabulary: Where class names, categories and synonyms of the truth come from.
         clip: The image-text encoder, for methods and for the primary text similarity.
         sentence_encoder: The second text similarity.
-        captioner: Writes captions.
         summariser: Turns captions into concepts.
         describer: A vision-language model that names what several pictures share.
         generator: Draws images of a concept.

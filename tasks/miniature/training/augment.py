@@ -40,7 +40,6 @@ class Views:
     Attributes:
         images: RGB, in [0, 1].
         grid: Kind, part, colour and pattern numbers at the cell centres, 0 = none.
-        boxes: The crops.
         mirrored: Which views are mirror images: left and right have changed places.
     """
 

@@ -40,7 +40,6 @@ def train_captioner(folder: Path, cache: Path) -> dict[str, Any]:
     """Train and save a folder for ``BlipForConditionalGeneration.from_pretrained`` (float16) and ``BlipProcessor``.
 
     Args:
-        folder: Where to save.
         cache: Folder of the rendered training data.
 
     Returns:

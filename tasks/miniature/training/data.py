@@ -41,7 +41,6 @@ class RenderedScenes:
         concepts: bool [n, concepts], the order of ``CONCEPTS``.
         layers: uint8 [n, 4, 56, 56]: kind, part, colour, pattern numbers, 0 = none.
         foreground: uint8 [n, 224, 28]: the masks, eight pixels a byte.
-        scenes: The scene graphs.
     """
 
     images: np.ndarray

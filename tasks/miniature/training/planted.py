@@ -79,7 +79,6 @@ class Sample:
     """Scenes with the network's features.
 
     Attributes:
-        scenes: The scene graphs.
         grid: Kind, part, colour, pattern numbers at the cell centres.
         features: Maps of ``layer4``.
     """
