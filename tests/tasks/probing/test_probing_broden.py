@@ -237,7 +237,7 @@ def test_hostile_and_broken_tables_are_refused(tmp_path, options, words):
 def test_other_mistakes_are_sentences(copy):
     with pytest.raises(UserError, match=r"There is no Broden in .*--size 384"):
         opened_at(copy / "nowhere", size=384)
-    with pytest.raises(UserError, match="not 227 a side"):
+    with pytest.raises(UserError, match="not 227 per side"):
         opened_at(copy, size=227)
     with pytest.raises(UserError, match="no column 'material'"):
         opened_at(copy, categories=("object", "material"))

@@ -137,7 +137,7 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path):
         ("always_cut", "ended after"),
         ("misplaced", "goes on at another place"),
         ("silent", "sent nothing for 1 s"),
-        ("crawl", "sends less than 100000 bytes a second"),
+        ("crawl", "sends less than 100000 bytes per second"),
     ],
 )
 def test_a_bad_source_leaves_nothing_and_the_next_is_tried(tmp_path, kind, words):
