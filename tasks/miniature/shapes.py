@@ -28,7 +28,7 @@ class Piece:
 def bent(
     points: Polygon, squeeze: tuple[float, float], bend: float, waves: tuple[float, float, float, float]
 ) -> Polygon:
-    """Narrow points along the axes and displace them by waves, so that no outline is like another.
+    """Scale points along the axes and displace them by waves, so that no two outlines are alike.
 
     Args:
         points: In the frame of a kind.
@@ -44,7 +44,7 @@ def bent(
 
 
 def dense(polygon: Polygon, longest: float = 0.15) -> Polygon:
-    """The same polygon with points along its edges, so that it can be bent."""
+    """The same polygon with additional points along its edges, so that it can be bent."""
     after = np.roll(polygon, -1, axis=0)
     counts = np.maximum(np.ceil(np.linalg.norm(after - polygon, axis=1) / longest).astype(int), 1)
     return np.concatenate(
