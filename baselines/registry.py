@@ -212,11 +212,11 @@ def _plugins() -> Mapping[str, tuple[MethodEntry, type[Any]]]:
 def _read(point: metadata.EntryPoint) -> tuple[str, tuple[MethodEntry, type[Any]]]:
     method: Any = point.load()
     if not isinstance(method, type):
-        raise UserError("it is no class")
+        raise UserError("it is not a class")
     if not callable(method.label):
-        raise UserError("its label is no function")
+        raise UserError("its label is not a function")
     if isinstance(method.needs, str) or not all(isinstance(need, str) for need in method.needs):
-        raise UserError("its needs are no set of names")
+        raise UserError("its needs are not a set of names")
     for need in sorted(method.needs):
         if need not in NEEDS:
             raise unknown_name("need", need, NEEDS)

@@ -131,7 +131,9 @@ def activation_correlation(
     """
     clean, perturbed = np.asarray(clean), np.asarray(perturbed)
     if clean.shape != perturbed.shape or clean.ndim != 2:
-        raise ValueError(f"both must be [images, units] alike, not {list(clean.shape)} and {list(perturbed.shape)}")
+        raise ValueError(
+            f"both must be [images, units] of the same shape, not {list(clean.shape)} and {list(perturbed.shape)}"
+        )
     images, units = clean.shape
     pearson, spearman = np.full(units, np.nan), np.full(units, np.nan)
     if images < 2:

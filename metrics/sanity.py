@@ -77,7 +77,7 @@ def sanity_check(
     activations, presence = np.asarray(activations, dtype=np.float64), np.asarray(presence, dtype=bool)
     if activations.shape != presence.shape or activations.ndim != 2:
         raise ValueError(
-            f"both must be [images, units] alike, not {list(activations.shape)} and {list(presence.shape)}"
+            f"both must be [images, units] of the same shape, not {list(activations.shape)} and {list(presence.shape)}"
         )
     generator = np.random.default_rng(seed)
     fallen: dict[str, list[bool]] = {"missing": [], "extra": []}

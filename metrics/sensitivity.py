@@ -192,7 +192,9 @@ def directed(
 def _checked(clean: np.ndarray, perturbed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     clean, perturbed = np.asarray(clean), np.asarray(perturbed)
     if clean.shape != perturbed.shape or clean.ndim != 2:
-        raise ValueError(f"both must be [images, units] alike, not {list(clean.shape)} and {list(perturbed.shape)}")
+        raise ValueError(
+            f"both must be [images, units] of the same shape, not {list(clean.shape)} and {list(perturbed.shape)}"
+        )
     if len(clean) < 2:
         raise ValueError(f"a unit's response needs at least two images, not {len(clean)}")
     return clean, perturbed

@@ -224,7 +224,8 @@ def mlce(
     method, reference = np.asarray(method, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if method.shape != reference.shape or method.ndim != 2:
         raise ValueError(
-            f"both must be [corruptions, severities] alike, not {list(method.shape)} and {list(reference.shape)}"
+            "both must be [corruptions, severities] of the same shape, "
+            f"not {list(method.shape)} and {list(reference.shape)}"
         )
     moved, expected = (1.0 - method).sum(axis=1), (1.0 - reference).sum(axis=1)
     comparable = expected > _ALIKE
@@ -277,7 +278,7 @@ def four_way(clean: Shaped[np.ndarray, " units"], perturbed: Shaped[np.ndarray, 
     """
     clean, perturbed = np.asarray(clean, dtype=np.float64), np.asarray(perturbed, dtype=np.float64)
     if clean.shape != perturbed.shape or clean.ndim != 1:
-        raise ValueError(f"both must be [units] alike, not {list(clean.shape)} and {list(perturbed.shape)}")
+        raise ValueError(f"both must be [units] of the same shape, not {list(clean.shape)} and {list(perturbed.shape)}")
     for verdicts in (clean, perturbed):
         if not bool(np.all(np.isnan(verdicts) | np.isin(verdicts, (0.0, 1.0)))):
             raise ValueError("a verdict must be 1 (right), 0 (wrong) or NaN (missing)")

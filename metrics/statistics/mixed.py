@@ -121,7 +121,7 @@ def _design(stability: Any, method: Any, severity: Any, unit: Any) -> tuple[_Des
     values, severity = np.asarray(stability, dtype=np.float64), np.asarray(severity, dtype=np.float64)
     method, unit = np.asarray(method).astype(str), np.asarray(unit)
     if values.ndim != 1 or any(column.shape != values.shape for column in (method, severity, unit)):
-        raise ValueError("stability, method, severity and unit must be [rows] alike")
+        raise ValueError("stability, method, severity and unit must be [rows] of the same length")
     check_finite(values, severity)
     present = ~np.isnan(values)
     rows = pd.DataFrame({"method": method, "severity": severity, "unit": unit, "y": values}).loc[present]

@@ -62,7 +62,7 @@ def paired_values(
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"both must be [units] alike, not {list(first.shape)} and {list(second.shape)}")
+        raise ValueError(f"both must be [units] of the same shape, not {list(first.shape)} and {list(second.shape)}")
     check_finite(first, second)
     present = ~np.isnan(first) & ~np.isnan(second)
     return first[present], second[present], int((~present).sum())

@@ -85,5 +85,5 @@ def resnet50_blur() -> WithBlurUnit:
     """
     network, _ = build_network(load_profile("miniature").target("resnet50"), "resnet50")
     if not isinstance(network, ResNet):
-        raise UserError("The profile's resnet50 is no ResNet of torchvision's; restore tasks/profiles/miniature.yaml.")
+        raise UserError("The profile's resnet50 is not a torchvision ResNet; restore tasks/profiles/miniature.yaml.")
     return WithBlurUnit(network)

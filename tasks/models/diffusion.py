@@ -77,7 +77,7 @@ class DiffusionGenerator:
             safety_checker=None,
         )
         if not hasattr(pipeline, "tokenizer") or not hasattr(pipeline, "scheduler"):
-            raise UserError(f"{source} is a {type(pipeline).__name__}, which does not draw images from a text.")
+            raise UserError(f"{source} is a {type(pipeline).__name__}, which does not generate images from text.")
         _check_tokenizer(pipeline, source)
         if sampling.scheduler == "dpmsolver++":
             pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
@@ -117,7 +117,7 @@ class DiffusionGenerator:
                 output_type="np",
             ).images
             if not np.isfinite(drawn).all():
-                raise UserError("The image generator gave pixels that are no numbers; set half_on_cuda: false for it.")
+                raise UserError("The image generator gave pixels that are not numbers; set half_on_cuda: false for it.")
             parts.append(to_tensor((drawn * 255).round().clip(0, 255).astype(np.uint8)))
         return torch.cat(parts)
 

@@ -120,7 +120,7 @@ def plant(network: nn.Module, path: Path, sha256: str | None, target_sha256: str
     if target_sha256 and planted.target_sha256 != target_sha256.lower():
         raise UserError(f"The planted units {path} were fitted to other weights: train 'planted' again.")
     if not isinstance(network, ResNet):
-        raise UserError(f"Units can be planted in a ResNet's layer4 alone, not in {type(network).__name__}.")
+        raise UserError(f"Units can only be planted in a ResNet's layer4, not in {type(network).__name__}.")
     if network.fc.in_features != planted.first:
         raise UserError(f"{path} belongs to a layer of {planted.first} channels, not {network.fc.in_features}.")
     try:

@@ -41,7 +41,7 @@ def perturb(
     """
     check_request(name, severity)
     if name not in names():
-        raise UserError(f"{name} is no corruption of imagecorruptions: leave out --corruptions reference for it.")
+        raise UserError(f"{name} is not a corruption of imagecorruptions: leave out --corruptions reference for it.")
     images = check_images(images)
     seeds = check_seeds(seeds, len(images))
     if severity == 0:

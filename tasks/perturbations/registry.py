@@ -105,9 +105,11 @@ def register(entry: Perturbation) -> Perturbation:
 
 def _check(entry: object) -> None:
     if not isinstance(entry, Perturbation):
-        raise UserError(f"{entry!r} is no tasks.perturbations.Perturbation.")
+        raise UserError(f"{entry!r} is not a tasks.perturbations.Perturbation.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,59}", entry.name):
-        raise UserError(f"{entry.name!r} is no name for a perturbation: use small letters, digits and underscores.")
+        raise UserError(
+            f"{entry.name!r} is not a valid name for a perturbation: use small letters, digits and underscores."
+        )
     if entry.family not in get_args(Family):
         raise UserError(f"{entry.name}: unknown family {entry.family!r}; choose from {', '.join(get_args(Family))}.")
     if not set(entry.needs) <= set(get_args(Need)):

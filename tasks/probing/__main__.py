@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("set", choices=("broden",))
     parser.add_argument("--out", type=Path, required=True, help="the folder to put it in")
     parser.add_argument("--size", type=int, choices=get_args(BrodenSize), default=224, help="pixels per side")
-    parser.add_argument("--offline", action="store_true", help="open no connection; unpack what is there")
+    parser.add_argument("--offline", action="store_true", help="open no connection; unpack the existing archive")
     options = parser.parse_args(arguments)
     folder = options.out / f"broden1_{options.size}"
     try:

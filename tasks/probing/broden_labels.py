@@ -87,7 +87,7 @@ def _weights(folder: Path, category: str, rows: Mapping[int, Mapping[str, str]])
         try:
             found[_whole(row["number"], path)] = float(row["coverage"] or 0)
         except ValueError:
-            raise UserError(f"{path}: the coverage {row['coverage']!r} is no number.") from None
+            raise UserError(f"{path}: the coverage {row['coverage']!r} is not a number.") from None
     return found
 
 
@@ -95,7 +95,7 @@ def _whole(text: str, path: Path) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UserError(f"{path}: the label number {text!r} is no whole number.") from None
+        raise UserError(f"{path}: the label number {text!r} is not an integer.") from None
 
 
 def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

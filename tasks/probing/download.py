@@ -132,7 +132,7 @@ def fetch(
     target = folder / archive.name
     if target.is_file():
         if wrong := _wrong_hash(target, archive):
-            raise UserError(f"{target} {wrong}; remove it, or the record beside it if that is wrong.")
+            raise UserError(f"{target} {wrong}; remove it, or the record next to it if that is wrong.")
         return target
     if offline:
         raise UserError(
@@ -174,7 +174,7 @@ def _fetch(source: str, part: Path, patience: Patience, opener: Opener, say: Cal
         except _Cut as reason:
             if attempt == _ATTEMPTS:
                 raise
-            say(f"{source} {reason}; going on from there")
+            say(f"{source} {reason}; continuing from there")
     return None
 
 
@@ -195,7 +195,7 @@ def _transfer(source: str, part: Path, start: int, patience: Patience, opener: O
     try:
         resumed = response.status == http.client.PARTIAL_CONTENT and bool(start)
         if resumed and not str(response.headers.get("Content-Range", "")).startswith(f"bytes {start}-"):
-            raise _Failed("goes on at another place than asked")
+            raise _Failed("continues at a different offset than requested")
         begin = start if resumed else 0
         length = response.headers.get("Content-Length")
         total = begin + int(length) if str(length).isdigit() else None

@@ -91,10 +91,10 @@ def scan(
         UserError: Too many images are refused, or too few are usable.
     """
     if count is not None and count < 1:
-        raise UserError(f"{count} images were asked of {where}; ask for at least 1.")
+        raise UserError(f"{count} images were requested from {where}; request at least 1.")
     wanted = len(ids) if count is None else count
     if wanted > len(ids) or not ids:
-        raise UserError(f"{where} holds {len(ids)} images, but {max(wanted, 1)} are asked for.")
+        raise UserError(f"{where} holds {len(ids)} images, but {max(wanted, 1)} are requested.")
 
     kept: dict[str, Seen] = {}
     skipped: list[tuple[str, str]] = []
@@ -109,7 +109,7 @@ def scan(
                 kept[name] = seen
         _check_share(where, len(kept), skipped, max_skipped)
     if count is not None and len(kept) < count:
-        raise UserError(f"{where} holds {len(kept)} usable images, but {count} are asked for; {_reasons(skipped)}.")
+        raise UserError(f"{where} holds {len(kept)} usable images, but {count} are requested; {_reasons(skipped)}.")
     names = sorted(kept)
     sizes = {kept[name].size for name in names}
     whole = hashlib.sha256(repr(vocabulary).encode())

@@ -108,4 +108,4 @@ def _annotation(scenes: Sequence[Scene], grid: UInt8[np.ndarray, "n 4 g g"], con
     for layer, names in enumerate((KINDS, PARTS, tuple(COLOURS), PATTERNS)):
         if concept in names:
             return grid[:, layer] == 1 + names.index(concept)
-    raise ValueError(f"{concept!r} is no concept of the world")
+    raise ValueError(f"{concept!r} is not a concept of the vocabulary")
