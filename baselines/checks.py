@@ -15,7 +15,6 @@ def check_labels(name: str, found: object, units: Sequence[int], images: int) ->
     Args:
         name: The method's name, for the message.
         found: The return value of its ``label``.
-        units: The requested units.
         images: Number of probing images.
 
     Raises:

@@ -54,7 +54,6 @@ class Cost:
     Attributes:
         activated: Further images that the target network processes, e.g. crops; excluding generated ones.
         embedded: Further images that CLIP embeds; excluding generated ones.
-        captioned: Images captioned.
         generated: Images generated; the target network and CLIP each process them once.
         simplified: Captions shortened by the summariser.
         summarised: Summaries made by the summariser.

@@ -56,7 +56,6 @@ def rescale(score: BertScore, baseline: Baseline) -> RescaledBertScore:
     """Rescaled scores, (x − b) / (1 − b) for each of the three scores and its own baseline b.
 
     Args:
-        score: Raw scores.
         baseline: Baseline of the same model, layer and weighting.
 
     Raises:

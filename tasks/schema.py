@@ -82,7 +82,6 @@ class Bottleneck(_Strict):
     Attributes:
         training_set: Labelled training images, by the name under which profiles offer them; the test images are the
             task's ``probing_set``.
-        training_images: Number of training images.
         labels: What it predicts: the set's classes (for the miniature's scenes the kind of their single object), or
             class and background.
         groups: Class → the set's classes that are merged into it; a class in no group is excluded.

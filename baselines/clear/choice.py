@@ -107,7 +107,6 @@ def specificity(
 
     Args:
         excited: See ``excitation``.
-        alive: Live units.
     """
     others = alive.copy()
     others[unit] = False
@@ -132,7 +131,6 @@ def distinctness(
     Args:
         excited: See ``excitation``.
         correlation: Correlation of each unit's probing activations with this unit's.
-        alive: Live units.
 
     Returns:
         Mean correlation with those units, negative ones counted 0, in [0, 1]; 1 if there is no other live unit.

@@ -37,7 +37,6 @@ def clear_cost(method: Clear, units: int, images: int) -> Cost:
     """The cost of one cell.
 
     Args:
-        method: With its options.
         units: Number of labelled units.
         images: Number of probing images.
     """

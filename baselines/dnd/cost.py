@@ -46,7 +46,6 @@ def dnd_cost(method: DescribeAndDissect, units: int, images: int) -> Cost:
     """The cost of one cell.
 
     Args:
-        method: With its options.
         units: Number of labelled units.
         images: Number of probing images.
     """
@@ -71,7 +70,6 @@ def refined_cost(method: RefinedDescribeAndDissect, units: int, images: int) -> 
     """The cost of one cell; how many units need another round is not known in advance.
 
     Args:
-        method: With its options.
         units: Number of labelled units.
         images: Number of probing images.
     """

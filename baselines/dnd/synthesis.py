@@ -25,7 +25,6 @@ class Request:
     """What determines a concept's synthetic images and their measurements, given the models.
 
     Attributes:
-        seed: The generator's seed.
         synth_px: Edge to which the images are reduced before they are measured, or None.
         layer: The layer whose activations are measured.
     """

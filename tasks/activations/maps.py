@@ -79,9 +79,6 @@ class StoredMaps:
     Args:
         shape: (images, units, h, w) of the complete layer.
         units: The stored units, in this order; None stores all.
-
-    Attributes:
-        units: The stored units.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], units: Sequence[int] | None = None) -> None:
@@ -159,9 +156,5 @@ class _Columns:
 
 
 def image_blocks(images: int, values: int) -> Iterator[range]:
-    """Runs of images that together have at most ``BLOCK_VALUES`` values, at least one image each.
-
-    Args:
-        images: Number of images.
-    """
+    """Runs of images that together have at most ``BLOCK_VALUES`` values, at least one image each."""
     return blocks(images, max(1, BLOCK_VALUES // max(1, values)))

@@ -32,7 +32,6 @@ class RowFile:
 
     Args:
         shape: Shape of a row.
-        dtype: Element type.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
@@ -75,7 +74,6 @@ class Spool:
 
     Args:
         shape: Shape of a row.
-        dtype: Element type.
         make: ``make(indices)`` computes rows, identical at any time and in any combination; without room on the disk it
             is called each time.
     """

@@ -43,7 +43,6 @@ class _Source(BaseModel):
             ``llama2`` prompts and cuts as its variant for Llama-2-7b-chat does.
         temperature: Sampling temperature; 0.3 as published.
         max_tokens: Maximum number of tokens of a reply. Reasoning models need thousands.
-        licence: Of the model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,7 +62,6 @@ class OpenAISource(_Source):
     """A model on an OpenAI-compatible server: OpenAI, vLLM, Ollama, llama.cpp, ``transformers serve``.
 
     Attributes:
-        loader: ``openai``.
         base_url: The server's address; most end in ``/v1``.
         model: The model's name on the server.
         key_variable: Environment variable that holds the key. A server on this machine is sent a key only if a variable
@@ -139,7 +137,6 @@ class TransformersSource(_Source):
     """A model that runs in this process with transformers.
 
     Attributes:
-        loader: ``transformers``.
         path: A local folder with config, tokenizer (with a chat template) and safetensors weights, relative to the
             profile file.
         name: A model on the hub, instead of ``path``.

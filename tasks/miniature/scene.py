@@ -41,8 +41,6 @@ class Thing:
 
     Attributes:
         kind: One of ``KINDS``.
-        colour: Colour of its body.
-        pattern: Pattern of its body.
         parts: Its visible parts.
         x: Centre, in pixels of a 224-px frame.
         y: Centre, in pixels.

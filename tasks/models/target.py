@@ -74,7 +74,6 @@ class TargetModel:
         """Read layers for images of one size.
 
         Args:
-            images: uint8, any number.
             layers: Dotted layer name → pooling.
             maps: The layers whose un-pooled maps are requested as well; a mapping also selects their units.
 

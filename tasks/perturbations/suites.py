@@ -37,7 +37,6 @@ class Suite(BaseModel):
         description: One line for ``list suites``.
         perturbations: Names, or name → the severities of this perturbation.
         severities: Severities of perturbations without their own; if absent, those of the task or the command line.
-        source: Author of the list.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

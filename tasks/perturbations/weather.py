@@ -140,7 +140,6 @@ def plasma(draws: Draws, count: int, side: int, decay: float) -> Float[Tensor, "
     """Diamond-square height maps, wrapped around at the border, from 0 to 1 (Fournier, Fussell and Carpenter 1982).
 
     Args:
-        count: Number of maps.
         side: A power of two.
         decay: Each level's noise is divided by it; the noise itself is the square of this factor.
     """

@@ -91,7 +91,6 @@ class Facts:
         duplicates: Groups of identifiers whose images are equal in every pixel; all of them are in the set.
         ignored: Number of entries of the folder that were not examined: hidden, not an image, a link to a parent
             folder.
-        licence: Of the images.
     """
 
     available: int

@@ -158,8 +158,6 @@ def open_broden(
     """Open Broden, or a folder in its format.
 
     Args:
-        folder: The folder with ``index.csv``.
-        licence: Of the images.
         size: Pixels per side.
         split: Only images of this split; None takes all.
         categories: The categories to read.

@@ -54,7 +54,6 @@ def open_cifar(
     Args:
         path: The folder with the ``.bin`` files, its parent, or a folder of exported images: class folders, or
             ``train`` and ``test`` with class folders in them.
-        licence: Of the images.
         variant: ``cifar10`` or ``cifar100`` (its 100 fine classes).
         split: Which files to read.
         cache: Stores the results of scanning the images; None stores nothing.

@@ -118,7 +118,6 @@ def fetch(
 
     Args:
         folder: Target folder; created if needed.
-        offline: Open no connection.
         patience: When to give up on a source.
         opener: Opens a request with a timeout in seconds.
         say: Receives progress messages, one sentence each.

@@ -68,7 +68,6 @@ def open_folder(
     (``n01440764_tench.JPEG``), the classes are ImageNet's 1,000.
 
     Args:
-        licence: Of the images.
         cache: Stores the results of scanning the images; None stores nothing.
         hold_out: Whether a quarter of the files is held out, see ``tasks.probing.held_out``.
 
@@ -97,7 +96,6 @@ def open_found(name: str, where: str, found: Found, licence: str, choice: Choice
     Args:
         name: The kind of set.
         where: Its name in messages.
-        licence: Of the images.
         cache: Stores the results of scanning the images; None stores nothing.
 
     Raises:

@@ -35,7 +35,6 @@ def open_imagenet(
 
     Args:
         path: The folder with the class folders or the images.
-        licence: Of the images.
         ground_truth: For images in one folder: the official ``ILSVRC2012_validation_ground_truth.txt`` with
             ``meta.mat`` next to it, ``LOC_val_solution.csv``, or lines "image class", where the class is a WordNet
             identifier or a number from 0 in their alphabetical order. Without it no classes are known.

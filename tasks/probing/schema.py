@@ -30,14 +30,12 @@ class Cifar:
     """The layout of one CIFAR version.
 
     Attributes:
-        classes: Number of classes.
         labels: Bytes before the pixels of a record; the last one is the class.
         train: Files of the training images.
         test: Files of the test images.
         names: File of the class names.
         pickled: Folder of the Python version's archive.
         size: Bytes of the archive.
-        help: How to get it.
     """
 
     classes: int
@@ -101,7 +99,6 @@ class _Source(BaseModel):
 
     Attributes:
         path: The folder; relative to the profile file.
-        licence: Of the images.
         max_skipped: Largest share of the examined images that may be unusable.
     """
 

@@ -19,7 +19,6 @@ class Limits:
     """Limits of an archive's content.
 
     Attributes:
-        entries: Number of entries.
         entry_bytes: Bytes of one entry, unpacked.
         all_bytes: Bytes of all entries, unpacked.
     """

@@ -92,8 +92,6 @@ def published_torchvision(architecture: str, tag: str, path: Path, **options: An
 
     Args:
         architecture: Name in torchvision.
-        tag: Tag of the weights.
-        path: The published file.
         options: Arguments of torchvision's builder.
 
     Raises:

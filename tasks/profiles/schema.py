@@ -68,7 +68,6 @@ class Profile(Strict):
         vocabulary: Source of the truth's class names, categories and synonyms.
         clip: The image-text encoder, for methods and for the primary text similarity.
         sentence_encoder: The second text similarity.
-        summariser: Turns captions into concepts.
         describer: A vision-language model that names what several images have in common.
         generator: Generates images of a concept.
         segmenter: Detects the foreground if the probing set has no masks, or on request.

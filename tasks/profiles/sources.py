@@ -254,7 +254,6 @@ class RetrievalSource(Strict):
             profile also contains.
         side: Side of the images in pixels.
         most: Maximum number of photographs considered.
-        licence: Licence of the photographs.
     """
 
     loader: Literal["retrieval"]

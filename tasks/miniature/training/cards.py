@@ -35,7 +35,6 @@ def write_card(name: str, facts: Mapping[str, Any], seed: int) -> None:
     Args:
         name: A key of ``FILES``.
         facts: From the training script: seconds, views, input side, last loss.
-        seed: The training's seed.
     """
     path = CHECKPOINTS / FILES[name]
     card = {
