@@ -34,8 +34,8 @@ class Detector(NamedTuple):
     """A linear detector; call it on activations.
 
     Attributes:
+        centre: Mean activation on the clean training images.
         weights: Weight of each unit's distance from it in the score.
-        weights: What a score adds for each unit's distance from it.
     """
 
     centre: Float[np.ndarray, " units"]

@@ -52,8 +52,8 @@ def rank_biased_overlap(ranking: Sequence[Hashable], reference: Sequence[Hashabl
     Args:
         ranking: Images under a condition, best first, without duplicates.
         reference: Those under the clean condition.
-        p: Persistence in (0, 1); a smaller one gives the first ranks more weight. At 0.9 the first ten ranks make up 86
-            % of the score.
+        p: Persistence in (0, 1); a smaller one gives the first ranks more weight. At 0.9 the first ten ranks make up
+            86 % of the score.
 
     Returns:
         In [0, 1]; higher is better; 1 for equal rankings, 0 for disjoint ones; NaN if either is empty.
@@ -114,7 +114,7 @@ def activation_correlation(
     the mean rank for ties.
 
     Args:
-        perturbed: Those on the same images, perturbed, in the same order.
+        clean: Pooled activations on clean images, any range.
         perturbed: Those on the same images, perturbed, in the same order.
 
     Returns:
