@@ -1,4 +1,4 @@
-"""What a labelling method is: it maps one observation to ranked labels for units."""
+"""The interface of a labelling method: it maps one observation to ranked labels for units."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Label:
     """One candidate label of a unit.
 
     Attributes:
-        text: The label; never empty (a unit without a name gets no Label at all).
-        score: The method's own score; higher is better within one method. NaN where the method has none.
+        text: The label; never empty (an unnamed unit gets no Label at all).
+        score: The method's own score; higher is better, comparable only within one method. NaN if the method has none.
     """
 
     text: str
@@ -32,8 +32,8 @@ class UnitLabels:
     Attributes:
         unit: Unit number, from 0.
         ranked: Best first; empty means that the method could not name the unit (missing, not zero).
-        evidence: Indices of the probing images that the label rests on, strongest first.
-        extra: JSON-able facts: a detector flag, scores by category, a Describe-and-Dissect trace.
+        evidence: Indices of the probing images that the label is based on, most activating first.
+        extra: JSON-serialisable facts: a detector flag, scores by category, a Describe-and-Dissect trace.
     """
 
     unit: int
@@ -45,20 +45,20 @@ class UnitLabels:
 class Method(Protocol):
     """A labelling method; keep the constructor free of heavy work.
 
-    A class may also state facts, which tables, pages and reports show; a run writes them into its ``run.json``:
+    A class may also state facts, which tables, pages and reports show; a run writes them to its ``run.json``:
 
-    * ``summary``: what it does, in a sentence; else the first line of its docstring.
-    * ``citation``: a tuple of keys of ``report/references.bib`` or of whole references in words.
-    * ``trivial``: True if it looks at no unit, so that every other method must beat it (a floor).
-    * ``uses_perturbations``: names of the perturbations that it uses itself. On them it is not tested on held-out
-      images, and tables say so. A property where options decide.
-    * ``trace``: the form of the ``extra["trace"]`` that it writes down for ``benchmark trace``: ``candidates`` (as
+    * ``summary``: what it does, in one sentence; defaults to the first line of its docstring.
+    * ``citation``: a tuple of keys of ``report/references.bib`` or of full references as text.
+    * ``trivial``: True for a trivial baseline, which ignores the unit, so that every other method must beat it.
+    * ``uses_perturbations``: names of the perturbations that it uses itself. They are not held out when it is tested on
+      them, and tables say so. A property if it depends on options.
+    * ``trace``: the format of the ``extra["trace"]`` that it records for ``benchmark trace``: ``candidates`` (as
       Describe-and-Dissect) or ``contexts`` (as CLEAR).
 
     Attributes:
         name: Registered name.
-        version: Raised whenever the same input may give another label.
-        needs: Names out of ``baselines.registry.NEEDS`` that must be present, e.g. ``{"captioner", "maps"}``.
+        version: Raised whenever the same input may give a different label.
+        needs: Names from ``baselines.registry.NEEDS`` that must be present, e.g. ``{"captioner", "maps"}``.
     """
 
     name: ClassVar[str]
@@ -66,5 +66,5 @@ class Method(Protocol):
     needs: ClassVar[frozenset[str]]
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
-        """Label the requested units, in the order asked; what a unit gets must not depend on the other units asked."""
+        """Label the requested units, in the given order; a unit's result must not depend on the others."""
         ...

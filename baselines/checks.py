@@ -1,4 +1,4 @@
-"""What a method returned, looked at before it is stored: a plugin's method may return anything."""
+"""Checks a method's result before it is stored: a plugin's method may return anything."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from baselines.base import Label, UnitLabels
 
 
 def check_labels(name: str, found: object, units: Sequence[int], images: int) -> list[UnitLabels]:
-    """A method's answer, once it is known to be labels for the units that were asked for, in their order.
+    """A method's result, once it is verified to be labels for the requested units, in their order.
 
     Args:
-        name: The method, for the message.
-        found: What its ``label`` returned.
-        units: The units that were asked for.
-        images: Number of probing images that it saw.
+        name: The method's name, for the message.
+        found: The return value of its ``label``.
+        images: Number of probing images.
 
     Raises:
-        ValueError: It is something else; one sentence that names the method.
+        ValueError: It is anything else; the message is one sentence that names the method.
     """
     if not isinstance(found, list | tuple):
         raise ValueError(f"the method {name} returned {_kind(found)}, not a list of UnitLabels")
@@ -38,7 +37,7 @@ def check_labels(name: str, found: object, units: Sequence[int], images: int) ->
 
 
 def _mistake(labels: UnitLabels, images: int) -> str | None:
-    """What is wrong with the labels of one unit."""
+    """What is wrong with the labels of one unit, or None."""
     if not isinstance(labels.ranked, list | tuple):
         return f"{_kind(labels.ranked)} as ranked, not a tuple of Label"
     for label in labels.ranked:

@@ -1,4 +1,4 @@
-"""Concept sets: text files with one concept a line."""
+"""Concept sets: text files with one concept per line."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ from tasks.common.errors import UserError
 
 
 def load_concepts(path: str | Path) -> tuple[str, ...]:
-    """Read a concept set: UTF-8 (a byte-order mark is fine), one concept a line, LF or CRLF.
+    """Read a concept set: UTF-8 (a byte-order mark is allowed), one concept per line, LF or CRLF.
 
-    The list returned is the only one in use, for text features and for look-up alike, so a blank line or a duplicate
-    cannot shift labels (the release of CLIP-Dissect drops blank lines for the one and keeps them for the other).
-
-    Args:
-        path: The file.
+    The same returned list is used for text features and for look-up, so a blank line or a duplicate cannot shift labels
+    (the release of CLIP-Dissect drops blank lines in one place and keeps them in the other).
 
     Returns:
-        The concepts in file order, without surrounding space, blank lines and duplicates (the first is kept; upper and
-        lower case count as equal).
+        The concepts in file order, stripped, without blank lines and duplicates (the first is kept; comparison ignores
+        case).
 
     Raises:
-        UserError: If the file is missing, unreadable, not UTF-8 text, or without a concept.
+        UserError: The file is missing, unreadable, not UTF-8 text, or without a concept.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"The concept set {path} does not exist; give a text file with one concept a line.") from None
+        raise UserError(f"The concept set {path} does not exist; give a text file with one concept per line.") from None
     except OSError as error:
         raise UserError(f"The concept set {path} cannot be read: {error.strerror or error}.") from None
     try:
@@ -37,15 +34,15 @@ def load_concepts(path: str | Path) -> tuple[str, ...]:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"The concept set {path} is not UTF-8 text (line {line}); save it as UTF-8.") from None
     if "\0" in text:
-        raise UserError(f"The concept set {path} is not a text file (it holds NUL bytes); give one concept a line.")
+        raise UserError(f"The concept set {path} is not a text file (it holds NUL bytes); give one concept per line.")
     concepts = unique_concepts(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
     if not concepts:
-        raise UserError(f"The concept set {path} holds no concept; write one concept a line.")
+        raise UserError(f"The concept set {path} holds no concept; write one concept per line.")
     return concepts
 
 
 def unique_concepts(lines: Iterable[str]) -> tuple[str, ...]:
-    """Strip each line; drop blank ones and later duplicates, whatever their case."""
+    """Strip each line; drop blank lines and later duplicates, ignoring case."""
     first: dict[str, str] = {}
     for line in lines:
         concept = line.strip()

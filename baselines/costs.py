@@ -1,9 +1,9 @@
-"""What a method asks of the models, stated before it runs. Imports nothing heavy.
+"""The model calls of a method, stated before it runs. Imports nothing heavy.
 
-A method may have ``def cost(self, units: int, images: int) -> Cost``: what labelling so many units of a layer costs in
-one cell with so many probing images, besides the one pass over these images that all methods share. A method that asks
-nothing more returns ``Cost()``. Without the hook, or where it fails, the plan shows the method's cost as
-unknown and says why.
+A method may define ``def cost(self, units: int, images: int) -> Cost``: what labelling that many units of a layer costs
+in one cell with that many probing images, besides the one pass over these images that all methods share. A method with
+no further cost returns ``Cost()``. Without the hook, or if it fails, the plan shows the method's cost as unknown and
+says why.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Number: TypeAlias = float | None
 
 @dataclass(frozen=True)
 class Amount:
-    """How many of something; None where nobody knows, and what is made of unknown amounts is unknown.
+    """A count; None if unknown, and anything computed from unknown amounts is unknown.
 
     Attributes:
-        most: At most so many.
-        expected: So many are likely.
+        most: Upper bound.
+        expected: Expected value.
     """
 
     most: Number = None
@@ -39,7 +39,7 @@ class Amount:
 
     @property
     def likely(self) -> Number:
-        """What is expected; where that is unknown, the most."""
+        """The expected value; if unknown, the upper bound."""
         return self.most if self.expected is None else self.expected
 
 
@@ -49,19 +49,18 @@ UNKNOWN = Amount()
 
 @dataclass(frozen=True)
 class Cost:
-    """What one cell asks, the probing images themselves left out.
+    """The cost of one cell, excluding the pass over the probing images.
 
     Attributes:
-        activated: Further images that the target network reads, e.g. crops; without the generated ones.
-        embedded: Further images that CLIP embeds; without the generated ones.
-        captioned: Images that are captioned.
-        generated: Images that are generated; the target network reads and CLIP embeds each once.
-        simplified: Captions that the summariser shortens.
-        summarised: Summaries that the summariser makes.
-        summary_captions: Captions in one summary, at most.
-        described: Times that a vision-language model is shown pictures.
-        shared: Share of ``generated`` that a cell of the same task, method and repeat under another condition is
-            expected to have had generated before, in [0, 1).
+        activated: Further images that the target network processes, e.g. crops; excluding generated ones.
+        embedded: Further images that CLIP embeds; excluding generated ones.
+        generated: Images generated; the target network and CLIP each process them once.
+        simplified: Captions shortened by the summariser.
+        summarised: Summaries made by the summariser.
+        summary_captions: Maximum number of captions in one summary.
+        described: Requests to the vision-language model.
+        shared: Expected share of ``generated`` that a cell of the same task, method and repeat under another condition
+            has already generated, in [0, 1).
     """
 
     activated: Amount = NOTHING
@@ -75,7 +74,7 @@ class Cost:
     shared: float = 0.0
 
     def repeated(self) -> Cost:
-        """The same for a cell that shares what other cells had generated; the bounds stay."""
+        """The same for a cell that reuses what other cells generated; the bounds stay."""
         expected = self.generated.expected
         left = None if expected is None else expected * (1 - self.shared)
         return replace(self, generated=Amount(self.generated.most, left))

@@ -1,4 +1,4 @@
-"""What a unit's activations can support: which units are dead, and which images are a unit's strongest."""
+"""What a unit's activations can support: which units are dead, and which images activate a unit most."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from tasks.common.errors import UserError
 
 EVIDENCE_SIZE = 10
-"""How many top images a method reports as evidence: one number for all, so that overlaps compare between methods."""
+"""Number of top images that a method reports as evidence: the same for all, so that overlaps are comparable."""
 
 _SORTED_AT_ONCE = 2**25
 
@@ -20,7 +20,7 @@ _SORTED_AT_ONCE = 2**25
 def dead_units(activations: Float[Tensor, "images units"]) -> Bool[Tensor, " units"]:
     """Units without evidence: constant over all images (up to float32 rounding), or with a NaN or infinite value.
 
-    Such a unit gets no label from any method: sorting equal values only returns the first images in the file, the same
+    Such a unit gets no label from any method: sorting equal values only returns the first images of the file, the same
     for every dead unit and every condition, which would count as perfect stability.
 
     Args:
@@ -34,7 +34,7 @@ def dead_units(activations: Float[Tensor, "images units"]) -> Bool[Tensor, " uni
         return torch.ones(units, dtype=torch.bool, device=activations.device)
     values = activations.float()
     finite = values.isfinite().all(dim=0)
-    # A constant unit may differ in the last bit between batches, hence the few units in the last place of slack.
+    # A constant unit may differ in the last bit between batches, hence the tolerance of a few ulp.
     slack = 4 * torch.finfo(torch.float32).eps * values.abs().amax(dim=0)
     spread = values.amax(dim=0) - values.amin(dim=0)
     return ~finite | ~(spread > slack)
@@ -45,10 +45,10 @@ def top_images(activations: Float[Tensor, " images"] | Float[np.ndarray, " image
 
     Args:
         activations: One unit's activation for each image.
-        k: How many to return at most; NaN values are never returned.
+        k: Maximum number of images; NaN values are never returned.
 
     Returns:
-        Image indices, largest value first, equal values by smaller index.
+        Image indices by descending activation, ties by smaller index.
     """
     values = np.asarray(
         activations.detach().cpu() if isinstance(activations, Tensor) else activations, dtype=np.float64
@@ -62,11 +62,11 @@ def top_image_table(activations: Float[Tensor, "images units"], k: int) -> Int[T
 
     Args:
         activations: Pooled activations of a layer.
-        k: How many images, at most as many as there are.
+        k: Number of images, at most as many as there are.
     """
     images, units = activations.shape
     step = max(1, _SORTED_AT_ONCE // max(images, 1))
-    # A stable sort rather than topk, whose choice among equal values differs between devices and sizes.
+    # A stable sort rather than topk, whose order of equal values differs between devices and sizes.
     parts = [
         block.sort(dim=0, descending=True, stable=True).indices[:k].T for block in activations.split(step, dim=1)
     ] or [torch.empty(units, k, dtype=torch.int64, device=activations.device)]
@@ -74,10 +74,10 @@ def top_image_table(activations: Float[Tensor, "images units"], k: int) -> Int[T
 
 
 def check_units(units: Sequence[int], count: int) -> None:
-    """Refuse unit numbers that the layer does not have.
+    """Check that the layer has the given unit numbers.
 
     Raises:
-        UserError: For the first number outside 0..count − 1.
+        UserError: A number outside 0..count − 1; the first is named.
     """
     for unit in units:
         if not 0 <= unit < count:

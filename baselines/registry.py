@@ -1,4 +1,4 @@
-"""The labelling methods by name, without importing any of them until one is loaded."""
+"""The labelling methods by name; none is imported until it is loaded."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ NEEDS = ("captioner", "clip", "concepts", "describer", "generator", "maps", "seg
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """What is known of a method before it is loaded.
+    """Facts about a method before it is loaded.
 
     Attributes:
         name: Registered name.
-        summary: One line.
-        needs: The roles and parts of the observation that it cannot do without, sorted.
-        version: Raised whenever the same input may give another label.
+        needs: The roles and parts of the observation that it requires, sorted.
+        version: Raised whenever the same input may give a different label.
         target: ``"module:object"`` of its class.
-        package: The distribution that brings it; empty for the built-in methods.
-        default: Whether a run uses it unless told otherwise.
+        package: The distribution that provides it; empty for the built-in methods.
+        default: Whether a run uses it by default.
     """
 
     name: str
@@ -75,11 +74,11 @@ _BUILT_IN = {
             ("captioner", "clip", "generator", "summariser"),
             "1",
             "baselines.dnd.refined:RefinedDescribeAndDissect",
-            default=False,  # no published method
+            default=False,  # not a published method
         ),
         MethodEntry(
             "dnd_vision",
-            "Describe-and-Dissect without captions: a vision-language model names what the pictures share",
+            "Describe-and-Dissect without captions: a vision-language model names what the images have in common",
             ("clip", "describer", "generator"),
             "1",
             "baselines.dnd.vision:VisionDescribeAndDissect",
@@ -91,18 +90,18 @@ _BUILT_IN = {
             ("captioner", "clip", "generator", "summariser"),
             "1",
             "baselines.clear.method:Clear",
-            default=False,  # no published method
+            default=False,  # not a published method
         ),
         MethodEntry(
             "random_label",
-            "Floor: a concept drawn at random for each unit and condition",
+            "Trivial baseline: a concept drawn at random for each unit and condition",
             ("concepts",),
             "1",
             "baselines.trivial:RandomLabel",
         ),
         MethodEntry(
             "constant_label",
-            'Floor: the word "depiction" for every unit',
+            'Trivial baseline: the word "depiction" for every unit',
             (),
             "1",
             "baselines.trivial:ConstantLabel",
@@ -117,7 +116,7 @@ def names() -> tuple[str, ...]:
 
 
 def default_names() -> tuple[str, ...]:
-    """The methods that a run uses unless told otherwise."""
+    """The methods that a run uses by default."""
     return tuple(entry.name for entry in _BUILT_IN.values() if entry.default)
 
 
@@ -127,10 +126,10 @@ def entries() -> tuple[MethodEntry, ...]:
 
 
 def entry(name: str) -> MethodEntry:
-    """What is known of one method; plugins are looked at only when no built-in method has the name.
+    """Facts about one method; plugins are imported only if no built-in method has the name.
 
     Raises:
-        UserError: For an unknown name, with the nearest ones.
+        UserError: Unknown name; the message lists close matches.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]
@@ -146,11 +145,11 @@ def load(name: str, **options: Any) -> Method:
     Args:
         name: A built-in method or a plugin's.
         options: Its constructor's arguments, e.g. ``similarity="wpmi", mode="code"``. Text is converted to the declared
-            type, so that values from a command line do.
+            type, so that command-line values work.
 
     Raises:
-        UserError: For an unknown name or option, a value outside the option's vocabulary, a missing package, or a
-            plugin's method that cannot be constructed.
+        UserError: Unknown name or option, a value outside the option's vocabulary, a missing package, or a plugin's
+            method that cannot be constructed.
     """
     found = entry(name)
     if not found.package:
@@ -213,11 +212,11 @@ def _plugins() -> Mapping[str, tuple[MethodEntry, type[Any]]]:
 def _read(point: metadata.EntryPoint) -> tuple[str, tuple[MethodEntry, type[Any]]]:
     method: Any = point.load()
     if not isinstance(method, type):
-        raise UserError("it is no class")
+        raise UserError("it is not a class")
     if not callable(method.label):
-        raise UserError("its label is no function")
+        raise UserError("its label is not a function")
     if isinstance(method.needs, str) or not all(isinstance(need, str) for need in method.needs):
-        raise UserError("its needs are no set of names")
+        raise UserError("its needs are not a set of names")
     for need in sorted(method.needs):
         if need not in NEEDS:
             raise unknown_name("need", need, NEEDS)

@@ -1,4 +1,4 @@
-"""The floors: what a label is worth that no unit was looked at for. Every table shows them."""
+"""Trivial baselines that ignore the unit; every table includes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.observation import Observation, Toolbox
 
 
 class RandomLabel:
-    """Draws a concept uniformly, anew for each unit, condition, severity and repeat."""
+    """Draws a concept uniformly, independently for each unit, condition, severity and repeat."""
 
     name: ClassVar[str] = "random_label"
     summary: ClassVar[str] = "Floor: a concept drawn at random, anew for each unit and condition."
@@ -23,14 +23,14 @@ class RandomLabel:
     needs: ClassVar[frozenset[str]] = frozenset({"concepts"})
 
     def cost(self, units: int, images: int) -> Cost:
-        """What a cell asks of the models; see ``baselines.costs``."""
+        """Model calls of one cell; see ``baselines.costs``."""
         return Cost()
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
-        """One random concept a unit, without score or evidence; none for a dead unit.
+        """One random concept per unit, without score or evidence; none for a dead unit.
 
         Raises:
-            UserError: Without concepts, or for a unit out of range.
+            UserError: No concepts, or a unit number out of range.
         """
         if not tools.concepts:
             raise UserError("The method random_label needs a concept set (concepts), which the profile does not have.")
@@ -43,10 +43,10 @@ class RandomLabel:
 
 
 class ConstantLabel:
-    """Calls every unit "depiction".
+    """Labels every unit "depiction".
 
-    In the published comparison on ImageNet class units that one word has a higher mean text cosine with the class names
-    than Describe-and-Dissect, MILAN and CLIP-Dissect: a table without it flatters everyone.
+    In the published comparison on ImageNet class units this single word has a higher mean text cosine with the class
+    names than Describe-and-Dissect, MILAN and CLIP-Dissect: any table without it is flattering.
     """
 
     name: ClassVar[str] = "constant_label"
@@ -57,14 +57,14 @@ class ConstantLabel:
     text: ClassVar[str] = "depiction"
 
     def cost(self, units: int, images: int) -> Cost:
-        """What a cell asks of the models; see ``baselines.costs``."""
+        """Model calls of one cell; see ``baselines.costs``."""
         return Cost()
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """The same word for each unit, without score or evidence; none for a dead unit.
 
         Raises:
-            UserError: For a unit out of range.
+            UserError: A unit number out of range.
         """
         del tools
         return [_one(unit, self.text, dead) for unit, dead in _requested(observation, units)]

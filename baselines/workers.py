@@ -1,4 +1,4 @@
-"""Work shared among threads, each of which calculates alone."""
+"""Work distributed over threads, each of which computes on its own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def workers() -> Iterator[Callable[..., Iterator[Any]]]:
-    """A ``map`` that runs in as many threads as torch may use; within, torch does not share single steps among threads.
+    """A ``map`` over as many threads as torch may use; inside, torch does not split single operations among threads.
 
-    Steps of a fraction of a millisecond cost more in waiting for each other than sharing them saves, and what a number
-    is summed up from must not depend on the number of threads.
+    Operations of a fraction of a millisecond spend more time on synchronisation than splitting them saves, and the
+    terms of a sum must not depend on the number of threads.
     """
     threads = torch.get_num_threads()
     if threads < 2:
@@ -24,7 +24,7 @@ def workers() -> Iterator[Callable[..., Iterator[Any]]]:
         return
     torch.set_num_threads(1)
     try:
-        # A thread's own setting is also what later threads begin with: all must be put back.
+        # A thread's own setting is also the default of later threads: all must be restored.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool.map
     finally:
@@ -33,10 +33,10 @@ def workers() -> Iterator[Callable[..., Iterator[Any]]]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within, torch and the linear algebra behind NumPy and SciPy use one thread each.
+    """Inside, torch and the linear algebra behind NumPy and SciPy use one thread each.
 
-    An iteration that is repeated hundreds of times turns the last bit of a sum, which depends on how many threads add
-    it up, into another result.
+    An iteration repeated hundreds of times amplifies the last bit of a sum, which depends on the number of threads,
+    into a different result.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

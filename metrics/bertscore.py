@@ -1,7 +1,7 @@
 """BERTScore (Zhang, Kishore, Wu, Weinberger & Artzi, ICLR 2020), with a language model from a local folder.
 
-Raw and rescaled scores are two results with two sets of names, so that they never meet in one column: papers report
-both, and they differ by a factor of six. Scores of different models, layers or weightings cannot be compared either.
+Raw and rescaled scores are two result types with different names, so that they never end up in one column: papers
+report both, and they differ by a factor of six. Scores of different models, layers or weightings are not comparable.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class RescaledBertScore(NamedTuple):
 
     Attributes:
         rescaled_precision: (precision − b) / (1 − b) with the baseline's precision b.
-        rescaled_recall: The same of the recall.
-        rescaled_f1: The same of the F1, not the F1 of the two.
+        rescaled_recall: Likewise for the recall.
+        rescaled_f1: Likewise for the F1; not the F1 of the other two.
     """
 
     rescaled_precision: Float[np.ndarray, " pairs"]
@@ -56,11 +56,10 @@ def rescale(score: BertScore, baseline: Baseline) -> RescaledBertScore:
     """Rescaled scores, (x − b) / (1 − b) for each of the three scores and its own baseline b.
 
     Args:
-        score: Raw scores.
-        baseline: Of the same model, layer and weighting.
+        baseline: Baseline of the same model, layer and weighting.
 
     Raises:
-        ValueError: If a baseline is not below 1.
+        ValueError: A baseline is not below 1.
 
     Example:
         >>> raw = BertScore(np.array([0.9]), np.array([0.8]), np.array([0.85]))
@@ -73,12 +72,12 @@ def rescale(score: BertScore, baseline: Baseline) -> RescaledBertScore:
 
 
 class Tokens(NamedTuple):
-    """One text as the language model sees it.
+    """One text as tokens of the language model.
 
     Attributes:
-        ids: Token numbers.
+        ids: Token ids.
         vectors: Contextual embeddings of unit norm.
-        special: Tokens that stand for no part of the text, such as its end.
+        special: Tokens that are not part of the text, such as its end.
     """
 
     ids: Int[np.ndarray, " tokens"]
@@ -95,12 +94,11 @@ def match(
     for reference tokens x_i and candidate tokens x̂_j. Special tokens can be matched but have no weight.
 
     Args:
-        candidate: The label.
-        reference: The label it is compared with.
-        weights: Token number → w; 1 for all tokens if left out.
+        reference: The label to compare with.
+        weights: Token id → w; 1 for all tokens if None.
 
     Returns:
-        NaN where the weights of a text sum to 0: an empty text, or one of words that all references hold.
+        NaN if the weights of a text sum to 0: an empty text, or one of words that all references contain.
 
     Example:
         >>> one = Tokens(np.array([7]), np.array([[1.0, 0.0]]), np.array([False]))
@@ -116,10 +114,10 @@ def match(
 
 
 def inverse_document_frequencies(references: Sequence[Tokens]) -> Mapping[int, float]:
-    """idf(t) = log((M + 1) / (m_t + 1)), where m_t of the M references hold token t.
+    """idf(t) = log((M + 1) / (m_t + 1)), where m_t of the M references contain token t.
 
     Returns:
-        Token number → idf, for any token: log(M + 1) for one that no reference holds.
+        Token id → idf, for any token: log(M + 1) for one that no reference contains.
     """
     held = Counter(token for reference in references for token in set(reference.ids.tolist()))
     everywhere = len(references) + 1
@@ -131,14 +129,14 @@ class BertScorer:
     """BERTScore with one layer of a ``transformers`` model.
 
     Args:
-        folder: A folder on this machine with config.json, model.safetensors and the tokenizer's files. Nothing is ever
+        folder: A local folder with config.json, model.safetensors and the tokenizer's files. Nothing is ever
             downloaded.
-        layer: Which layer's output, 1 for the first (the paper takes 17 of roberta-large's 24).
-        device: Where it runs, e.g. "cpu" or "cuda".
-        batch_size: Texts a forward pass; only texts of equal length share one, so that there is no padding.
+        layer: Which layer's output, 1 for the first (the paper uses 17 of roberta-large's 24).
+        device: For example "cpu" or "cuda".
+        batch_size: Texts per forward pass; only texts of equal length are batched, so that there is no padding.
 
     Raises:
-        ValueError: If the folder holds no such model or the model has no such layer.
+        ValueError: The folder contains no such model or the model has no such layer.
     """
 
     def __init__(self, folder: str | Path, layer: int, device: str = "cpu", batch_size: int = 64) -> None:
@@ -152,7 +150,7 @@ class BertScorer:
         self.token_limit = _token_limit(self._tokenizer, self._model.config)
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-        """Which texts have more tokens than the model reads; they are cut at their end, special tokens kept."""
+        """Which texts have more tokens than the model accepts; they are truncated at the end, special tokens kept."""
         return np.array(
             [len(self._tokenizer(_spaced(text), verbose=False).input_ids) > self.token_limit for text in texts],
             dtype=bool,
@@ -165,15 +163,15 @@ class BertScorer:
 
         Args:
             candidates: Labels; None or blank is missing.
-            references: What each is compared with.
-            idf: Weigh tokens by how rare they are among the references given. Off by default, as the weights and thus
+            references: One per candidate.
+            idf: Weight tokens by how rare they are among the given references. Off by default, as the weights and thus
                 each score would depend on which other labels are scored.
 
         Returns:
-            NaN where a label of the pair is missing.
+            NaN if a label of the pair is missing.
 
         Raises:
-            ValueError: If the two differ in length or one is a single string.
+            ValueError: The two differ in length or one is a single string.
         """
         if isinstance(candidates, str) or isinstance(references, str):
             raise ValueError("candidates and references must be lists of texts, not one text")
@@ -190,7 +188,7 @@ class BertScorer:
         return BertScore(*scores.T)
 
     def _embed(self, texts: Sequence[str]) -> None:
-        """Read all texts that were not seen before."""
+        """Embed all texts that were not seen before."""
         import torch
         from torch.nn import functional
 
@@ -217,7 +215,7 @@ def _weighted(best: Float[np.ndarray, " tokens"], text: Tokens, weights: Mapping
 
 
 def _spaced(text: str) -> str:
-    """The text after one space: tokenizers of bytes then read its first word as they read one inside a sentence."""
+    """The text after one space: byte-level tokenizers then read its first word as they read one inside a sentence."""
     return f" {text.strip()}"
 
 
@@ -243,7 +241,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
 
 
 def _token_limit(tokenizer: Any, config: Any) -> int:
-    """What both the tokenizer and the positions of the model allow."""
-    # RoBERTa and its kin count positions from the padding token on.
+    """The smaller limit of the tokenizer and the model's positions."""
+    # RoBERTa-style models count positions from the padding token on.
     skipped = config.pad_token_id + 1 if "roberta" in config.model_type or config.model_type == "camembert" else 0
     return min(int(tokenizer.model_max_length), int(config.max_position_embeddings) - skipped)

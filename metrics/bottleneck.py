@@ -1,7 +1,7 @@
 """A concept bottleneck under perturbation: which concepts drift, which decisions flip, and because of which concepts.
 
-A bottleneck decides linearly on concept activations a: the logit of class k is Σ_c w_kc · a_c + b_k. What one concept
-adds to a decision is so exact, and what a perturbation does to the margin of two classes is a sum over concepts:
+A bottleneck decides linearly on concept activations a: the logit of class k is Σ_c w_kc · a_c + b_k. The contribution
+of one concept to a decision is therefore exact, and the change of the margin of two classes is a sum over concepts:
 
     Δ(logit_new − logit_old) = Σ_c (w_new,c − w_old,c) · Δa_c
 """
@@ -20,7 +20,7 @@ from metrics.sensitivity import auroc
 from metrics.statistics import Interval
 
 SHRINKAGE: Final = 0.1
-"""Share of the covariance that is replaced by its mean variance, so that concepts alike do no harm."""
+"""Share of the covariance that is replaced by its mean variance, so that nearly identical concepts do no harm."""
 
 _AT_ONCE: Final = 512
 
@@ -30,7 +30,7 @@ class Drift(NamedTuple):
 
     Attributes:
         shift: Mean change of the activation, in standard deviations over the clean images.
-        auroc: In [0, 1]: P(changed > clean) + P(equal)/2 of any two images; 0.5 where nothing moved.
+        auroc: In [0, 1]: P(changed > clean) + P(equal)/2 over all pairs of images; 0.5 without any change.
     """
 
     shift: Float[np.ndarray, " concepts"]
@@ -38,14 +38,14 @@ class Drift(NamedTuple):
 
 
 def concept_drift(clean: Float[np.ndarray, "images concepts"], changed: Float[np.ndarray, "images concepts"]) -> Drift:
-    """How far each concept's activation moves.
+    """How much each concept's activation changes.
 
     Args:
         clean: Finite activations, any range.
-        changed: Those of the same images, changed, in the same order.
+        changed: Activations on the same images, perturbed, in the same order.
 
     Raises:
-        ValueError: If the two differ in shape, or hold fewer than two images.
+        ValueError: The two differ in shape, or have fewer than two images.
 
     Example:
         >>> drift = concept_drift(np.array([[0.0], [1.0], [2.0]]), np.array([[1.0], [2.0], [3.0]]))
@@ -54,7 +54,7 @@ def concept_drift(clean: Float[np.ndarray, "images concepts"], changed: Float[np
     """
     if clean.shape != changed.shape or clean.ndim != 2 or len(clean) < 2:
         raise ValueError(
-            "both must be [images, concepts] alike, of two images at least, "
+            "both must be [images, concepts] of the same shape, with at least two images, "
             f"not {list(clean.shape)} and {list(changed.shape)}"
         )
     clean, changed = clean.astype(np.float64), changed.astype(np.float64)
@@ -72,18 +72,18 @@ def flip_contributions(
     old: Int[np.ndarray, " flips"],
     new: Int[np.ndarray, " flips"],
 ) -> Float[np.ndarray, "flips concepts"]:
-    """What each concept adds to a decision's change from one class to another.
+    """The contribution of each concept to a decision's change from one class to another.
 
     Args:
-        weights: Of the final layer.
+        weights: Weights of the final layer.
         before: Activations on the clean images, as the final layer reads them.
-        after: Those on the changed images.
-        old: The class decided before.
-        new: The class decided after.
+        after: Activations on the perturbed images.
+        old: The predicted class before.
+        new: The predicted class after.
 
     Returns:
-        In logits: (w_new − w_old) · (after − before). A row's sum is how far the margin of new over old rose, which is
-        positive for every decision that flipped.
+        In logits: (w_new − w_old) · (after − before). A row's sum is the increase of the margin of new over old, which
+        is positive for every decision that flipped.
 
     Example:
         >>> weights = np.array([[1.0, 0.0], [0.0, 2.0]])
@@ -94,7 +94,7 @@ def flip_contributions(
 
 
 class Usual(NamedTuple):
-    """What concept activations are like on training images, to say how unusual those of another image are.
+    """The distribution of concept activations on training images, to score how unusual those of another image are.
 
     Attributes:
         centre: Mean activation.
@@ -113,13 +113,14 @@ class Usual(NamedTuple):
         return np.linalg.norm(self._standardised(activations) @ self.whitener, axis=1)
 
     def largest_z(self, activations: Float[np.ndarray, "others concepts"]) -> Float[np.ndarray, " others"]:
-        """How many standard deviations the most unusual concept lies off; at least 0."""
+        """How many standard deviations the most unusual concept is off; at least 0."""
         return np.abs(self._standardised(activations)).max(axis=1)
 
     def nearest(self, activations: Float[np.ndarray, "others concepts"]) -> Float[np.ndarray, " others"]:
         """Distance to the most similar training image; at least 0 (Sun et al., ICML 2022, with k = 1).
 
-        Unlike the other two it sees a hole: where one of several concepts is always present, none is unusual.
+        Unlike the other two it notices a hole: if one of several concepts is always present, the absence of all is
+        unusual.
         """
         own = (self.training**2).sum(axis=1)
         found = []
@@ -133,14 +134,14 @@ class Usual(NamedTuple):
 
 
 def usual(training: Float[np.ndarray, "images concepts"], *, shrinkage: float = SHRINKAGE) -> Usual:
-    """Learn what activations are like.
+    """Estimate the distribution of the activations.
 
     Args:
         training: Finite activations of at least two images and one concept.
         shrinkage: In [0, 1]: share of the covariance replaced by its mean variance.
 
     Raises:
-        ValueError: For fewer images or no concept.
+        ValueError: Fewer images or no concept.
     """
     if training.ndim != 2 or len(training) < 2 or not training.shape[1]:
         raise ValueError(f"at least two images and one concept are needed, not {list(training.shape)}")
@@ -164,12 +165,12 @@ def auroc_with_interval(
 ) -> Interval:
     """AUROC of scores with its interval after DeLong, DeLong and Clarke-Pearson (Biometrics 44, 1988).
 
-    The interval is taken on the logit scale, on which it stays inside (0, 1); with an AUROC of 0 or 1 it is a point,
-    for no placement varies.
+    The interval is computed on the logit scale, on which it stays inside (0, 1); with an AUROC of 0 or 1 it is a point,
+    because no placement varies.
 
     Args:
-        negatives: Scores of usual images.
-        positives: Scores of those to be told from them.
+        negatives: Scores of ordinary images.
+        positives: Scores of the images to be distinguished from them.
         paired: Both are of the same scenes, in the same order: a scene's two placements then vary together.
         confidence: In (0, 1).
 
@@ -177,7 +178,7 @@ def auroc_with_interval(
         ``n`` counts both kinds of images, or their pairs.
 
     Raises:
-        ValueError: For fewer than two images of a kind, or pairs of unequal numbers.
+        ValueError: Fewer than two images of a kind, or pairs of unequal numbers.
 
     Example:
         >>> auroc_with_interval(np.array([0.0, 1.0]), np.array([1.0, 2.0])).estimate
@@ -204,7 +205,7 @@ def auroc_with_interval(
 
 
 def _shares_below(others: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """For each value the share of others below it, ties half."""
+    """For each value the share of others below it, ties counted half."""
     ordered = np.sort(others)
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(ordered))
 
@@ -212,7 +213,7 @@ def _shares_below(others: np.ndarray, values: np.ndarray) -> np.ndarray:
 def weights_per_class(
     weights: Float[np.ndarray, "classes concepts"], smallest: float = 1e-5
 ) -> tuple[Int[np.ndarray, " classes"], Bool[np.ndarray, "classes concepts"]]:
-    """How many weights of each class are not zero, that is larger than ``smallest`` in size, and which.
+    """How many weights of each class are not zero, i.e. larger than ``smallest`` in magnitude, and which.
 
     Example:
         >>> weights_per_class(np.array([[0.5, 0.0], [1e-6, -2.0]]))[0].tolist()
@@ -223,7 +224,7 @@ def weights_per_class(
 
 
 def strongest(values: Float[np.ndarray, " concepts"], count: int) -> Sequence[int]:
-    """The places of the values that are largest in size, largest first; ties by place.
+    """The indices of the values that are largest in magnitude, largest first; ties by index.
 
     Example:
         >>> strongest(np.array([0.1, -3.0, 2.0]), 2)

@@ -21,15 +21,15 @@ def compound_match(
     - ``single``: N(a).
     - ``and``: N(a) and N(b). "red car" is right for *red AND car*; "red" alone says too little and "red and blue car"
       too much.
-    - ``or``: N(a) or N(b). "red", "blue" and "red or blue" are right for *red OR blue*; "red or green" is not. One
-      half is enough, because a label of one concept is what most methods give and what the unit's strongest images may
-      all show. A rival of one concept does not spoil the other: "blue fish" is right for *red OR fish*, as for *fish*.
+    - ``or``: N(a) or N(b). "red", "blue" and "red or blue" are right for *red OR blue*; "red or green" is not. One half
+      is enough, because a label of one concept is what most methods give and what the unit's top images may all show. A
+      rival of one concept does not spoil the other: "blue fish" is right for *red OR fish*, as for *fish*.
 
-    What the label says besides (a word of another category) does not count, as for one concept.
+    Anything else in the label (a word of another category) is ignored, as for one concept.
 
     Args:
-        label: A free text.
-        op: How the concepts belong together.
+        label: Free text.
+        op: ``single``, ``and`` or ``or``: how the concepts are combined.
         concepts: One for ``single``, two or more different ones for ``and`` and ``or``.
         synonyms: Concept → other words or phrases for it.
         rivals: Concept → concepts that a right label must not name; a concept that is absent has none.
@@ -38,7 +38,7 @@ def compound_match(
         False for an empty label.
 
     Raises:
-        ValueError: If ``op`` is unknown or does not fit the number of concepts.
+        ValueError: ``op`` is unknown or does not fit the number of concepts.
 
     Example:
         >>> compound_match("striped red fish", "and", ["red", "striped"], {}, {"red": ["blue"]})

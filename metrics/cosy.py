@@ -1,7 +1,7 @@
 """CoSy (Kopf et al., NeurIPS 2024): do images of a label activate its unit more than control images?
 
-Each is blind to one kind of wrong label (AUC to one that is too wide, MAD to one that is too narrow; Neuron_Eval, ICML
-2025): show the pair, never one alone.
+Each metric is blind to one kind of wrong label (AUC to one that is too broad, MAD to one that is too narrow;
+Neuron_Eval, ICML 2025): report both, never one alone.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def cosy_auc(
 
     Args:
         control: Activations on control images, any range.
-        synthetic: Activations on images made from the unit's label.
+        synthetic: Activations on images generated from the unit's label.
 
     Returns:
         In [0, 1]; NaN for a unit with a NaN or infinite activation.
 
     Raises:
-        ValueError: If the two do not have the same units, or have no image.
+        ValueError: The two do not have the same units, or have no image.
 
     Example:
         >>> cosy_auc(np.array([[0.0, 1.0]]), np.array([[1.0, 2.0]])).tolist()
@@ -45,20 +45,20 @@ def cosy_auc(
 def cosy_mad(
     control: Float[np.ndarray, "units controls"], synthetic: Float[np.ndarray, "units synthetics"]
 ) -> Float[np.ndarray, " units"]:
-    """MAD = (mean a₁ − mean a₀) / std a₀: mean activation difference in standard deviations of the control.
+    """MAD = (mean a₁ − mean a₀) / std a₀: mean activation difference in standard deviations of the control images.
 
     The standard deviation is the unbiased one (n₀ − 1). Higher is better; 0 is chance.
 
     Args:
         control: Activations on control images, any range.
-        synthetic: Activations on images made from the unit's label.
+        synthetic: Activations on images generated from the unit's label.
 
     Returns:
-        Any real number; 0 where the control activations are all equal; NaN for a unit with a NaN or infinite
-        activation, and with one control image, which has no standard deviation.
+        Any real number; 0 if the control activations are all equal; NaN for a unit with a NaN or infinite activation,
+        and with one control image, which has no standard deviation.
 
     Raises:
-        ValueError: If the two do not have the same units, or have no image.
+        ValueError: The two do not have the same units, or have no image.
 
     Example:
         >>> cosy_mad(np.array([[0.0, 1.0, 2.0]]), np.array([[2.0, 4.0]])).tolist()

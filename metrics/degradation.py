@@ -1,7 +1,7 @@
-"""A detector of degraded images from a layer's most sensitive units, and how well it does on what it has not seen.
+"""A detector of degraded images from a layer's most sensitive units, and its performance on unseen perturbations.
 
-The units are chosen and the detector is fitted on training images alone; an image's clean and perturbed versions always
-lie in the same fold. With ``numbers`` the fold of each image:
+Units are selected and the detector is fitted on training images only; an image's clean and perturbed versions are
+always in the same fold. With ``numbers`` the fold of each image:
 
     found = [training_aurocs(clean, blurred, numbers) for blurred in training]  # each [folds, units]
     units = best_units(np.stack([fold[0] for fold in found]), 16)               # of fold 0
@@ -35,7 +35,7 @@ class Detector(NamedTuple):
 
     Attributes:
         centre: Mean activation on the clean training images.
-        weights: What a score adds for each unit's distance from it.
+        weights: Weight of each unit's distance from it in the score.
     """
 
     centre: Float[np.ndarray, " units"]
@@ -44,16 +44,17 @@ class Detector(NamedTuple):
     def __call__(self, activations: Float[np.ndarray, "images units"]) -> Float[np.ndarray, " images"]:
         """Scores; higher is more degraded.
 
-        On clean training images their mean is 0 and their standard deviation 1, so that those of several folds compare.
+        On clean training images their mean is 0 and their standard deviation 1, so that scores of several folds are
+        comparable.
         """
         return (activations - self.centre) @ self.weights
 
 
 def fold_numbers(images: int, folds: int = FOLDS, seed: int = 0) -> Int[np.ndarray, " images"]:
-    """The fold that each image is tested in, drawn at random; sizes differ by one at most.
+    """The fold in which each image is tested, drawn at random; sizes differ by at most one.
 
     Raises:
-        ValueError: For fewer than two folds, or fewer than two training images.
+        ValueError: Fewer than two folds, or fewer than two training images.
 
     Example:
         >>> np.bincount(fold_numbers(7, 3)).tolist()
@@ -69,7 +70,7 @@ def training_aurocs(
     perturbed: Float[np.ndarray, "images units"],
     numbers: Int[np.ndarray, " images"],
 ) -> Float[np.ndarray, "folds units"]:
-    """Each unit's AUROC between clean and perturbed images, without those of the fold.
+    """Each unit's AUROC between clean and perturbed images, excluding those of the fold.
 
     Returns:
         In [0, 1]; 0.5 for a unit that is constant; NaN for one with a NaN or infinite activation on any image.
@@ -82,10 +83,10 @@ def training_aurocs(
 def best_units(aurocs: Float[np.ndarray, "conditions units"], count: int) -> Int[np.ndarray, " count"]:
     """The units whose mean AUROC over the conditions is farthest from 0.5, best first; ties by number.
 
-    The mean is taken first, so that a unit that rises under one perturbation and falls under another is none of them.
+    The mean is taken first, so that a unit that rises under one perturbation and falls under another is not selected.
 
     Returns:
-        Fewer units where not so many have an AUROC.
+        Fewer units if not enough have an AUROC.
 
     Example:
         >>> best_units(np.array([[0.6, 0.1, 0.9], [0.6, 0.1, 0.1]]), 2).tolist()
@@ -105,22 +106,22 @@ def fit(
     """Fisher's linear discriminant of clean against perturbed images, with a shrunk covariance.
 
     Of standardised activations (by the clean images), w ∝ S⁻¹ (m₁ − m₀), with S the mean of the two classes'
-    covariances, shrunk to (1 − s) S + s · tr(S)/k · I. A closed form: unlike logistic regression it has an answer where
-    the classes can be separated fully.
+    covariances, shrunk to (1 − s) S + s · tr(S)/k · I. A closed form: unlike logistic regression it has a solution even
+    if the classes are perfectly separable.
 
     Args:
         clean: Finite activations on clean training images.
-        perturbed: Those on the same or other images, one array a training condition; all images count alike.
+        perturbed: Those on the same or other images, one array per training condition; all images have equal weight.
         shrinkage: In (0, 1].
 
     Raises:
-        ValueError: Without a unit or a training condition.
+        ValueError: No unit or no training condition.
     """
     if not perturbed or not clean.shape[1]:
         raise ValueError("a detector needs at least one unit and one perturbed condition")
     centre = clean.mean(axis=0, dtype=np.float64)
     spread = clean.std(axis=0, dtype=np.float64)
-    # A unit that is constant on clean images is taken in its own measure.
+    # A unit that is constant on clean images is not rescaled.
     spread = np.where(spread > 0, spread, 1.0)
     before = (clean - centre) / spread
     after = (np.concatenate(perturbed) - centre) / spread
@@ -135,16 +136,16 @@ def fit(
 def auroc_interval(
     clean: Float[np.ndarray, " images"], perturbed: Sequence[Float[np.ndarray, " images"]], *, seed: int = 0
 ) -> Interval:
-    """AUROC of scores, its mean over conditions, with its 95 % bootstrap interval over images.
+    """AUROC of scores, averaged over conditions, with its 95 % bootstrap interval over images.
 
-    All versions of an image are drawn together. Resampled are the placements h_i = P(c < p_i) + P(p > c_i) − AUROC of
-    the images (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988), whose mean is the AUROC, so that no resample
-    need be ranked. The detector is not fitted anew: what chance did in its training is not in the interval.
+    All versions of an image are resampled together. Resampling uses the placements h_i = P(c < p_i) + P(p > c_i) −
+    AUROC of the images (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988), whose mean is the AUROC, so that no
+    resample needs ranking. The detector is not refitted: the randomness of its training is not in the interval.
 
     Args:
         clean: Scores of clean images.
-        perturbed: Scores of the same images under one condition or several.
-        seed: Of the bootstrap.
+        perturbed: Scores of the same images under one or several conditions.
+        seed: Seed of the bootstrap.
     """
     found = [_placements(clean, scores) for scores in perturbed]
     interval = bootstrap_interval(np.mean(found, axis=0), resamples=RESAMPLES, seed=seed)

@@ -1,6 +1,6 @@
-"""Did what a unit responds to move? Its top images as a set and as a ranking, and its activations image by image.
+"""Did a unit's evidence change? Its top images as a set and as a ranking, and its activations image by image.
 
-A label can change although the evidence stays (the method is at fault) or because the evidence moved (the network is).
+A label can change although the evidence stays (due to the method) or because the evidence changed (due to the network).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CONSTANT_PERTURBED = "all activations on the perturbed images are equal"
 def evidence_overlap(evidence: Collection[Hashable], reference: Collection[Hashable]) -> float:
     """Jaccard index |E ∩ R| / |E ∪ R| of a unit's top images, perturbed and clean.
 
-    Did the evidence move, or only the words?
+    Distinguishes a change of evidence from a mere change of words.
 
     Args:
         evidence: Image indices or names under a condition, in any order.
         reference: Those under the clean condition.
 
     Returns:
-        In [0, 1]; higher is better; NaN where either is empty: a unit without evidence has nothing to overlap.
+        In [0, 1]; higher is better; NaN if either is empty: a unit without evidence has nothing to overlap.
 
     Example:
         >>> evidence_overlap([1, 2, 3], [2, 3, 4])
@@ -43,23 +43,23 @@ def evidence_overlap(evidence: Collection[Hashable], reference: Collection[Hasha
 def rank_biased_overlap(ranking: Sequence[Hashable], reference: Sequence[Hashable], *, p: float = 0.9) -> float:
     """Extrapolated rank-biased overlap, RBO_ext, of a unit's top images in order (Webber, Moffat & Zobel, 2010).
 
-    With the shorter ranking of length s, the longer one of length l and X_d the images that both hold in their first d
-    ranks, the agreement at depth d is A_d = X_d / d up to s and A_d = (X_d + X_s (d − s) / s) / d beyond it, and
-    RBO_ext = (1 − p) Σ_{d=1..l} p^{d−1} A_d + p^l A_l: eq. 32 of the paper, eq. 30 for equal lengths. What lies below
-    both rankings is taken to agree as the last rank does. Unlike the Jaccard index it minds the order, the first ranks
-    most.
+    With the shorter ranking of length s, the longer one of length l and X_d the images that both contain in their first
+    d ranks, the agreement at depth d is A_d = X_d / d up to s and A_d = (X_d + X_s (d − s) / s) / d beyond it, and
+    RBO_ext = (1 − p) Σ_{d=1..l} p^{d−1} A_d + p^l A_l: eq. 32 of the paper, eq. 30 for equal lengths. Below both
+    rankings the agreement is extrapolated from the last rank. Unlike the Jaccard index it depends on the order, mostly
+    on the first ranks.
 
     Args:
-        ranking: Images under a condition, best first, each once.
+        ranking: Images under a condition, best first, without duplicates.
         reference: Those under the clean condition.
-        p: Persistence in (0, 1); a smaller one weighs the first ranks more. At 0.9 the first ten ranks decide 86 % of
-            the score.
+        p: Persistence in (0, 1); a smaller one gives the first ranks more weight. At 0.9 the first ten ranks make up
+            86 % of the score.
 
     Returns:
-        In [0, 1]; higher is better; 1 for equal rankings, 0 for disjoint ones; NaN where either is empty.
+        In [0, 1]; higher is better; 1 for equal rankings, 0 for disjoint ones; NaN if either is empty.
 
     Raises:
-        ValueError: If an image occurs twice in one ranking or p lies outside (0, 1).
+        ValueError: An image occurs twice in one ranking or p is outside (0, 1).
 
     Example:
         >>> round(rank_biased_overlap(["a", "b", "c"], ["a", "c", "b"], p=0.9), 4)
@@ -92,11 +92,11 @@ def rank_biased_overlap(ranking: Sequence[Hashable], reference: Sequence[Hashabl
 
 
 class ActivationCorrelation(NamedTuple):
-    """How far a unit still ranks and scales the same images alike.
+    """How similarly a unit ranks and scales the same images.
 
     Attributes:
-        pearson: In [-1, 1]; NaN where ``reason`` says why.
-        spearman: In [-1, 1]; NaN where ``reason`` says why.
+        pearson: In [-1, 1]; NaN with a ``reason``.
+        spearman: In [-1, 1]; NaN with a ``reason``.
         reason: Why a unit has no correlation; empty for an ordinary one.
     """
 
@@ -118,11 +118,11 @@ def activation_correlation(
         perturbed: Those on the same images, perturbed, in the same order.
 
     Returns:
-        Higher is better. Constant units (dead ones among them), units with a NaN or infinite activation, and all units
+        Higher is better. Constant units (including dead ones), units with a NaN or infinite activation, and all units
         with fewer than two images have NaN and the reason.
 
     Raises:
-        ValueError: If the two differ in shape or are not two-dimensional.
+        ValueError: The two differ in shape or are not two-dimensional.
 
     Example:
         >>> result = activation_correlation(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [9.0]]))
@@ -131,7 +131,9 @@ def activation_correlation(
     """
     clean, perturbed = np.asarray(clean), np.asarray(perturbed)
     if clean.shape != perturbed.shape or clean.ndim != 2:
-        raise ValueError(f"both must be [images, units] alike, not {list(clean.shape)} and {list(perturbed.shape)}")
+        raise ValueError(
+            f"both must be [images, units] of the same shape, not {list(clean.shape)} and {list(perturbed.shape)}"
+        )
     images, units = clean.shape
     pearson, spearman = np.full(units, np.nan), np.full(units, np.nan)
     if images < 2:

@@ -3,9 +3,9 @@
 The five metrics that pass both sanity checks of Neuron_Eval (Oikarinen, Yan & Weng, ICML 2025): F1, IoU, correlation,
 cosine and AUPRC; ``metrics.sanity`` runs the checks. A label's score is the entry of its unit and its concept.
 
-Presence is 0 or 1, or a soft score between (an annotator's or a model's). F1, IoU and AUPRC compare it with the images
-on which the unit is active (``active_images``); in all three the unit is the truth that the label has to predict, as in
-Neuron_Eval, where AUPRC the other way round ("inverse") fails a check.
+Presence is 0 or 1, or a soft score in between (an annotator's or a model's). F1, IoU and AUPRC compare it with the
+images on which the unit is active (``active_images``); in all three the unit is the target that the label has to
+predict, as in Neuron_Eval, where AUPRC the other way round ("inverse") fails a check.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Faithfulness(NamedTuple):
         iou: In [0, 1].
         correlation: In [-1, 1]; 0 is chance.
         cosine: In [-1, 1]; in [0, 1] for activations that are not negative.
-        auprc: In [0, 1]; the share of active images is chance.
+        auprc: In [0, 1]; chance level is the share of active images.
     """
 
     f1: Float[np.ndarray, "units concepts"]
@@ -50,14 +50,14 @@ def faithfulness(
 
     Args:
         activations: Pooled activations, any range.
-        presence: How far an image shows a concept, in [0, 1].
+        presence: How strongly an image shows a concept, in [0, 1].
         share: Share of images on which a unit counts as active, for F1, IoU and AUPRC.
 
     Returns:
-        NaN where a metric says so; all five are for units that are constant or have a NaN or infinite activation.
+        NaN where a metric says so; all five for units that are constant or have a NaN or infinite activation.
 
     Raises:
-        ValueError: As the single metrics and ``active_images``.
+        ValueError: As raised by the single metrics and ``active_images``.
 
     Example:
         >>> score = faithfulness(np.array([[9.0], [1.0], [0.0], [0.0]]), np.array([[1], [1], [0], [0]]), share=0.25)
@@ -82,9 +82,9 @@ def active_images(
 ) -> Bool[np.ndarray, "images units"]:
     """The images on which a unit is active: those above its (k + 1)-th highest activation, with k = share · images.
 
-    At most k images (k is rounded, at least 1), and images of equal activation are never parted: ties at the boundary
-    all stay out, so that a sparse unit is not active where it is 0. Where that leaves none, because more than k images
-    share the highest activation, these are the active ones. The threshold looks at no label, so that it favours none.
+    At most k images (k is rounded, at least 1), and images of equal activation are never split: ties at the boundary
+    are all excluded, so that a sparse unit is not active where it is 0. If that leaves none, because more than k images
+    share the highest activation, these are the active ones. The threshold ignores the labels, so that it favours none.
 
     Args:
         activations: Pooled activations, any range.
@@ -94,7 +94,7 @@ def active_images(
         No image at all for a unit that is constant or has a NaN or infinite activation.
 
     Raises:
-        ValueError: For a share outside (0, 1) or activations that are not two-dimensional.
+        ValueError: The share is outside (0, 1) or the activations are not two-dimensional.
 
     Example:
         >>> active_images(np.array([[3.0, 1.0], [2.0, 1.0], [2.0, 0.0], [0.0, 0.0]]), share=0.25).T.astype(int).tolist()
@@ -123,13 +123,13 @@ def f1(
 
     Args:
         active: Where a unit is active (``active_images``).
-        presence: How far an image shows a concept, in [0, 1].
+        presence: How strongly an image shows a concept, in [0, 1].
 
     Returns:
         In [0, 1]; NaN for a unit that is never active.
 
     Raises:
-        ValueError: If the numbers of images differ or a presence lies outside [0, 1].
+        ValueError: The numbers of images differ or a presence is outside [0, 1].
 
     Example:
         >>> f1(np.array([[True], [False]]), np.array([[1.0], [1.0]])).round(4).tolist()
@@ -146,13 +146,13 @@ def iou(
 
     Args:
         active: Where a unit is active (``active_images``).
-        presence: How far an image shows a concept, in [0, 1].
+        presence: How strongly an image shows a concept, in [0, 1].
 
     Returns:
         In [0, 1]; NaN for a unit that is never active.
 
     Raises:
-        ValueError: If the numbers of images differ or a presence lies outside [0, 1].
+        ValueError: The numbers of images differ or a presence is outside [0, 1].
 
     Example:
         >>> iou(np.array([[True], [False]]), np.array([[1.0], [1.0]])).tolist()
@@ -169,13 +169,13 @@ def correlation(
 
     Args:
         activations: Pooled activations, any range.
-        presence: How far an image shows a concept, in [0, 1].
+        presence: How strongly an image shows a concept, in [0, 1].
 
     Returns:
         In [-1, 1]; NaN where the unit or the concept is constant or a unit has a NaN or infinite activation.
 
     Raises:
-        ValueError: If the numbers of images differ or a presence lies outside [0, 1].
+        ValueError: The numbers of images differ or a presence is outside [0, 1].
 
     Example:
         >>> correlation(np.array([[3.0], [1.0], [1.0]]), np.array([[1.0], [0.0], [0.0]])).round(4).tolist()
@@ -197,13 +197,13 @@ def cosine(
 
     Args:
         activations: Pooled activations, any range.
-        presence: How far an image shows a concept, in [0, 1].
+        presence: How strongly an image shows a concept, in [0, 1].
 
     Returns:
         In [-1, 1]; NaN where the unit or the concept is zero on all images or a unit has a NaN or infinite activation.
 
     Raises:
-        ValueError: If the numbers of images differ or a presence lies outside [0, 1].
+        ValueError: The numbers of images differ or a presence is outside [0, 1].
 
     Example:
         >>> cosine(np.array([[3.0], [4.0]]), np.array([[1.0], [0.0]])).tolist()
@@ -229,14 +229,14 @@ def auprc(
 
     Args:
         active: Where a unit is active (``active_images``).
-        presence: How far an image shows a concept, in [0, 1].
+        presence: How strongly an image shows a concept, in [0, 1].
 
     Returns:
-        In [0, 1]; the share of active images for a concept that is alike on all images; NaN for a unit that is never
-        active.
+        In [0, 1]; the share of active images for a concept that is equally present on all images; NaN for a unit that
+        is never active.
 
     Raises:
-        ValueError: If the numbers of images differ or a presence lies outside [0, 1].
+        ValueError: The numbers of images differ or a presence is outside [0, 1].
 
     Example:
         >>> auprc(np.array([[True], [True], [False]]), np.array([[0.9], [0.1], [0.5]])).round(4).tolist()
@@ -280,5 +280,5 @@ def _checked(
             f"not {list(units.shape)} and {list(presence.shape)}"
         )
     if not bool(((presence >= 0) & (presence <= 1)).all()):
-        raise ValueError("presence must lie in [0, 1]; leave out images without an annotation")
+        raise ValueError("presence must lie in [0, 1]; exclude images without an annotation")
     return units, presence

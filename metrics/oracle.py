@@ -1,4 +1,4 @@
-"""What a unit best detects, by exhaustive search over annotated concepts: a reference label for hidden units."""
+"""What a unit detects best, by exhaustive search over annotated concepts: a reference label for hidden units."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class BestConcept(NamedTuple):
     """The concept whose presence each unit's activation predicts best.
 
     Attributes:
-        concept: Index of the concept; the lowest index wins a tie; -1 where no concept qualifies.
-        auroc: Its AUROC in [0, 1]; NaN where no concept qualifies.
+        concept: Index of the concept; ties go to the lowest index; -1 if no concept qualifies.
+        auroc: Its AUROC in [0, 1]; NaN if no concept qualifies.
     """
 
     concept: Int[np.ndarray, " units"]
@@ -34,7 +34,7 @@ def auroc_matrix(
         In [0, 1]; 0.5 is chance; NaN for a concept that all images show, or none.
 
     Raises:
-        ValueError: If the numbers of images differ.
+        ValueError: The numbers of images differ.
 
     Example:
         >>> auroc_matrix(np.array([[1.0], [2.0], [3.0]]), np.array([[False], [False], [True]])).tolist()
@@ -61,7 +61,7 @@ def best_concept(
     Args:
         activations: Finite pooled activations on clean images.
         presence: Whether an image shows a concept.
-        least_images: A concept must be shown by at least so many images, and be absent from as many.
+        least_images: A concept must be present on at least this many images, and absent from as many.
     """
     scores = auroc_matrix(activations, presence)
     shown = presence.sum(axis=0)

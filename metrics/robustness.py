@@ -1,4 +1,4 @@
-"""How much of its accuracy a classifier keeps on perturbed images, and how much more it errs than another one."""
+"""How much of its accuracy a classifier keeps on perturbed images, and how its errors compare with another one's."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def error_ratio(
     resamples: int = 2_000,
     seed: int = 0,
 ) -> Interval:
-    """Errors against a reference's, as mCE: mean over conditions of Σ_image error / Σ_image reference error.
+    """Errors relative to a reference's, as mCE: mean over conditions of Σ_image error / Σ_image reference error.
 
-    After the mean corruption error of Hendrycks and Dietterich (ICLR 2019). Its interval is the percentile interval of
-    a bootstrap over images; all conditions and both classifiers keep an image together.
+    After the mean corruption error of Hendrycks and Dietterich (ICLR 2019), with the percentile interval of a bootstrap
+    over images; an image's errors under all conditions and of both classifiers are resampled together.
 
     Args:
-        errors: Of one classifier; one row an image.
-        reference: Of the other, on the same images.
+        errors: Errors of one classifier; one row per image.
+        reference: Errors of the other, on the same images.
         confidence: In (0, 1).
         resamples: Bootstrap samples of the images.
         seed: Seed of a generator used here only.
 
     Returns:
-        As a ratio, at least 0; below 1 the classifier errs less than the reference. NaN, with the reason, where the
-        reference makes no error under some condition.
+        A ratio, at least 0; below 1 the classifier errs less than the reference. NaN, with the reason, if the reference
+        makes no error under some condition.
 
     Raises:
-        ValueError: If the shapes differ, for a value that is negative or not finite, or without conditions.
+        ValueError: The shapes differ, a value is negative or not finite, or there is no condition.
 
     Example:
         >>> error_ratio(np.array([[0.1], [0.1], [0.1]]), np.array([[0.2], [0.2], [0.2]]))[:3]
@@ -55,7 +55,7 @@ def error_ratio(
         return Interval(estimate, math.nan, math.nan, images, "fewer than three values")
     drawn = bootstrap_weights(images, resamples, np.random.default_rng(seed))
     below = drawn @ reference
-    # A sample without any error of the reference has no ratio; it is left out.
+    # A resample without any error of the reference has no ratio; it is excluded.
     whole = (below > 0).all(axis=1)
     ratios = ((drawn @ errors)[whole] / below[whole]).mean(axis=1)
     return percentile_interval(estimate, ratios, images, confidence)
@@ -81,13 +81,13 @@ def shares_kept(
     """Accuracy under each condition divided by the accuracy on the same images, clean.
 
     Args:
-        right: 1 where the image is classified correctly under the condition, 0 where not, NaN where the condition
-            leaves the image out.
+        right: 1 if the image is classified correctly under the condition, 0 if not, NaN if the condition does not apply
+            to the image.
         clean: Whether it is classified correctly when clean.
-        weights: How often each sample holds each image; ones for the data themselves.
+        weights: How often each bootstrap sample contains each image; ones for the data themselves.
 
     Returns:
-        Shares, at least 0; NaN where a sample holds no image that is right when clean.
+        Shares, at least 0; NaN if a sample contains no image that is right when clean.
 
     Example:
         >>> shares_kept(np.array([[1.0], [0.0], [np.nan]]), np.array([True, True, True]), np.ones((1, 3)))
@@ -106,10 +106,10 @@ def accuracy_kept(
     resamples: int = 4_999,
     seed: int = 0,
 ) -> AccuracyKept:
-    """``shares_kept`` with percentile intervals of a bootstrap over images; an image's verdicts are drawn together.
+    """``shares_kept`` with percentile bootstrap intervals over images; an image's verdicts are resampled together.
 
     It is 1 - the relative drop in accuracy. Unlike the mean corruption error of Hendrycks and Dietterich (ICLR 2019) it
-    needs no other network for reference.
+    needs no reference network.
 
     Args:
         right: As in ``shares_kept``.
@@ -119,10 +119,10 @@ def accuracy_kept(
         seed: Seed of a generator used here only.
 
     Returns:
-        NaN, with the reason, where no image of a condition is right when clean; the mean is then NaN as well.
+        NaN, with the reason, if no image of a condition is right when clean; the mean is then NaN as well.
 
     Raises:
-        ValueError: If the shapes differ or there is no condition.
+        ValueError: The shapes differ or there is no condition.
     """
     if right.ndim != 2 or right.shape[0] != len(clean) or not right.shape[1]:
         raise ValueError(f"verdicts of shape {right.shape} and {clean.shape} are not of the same images")

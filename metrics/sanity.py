@@ -1,6 +1,7 @@
-"""The two sanity checks of Neuron_Eval (Oikarinen, Yan & Weng, ICML 2025) on a metric of faithfulness.
+"""The two sanity checks of Neuron_Eval (Oikarinen, Yan & Weng, ICML 2025) for a faithfulness metric.
 
-A metric that does not fall when a right label is made far too narrow or far too wide cannot tell good labels from bad.
+A metric that does not drop when a right label is made far too narrow or far too broad cannot distinguish good labels
+from bad ones.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 FREQUENCIES: Final = (0.499, 0.1, 0.01, 0.001, 0.0001)
-"""How often a concept is present: the paper's five."""
+"""How often a concept is present: the paper's five frequencies."""
 
 TOLERANCE: Final = 1e-3
-"""A score has fallen when it is lower by more than this, as in the paper."""
+"""A score has dropped if it is lower by more than this, as in the paper."""
 
 BAR: Final = 0.9
-"""Share of cases that must fall in each check; gives the verdicts of the paper's table."""
+"""Share of cases that must drop in each check; reproduces the verdicts of the paper's table."""
 
 Metric = Callable[[Float[np.ndarray, "images units"], Bool[np.ndarray, "images concepts"]], np.ndarray]
 """Activations and presence → scores [units, concepts], higher is better."""
 
 
 class SanityCheck(NamedTuple):
-    """Shares of the cases in which the score falls, each in [0, 1].
+    """Shares of the cases in which the score drops, each in [0, 1].
 
     Attributes:
-        missing: When half of the images that show the concept lose its label.
-        extra: When as many other images get it too.
+        missing: If half of the images that show the concept lose its label.
+        extra: If as many other images get the label too.
     """
 
     missing: float
@@ -37,7 +38,7 @@ class SanityCheck(NamedTuple):
 
     @property
     def passes(self) -> bool:
-        """Whether both reach the bar."""
+        """Whether both reach the threshold."""
         return self.missing >= BAR and self.extra >= BAR
 
 
@@ -50,23 +51,23 @@ def sanity_check(
     tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> SanityCheck:
-    """Does a metric fall when the labels of a unit's right concept are damaged?
+    """Does a metric drop when the labels of a unit's right concept are corrupted?
 
-    A case is a unit in a trial, with its own draw: score(damaged presence) < score(presence) − tolerance.
+    A case is a unit in a trial, with its own draw: score(corrupted presence) < score(presence) − tolerance.
 
     Args:
         metric: The metric, from activations and presence to [units, concepts].
-        activations: Of units whose right concept is known, or ``perfect_units``.
-        presence: Of the right concept of each unit: on at least two images, and at most half of them.
-        trials: Damages drawn for each unit.
-        tolerance: How much lower counts as lower.
+        activations: Activations of units whose right concept is known, or ``perfect_units``.
+        presence: Presence of each unit's right concept: on at least two images, and at most half of them.
+        trials: Corruptions drawn for each unit.
+        tolerance: The smallest drop that counts.
         seed: Seed of a generator used here only.
 
     Returns:
-        A score that is NaN has not fallen. Both shares are NaN without a case.
+        A NaN score counts as no drop. Both shares are NaN without a case.
 
     Raises:
-        ValueError: If the shapes differ or a concept is on too few or too many images.
+        ValueError: The shapes differ or a concept is on too few or too many images.
 
     Example:
         >>> recall = lambda activations, presence: activations.T @ presence / activations.sum(axis=0)[:, None]
@@ -76,7 +77,7 @@ def sanity_check(
     activations, presence = np.asarray(activations, dtype=np.float64), np.asarray(presence, dtype=bool)
     if activations.shape != presence.shape or activations.ndim != 2:
         raise ValueError(
-            f"both must be [images, units] alike, not {list(activations.shape)} and {list(presence.shape)}"
+            f"both must be [images, units] of the same shape, not {list(activations.shape)} and {list(presence.shape)}"
         )
     generator = np.random.default_rng(seed)
     fallen: dict[str, list[bool]] = {"missing": [], "extra": []}
@@ -95,8 +96,8 @@ def perfect_units(
     """Units that are 1 where their concept is present and 0 elsewhere: the simulation of the paper, with fewer images.
 
     Args:
-        images: The paper takes 500,000.
-        frequencies: Share of images that show each concept, one unit a concept.
+        images: Number of images; 500,000 in the paper.
+        frequencies: Share of images that show each concept, one unit per concept.
 
     Returns:
         Activations and presence.
@@ -116,7 +117,7 @@ def missing_labels(
     """Presence without a random half of the images that show the concept, rounded down.
 
     Raises:
-        ValueError: If fewer than two images show the concept.
+        ValueError: Fewer than two images show the concept.
     """
     shown = np.flatnonzero(presence)
     if len(shown) < 2:
@@ -130,7 +131,7 @@ def extra_labels(presence: Bool[np.ndarray, " images"], generator: np.random.Gen
     """Presence with as many random other images added as show the concept.
 
     Raises:
-        ValueError: If more than half of the images show the concept.
+        ValueError: More than half of the images show the concept.
     """
     shown, others = np.flatnonzero(presence), np.flatnonzero(~np.asarray(presence, dtype=bool))
     if len(shown) > len(others):

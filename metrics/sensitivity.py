@@ -1,8 +1,9 @@
-"""Which units feel a perturbation: their activations on the same images, clean and perturbed.
+"""Perturbation-sensitive units: their activations on the same images, clean and perturbed.
 
-Two questions are kept apart. Does the unit move at all? Then it moves the same way on most images, however little: the
-paired measures and the test say so. Could it tell a perturbed image from a clean one of *another* scene? Then it has to
-move by more than images differ among themselves: AUROC and Cohen's d say so, and the bar of a detector is on AUROC.
+Two questions are separate. Does the unit respond at all? Then it changes in the same direction on most images, however
+little: the paired measures and the test answer this. Could it distinguish a perturbed image from a clean one of
+*another* scene? Then the change must exceed the differences among images: AUROC and Cohen's d answer this, and the
+threshold of a detector is on AUROC.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ BAR: Final = 0.9
 """AUROC, in its direction, from which on a unit detects a perturbation: about 1.8 standard deviations."""
 
 FOREIGN_BAR: Final = 0.75
-"""AUROC, in the same direction, below which every perturbation of another family must leave a unit that is specific:
+"""AUROC, in the same direction, below which a specific unit must stay under every perturbation of another family:
 about one standard deviation."""
 
 NOT_FINITE: Final = "an activation is NaN or infinite"
@@ -26,12 +27,12 @@ CONSTANT: Final = "all activations, clean and perturbed, are equal"
 
 
 class Sensitivity(NamedTuple):
-    """How units respond to one perturbation; what does not exist is NaN and ``reason`` says why.
+    """How units respond to one perturbation; undefined values are NaN and ``reason`` says why.
 
     Attributes:
-        auroc: In [0, 1]: P(perturbed > clean) + P(equal)/2 over all pairs of a perturbed and a clean image. 0.5:
-            nothing; 1: every perturbed image excites the unit more than any clean one; 0: less.
-        paired_auroc: In [0, 1]: the same over the pairs of one image's two versions, so the share of images on which
+        auroc: In [0, 1]: P(perturbed > clean) + P(equal)/2 over all pairs of a perturbed and a clean image. 0.5: no
+            response; 1: every perturbed image excites the unit more than any clean one; 0: less.
+        paired_auroc: In [0, 1]: the same over the pairs of one image's two versions, i.e. the share of images on which
             the activation rises, ties half.
         effect: Cohen's d_av (Cumming 2012; Lakens, Frontiers in Psychology 4, 2013): the mean difference divided by the
             root mean square of the two standard deviations. Unlike d_z it does not grow with the correlation of the
@@ -50,19 +51,19 @@ class Sensitivity(NamedTuple):
 def sensitivity(clean: Float[np.ndarray, "images units"], perturbed: Float[np.ndarray, "images units"]) -> Sensitivity:
     """How each unit responds to a perturbation of the same images.
 
-    The test's null hypothesis is that an image's two versions could be swapped, so that differences are symmetric about
-    0. It uses the normal approximation with SciPy's correction for ties, and leaves images without a difference out;
-    with fewer than ten different images it is rough. A unit without any difference has p = 1.
+    The test's null hypothesis is that an image's two versions are exchangeable, so that differences are symmetric about
+    0. It uses the normal approximation with SciPy's tie correction, and excludes images without a difference; with
+    fewer than ten different images it is rough. A unit without any difference has p = 1.
 
     Args:
         clean: Pooled activations on clean images, any range.
         perturbed: Those on the same images, perturbed, in the same order.
 
     Returns:
-        A unit that is silent on clean images and speaks on perturbed ones is an ordinary one.
+        A unit that is silent on clean images and active on perturbed ones is an ordinary one.
 
     Raises:
-        ValueError: If the two differ in shape, are not two-dimensional, or hold fewer than two images.
+        ValueError: The two differ in shape, are not two-dimensional, or have fewer than two images.
 
     Example:
         >>> found = sensitivity(np.array([[0.0], [1.0], [2.0]]), np.array([[1.0], [2.0], [3.0]]))
@@ -94,7 +95,7 @@ def auroc(
 
     Args:
         clean: Finite activations or scores.
-        perturbed: Those to be told from them.
+        perturbed: Those to be distinguished from them.
 
     Example:
         >>> auroc(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])).tolist()
@@ -110,12 +111,12 @@ class Detection(NamedTuple):
     """Which units detect a family of perturbations, such as the blurs.
 
     Attributes:
-        rises: The unit's direction: that of its greatest response in the family, up or down.
-        own: Its greatest AUROC in the family, in this direction; NaN for a unit without a response.
-        foreign: Its greatest AUROC, in the same direction, under a perturbation of another family; NaN without one.
-        detects: ``own`` reaches the bar, and the corrected test of that condition is significant.
-        specific: It detects the family, and ``foreign`` stays below its bar. A unit that rises under blur and falls
-            under noise is specific, since no noise makes it look blurred.
+        rises: The unit's direction: that of its largest response in the family, up or down.
+        own: Its largest AUROC in the family, in this direction; NaN for a unit without a response.
+        foreign: Its largest AUROC, in the same direction, under a perturbation of another family; NaN without one.
+        detects: ``own`` reaches the threshold, and the corrected test of that condition is significant.
+        specific: It detects the family, and ``foreign`` is below its threshold. A unit that rises under blur and falls
+            under noise is specific, since noise never makes it respond as to blur.
         general: It detects the family, and at least one perturbation of another family in the same direction.
     """
 
@@ -137,20 +138,20 @@ def detection(
     foreign_bar: float = FOREIGN_BAR,
     alpha: float = 0.05,
 ) -> Detection:
-    """Which units detect a family of perturbations, and which of them nothing else.
+    """Which units detect a family of perturbations, and which of them detect nothing else.
 
     Args:
-        auroc: Of each unit under each condition, not directed.
-        p_corrected: Corrected over all units and conditions.
+        auroc: AUROC of each unit under each condition, not directed.
+        p_corrected: p-values corrected over all units and conditions.
         inside: The conditions of the family.
         outside: Those of the other families. A condition may be neither: a blurred background is no other family than
-            blur, but no whole blur either.
-        bar: Least AUROC of a detector, in its direction, in (0.5, 1].
-        foreign_bar: Below it a perturbation of another family leaves a unit alone.
-        alpha: Level of the test.
+            blur, but not a blur of the whole image either.
+        bar: Minimum AUROC of a detector, in its direction, in (0.5, 1].
+        foreign_bar: AUROC below which a unit counts as unaffected by a perturbation of another family.
+        alpha: Significance level.
 
     Raises:
-        ValueError: If no condition is inside.
+        ValueError: No condition is inside.
 
     Example:
         >>> auroc = np.array([[0.95, 0.95, 0.04], [0.5, 0.92, 0.6]])
@@ -179,7 +180,7 @@ def detection(
 def directed(
     auroc: Float[np.ndarray, "*any units"], rises: Bool[np.ndarray, " units"]
 ) -> Float[np.ndarray, "*any units"]:
-    """AUROC of the unit's activation where it rises, and of the negative activation where it falls.
+    """AUROC of the unit's activation if it rises, and of the negative activation if it falls.
 
     Example:
         >>> directed(np.array([0.125, 0.125]), np.array([True, False])).tolist()
@@ -191,7 +192,9 @@ def directed(
 def _checked(clean: np.ndarray, perturbed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     clean, perturbed = np.asarray(clean), np.asarray(perturbed)
     if clean.shape != perturbed.shape or clean.ndim != 2:
-        raise ValueError(f"both must be [images, units] alike, not {list(clean.shape)} and {list(perturbed.shape)}")
+        raise ValueError(
+            f"both must be [images, units] of the same shape, not {list(clean.shape)} and {list(perturbed.shape)}"
+        )
     if len(clean) < 2:
         raise ValueError(f"a unit's response needs at least two images, not {len(clean)}")
     return clean, perturbed

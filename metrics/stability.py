@@ -1,7 +1,7 @@
-"""How far labels move: against the clean label, the method's own noise, and chance.
+"""How much labels change: relative to the clean label, the method's own noise, and chance.
 
-Labels come in as text embeddings, one row a unit. A row of NaN is a missing label: the result for that unit is NaN,
-missing, never zero. Dead units are left out by the caller in the same way.
+Labels are given as text embeddings, one row per unit. A row of NaN is a missing label: the result for that unit is NaN
+(missing), never zero. The caller excludes dead units in the same way.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from metrics.evidence import evidence_overlap as evidence_overlap  # callers find it here, beside the other scores
+from metrics.evidence import evidence_overlap as evidence_overlap  # re-exported with the other scores
 
 _ALIKE = 1e-9
 
@@ -26,11 +26,11 @@ def clip_similarity(
         reference: Text embeddings of the reference labels of the same units.
 
     Returns:
-        In [-1, 1]; higher is better; exactly 1 for equal embeddings; NaN where either label is missing (a row with NaN,
-        or of zeros).
+        In [-1, 1]; higher is better; exactly 1 for equal embeddings; NaN if either label is missing (a row with NaN, or
+        of zeros).
 
     Raises:
-        ValueError: If the shapes differ.
+        ValueError: The shapes differ.
 
     Example:
         >>> clip_similarity(np.array([[3.0, 4.0], [np.nan, np.nan]]), np.array([[3.0, 0.0], [1.0, 0.0]])).tolist()
@@ -39,7 +39,7 @@ def clip_similarity(
     first, second = _unit_norm(embeddings), _unit_norm(reference)
     if first.shape != second.shape:
         raise ValueError(f"labels and reference must have one shape, not {list(first.shape)} and {list(second.shape)}")
-    # A unit vector's product with itself may miss 1 by a rounding error; a label that stays is to count as 1.
+    # A unit vector's product with itself may miss 1 by a rounding error; an unchanged label has to count as 1.
     same = (first == second).all(axis=1)
     return np.where(same, 1.0, np.clip((first * second).sum(axis=1), -1.0, 1.0))
 
@@ -49,17 +49,17 @@ def noise_floor(
 ) -> Float[np.ndarray, " units"]:
     """floor(u) = mean over clean repeats r ≥ 1 of sim(label(u, clean, r), label(u, clean, 0)).
 
-    What the method does on its own when only its seed changes; 1 for a deterministic method.
+    The method's own variation when only its seed changes; 1 for a deterministic method.
 
     Args:
         repeats: Text embeddings of the clean labels of repeats 1, 2, …
         reference: Those of repeat 0.
 
     Returns:
-        In [-1, 1]; repeats without a label are left out of a unit's mean; NaN where none is left.
+        In [-1, 1]; repeats without a label are excluded from a unit's mean; NaN if none is left.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: The shapes are inconsistent.
 
     Example:
         >>> noise_floor(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([[1.0, 0.0]])).tolist()
@@ -80,14 +80,14 @@ def noise_floor(
 def chance(reference: Float[np.ndarray, "units d"]) -> Float[np.ndarray, " units"]:
     """Expected similarity by chance: mean over other units v ≠ u of sim(label(u, clean), label(v, clean)).
 
-    What the similarity would be if another unit's label were drawn. Needs one pass: the sum of all unit-norm labels
-    less the unit's own.
+    The similarity if another unit's label were drawn. Needs one pass: the sum of all unit-norm labels minus the unit's
+    own.
 
     Args:
         reference: Text embeddings of the clean labels of all units.
 
     Returns:
-        In [-1, 1]; NaN where the label is missing, and everywhere with fewer than two labels.
+        In [-1, 1]; NaN if the label is missing, and everywhere with fewer than two labels.
 
     Example:
         >>> chance(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])).tolist()
@@ -109,15 +109,15 @@ def stability(
 ) -> Float[np.ndarray, " ..."]:
     """Similarity above chance: (similarity(u) − chance(u)) / (1 − chance(u)).
 
-    1 = unchanged; 0 = as if another unit's label were drawn; negative = further than that. Where all labels are alike
-    (chance = 1) it is 0 by definition: a method that says one thing everywhere has shown nothing.
+    1 = unchanged; 0 = as if another unit's label were drawn; negative = further than that. If all labels are alike
+    (chance = 1) it is 0 by definition: a method with the same label everywhere has shown nothing.
 
     Args:
         similarity: Similarity to the clean label, or the noise floor, in [-1, 1].
         chance_similarity: The same units' chance, in [-1, 1].
 
     Returns:
-        At most 1; higher is better; NaN where either is NaN.
+        At most 1; higher is better; NaN if either is NaN.
 
     Example:
         >>> stability(np.array([1.0, 0.75, 1.0]), np.array([0.5, 0.5, 1.0])).tolist()
@@ -136,10 +136,10 @@ class SeverityCurve(NamedTuple):
     """Stability by severity.
 
     Attributes:
-        mean: Mean over the units that have a value at that severity; NaN where none has.
-        units: How many these are.
-        area: Each unit's normalised area under its own curve, at most 1; NaN where a severity is missing, as a curve
-            with a hole would be compared with whole ones.
+        mean: Mean over the units that have a value at that severity; NaN without any.
+        units: Number of these units.
+        area: Each unit's normalised area under its own curve, at most 1; NaN if a severity is missing, as an incomplete
+            curve is not comparable with complete ones.
     """
 
     mean: Float[np.ndarray, " severities"]
@@ -152,8 +152,8 @@ def severity_curve(
 ) -> SeverityCurve:
     """How stability falls as one perturbation grows: mean(s) = mean over units u of stability(u, s).
 
-    area(u) = ∫ stability(u, s) ds / (s_last − s_first) by the trapezoid rule: one number a unit, so that intervals and
-    paired tests over units apply to whole curves.
+    area(u) = ∫ stability(u, s) ds / (s_last − s_first) by the trapezoid rule: one number per unit, so that intervals
+    and paired tests over units apply to whole curves.
 
     Args:
         values: Stability (or any other score) of each unit at each severity; NaN is missing.
@@ -163,7 +163,7 @@ def severity_curve(
         Higher is better. With one severity the area is the value itself.
 
     Raises:
-        ValueError: If the shapes do not fit, or the severities are none or do not ascend.
+        ValueError: The shapes are inconsistent, or the severities are empty or not ascending.
 
     Example:
         >>> curve = severity_curve(np.array([[1.0, 0.5, 0.0], [0.5, np.nan, 0.0]]), np.array([1, 3, 5]))
@@ -192,7 +192,7 @@ class MLCE(NamedTuple):
 
     Attributes:
         value: Mean over corruptions; lower is better, 1 = as the reference method; NaN if any corruption's is.
-        by_corruption: One ratio a corruption.
+        by_corruption: One ratio per corruption.
     """
 
     value: float
@@ -211,11 +211,11 @@ def mlce(
         reference: The same of the reference method.
 
     Returns:
-        The mean and its parts. A corruption with a missing cell has NaN (an incomplete sum would flatter), and so has
-        one under which the reference method does not move, to which nothing can be compared.
+        The mean and its parts. A corruption with a missing cell has NaN (an incomplete sum would be too favourable),
+        and so has one under which the reference method does not change, with which nothing can be compared.
 
     Raises:
-        ValueError: If the shapes differ or are not two-dimensional.
+        ValueError: The shapes differ or are not two-dimensional.
 
     Example:
         >>> mlce(np.array([[0.5, 0.5], [1.0, 0.5]]), np.array([[0.5, 0.0], [0.5, 0.5]])).by_corruption.round(3).tolist()
@@ -224,7 +224,8 @@ def mlce(
     method, reference = np.asarray(method, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if method.shape != reference.shape or method.ndim != 2:
         raise ValueError(
-            f"both must be [corruptions, severities] alike, not {list(method.shape)} and {list(reference.shape)}"
+            "both must be [corruptions, severities] of the same shape, "
+            f"not {list(method.shape)} and {list(reference.shape)}"
         )
     moved, expected = (1.0 - method).sum(axis=1), (1.0 - reference).sum(axis=1)
     comparable = expected > _ALIKE
@@ -235,7 +236,7 @@ def mlce(
 class FourWay(NamedTuple):
     """How often a label was right before and after a perturbation; counts of units.
 
-    "Stable" speaks of the verdict: a wrong label that turns into another wrong one counts as wrong and stable.
+    "Stable" refers to the verdict: a wrong label that turns into another wrong one counts as wrong and stable.
 
     Attributes:
         right_and_stable: Right clean, right perturbed.
@@ -253,7 +254,7 @@ class FourWay(NamedTuple):
 
     @property
     def shares(self) -> tuple[float, float, float, float]:
-        """The four as shares of the units that have both verdicts; NaN if none has."""
+        """The four as shares of the units that have both verdicts; NaN without any."""
         total = sum(self[:4])
         first, second, third, fourth = (count / total if total else float("nan") for count in self[:4])
         return first, second, third, fourth
@@ -262,14 +263,14 @@ class FourWay(NamedTuple):
 def four_way(clean: Shaped[np.ndarray, " units"], perturbed: Shaped[np.ndarray, " units"]) -> FourWay:
     """n(a, b) = number of units u with right(u, clean) = a and right(u, perturbed) = b, for a and b in {0, 1}.
 
-    Right means that the label names the truth.
+    A label is right if it names the true concept.
 
     Args:
-        clean: 1 or True where the clean label is right, 0 or False where wrong, NaN where missing.
+        clean: 1 or True if the clean label is right, 0 or False if wrong, NaN if missing.
         perturbed: The same under a perturbation.
 
     Raises:
-        ValueError: If the shapes differ or a value is none of 0, 1, NaN.
+        ValueError: The shapes differ or a value is none of 0, 1, NaN.
 
     Example:
         >>> four_way(np.array([1.0, 1.0, 0.0, np.nan]), np.array([1.0, 0.0, 0.0, 1.0]))[:]
@@ -277,7 +278,7 @@ def four_way(clean: Shaped[np.ndarray, " units"], perturbed: Shaped[np.ndarray, 
     """
     clean, perturbed = np.asarray(clean, dtype=np.float64), np.asarray(perturbed, dtype=np.float64)
     if clean.shape != perturbed.shape or clean.ndim != 1:
-        raise ValueError(f"both must be [units] alike, not {list(clean.shape)} and {list(perturbed.shape)}")
+        raise ValueError(f"both must be [units] of the same shape, not {list(clean.shape)} and {list(perturbed.shape)}")
     for verdicts in (clean, perturbed):
         if not bool(np.all(np.isnan(verdicts) | np.isin(verdicts, (0.0, 1.0)))):
             raise ValueError("a verdict must be 1 (right), 0 (wrong) or NaN (missing)")

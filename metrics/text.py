@@ -1,6 +1,6 @@
-"""How alike two labels are, and whether a label names a concept; the latter is decided by words.
+"""The similarity of two labels, and whether a label names a concept; the latter is decided by words.
 
-A cosine cannot tell red from blue.
+A cosine cannot distinguish red from blue.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ class TextSimilarity(Protocol):
     """One interface for all text similarities: exact match, and the cosine by any text encoder."""
 
     def __call__(self, labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
-        """Similarity of each label and the reference in the same place.
+        """Similarity of each label and the reference at the same position.
 
         Returns:
-            At most 1, which means equal; NaN where one is missing (None or blank).
+            At most 1, which means equal; NaN if one is missing (None or blank).
         """
         ...
 
 
 def exact_similarity(labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
-    """1 where two labels are equal after ``normalise``, else 0.
+    """1 if two labels are equal after ``normalise``, else 0.
 
     Args:
         labels: None or blank is missing.
-        references: What each is compared with.
+        references: One per label.
 
     Returns:
-        0 or 1; NaN where one is missing.
+        0 or 1; NaN if one is missing.
 
     Raises:
-        ValueError: If the two differ in length or one is a single string.
+        ValueError: The two differ in length or one is a single string.
 
     Example:
         >>> exact_similarity(["Brick wall.", "wall", None], ["brick-wall", "brick wall", "wall"]).tolist()
@@ -69,12 +69,12 @@ class EmbeddingSimilarity:
         self._known: dict[str, Float[np.ndarray, " d"]] = {}
 
     def __call__(self, labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
-        """Cosines, as ``TextSimilarity`` says."""
+        """Cosines; see ``TextSimilarity``."""
         _check_pairs(labels, references)
         return clip_similarity(self.embed(labels), self.embed(references))
 
     def embed(self, labels: Sequence[str | None]) -> Float[np.ndarray, "labels d"]:
-        """Embeddings, as ``metrics.stability`` wants them: a row of NaN for a missing label."""
+        """Embeddings in the format of ``metrics.stability``: a row of NaN for a missing label."""
         texts = [_present(label) for label in labels]
         new = list(dict.fromkeys(text for text in texts if text and text not in self._known))
         if new:
@@ -85,7 +85,7 @@ class EmbeddingSimilarity:
 
 
 def normalise(label: str) -> str:
-    """Lower case, one space between words, no punctuation; hyphens and underscores part words, apostrophes join them.
+    """Lower case, single spaces, no punctuation; hyphens and underscores separate words, apostrophes join them.
 
     Example:
         >>> normalise("  A Brick-WALL, (red)! ")
@@ -109,13 +109,13 @@ def exact_match(label: str, reference: str) -> bool:
 def concept_match(label: str, concept: str, synonyms: Synonyms, rivals: Iterable[str] = ()) -> bool:
     """Whether a label names a concept, and none of its rivals.
 
-    A concept is named when the label holds all words of its name or of one of its synonyms, in any order, singular or
+    A concept is named if the label contains all words of its name or of one of its synonyms, in any order, singular or
     plural. A rival is another concept of the same category, so that "red and blue fish" does not pass for red; a rival
-    that takes only some of the words of the concept's own name ("wall" beside "brick wall") does not count; one
-    that shares a synonym with the concept does, as the label does not tell them apart.
+    that uses only some of the words of the concept's own name ("wall" for "brick wall") does not count; one that shares
+    a synonym with the concept does, as the label does not distinguish them.
 
     Args:
-        label: A free text, e.g. "two red striped fishes".
+        label: Free text, e.g. "two red striped fishes".
         concept: The true concept, e.g. "fish".
         synonyms: Concept → other words or phrases for it.
         rivals: Other concepts that the label must not name; the concept itself is skipped.
@@ -124,7 +124,7 @@ def concept_match(label: str, concept: str, synonyms: Synonyms, rivals: Iterable
         False for an empty label.
 
     Raises:
-        ValueError: If a string stands where a list of strings belongs, or the concept has no word.
+        ValueError: A string was given instead of a list of strings, or the concept has no word.
 
     Example:
         >>> concept_match("crimson fishes", "red", {"red": ["crimson"]}, rivals=["blue"])
@@ -148,16 +148,15 @@ def concept_match(label: str, concept: str, synonyms: Synonyms, rivals: Iterable
 def named_concepts(label: str, vocabulary: Iterable[str], synonyms: Synonyms) -> tuple[str, ...]:
     """All concepts of a vocabulary that a label names, in the vocabulary's order.
 
-    A concept whose words are all part of a longer one that is named too is left out: "brick wall" names the brick wall,
-    not also "wall".
+    A concept whose words are all part of a longer one that is also named is left out: "brick wall" names the brick
+    wall, not also "wall".
 
     Args:
-        label: A free text.
-        vocabulary: The concepts.
+        label: Free text.
         synonyms: Concept → other words or phrases for it.
 
     Raises:
-        ValueError: If a string stands where a list of strings belongs.
+        ValueError: A string was given instead of a list of strings.
 
     Example:
         >>> named_concepts("a red car by a brick wall", ["wall", "brick wall", "red", "blue"], {})
@@ -179,12 +178,12 @@ def _check_pairs(labels: Sequence[str | None], references: Sequence[str | None])
 
 
 def _present(label: str | None) -> str | None:
-    """The label, or None where it is missing or blank."""
+    """The label, or None if it is missing or blank."""
     return label if label and label.strip() else None
 
 
 def _named_by(words: frozenset[str], concept: str, synonyms: Synonyms) -> frozenset[str] | None:
-    """The words of the longest name of the concept that the label holds; None if it holds none."""
+    """The words of the longest name of the concept that the label contains; None if it contains none."""
     others = synonyms.get(concept, ())
     if isinstance(others, str):
         raise ValueError(f"the synonyms of {concept!r} must be a list of strings, not the string {others!r}")
@@ -200,7 +199,7 @@ def _forms(label: str) -> frozenset[str]:
 
 
 def _word_forms(word: str) -> frozenset[str]:
-    """The word and what it may be the plural of; short words and those in -ss ("gas", "grass") are no plurals."""
+    """The word and its possible singulars; short words and those in -ss ("gas", "grass") are not plurals."""
     forms = {word}
     if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
         forms.add(word[:-1])

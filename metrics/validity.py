@@ -1,4 +1,4 @@
-"""Whether one benchmark predicts another: agreement of what both measure under the same conditions."""
+"""Whether one benchmark predicts another: agreement of their measurements under the same conditions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from metrics.statistics import Interval, basic_interval, percentile_interval
 Agreement = Literal["spearman", "kendall", "difference"]
 
 FEWEST: Final = 3
-"""So many values are ranked at least: two are always ranked alike or in reverse."""
+"""Minimum number of ranked values: two are always ranked alike or in reverse."""
 
 FEW: Final = 8
-"""Of fewer values a rank correlation takes few different numbers, which a mirrored interval does not fit."""
+"""Below this number of values a rank correlation takes few distinct values, which a mirrored interval does not fit."""
 
 
 class _Statistic(Protocol):
@@ -36,29 +36,29 @@ def agreement(
     *,
     confidence: float = 0.95,
 ) -> Interval:
-    """How well values of two benchmarks agree, with a bootstrap interval for what they were averaged over.
+    """How well the values of two benchmarks agree, with a bootstrap interval over what they were averaged over.
 
     The interval is the basic one, except for rank correlations of fewer than ``FEW`` values, which have the percentile
     interval. In simulations of 19 conditions whose true rank correlation is about 0.9 the basic interval covers it in
-    90 % of the runs with 48 as with 24 units, and in 82 to 83 % where it is about 0.6; percentile intervals cover the
-    former in 60 and 7 %, as resampling adds the noise of the means a second time. Of five conditions percentile
+    90 % of the runs with 48 as with 24 units, and in 82 to 83 % if it is about 0.6; percentile intervals cover the
+    former in 60 and 7 %, as resampling adds the noise of the means a second time. For five conditions percentile
     intervals cover at least 98 %, basic ones 75 to 99 %.
 
     Args:
         first: Means of the first benchmark, one per condition (or method).
         second: Those of the second, in the same order.
-        first_draws: The same of bootstrap samples of the first benchmark's units.
-        second_draws: The same of the second's, drawn independently.
+        first_draws: The means of bootstrap samples of the first benchmark's units.
+        second_draws: The means of bootstrap samples of the second's, drawn independently.
         measure: ``spearman``: Spearman's rank correlation; ``kendall``: Kendall's tau-b; ``difference``: the mean
             absolute difference, in the unit of the values.
         confidence: In (0, 1).
 
     Returns:
-        NaN, with the reason, for fewer than three values, or where a rank correlation does not exist for all values of
-        a benchmark are equal.
+        NaN, with the reason, for fewer than three values, or if a rank correlation is undefined because all values of a
+        benchmark are equal.
 
     Raises:
-        ValueError: If the shapes differ or a value is not finite.
+        ValueError: The shapes differ or a value is not finite.
 
     Example:
         >>> draws = np.tile([0.9, 0.5, 0.1], (10, 1))
@@ -105,7 +105,7 @@ def _difference(
 
 
 def _ratio(above: Float[np.ndarray, " rows"], squared: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-    """NaN where there is no order to compare."""
+    """NaN if there is no order to compare."""
     found = np.full(len(above), np.nan)
     # The product of two equal roots is not always their square.
     np.divide(above, np.sqrt(squared), out=found, where=squared > 0)

@@ -1,1 +1,1 @@
-"""Models and layers, probing sets, perturbations, activations, and the miniature world."""
+"""Models and layers, probing sets, perturbations, activations, and the synthetic benchmark (miniature)."""

@@ -1,8 +1,8 @@
 """Finding tasks and profiles by name; imports nothing heavy, and pydantic only to load a task.
 
 An installed package adds its own by entry points in the groups ``clear.tasks`` and ``clear.profiles``: ``my_task =
-"my_package"`` stands for the file ``my_task.yaml`` in the package's folder, ``my_task = "my_package.module:FILE"`` for
-the path in that variable.
+"my_package"`` means the file ``my_task.yaml`` in the package's folder, ``my_task = "my_package.module:FILE"`` the path
+in that variable.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Kind = Literal["task", "profile"]
 
 
 def task_names() -> tuple[str, ...]:
-    """The tasks that CLEAR brings, then those of installed plugins, both sorted."""
+    """CLEAR's own tasks, then those of installed plugins, both sorted."""
     return (*_own(DEFINITIONS), *_plugins("task", DEFINITIONS))
 
 
 def load_task(name_or_path: str) -> Task:
-    """A task by its name, or from a YAML file of the user's.
+    """A task by its name, or from a user's YAML file.
 
     Args:
         name_or_path: ``resnet50_layer4``, or a path such as ``my/task.yaml``.
 
     Raises:
-        UserError: No such task (with the nearest names), or a mistake in the file (field and allowed values).
+        UserError: No such task (with close matches), or a mistake in the file (field and allowed values).
     """
     if is_file(name_or_path):
         path = Path(name_or_path).expanduser()
@@ -53,23 +53,23 @@ def load_task(name_or_path: str) -> Task:
 
 
 def task_literal(name: str) -> dict[str, Any]:
-    """The YAML of a task by name as it stands: quicker than ``load_task`` where only a list is wanted."""
+    """The YAML of a task by name, unvalidated: faster than ``load_task`` for listings."""
     return read_yaml(_path("task", DEFINITIONS, name))
 
 
 def profile_names() -> tuple[str, ...]:
-    """The profiles that CLEAR brings, then those of installed plugins, both sorted."""
+    """CLEAR's own profiles, then those of installed plugins, both sorted."""
     return (*_own(PROFILES), *_plugins("profile", PROFILES))
 
 
 def profile_path(name_or_path: str) -> Path:
-    """Where a profile's YAML file lies.
+    """The path of a profile's YAML file.
 
     Args:
         name_or_path: ``miniature``, or a path such as ``my/profile.yaml``.
 
     Raises:
-        UserError: No such profile (with the nearest names), or no such file.
+        UserError: No such profile (with close matches), or no such file.
     """
     if is_file(name_or_path):
         path = Path(name_or_path).expanduser()
@@ -80,12 +80,12 @@ def profile_path(name_or_path: str) -> Path:
 
 
 def profile_description(name: str) -> str:
-    """The ``description`` of a profile by name; empty where it has none."""
+    """The ``description`` of a profile by name; empty if it has none."""
     return str(read_yaml(profile_path(name)).get("description", ""))
 
 
 def is_file(name_or_path: str) -> bool:
-    """Whether text on the command line is meant as a file rather than as a name."""
+    """Whether command-line text means a file rather than a name."""
     return name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path or os.sep in name_or_path
 
 
@@ -115,7 +115,7 @@ def _read_task_plugin(point: metadata.EntryPoint) -> tuple[str, Path]:
 
 def _read_profile_plugin(point: metadata.EntryPoint) -> tuple[str, Path]:
     path = plugin_file(point)
-    return str(read_yaml(path).get("name", "")), path  # the rest is read, and checked, when it is used
+    return str(read_yaml(path).get("name", "")), path  # the rest is read and validated when it is used
 
 
 def _read_task(path: Path) -> Task:
@@ -126,7 +126,7 @@ def _read_task(path: Path) -> Task:
 
 
 def _beside(literal: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The literal with suite files found from the task file's folder instead of from where the command is given."""
+    """The literal with suite files resolved against the task file's folder instead of the working directory."""
     suites = literal.get("suites")
     if not isinstance(suites, list):
         return literal

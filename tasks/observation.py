@@ -1,4 +1,4 @@
-"""What one condition shows of one layer: the input of every labelling method."""
+"""Activations of one layer under one condition: the input of every labelling method."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Segmentation:
     Attributes:
         labels: Concept names; the index is the concept's number. Number 0 is reserved for "nothing" and named "".
         categories: Category name → numbers of the concepts whose primary category it is.
-        pixels: ``pixels(i)`` gives image i's annotation: category name → either an int array [h, w] of concept numbers
-            (0 = nothing) or a list of image-level concept numbers, which count as every pixel of the image.
+        pixels: ``pixels(i)`` returns image i's annotation: category name → either an int array [h, w] of concept
+            numbers (0 = nothing) or a list of image-level concept numbers, which count as every pixel of the image.
         size: (h, w) of the pixel annotations, e.g. (112, 112) for 224-px images.
     """
 
@@ -38,20 +38,20 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one condition shows of one layer over a probing set.
+    """Activations of one layer under one condition, over a probing set.
 
     Attributes:
         layer: Dotted name of the layer.
         kind: ``spatial`` (4-D output), ``tokens`` (3-D) or ``vector`` (2-D, e.g. a fully connected layer).
         condition: ``clean`` or a perturbation's name.
         severity: 0 for clean, else 1..5.
-        repeat: Number of the repeat; repeats differ in their seed only.
-        image_ids: One identifier an image, in probing order.
+        repeat: Number of the repeat; repeats differ only in their seed.
+        image_ids: One identifier per image, in probing order.
         activations: Pooled activations, float32, of the *complete* layer.
         maps: Un-pooled maps (float16 or float32) of the units to label, read in parts; absent for vector layers.
         clip_embeddings: Unit-norm CLIP image embeddings of the same (perturbed) images.
-        images: ``images(indices)`` gives the same (perturbed) images as uint8 [k, 3, h, w]; ask for few at a time.
-        segmentation: Concept annotation of the probing set, where it has one.
+        images: ``images(indices)`` returns the same (perturbed) images as uint8 [k, 3, h, w]; request few at a time.
+        segmentation: Concept annotation of the probing set, if it has one.
     """
 
     layer: str
@@ -69,15 +69,15 @@ class Observation:
 
 @dataclass(frozen=True)
 class Toolbox:
-    """What a method may use besides the observation. Roles the profile lacks are absent.
+    """What a method may use besides the observation. Roles that the profile lacks are None.
 
     Attributes:
         seed: The run seed; draw through ``tasks.common.seeding`` with a full address.
-        activate: ``activate(images)`` gives the pooled activations of the complete layer for any uint8 images
+        activate: ``activate(images)`` returns the pooled activations of the complete layer for any uint8 images
             [k, 3, h, w] → float32 [k, units].
         concepts: The concept set, in file order, already cleaned.
-        foreground: Finds the foreground of any images, perturbed ones too; its model is loaded when first called.
-        background: Word → share of the clean probing images whose caption holds it (for summarisers that count).
+        foreground: Detects the foreground of any images, perturbed ones too; its model is loaded on the first call.
+        background: Word → share of the clean probing images whose caption contains it (for counting summarisers).
     """
 
     seed: int
@@ -93,13 +93,13 @@ class Toolbox:
     _memory: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def remembered(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """What a method keeps with these tools, made when first asked for.
+        """A value that a method caches with these tools, computed on first use.
 
-        It lives as long as the toolbox, and another toolbox never sees it, not even one that ``dataclasses.replace``
-        makes of this one: what was measured with one network must not answer for another.
+        It lives as long as the toolbox, and other toolboxes never see it, not even copies made by
+        ``dataclasses.replace``: what was measured with one network must not be reused for another.
 
         Args:
-            key: Unique among all methods, e.g. the class of what is kept.
+            key: Unique among all methods, e.g. the class of the cached value.
         """
         if key not in self._memory:
             self._memory[key] = make()

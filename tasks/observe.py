@@ -1,11 +1,11 @@
 """One pass over the probing images under one condition, for all layers and methods at once.
 
-Images go through in blocks: read or decoded, perturbed, shown to the target and to CLIP. In memory stay the CLIP
-embeddings and the pooled activations of the complete layers, 4 bytes a unit and image: CLIP-Dissect compares all units
-on all images. Images and maps lie on disk, see ``tasks.activations.spool``.
+Images are processed in blocks: read or decoded, perturbed, passed through the target and CLIP. The CLIP embeddings and
+the pooled activations of the complete layers stay in memory, 4 bytes per unit and image: CLIP-Dissect compares all
+units on all images. Images and maps are kept on disk, see ``tasks.activations.spool``.
 
-Pooled activations stay float32. As float16 some tie: of the 2,048 units of the miniature's ``layer4``, over 500 images,
-15 would have other images among their ten strongest, and 125 another order (as bfloat16 150 and 805).
+Pooled activations stay float32. In float16 some tie: of the 2,048 units of the miniature's ``layer4``, over 500 images,
+15 would have different top-ten images, and 125 a different order (in bfloat16 150 and 805).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from tasks.probing.base import ProbingSet
 from tasks.roles import ImageTextEncoder, Segmenter
 
 Images = Callable[[Sequence[int]], UInt8[Tensor, "k 3 h w"]]
-"""Gives some of the images of a condition, by their numbers."""
+"""Returns some of the images of a condition, by index."""
 
 Masks = Callable[[Sequence[int]], Bool[Tensor, "k h w"]]
-"""Gives the foreground of some of the images, by their numbers."""
+"""Returns the foreground masks of some of the images, by index."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Condition:
 
 CLEAN = Condition("clean", 0)
 IMAGES_AT_ONCE = 128
-"""Images of one block: 19 MB at 224 px."""
+"""Images per block: 19 MB at 224 px."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Probe:
     """The images of a run.
 
     Attributes:
-        ids: One identifier an image.
-        load: Gives them, unperturbed.
-        masks: Gives their foreground, for foreground and background blur, where a condition needs it.
+        ids: One identifier per image.
+        load: Returns the unperturbed images.
+        masks: Returns their foreground masks, if a condition needs them.
         divided: Which images have a foreground and a background; None without masks.
         segmentation: Concept annotation, if the probing set has one.
     """
@@ -86,8 +86,9 @@ def probe_of(probing: ProbingSet, *, masked: bool, segmenter: Segmenter | None =
     """The images of a probing set.
 
     Args:
-        masked: Whether some condition needs foreground masks; all of them are then read or made here, block by block.
-        segmenter: Where masks come from; None for the probing set's own, if it has any.
+        masked: Whether some condition needs foreground masks; all of them are then read or computed here, block by
+            block.
+        segmenter: Source of the masks; None for the probing set's own, if it has any.
     """
     whole = Probe(probing.ids, probing.load, segmentation=probing.segmentation)
     masks = _masks(probing, segmenter) if masked else None
@@ -102,7 +103,7 @@ def probe_of(probing: ProbingSet, *, masked: bool, segmenter: Segmenter | None =
 
 def _masks(probing: ProbingSet, segmenter: Segmenter | None) -> Masks | None:
     if segmenter is None:
-        # A set that has masks has them also of no images.
+        # A set with masks also returns them for an empty selection.
         return None if probing.load_foreground([]) is None else cast(Masks, probing.load_foreground)
 
     def made(indices: Sequence[int]) -> Bool[np.ndarray, "k h w"]:
@@ -113,18 +114,16 @@ def _masks(probing: ProbingSet, segmenter: Segmenter | None) -> Masks | None:
 
 
 def image_seeds(seed: int, ids: Sequence[str], condition: Condition, repeat: int = 0) -> list[int]:
-    """One seed an image; it depends on nothing but the run's seed, the image, the condition and the repeat."""
+    """One seed per image; it depends only on the run's seed, the image, the condition and the repeat."""
     return [integer_seed(seed, "perturb", name, condition.name, condition.severity, repeat) for name in ids]
 
 
 def perturbed(probe: Probe, condition: Condition, seed: int, settings: Settings, device: torch.device) -> Images:
-    """The images under a condition, on the CPU; each is perturbed when it is first asked for, and kept on disk.
+    """The images under a condition, on the CPU; each is perturbed on first access, and kept on disk.
 
     Args:
         probe: The images; all of them have masks where the condition needs them.
         seed: The run's seed.
-        settings: The run's choices.
-        device: Where they are perturbed.
     """
     if condition == CLEAN:
         return probe.load
@@ -152,17 +151,14 @@ def observe(
     batch: int = IMAGES_AT_ONCE,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Observation]:
-    """Read the layers and the CLIP embeddings of the images of one condition.
+    """Compute the activations and the CLIP embeddings of the images of one condition.
 
     Args:
-        target: The network.
         layers: Dotted layer name → pooling.
-        probe: What the images are.
-        condition: What was done to them.
-        images: The images after it, see ``perturbed``.
-        maps: The layers whose un-pooled maps some method needs; a mapping says of which units.
+        images: The images under the condition, see ``perturbed``.
+        maps: The layers whose un-pooled maps some method needs; a mapping also selects their units.
         batch: Images read between two calls of ``advance``; a runtime setting.
-        advance: Told how many images are done.
+        advance: Called with the number of finished images.
 
     Returns:
         Layer name → observation with repeat 0.
@@ -200,17 +196,16 @@ def observe(
 def late_maps(
     target: TargetModel, layer: str, units: Sequence[int], probe: Probe, images: Images, batch: int = IMAGES_AT_ONCE
 ) -> Maps:
-    """Maps for an observation whose activations and embeddings were stored: computed if a method asks for them.
+    """Maps for an observation whose activations and embeddings were cached: computed only if a method reads them.
 
-    All images go through the target then, in the batches of ``observe``: other batches give other last bits.
+    All images are then passed through the target, in the batches of ``observe``: other batches would change the last
+    bits.
 
     Args:
-        target: The network.
         layer: A layer that has maps.
         units: The units that can be read.
-        probe: What the images are.
         images: The images under the condition, see ``perturbed``.
-        batch: As ``observe`` was given it.
+        batch: The batch size that ``observe`` was given.
     """
 
     def made() -> Maps:
@@ -225,11 +220,7 @@ def late_maps(
 
 
 class _Taken:
-    """What one layer has shown so far.
-
-    Args:
-        count: How many images there are.
-    """
+    """One layer's activations and maps collected so far."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -238,7 +229,7 @@ class _Taken:
         self.maps: StoredMaps | None = None
 
     def add(self, start: int, reading: LayerReading, units: Sequence[int] | None) -> None:
-        """Take the reading of the images from number ``start`` on; ``units`` are those of its maps, None all."""
+        """Add the reading of the images from index ``start`` on; ``units`` are those of its maps, None all."""
         if start == 0:
             self.kind = reading.kind
             self.pooled = torch.empty(self._count, reading.pooled.shape[1])
@@ -251,5 +242,5 @@ class _Taken:
 
 
 def repeated(observation: Observation, repeat: int) -> Observation:
-    """The same clean images once more: only the methods' own draws differ."""
+    """The same clean images for another repeat: only the methods' own random draws differ."""
     return replace(observation, repeat=repeat)

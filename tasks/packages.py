@@ -1,6 +1,6 @@
-"""Files that an installed package brings, such as weights, and the command that installs a package that is missing.
+"""Files provided by an installed package, such as weights, and the command that installs a missing package.
 
-A profile names such a file as ``package:NAME/FILE``: the distribution as pip knows it, and the file as the package
+A profile refers to such a file as ``package:NAME/FILE``: the distribution as pip knows it, and the file as the package
 lists it. Nothing of the package is imported.
 """
 
@@ -15,7 +15,7 @@ PREFIX = "package:"
 
 
 def package_file(place: Path) -> Path:
-    """Where a file of a package lies; any other path, and one of a package that is not installed, as it is."""
+    """The path of a package's file; other paths, and those of missing packages, are returned unchanged."""
     name = package_of(place)
     if name is None:
         return place
@@ -32,7 +32,7 @@ def package_of(place: Path) -> str | None:
 
 
 def install_command(package: str) -> str:
-    """The pip command for a distribution: by one of CLEAR's own extras where one brings it."""
+    """The pip command for a distribution: one of CLEAR's own extras if one includes it."""
     extra = _extra_of(package)
     return f'pip install "{DISTRIBUTION}[{extra}]"' if extra else f"pip install {package}"
 

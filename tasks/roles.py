@@ -1,6 +1,6 @@
-"""The roles that a profile fills: small interfaces, so that a method never knows which model stands behind one.
+"""The roles that a profile fills: small interfaces, so that a method never knows which model implements one.
 
-Images are always uint8 tensors of shape [n, 3, h, w] in [0, 255]; each role resizes and normalises for itself.
+Images are always uint8 tensors of shape [n, 3, h, w] in [0, 255]; each role resizes and normalises on its own.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class ImageTextEncoder(Protocol):
         ...
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Embed bare strings, no template; text beyond the token limit is cut."""
+        """Embed strings without a template; text beyond the token limit is truncated."""
         ...
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-        """Which texts ``encode_text`` cuts."""
+        """Which texts ``encode_text`` truncates."""
         ...
 
 
@@ -35,20 +35,20 @@ class SentenceEncoder(Protocol):
     """A sentence encoder; embeddings have unit L2 norm."""
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Embed sentences; text beyond the token limit is cut."""
+        """Embed sentences; text beyond the token limit is truncated."""
         ...
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-        """Which texts ``encode`` cuts."""
+        """Which texts ``encode`` truncates."""
         ...
 
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Writes one caption an image."""
+    """Writes one caption per image."""
 
     def caption(self, images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
-        """Caption images, deterministically."""
+        """Caption images deterministically."""
         ...
 
 
@@ -57,40 +57,38 @@ class Summariser(Protocol):
     """Turns captions into a concept of one to five words (a language model, or word counts)."""
 
     uses_background: bool
-    """Whether ``summarise`` wants ``background``: the share of all probing images whose caption holds a word."""
+    """Whether ``summarise`` uses ``background``: the share of all probing images whose caption contains a word."""
     cleans_replies: bool
-    """Whether ``summarise`` gives a finished concept; otherwise a method still cuts its reply at colons and commas."""
+    """Whether ``summarise`` returns a finished concept; otherwise a method cuts its reply at colons and commas."""
 
     def simplify(self, caption: str, seed: int) -> str:
         """Shorten one caption, dropping unnecessary detail."""
         ...
 
     def summarise(self, captions: Sequence[str], seed: int, background: Mapping[str, float] | None = None) -> str:
-        """Name what most captions share; another seed may give another name. An empty string means no name."""
+        """Name what most captions have in common; depends on the seed. An empty string means no name."""
         ...
 
 
 @runtime_checkable
 class PictureDescriber(Protocol):
-    """A vision-language model that looks at several pictures at once and names what they share."""
+    """A vision-language model that sees several images at once and names what they have in common."""
 
     def describe(self, pictures: Sequence[UInt8[Tensor, "3 h w"]], seed: int) -> str:
-        """A concept of one to five words, or an empty string; another seed may give another one."""
+        """A concept of one to five words, or an empty string; depends on the seed."""
         ...
 
 
 @runtime_checkable
 class ImageGenerator(Protocol):
-    """Draws images of a concept."""
+    """Generates images of a concept."""
 
     def generate(
         self, concept: str, count: int, seed: int, template: str = "{concept}"
     ) -> UInt8[Tensor, "count 3 h w"]:
-        """Draw images.
+        """Generate images.
 
         Args:
-            concept: A short text.
-            count: How many images.
             seed: The same (concept, count, seed) gives the same images.
             template: The prompt around the concept, for generators that read prompts.
         """
@@ -99,7 +97,7 @@ class ImageGenerator(Protocol):
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Finds the foreground."""
+    """Detects the foreground."""
 
     def foreground(self, images: UInt8[Tensor, "n 3 h w"]) -> Bool[Tensor, "n h w"]:
         """True where a pixel belongs to the foreground."""

@@ -1,4 +1,4 @@
-"""What a task is: one YAML literal that names a network, a layer, images, perturbations and how much of them to use."""
+"""The definition of a task: one YAML literal naming a network, a layer, images, perturbations, and their amounts."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ class Units(_Strict):
 
     Attributes:
         total: Number of units; absent means "as many as the profile's model has".
-        first: The first unit that a run labels unless told otherwise; those before it are labelled only when they are
-            asked for by number.
-        label: How many units a run labels unless told otherwise, or ``all`` from ``first`` on.
-        shown: Whether a sample of a classifier's outputs is taken first from the classes that the probing images show,
-            as far as it is known: what images do not show has no label to be right.
+        first: The first unit that a run labels by default; earlier ones are labelled only when requested by number.
+        label: Number of units that a run labels by default, or ``all`` from ``first`` on.
+        shown: Whether a sample of a classifier's outputs is first drawn from the classes present in the probing images,
+            as far as known: a class that no image shows has no label that could be right.
     """
 
     total: Annotated[StrictInt, Field(ge=1)] | None = None
@@ -68,7 +67,7 @@ _Similarity = Annotated[float, Field(ge=-1, le=1)]
 
 
 class BottleneckThresholds(_Strict):
-    """Where the filters of a concept set cut; see ``benchmark.studies.bottleneck.lfcbm.concepts.Thresholds``."""
+    """Thresholds of a concept set's filters; see ``benchmark.studies.bottleneck.lfcbm.concepts.Thresholds``."""
 
     longest: Annotated[StrictInt, Field(ge=1)] = 30
     class_similarity: _Similarity = 0.85
@@ -78,22 +77,20 @@ class BottleneckThresholds(_Strict):
 
 
 class Bottleneck(_Strict):
-    """A task that trains a concept bottleneck and tests it, in place of labelling units (``docs/bottleneck.md``).
+    """A task that trains and tests a concept bottleneck instead of labelling units (``docs/bottleneck.md``).
 
     Attributes:
-        training_set: Labelled images that it learns from, by the name under which profiles offer them; those that it is
-            tested on are the task's ``probing_set``.
-        training_images: How many.
-        labels: What it decides: the set's classes (of the miniature's scenes the kind of their one object), or class
-            and background.
-        groups: Class → the set's classes that belong to it, where they are put together; a class in no group is left
-            out.
+        training_set: Labelled training images, by the name under which profiles offer them; the test images are the
+            task's ``probing_set``.
+        labels: What it predicts: the set's classes (for the miniature's scenes the kind of their single object), or
+            class and background.
+        groups: Class → the set's classes that are merged into it; a class in no group is excluded.
         held_out: Classes of the set that training never sees: genuine anomalies. The target network may have seen them.
-        held_out_contexts: Backgrounds that training never sees, for a context change; of the miniature's scenes alone.
-        context_concepts: The concepts that say where something is, not what it is.
-        thresholds: Where the concept set's filters cut; the published values unless given.
+        held_out_contexts: Backgrounds that training never sees, for a context change; only for the miniature's scenes.
+        context_concepts: The concepts that describe where something is, not what it is.
+        thresholds: Thresholds of the concept set's filters; defaults to the published values.
         penalty: ℓ1 weight λ of the sparse layer on the concepts.
-        feature_penalty: That of the sparse layer on the network's features.
+        feature_penalty: The same for the sparse layer on the network's features.
     """
 
     training_set: Annotated[str, Field(pattern=_NAME)]
@@ -113,25 +110,25 @@ class Task(_Strict):
 
     Attributes:
         name: The name used on the command line and in every result; also the name of its file.
-        version: Raised whenever the same command may give another number; a result always belongs to one version.
-        description: One or two sentences for a reader who sees it first in a table.
+        version: Raised whenever the same command may give a different number; a result always belongs to one version.
+        description: One or two sentences for a reader who first sees the task in a table.
         model: The target network, by the name under which profiles offer it.
-        library: Whose model definition it is; ``factory`` for a function of the user's.
+        library: The library of the model definition; ``factory`` for a user's function.
         weights: Tag of the published weights, for profiles that load those; the miniature trains its own.
         layer: Dotted name of the layer.
-        pooling: How a spatial or token output becomes one number a unit.
+        pooling: How a spatial or token output is reduced to one value per unit.
         probing_set: The images, by the name under which profiles offer them.
-        images: How many of them a run uses unless told otherwise.
-        suites: Perturbation suites that a run applies unless told otherwise.
-        severities: Strengths that a run applies unless told otherwise.
-        units: How many units there are and how many a run labels.
+        images: Number of images that a run uses by default.
+        suites: Perturbation suites that a run applies by default.
+        severities: Severities that a run applies by default.
+        units: Number of units, and how many a run labels.
         concept_set: The concepts that label sets are drawn from, by the name under which profiles offer them.
-        truth: What the true concepts are, where they are known: ``class_names`` for the units of a classifier's output;
+        truth: The true concepts, where they are known: ``class_names`` for the units of a classifier's output;
             ``best_concept`` for hidden units on annotated images: the concept whose presence the clean activation
-            predicts best, where it does so well (AUROC of at least 0.9; other units have no truth); ``planted`` for
-            units that were planted to detect one concept or AND or OR of two.
-        bottleneck: Present in a task that trains a concept bottleneck on the layer in place of labelling its units.
-        licences: What is under which licence: part of the task → licence.
+            predicts best, if it does so well (AUROC of at least 0.9; other units have no truth); ``planted`` for units
+            that were planted to detect one concept or AND or OR of two.
+        bottleneck: Present in a task that trains a concept bottleneck on the layer instead of labelling its units.
+        licences: Part of the task → its licence.
         citation: What to cite, as BibTeX or plain text.
     """
 

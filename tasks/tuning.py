@@ -1,10 +1,10 @@
 """Fine-tuning of a ResNet's last stage with its classifier, on the stored outputs of the stages before it.
 
-The stages before ``layer4`` stay as they are, so each image goes through them once, whatever the number of steps and of
-ways to tune. Batch normalisation keeps its stored averages, in training too, and only its scale and offset are learnt:
-averages taken anew over perturbed images would adapt the network to them without any tuning (Schneider et al.,
+The stages before ``layer4`` are frozen, so each image passes through them once, whatever the number of steps and of
+tuned variants. Batch normalisation keeps its running averages, in training too, and only its scale and offset are
+learnt: averages recomputed over perturbed images would adapt the network to them without any tuning (Schneider et al.,
 Improving Robustness against Common Corruptions by Covariate Shift Adaptation, NeurIPS 2020), and two networks could no
-longer be compared by what they were tuned on.
+longer be compared by their tuning data.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from tasks.models.target import TargetModel
 from tasks.observe import IMAGES_AT_ONCE, Images
 
 FROZEN = "layer3"
-"""The last stage that stays as it is."""
+"""The last frozen stage."""
 
 TUNED = ("layer4", "fc")
-"""What is tuned; the pooling between them has no parameters."""
+"""The tuned modules; the pooling between them has no parameters."""
 
 _CLIPPED = 1.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast the last stage is tuned.
+    """Length and learning rate of the fine-tuning.
 
     Attributes:
-        steps: Most steps of the optimiser (AdamW).
-        batch: Images a step.
+        steps: Maximum number of optimiser steps (AdamW).
+        batch: Images per step.
         rate: Highest learning rate; it rises over the first 5 % of the steps and falls to zero (cosine).
-        weight_decay: Of matrices and kernels; scales and offsets have none.
-        every: Steps between two looks at the validation images.
-        patience: Looks without a lower loss before it ends.
+        weight_decay: Applied to matrices and kernels; scales and offsets have none.
+        every: Steps between two evaluations on the validation images.
+        patience: Evaluations without a lower loss before tuning stops.
     """
 
     steps: int = 200
@@ -57,10 +57,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Examples:
-    """Images as the last frozen stage shows them, with what they show.
+    """Outputs of the last frozen stage, with the concepts in each image.
 
     Attributes:
-        features: float16, what the last frozen stage puts out.
+        features: float16 output of the last frozen stage.
         presence: Which concepts an image shows, in the order of the classifier's outputs.
     """
 
@@ -68,7 +68,7 @@ class Examples:
     presence: Bool[Tensor, "n concepts"]
 
     def joined(self, other: Examples) -> Examples:
-        """These and others after them."""
+        """These examples followed by others."""
         return Examples(torch.cat([self.features, other.features]), torch.cat([self.presence, other.presence]))
 
 
@@ -77,8 +77,8 @@ class Tuned:
     """A tuned network.
 
     Attributes:
-        target: It shares its frozen stages with the network that it comes from, which is unchanged.
-        step: After how many steps it was taken.
+        target: Shares its frozen stages with the original network, which is unchanged.
+        step: The step at which this state was taken.
         losses: Step → loss on the validation images.
     """
 
@@ -88,10 +88,10 @@ class Tuned:
 
 
 def check_tunable(target: TargetModel, name: str) -> None:
-    """Refuse networks whose last stage is not a ResNet's.
+    """Check that a network's last stage can be tuned, i.e. that it is a ResNet's.
 
     Raises:
-        UserError: for any other network.
+        UserError: Any other network.
     """
     if not isinstance(target.network, torchvision.models.ResNet):
         raise UserError(
@@ -101,7 +101,7 @@ def check_tunable(target: TargetModel, name: str) -> None:
 
 
 def frozen_features(target: TargetModel, images: Images, count: int) -> Float[Tensor, "n c h w"]:
-    """What the last frozen stage shows of images 0 to ``count`` - 1, as float16."""
+    """Outputs of the last frozen stage for images 0 to ``count`` - 1, as float16."""
     parts = []
     for part in blocks(count, IMAGES_AT_ONCE):
         maps = target.read(images(part), {FROZEN: "mean"}, maps=[FROZEN])[FROZEN].maps
@@ -112,7 +112,7 @@ def frozen_features(target: TargetModel, images: Images, count: int) -> Float[Te
 
 
 def logits_of(target: TargetModel, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n concepts"]:
-    """The classifier's outputs, from what the last frozen stage shows; float32 on the CPU."""
+    """The classifier's outputs from those of the last frozen stage; float32 on the CPU."""
     with torch.inference_mode():
         parts = [_logits(target, features[part.start : part.stop]).cpu() for part in blocks(len(features))]
     return torch.cat(parts)
@@ -126,21 +126,20 @@ def tune(
     recipe: Recipe | None = None,
     steps: int | None = None,
 ) -> Tuned:
-    """Tune a copy of the last stage and the classifier to tell which concepts an image shows (binary cross entropy).
+    """Tune a copy of the last stage and the classifier to predict which concepts an image shows (binary cross entropy).
 
-    The state with the lowest validation loss is taken, the untuned one included. The same examples, recipe and seed
-    give the same network on one machine with one number of threads.
+    The state with the lowest validation loss is returned, which may be the untuned one. The same examples, recipe and
+    seed give the same network on one machine with one number of threads.
 
     Args:
         target: The network; it is not changed.
-        examples: What to learn from.
-        validation: What tells when to stop.
+        validation: Used for early stopping.
         seed: The run's seed.
-        recipe: How long and how fast; None for the usual.
-        steps: Take the state after exactly so many steps, whatever the validation loss: for controls.
+        recipe: None for the default.
+        steps: Return the state after exactly this many steps, whatever the validation loss: for controls.
 
     Raises:
-        ValueError: For no examples, or concepts that are not the classifier's.
+        ValueError: No examples, or concepts that are not the classifier's.
     """
     recipe = recipe or Recipe()
     for given in (examples, validation):
@@ -183,7 +182,7 @@ def _check(target: TargetModel, given: Examples) -> None:
 
 def _copy(target: TargetModel) -> TargetModel:
     frozen = [module for name, module in target.network.named_children() if name not in TUNED]
-    # What the memo holds counts as copied already: both networks share it.
+    # Objects in the memo count as already copied: both networks share them.
     network = copy.deepcopy(target.network, {id(module): module for module in frozen})
     for name in TUNED:
         network.get_submodule(name).requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What CLEAR knows of the layer, and of one unit on its way to a label."""
+"""Per-layer and per-unit state while labels are being computed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Layer:
 
     Attributes:
         standardised: Activations of live units, centred and of unit length; 0 for dead units.
-        median: Of each unit.
-        alive: Live units.
+        median: Median activation of each unit.
+        alive: True for live units.
     """
 
     standardised: Float[np.ndarray, "images units"]
@@ -40,23 +40,23 @@ class Layer:
         return cls(centred, median, alive)
 
     def correlation(self, unit: int) -> Float[np.ndarray, " units"]:
-        """Of every unit's activations with this unit's, in [-1, 1]; 0 for dead units."""
+        """Correlation of every unit's activations with this unit's, in [-1, 1]; 0 for dead units."""
         return self.standardised.T @ self.standardised[:, unit]
 
 
 @dataclass
 class Case:
-    """One unit on its way to a label.
+    """One unit while its label is being computed.
 
     Attributes:
-        top: Its top images, strongest first.
-        described: Its pictures, strongest first.
-        sights: What is seen of it in each context.
-        probes: What is seen of it in each context that only tells what it depends on.
-        replies: What the summaries of each context said.
-        parts: The parts of what captions say, most often said first.
-        together: Words that belong together in one part.
-        proposed: Concept → who proposed it: the contexts whose summaries did, ``part``, or ``joined``.
+        top: Top images, most activating first.
+        described: Described images and crops, most activating first.
+        sights: What is observed of it in each context.
+        probes: The same for each context that only measures what the unit depends on.
+        replies: The summaries of each context.
+        parts: The parts of the captions, most frequent first.
+        together: Word pairs that form one part.
+        proposed: Concept → its source: the contexts whose summaries proposed it, ``part``, or ``joined``.
     """
 
     unit: int

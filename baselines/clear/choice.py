@@ -1,7 +1,7 @@
-"""How CLEAR chooses among candidate concepts: a score in every context, its robust sum, and two regularisers.
+"""How CLEAR selects among candidate concepts: a score in every context, its robust aggregate, and two regularisers.
 
-The three terms of a score are chances that a true concept's pictures win against others, so that they add up without
-scaling: 1/2 says nothing, 1 is certain.
+The three terms of a score are probabilities that a true concept's images win against others, so that they add up
+without scaling: 1/2 is chance level, 1 is certain.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from baselines.clear.words import holds
 Aggregate = Literal["spread", "worst"]
 
 ALIKE = 10
-"""How many of the units that a concept excites most are asked whether they behave like the labelled one."""
+"""How many of the units that a concept excites most are compared with the labelled unit."""
 
 
 def activation_term(activations: Float[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
@@ -28,7 +28,7 @@ def activation_term(activations: Float[np.ndarray, "concepts images"]) -> Float[
         activations: The unit's activation on every synthetic image.
 
     Returns:
-        Rank as a share, in (0, 1), ties counted half; 1/2 for a candidate that is all there is.
+        Rank as a share, in (0, 1), ties counted half; 1/2 for a single candidate.
     """
     ranks = stats.rankdata(np.asarray(activations, dtype=np.float64)).reshape(activations.shape)
     return (ranks.mean(axis=1) - 0.5) / activations.size
@@ -39,11 +39,11 @@ def image_term(
     control: Float[np.ndarray, "control d"],
     synthetic: Float[np.ndarray, "concepts images d"],
 ) -> Float[np.ndarray, " concepts"]:
-    """Chance that a picture of the unit is more like a concept's synthetic images than a control picture is.
+    """Probability that a described image is more similar to a concept's synthetic images than a control image is.
 
     Args:
-        described: Unit-norm CLIP embeddings of the unit's pictures.
-        control: Those of pictures at large in the same context.
+        described: Unit-norm CLIP embeddings of the unit's described images.
+        control: Those of the control images in the same context.
         synthetic: Those of each concept's synthetic images.
 
     Returns:
@@ -58,12 +58,12 @@ def image_term(
 def caption_term(
     described: Sequence[str], control: Sequence[str], concepts: Sequence[str]
 ) -> Float[np.ndarray, " concepts"]:
-    """Chance that captions tell a picture of the unit from a control picture by naming the concept.
+    """How well captions that name the concept separate the unit's described images from control images.
 
     Args:
-        described: Captions of the unit's pictures.
-        control: Captions of pictures at large in the same context, which say what captions say anyway.
-        concepts: A caption names a concept if it holds all of its content words.
+        described: Captions of the unit's described images.
+        control: Captions of the control images in the same context: what captions say regardless of the unit.
+        concepts: A caption names a concept if it contains all of its content words.
 
     Returns:
         (1 + share of own captions − share of control captions) / 2, in [0, 1].
@@ -74,12 +74,12 @@ def caption_term(
 def robust(
     scores: Float[np.ndarray, "contexts concepts"], aggregate: Aggregate, spread: float
 ) -> Float[np.ndarray, " concepts"]:
-    """One score a concept out of those of all contexts.
+    """Aggregate each concept's scores over all contexts.
 
     Args:
         scores: Score of each concept in each context.
-        aggregate: ``spread``: mean − ``spread`` × standard deviation over the contexts; ``worst``: the least.
-        spread: How much a score that depends on the context costs.
+        aggregate: ``spread``: mean − ``spread`` × standard deviation over the contexts; ``worst``: the minimum.
+        spread: Penalty per standard deviation over the contexts.
     """
     if aggregate == "worst":
         return scores.min(axis=0)
@@ -87,13 +87,13 @@ def robust(
 
 
 def excitation(responses: Float[np.ndarray, "concepts units"]) -> Float[np.ndarray, "concepts units"]:
-    """How strongly each concept excites each unit of the layer, in standard deviations over one unit's candidates.
+    """How strongly each concept excites each unit of the layer, standardised over the candidates of one unit.
 
     Args:
         responses: Mean activation of the complete layer on each concept's synthetic images.
 
     Returns:
-        0 for a unit that all concepts excite alike.
+        0 for a unit that all concepts excite equally.
     """
     values = np.asarray(responses, dtype=np.float64)
     width = values.std(axis=0)
@@ -103,11 +103,10 @@ def excitation(responses: Float[np.ndarray, "concepts units"]) -> Float[np.ndarr
 def specificity(
     excited: Float[np.ndarray, "concepts units"], unit: int, alive: Bool[np.ndarray, " units"]
 ) -> Float[np.ndarray, " concepts"]:
-    """Share of the layer's other live units that a concept excites less than this one, ties half, in [0, 1].
+    """Share of the layer's other live units that a concept excites less than this one, ties counted half, in [0, 1].
 
     Args:
         excited: See ``excitation``.
-        alive: Live units.
     """
     others = alive.copy()
     others[unit] = False
@@ -123,30 +122,29 @@ def distinctness(
     unit: int,
     alive: Bool[np.ndarray, " units"],
 ) -> Float[np.ndarray, " concepts"]:
-    """How far the units that would share a label behave like this one.
+    """How similarly to this unit the units behave that would share a label with it.
 
-    Whether two units *get* the same label depends on who is asked for, and on the order of naming. That a unit would
-    share a label does not: it is one of the ``ALIKE`` other units of the complete layer that the concept excites most.
-    A label is distinct if these rise and fall with the unit on the probing images.
+    Whether two units *get* the same label depends on which units are requested, and on the order of naming. Whether a
+    unit would share a label does not: it is one of the ``ALIKE`` other units of the complete layer that the concept
+    excites most. A label is distinct if these units' activations correlate with the unit's on the probing images.
 
     Args:
         excited: See ``excitation``.
-        correlation: Of each unit's probing activations with this unit's.
-        alive: Live units.
+        correlation: Correlation of each unit's probing activations with this unit's.
 
     Returns:
-        Mean correlation with those units, negative ones counted 0, in [0, 1]; 1 where there is no other live unit.
+        Mean correlation with those units, negative ones counted 0, in [0, 1]; 1 if there is no other live unit.
     """
     others = np.flatnonzero(alive & (np.arange(len(alive)) != unit))
     if len(others) == 0:
         return np.ones(len(excited))
-    # A stable sort: of units that a concept excites alike, the first ones are asked.
+    # A stable sort: among units that a concept excites equally, the first ones are compared.
     nearest = others[np.argsort(-excited[:, others], axis=1, kind="stable")[:, :ALIKE]]
     return np.clip(correlation[nearest], 0, 1).mean(axis=1)
 
 
 def auc(positive: Float[np.ndarray, " p"], negative: Float[np.ndarray, " n"]) -> float:
-    """Chance that a positive value lies above a negative one, ties half; 1/2 if either is missing."""
+    """Probability that a positive value exceeds a negative one, ties counted half; 1/2 if either is empty."""
     if len(positive) == 0 or len(negative) == 0:
         return 0.5
     ordered = np.sort(negative)

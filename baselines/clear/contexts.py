@@ -1,4 +1,4 @@
-"""The contexts in which a unit's evidence is seen once more: its images, perturbed."""
+"""The contexts in which a unit's images are observed again: perturbed versions of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Foreground = Callable[[UInt8[Tensor, "k 3 h w"]], Bool[Tensor, "k h w"]]
 
 @dataclass(frozen=True)
 class Context:
-    """One way to see the images.
+    """One view of the images: as given, or perturbed.
 
     Attributes:
         name: A perturbation, or ``as_given``.
@@ -36,17 +36,17 @@ class Context:
 
 
 SEEN = Context("as_given", 0)
-"""The images as the method is given them, which under a perturbed condition are perturbed ones."""
+"""The images as the method receives them; under a perturbed condition these are already perturbed."""
 
 
 def parse_contexts(listed: str | None) -> tuple[Context, ...]:
-    """Read contexts such as ``foreground_blur:3``; the images as given come first and are always there.
+    """Parse contexts such as ``foreground_blur:3``; the images as given always come first.
 
     Args:
-        listed: With commas between them; empty or None for no others.
+        listed: Comma-separated; empty or None for no further contexts.
 
     Raises:
-        UserError: Unknown perturbation, no severity from 1 to 5, or a context named twice.
+        UserError: Unknown perturbation, severity not from 1 to 5, or a duplicate context.
     """
     found = [SEEN]
     for text in filter(None, (part.strip() for part in (listed or "").split(","))):
@@ -62,24 +62,24 @@ def parse_contexts(listed: str | None) -> tuple[Context, ...]:
 
 
 def context_seeds(seed: int, context: Context, ids: Sequence[str]) -> list[int]:
-    """One seed an image, for contexts that are random: the run's seed, the context and the image fix it."""
+    """One seed per image, for random contexts, derived from the run's seed, the context and the image."""
     return [integer_seed(seed, "clear", str(context), name) for name in ids]
 
 
 def apply_context(
     images: UInt8[Tensor, "k 3 h w"], context: Context, seeds: Sequence[int], foreground: Foreground | None
 ) -> UInt8[Tensor, "k 3 h w"]:
-    """See images in a context.
+    """Render images in a context.
 
-    The foreground is found in the images themselves, perturbed or not: the method knows no more of them than it is
-    shown. An image in which none is found, or nothing else, stays as it is.
+    The foreground is detected in the images themselves, perturbed or not: the method knows no more than the images it
+    is given. An image without detected foreground, or without background, is left unchanged.
 
     Args:
-        seeds: One an image, for contexts that are random.
-        foreground: Finds the foreground; needed by contexts that change one part of the image.
+        seeds: One per image, for random contexts.
+        foreground: Detects the foreground; needed by contexts that change one part of the image.
 
     Raises:
-        UserError: The context needs the foreground and nothing finds it.
+        UserError: The context needs the foreground and no segmenter is available.
     """
     if context == SEEN or len(images) == 0:
         return images
@@ -94,11 +94,11 @@ def apply_context(
 class Viewer:
     """Shows an observation's images in contexts; activations, maps and embeddings remain those of the images as given.
 
-    Several contexts change the foreground or the background of the same images: their foreground is found once.
+    Several contexts change the foreground or the background of the same images: their foreground is detected only once.
 
     Args:
         observation: The images as given.
-        tools: Gives the seed and the segmenter.
+        tools: Provides the seed and the segmenter.
     """
 
     def __init__(self, observation: Observation, tools: Toolbox) -> None:
@@ -107,7 +107,7 @@ class Viewer:
         self._found: dict[tuple[int, ...], Bool[Tensor, "k h w"]] = {}
 
     def __call__(self, context: Context) -> Observation:
-        """The same observation with its images seen in a context, made when they are asked for."""
+        """The same observation with its images in a context, computed on demand."""
         if context == SEEN:
             return self.observation
 
@@ -119,14 +119,14 @@ class Viewer:
         return replace(self.observation, condition=f"{self.observation.condition}+{context}", images=images)
 
     def _foreground(self, indices: tuple[int, ...], shown: UInt8[Tensor, "k 3 h w"]) -> Bool[Tensor, "k h w"]:
-        # By all images of a batch, not one by one: a network's last bits may depend on who else is in it.
+        # On all images of a batch, not one by one: a network's last bits may depend on the rest of the batch.
         if indices not in self._found and self._tools.foreground is not None:
             self._found[indices] = self._tools.foreground(shown).cpu()
         return self._found[indices]
 
 
 class ContextGenerator:
-    """Draws what another generator draws, seen in a context."""
+    """Generates the images of another generator, rendered in a context."""
 
     def __init__(self, generator: ImageGenerator, context: Context, foreground: Foreground | None) -> None:
         self.generator = generator
@@ -143,9 +143,9 @@ class ContextGenerator:
 
 
 def tools_in(tools: Toolbox, context: Context) -> Toolbox:
-    """A toolbox whose generated images are seen in a context; the same one for the same toolbox, as long as it lives.
+    """A toolbox whose generated images are rendered in a context; cached per toolbox, as long as it lives.
 
-    Its bank of synthetic images (``baselines.dnd.synthesis.bank_of``) is then shared by all conditions too.
+    Its bank of synthetic images (``baselines.dnd.synthesis.bank_of``) is then also shared by all conditions.
     """
     if context == SEEN:
         return tools

@@ -1,7 +1,7 @@
-"""What CLEAR asks of the models for a cell of a spatial layer; bounds follow from its options.
+"""Model calls of CLEAR for one cell of a spatial layer; the bounds follow from its options.
 
-What is expected was measured on the miniature (24 units of a ResNet-18, 4 conditions, the counting summariser), whose
-captions hold few words: nearly all of them are parts of every unit. Richer captions have more different parts.
+Expected values were measured on the miniature (24 units of a ResNet-18, 4 conditions, the counting summariser), whose
+captions contain few words: nearly all of them are parts of every unit. Richer captions have more distinct parts.
 """
 
 from __future__ import annotations
@@ -20,26 +20,25 @@ if TYPE_CHECKING:
     from baselines.clear.method import Clear
 
 NEW_SUMMARIES: Final = 0.8
-"""Different concepts that the summaries of a unit add to the parts of a cell's units."""
+"""Distinct concepts that the summaries of a unit add to the parts of a cell's units."""
 
 SUMMARIES: Final = 1.2
 SUMMARIES_MORE: Final = 0.13
-"""The same where there are no parts: of the first context, and so many more of each further one."""
+"""The same without parts: the number for the first context, and the number added by each further one."""
 
 NEW_PAIRS: Final = 0.8
-"""Different pairs of parts, over all pairs that a cell's units try."""
+"""Distinct pairs of parts, as a share of all pairs that a cell's units try."""
 
 CONDITIONS_SHARE: Final = 0.9
-"""Share of a cell's concepts that an earlier cell of the same repeat tested (48 units, 18 conditions)."""
+"""Share of a cell's concepts that an earlier cell of the same repeat already tested (48 units, 18 conditions)."""
 
 
 def clear_cost(method: Clear, units: int, images: int) -> Cost:
     """The cost of one cell.
 
     Args:
-        method: With its options.
-        units: How many are labelled.
-        images: Probing images.
+        units: Number of labelled units.
+        images: Number of probing images.
     """
     contexts, sights = len(method.contexts), len(method.contexts) + len(method.probes)
     shown = units * min(method.top_images, images)
@@ -59,7 +58,7 @@ def clear_cost(method: Clear, units: int, images: int) -> Cost:
 
 
 def _generated(method: Clear, units: int) -> Amount:
-    """Images of all concepts, drawn once, and once more in every context that changes an image as a whole."""
+    """Images of all concepts, generated once, and again in every context that changes the image as a whole."""
     if not units:
         return NOTHING
     contexts = len(method.contexts)
@@ -67,7 +66,7 @@ def _generated(method: Clear, units: int) -> Amount:
     # A concept that ends in "design" or "graphics" is also tested as "... background".
     a_unit = 2 * contexts * method.candidates + method.parts + pairs
     whole = sum(context != SEEN and not needs_foreground(context.name) for context in method.contexts)
-    # Concepts that the bank cannot remember are drawn anew in every context, before and after parts are joined.
+    # Concepts that exceed the bank's capacity are generated again in every context, before and after joining parts.
     times = 1 + whole if min(units, method.unit_block) * a_unit <= CAPACITY else 2 * contexts
     summaries = NEW_SUMMARIES if method.parts else SUMMARIES + SUMMARIES_MORE * (contexts - 1)
     likely = method.parts + units * (summaries + NEW_PAIRS * pairs)

@@ -1,4 +1,4 @@
-"""How far a unit, and each part of its label, depends on the context of what it sees."""
+"""How much a unit, and each part of its label, depends on the context."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from tasks.perturbations.settings import needs_foreground
 
 
 def loss(seen: Float[np.ndarray, " pictures"], changed: Float[np.ndarray, " pictures"], rest: float) -> float:
-    """Share of a unit's excess activation that its pictures lose in a context.
+    """Share of a unit's excess activation on its described images that is lost in a context.
 
     Args:
-        seen: Activations on the unit's pictures as given.
-        changed: On the same pictures in the context.
-        rest: The unit's median activation on the probing images, from which the excess counts.
+        seen: Activations on the unit's described images as given.
+        changed: Activations on the same images in the context.
+        rest: The unit's median activation on the probing images, above which activation counts as excess.
 
     Returns:
-        Σ max(seen − changed, 0) / Σ max(seen − rest, 0) over the pictures, at most 1; 0 where nothing exceeds ``rest``.
+        Σ max(seen − changed, 0) / Σ max(seen − rest, 0) over the images, at most 1; 0 if nothing exceeds ``rest``.
     """
     excess = np.maximum(seen - rest, 0).sum()
     return float(min(np.maximum(seen - changed, 0).sum() / excess, 1.0)) if excess > 0 else 0.0
 
 
 def dependence(losses: Mapping[str, float]) -> dict[str, float | None]:
-    """The unit's dependence on the foreground, on the background, and on the context at all.
+    """The unit's dependence on the foreground, on the background, and on the context overall.
 
     Args:
-        losses: Context → what the unit loses by it, in [0, 1]; see ``loss``.
+        losses: Context → the unit's loss in it, in [0, 1]; see ``loss``.
 
     Returns:
-        ``foreground`` and ``background``: the largest loss by a change of that part alone, None where no context
-        changes it; ``context``: the mean loss over all of them, None without any. All in [0, 1].
+        ``foreground`` and ``background``: the largest loss when only that part changes, None if no context changes it;
+        ``context``: the mean loss over all contexts, None without any. All in [0, 1].
     """
 
     def largest(part: str) -> float | None:
@@ -49,16 +49,16 @@ def dependence(losses: Mapping[str, float]) -> dict[str, float | None]:
 def part_dependence(
     parts: Sequence[str], seen: Sequence[str], changed: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
-    """For each part of a label, the share of its captions that no longer hold it once one part of the image is changed.
+    """For each part of a label, the share of its captions that lose it when one part of the image is changed.
 
     Args:
         parts: The parts of the label.
-        seen: Captions of the unit's pictures as given.
-        changed: Context → captions of the same pictures in it.
+        seen: Captions of the unit's described images as given.
+        changed: Context → captions of the same images in it.
 
     Returns:
-        For each part its text and, for ``foreground`` and ``background``, the largest such share, in [0, 1]; None where
-        no context changes that part of the image, or no caption holds the part to begin with.
+        For each part its text and, for ``foreground`` and ``background``, the largest such share, in [0, 1]; None if no
+        context changes that part of the image, or no caption contains the part in the first place.
     """
     before = holds(seen, parts)
     lost: list[dict[str, Any]] = [{"part": part, "foreground": None, "background": None} for part in parts]
@@ -75,7 +75,7 @@ def part_dependence(
 
 
 def _part(name: str) -> str | None:
-    """The part of the image that a context changes alone; its perturbation's name says which."""
+    """The only part of the image that a context changes, given by its perturbation's name; None otherwise."""
     name = name.partition(":")[0]
     if not needs_foreground(name):
         return None

@@ -1,4 +1,4 @@
-"""What CLEAR sees and what is said of it: a unit's pictures, and pictures at large, in every context."""
+"""CLEAR's evidence: captions and embeddings of a unit's images and of control images, in every context."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from tasks.observation import Observation
 
 @dataclass(frozen=True)
 class Control:
-    """Pictures at large in one context: what is seen and said there of any unit's pictures.
+    """Control images (a random sample of the probing set) in one context: what is said of any unit's images there.
 
     Attributes:
-        observation: The images, seen in it.
-        indices: Which probing images.
-        captions: One a picture.
+        observation: The images in the context.
+        captions: One per image.
         embeddings: Unit-norm CLIP embeddings.
-        base_rates: Word → share of the captions that hold it.
+        base_rates: Word → share of the captions that contain it.
     """
 
     context: Context
@@ -38,12 +37,11 @@ class Control:
 
 @dataclass(frozen=True)
 class Sight:
-    """One unit's pictures in one context, strongest first by the activations in the images as given.
+    """One unit's described images in one context, in descending order of activation on the images as given.
 
     Attributes:
-        captions: One a picture.
+        captions: One per image.
         embeddings: Unit-norm CLIP embeddings.
-        activations: The unit's activations.
     """
 
     captions: tuple[str, ...]
@@ -52,24 +50,22 @@ class Sight:
 
 
 def control_images(images: int, count: int, seed: int) -> tuple[int, ...]:
-    """Probing images at large: a draw that no unit, condition or repeat changes.
+    """A random sample of the probing images that is the same for all units, conditions and repeats.
 
     Args:
         images: Number of probing images.
-        count: How many are drawn at most.
+        count: Maximum sample size.
         seed: The run's seed.
     """
     return tuple(sorted(generator(seed, "clear", "control").permutation(images)[:count].tolist()))
 
 
 def look_around(view: Viewer, context: Context, indices: tuple[int, ...], roles: Roles, batch_size: int) -> Control:
-    """Caption and embed pictures at large in a context.
+    """Caption and embed the control images in a context.
 
     Args:
-        view: Shows the images.
-        indices: Which images.
-        roles: The captioner and CLIP.
-        batch_size: Images at once.
+        roles: Provides the captioner and CLIP.
+        batch_size: Images per batch.
     """
     seen = view(context)
     pictures = Pictures(seen, indices, 1, batch_size)
@@ -88,17 +84,17 @@ def look(
     crop_px: int,
     batch_size: int,
 ) -> dict[int, Sight]:
-    """Caption, embed and activate the units' pictures in a context; crops are cut out of the images seen in it.
+    """Caption, embed and activate the units' described images in a context; crops are cut from the images in it.
 
     Args:
         seen: The images in the context; see ``Viewer``.
-        described: Unit → its pictures.
-        roles: The captioner, CLIP and the target network.
-        crop_px: Edge of a crop.
-        batch_size: Images at once.
+        described: Unit → its described images.
+        roles: Provides the captioner, CLIP and the target network.
+        crop_px: Edge of a crop in pixels.
+        batch_size: Images per batch.
 
     Returns:
-        Unit → what is seen of it.
+        Unit → its evidence.
     """
     places = [picture.place for of_unit in described.values() for picture in of_unit]
     pictures = Pictures(seen, {index for index, _ in places}, crop_px, batch_size)

@@ -42,70 +42,65 @@ from tasks.observation import Observation, Toolbox
 from tasks.perturbations.settings import needs_foreground
 
 DECIMALS = 6
-"""Of a score: the last bits of a float32 depend on the batch, and must not decide between two candidates."""
+"""Decimals of a score: the last bits of a float32 depend on the batch, and must not decide between two candidates."""
 
 TOLD = 10
-"""How many candidates are named in the answer; a unit may have fifty."""
+"""Candidates listed in the result; a unit may have fifty."""
 
 Drawn = list[dict[str, Synthetic]]
-"""For each context the measurements of each concept's synthetic images."""
+"""For each context, the measurements of each concept's synthetic images."""
 
 
 class Clear:
-    """Names a unit by what holds of it in several contexts of the same images, tested on synthetic images.
+    """Names a unit by the concept that holds in several contexts of the same images, tested on synthetic images.
 
-    1. *Evidence.* The unit's top images and attention crops, as in Describe-and-Dissect (Bai et al., TMLR 2025), seen
-       in every context: as given, and perturbed once more. Pictures at large, drawn from the same probing images, are
-       seen in the same contexts: what captions say there they say of anything, because of a fog for example.
+    1. *Evidence.* The unit's top images and attention crops, as in Describe-and-Dissect (Bai et al., TMLR 2025), in
+    every
+       context: as given, and perturbed once more. Control images, a random sample of the same probing images, are
+       rendered in the same contexts: what their captions say is said of any image, because of the fog for example.
     2. *Candidates.* Summaries of the captions of each context; the parts of these captions, word by word, and of those
-       of the pictures at large that excite the unit most; and the best parts two by two. A caption in ten that holds
-       the right word is enough, which no summary would keep.
-    3. *Score* of a candidate in each context: weighted mean of three chances in [0, 1],
+    of
+       the control images that excite the unit most; and the best parts in pairs. One caption in ten that contains the
+       right word is enough, although no summary would keep it.
+    3. *Score* of a candidate in each context: weighted mean of three probabilities in [0, 1],
 
        - activation: mean rank of its synthetic images by the unit's activation among those of all candidates,
-       - images: its synthetic images resemble the unit's pictures more than pictures at large,
-       - captions: the unit's captions hold it, those of pictures at large do not.
+       - images: its synthetic images are more similar to the unit's described images than to control images,
+       - captions: the unit's captions contain it, those of control images do not.
 
-       The candidate's score is the mean over the contexts less ``spread`` times their standard deviation, or the worst
-       context's, less ``distinct`` × (1 − distinctness), plus ``specific`` × (specificity − 1), less ``brevity`` for
-       each part after the first; see ``baselines.clear.choice``. Equal scores keep the order of the candidates.
+       The candidate's score is the mean over the contexts minus ``spread`` times their standard deviation, or the
+       worst context's score, minus ``distinct`` × (1 − distinctness), plus ``specific`` × (specificity − 1), minus
+       ``brevity`` for each part after the first; see ``baselines.clear.choice``. Ties keep the order of the candidates.
 
-    Synthetic images are seen in a context too where it changes the image as a whole. Contexts that change the
-    foreground or the background leave them as they are: what a generator draws of "red" has no foreground of its own
-    to blur.
+    Synthetic images are also rendered in a context if it changes the image as a whole. Contexts that change the
+    foreground or the background leave them unchanged: a generated image of "red" has no foreground of its own to blur.
 
     ``extra`` holds ``contexts``; ``dependence`` of the unit and of the label's parts on foreground, background and
-    context (see ``baselines.clear.dependence``); ``tested``, the best candidates with their terms; and ``trace``, the
-    rest of what a picture of the procedure needs.
+    context (see ``baselines.clear.dependence``); ``tested``, the best candidates with their terms; and ``trace``,
+    whatever else a visualisation of the procedure needs.
 
-    Randomness is Describe-and-Dissect's; the pictures at large are drawn once for a run, random contexts by the
-    image's identifier, so a unit's label does not depend on who else is asked. Distinctness and specificity are taken
-    over the complete layer for the same reason.
+    Randomness is as in Describe-and-Dissect; control images are drawn once per run, random contexts by the image's
+    identifier, so a unit's label does not depend on the other requested units. Distinctness and specificity are
+    computed over the complete layer for the same reason.
 
     Args:
-        contexts: The contexts besides the images as given, with commas between them, e.g. ``gaussian_blur:3``; empty
+        contexts: The contexts besides the images as given, comma-separated, e.g. ``gaussian_blur:3``; empty
             (``--set clear.contexts=``) for none.
-        probes: Contexts that only tell what the unit depends on: nothing is proposed or scored in them. A network that
-            reads a blurred beach as a beach does not lose it to a blur; grey takes the part of the image away.
+        probes: Contexts that only measure what the unit depends on: nothing is proposed or scored in them. A network
+            that classifies a blurred beach as a beach does not lose it under blur; grey removes that part of the image.
         aggregate: ``spread`` or ``worst``.
-        spread: What a standard deviation over the contexts costs.
-        activation_weight: Of the activation term, at least 0; the weights count relative to each other.
-        image_weight: Of the image term.
-        caption_weight: Of the caption term.
-        distinct: What sharing the label with units that behave differently costs.
-        specific: What exciting other units as much costs.
-        brevity: What each part of a concept after the first costs.
-        parts: Most parts of captions among the candidates; 0 leaves summaries only.
-        joined: Of how many best parts all pairs are tried.
-        control: How many pictures at large.
-        top_images: As in ``DescribeAndDissect``, like all that follow.
-        crops: As above.
-        candidates: Summaries a context.
-        images_per_concept: As above.
-        simplify: As above.
-        crop_px: As above.
-        batch_size: As above (runtime only).
-        unit_block: As above (runtime only).
+        spread: Penalty per standard deviation over the contexts.
+        activation_weight: Weight of the activation term, at least 0; the weights are relative to each other.
+        image_weight: Weight of the image term, likewise.
+        caption_weight: Weight of the caption term, likewise.
+        distinct: Penalty for a label shared with units that behave differently.
+        specific: Penalty for a label that excites other units as much.
+        brevity: Penalty for each part of a concept after the first.
+        parts: Maximum number of caption parts among the candidates; 0 leaves summaries only.
+        joined: Number of best parts of which all pairs are tried.
+        control: Number of control images.
+        top_images: This and the remaining options are those of ``DescribeAndDissect``.
+        candidates: Summaries per context.
     """
 
     name: ClassVar[str] = "clear"
@@ -190,24 +185,23 @@ class Clear:
 
     @property
     def uses_perturbations(self) -> tuple[str, ...]:
-        """The perturbations of its contexts, under which it is not tested on held-out images."""
+        """The perturbations used as contexts, which are not held out when the method is tested on them."""
         return tuple(dict.fromkeys(context.name for context in self.contexts if context != SEEN))
 
     def cost(self, units: int, images: int) -> Cost:
-        """What a cell asks of the models; see ``baselines.costs``."""
+        """Model calls of one cell; see ``baselines.costs``."""
         return clear_cost(self, units, images)
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
-        """Label the requested units, in the order asked; dead units and those of which nothing is said get no label.
+        """Label the requested units, in the given order; dead units and units without candidates get no label.
 
         Args:
-            observation: What one condition shows of the layer.
-            units: Unit numbers.
-            tools: Must hold a captioner, a summariser, a generator and a CLIP; a segmenter for contexts that change
+            observation: The layer under one condition.
+            tools: Must provide a captioner, a summariser, a generator and CLIP; a segmenter for contexts that change
                 one part of the image.
 
         Raises:
-            UserError: A unit that the layer does not have, a missing role, or a spatial layer without maps.
+            UserError: A unit number out of range, a missing role, or a spatial layer without maps.
         """
         roles = Roles.of(tools, self.name)
         check_units(units, observation.activations.shape[1])
@@ -226,7 +220,7 @@ class Clear:
     # ---- evidence and candidates ----
 
     def _cases(self, view: Viewer, units: Sequence[int], controls: Sequence[Control], roles: Roles) -> list[Case]:
-        """Steps 1 and 2 for one block of units, all but the pairs of parts."""
+        """Steps 1 and 2 for one block of units, except for the pairs of parts."""
         observation = view.observation
         tops = {unit: top_images(observation.activations[:, unit], self.top_images) for unit in units}
         pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
@@ -267,7 +261,7 @@ class Clear:
     def _join(
         self, cases: Sequence[Case], controls: Sequence[Control], observation: Observation, tools: Toolbox
     ) -> Drawn:
-        """Draw and measure all concepts of all units in full batches, and add the best parts two by two."""
+        """Generate and measure all concepts of all units in full batches, and add pairs of the best parts."""
         drawn = self._measure((concept for case in cases for concept in case.proposed), observation, tools)
         if self.joined < 2:
             return drawn
@@ -278,7 +272,7 @@ class Clear:
         return [{**before, **after} for before, after in zip(drawn, joined, strict=True)]
 
     def _summaries(self, unit: int, sight: Sight, control: Control, roles: Roles) -> list[str]:
-        """What most captions of one context share and those of pictures at large in this context do not."""
+        """What most captions of one context have in common, but those of control images in this context do not."""
         uses = roles.summariser.uses_background
         own = replace(roles, background=control.base_rates if uses else None)
         captions: Sequence[str] = sight.captions
@@ -287,7 +281,7 @@ class Clear:
         return summaries(captions, control.observation, unit, own, self.candidates, 1)
 
     def _pairs(self, case: Case, controls: Sequence[Control], drawn: Drawn) -> list[str]:
-        """The best parts two by two, in the order in which captions say them."""
+        """Pairs of the best parts, in the order in which captions contain them."""
         parts = list(case.parts)
         if len(parts) < 2:
             return []
@@ -304,7 +298,7 @@ class Clear:
         return tools if needs_foreground(context.name) else tools_in(tools, context)
 
     def _request(self, concept: str, observation: Observation, tools: Toolbox) -> Request:
-        # Describe-and-Dissect's address: both methods test a concept on the same images, drawn once.
+        # Describe-and-Dissect's seed address: both methods test a concept on the same images, generated once.
         seed = integer_seed(tools.seed, "dnd", "generate", concept, observation.repeat)
         return Request(concept, self.images_per_concept, seed, None, observation.layer)
 

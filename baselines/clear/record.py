@@ -1,4 +1,4 @@
-"""What CLEAR writes down of a unit, so that a picture of its way to the label can be drawn again."""
+"""CLEAR's record of one unit, from which the way to its label can be visualised later."""
 
 from __future__ import annotations
 
@@ -30,17 +30,16 @@ def trace_record(
     aggregate: Aggregate,
     spread: float,
 ) -> dict[str, Any]:
-    """Everything but the tested candidates, as JSON-able values.
+    """Everything but the tested candidates, as JSON-serialisable values.
 
     Args:
-        case: The unit, with all that was seen, said and proposed.
-        contexts: Those that candidates are proposed and scored in.
-        probes: Those that only tell what the unit depends on.
+        case: The unit with its evidence and candidates.
+        contexts: Contexts in which candidates are proposed and scored.
+        probes: Contexts that only measure what the unit depends on.
         crop_px: Edge of the resized image that boxes refer to.
-        images_per_concept: Synthetic images a concept.
-        weights: Of ``TERMS``; their sum is 1.
+        images_per_concept: Synthetic images per concept.
+        weights: Weights of ``TERMS``; their sum is 1.
         aggregate: See ``baselines.clear.choice.robust``.
-        spread: As above.
     """
     sights = zip((*contexts, *probes), (*case.sights, *case.probes), strict=True)
     seen = [
@@ -81,12 +80,11 @@ def tested_record(
     """One candidate with its terms.
 
     Args:
-        case: The unit.
-        concept: The candidate.
-        seed: Of its synthetic images.
-        score: What candidates are ordered by.
+        seed: Seed of its synthetic images.
+        score: Final score, by which candidates are ranked.
         terms: Context → ``TERMS``, each in [0, 1].
-        costs: ``distinctness`` and ``specificity``, in [0, 1], and ``cost``, all that was taken off the score.
+        costs: ``distinctness`` and ``specificity``, in [0, 1], and ``cost``, the total penalty subtracted from the
+            score.
     """
     return {
         "concept": concept,

@@ -1,4 +1,4 @@
-"""Words of captions: which belong together, how many captions hold them, and how many hold them anyway."""
+"""Words of captions: collocations, how many captions contain a word, and its base rate."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jaxtyping import Float
 from tasks.models.counting_summariser import FUNCTION_WORDS, words_of
 
 TOGETHER = 0.8
-"""Two neighbours are one part where so large a share of the captions that hold either holds both, side by side."""
+"""Two neighbours form one part if this share of the captions that contain either contains both, side by side."""
 SEEN_TWICE = 2
 
 
 def collocations(captions: Iterable[str]) -> frozenset[tuple[str, str]]:
-    """Neighbouring content words that hardly occur without each other, such as "brick wall".
+    """Neighbouring content words that rarely occur without each other, such as "brick wall".
 
     Args:
-        captions: Captions of images at large, so that what holds there is no trait of one unit.
+        captions: Captions of control images, so that what holds there is not specific to one unit.
     """
     single: Counter[str] = Counter()
     double: Counter[tuple[str, str]] = Counter()
@@ -37,7 +37,7 @@ def collocations(captions: Iterable[str]) -> frozenset[tuple[str, str]]:
 
 
 def parts_of(caption: str, together: frozenset[tuple[str, str]]) -> list[str]:
-    """The content words of a text in order, each once, words that belong together joined.
+    """The content words of a text in order, without duplicates, collocations joined.
 
     Example:
         >>> parts_of("a red fish by a brick wall", frozenset({("brick", "wall")}))
@@ -63,12 +63,11 @@ def propose_parts(
     activations: Float[np.ndarray, " control"],
     together: frozenset[tuple[str, str]],
 ) -> tuple[str, ...]:
-    """The parts of a unit's captions, most often said first, then those of pictures at large.
+    """The parts of a unit's captions, most frequent first, then those of the control images.
 
     Args:
-        own: Captions of the unit's pictures, in all contexts.
-        control: Captions of pictures at large.
-        activations: The unit's activations on those; what the strongest show comes first.
+        own: Captions of the unit's described images, in all contexts.
+        activations: The unit's activations on the control images; parts of the most activating ones come first.
         together: See ``collocations``.
     """
     said = Counter(part for text in own for part in parts_of(text, together))
@@ -78,11 +77,9 @@ def propose_parts(
 
 
 def join_parts(one: str, other: str, said: Iterable[Sequence[str]]) -> str:
-    """Two parts as one concept, in the order in which most captions hold them; as given if none holds both.
+    """Two parts as one concept, in the order in which most captions contain them; as given if no caption contains both.
 
     Args:
-        one: A part.
-        other: Another part.
         said: The parts of each caption, in order.
     """
     turned = 0
@@ -93,7 +90,7 @@ def join_parts(one: str, other: str, said: Iterable[Sequence[str]]) -> str:
 
 
 def holds(captions: Sequence[str], concepts: Sequence[str]) -> Float[np.ndarray, "concepts captions"]:
-    """1 where a caption holds all content words of a concept, in any order, else 0; 0 for a concept without any."""
+    """1 if a caption contains all content words of a concept, in any order, else 0; 0 for a concept without any."""
     said = [set(words_of(caption)) for caption in captions]
     table = np.zeros((len(concepts), len(captions)))
     for row, concept in enumerate(concepts):

@@ -1,4 +1,4 @@
-"""CLIP-Dissect (Oikarinen & Weng, ICLR 2023, arXiv 2204.10965): the concept whose CLIP scores follow the unit."""
+"""CLIP-Dissect (Oikarinen & Weng, ICLR 2023, arXiv 2204.10965): the concept whose CLIP scores match the unit best."""
 
 from __future__ import annotations
 

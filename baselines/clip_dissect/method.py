@@ -25,14 +25,15 @@ _UNITS_AT_ONCE = 64
 
 
 class ClipDissect:
-    """Names a unit by the concept whose CLIP similarity to the images follows the unit's activations.
+    """Names a unit by the concept whose CLIP similarity to the images matches the unit's activations best.
 
-    Deterministic, except that the *scores* (never the labels) of ``rank_reorder`` hold a seeded random scale.
+    Deterministic, except that the *scores* (never the labels) of ``rank_reorder`` contain a seeded random scale.
 
     Args:
         similarity: One of the five similarity functions; ``soft_wpmi`` is the authors' choice.
-        mode: ``fixed`` (float64; dead units left out of the prior) or ``code`` (float32; constant units count in it).
-        top_k: Images that ``wpmi`` and ``soft_wpmi`` look at; None for the published 28 and 100.
+        mode: ``fixed`` (float64; dead units excluded from the prior) or ``code`` (float32; constant units included in
+            it).
+        top_k: Number of images used by ``wpmi`` and ``soft_wpmi``; None for the published 28 and 100.
     """
 
     name: ClassVar[str] = "clip_dissect"
@@ -66,7 +67,7 @@ class ClipDissect:
         return Cost()
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
-        """Score the complete layer, whose prior every unit shares, and report the requested units.
+        """Score the complete layer, whose prior all units share, and report the requested units.
 
         Args:
             observation: ``activations`` and ``clip_embeddings`` are read.
@@ -77,7 +78,7 @@ class ClipDissect:
             The five best concepts of each unit; none for a dead or constant unit.
 
         Raises:
-            UserError: Without CLIP or concepts, with fewer images than ``top_k``, or for a unit out of range.
+            UserError: No CLIP or concepts, fewer images than ``top_k``, or a unit number out of range.
         """
         activations = observation.activations.detach()
         check_units(units, activations.shape[1])
@@ -87,7 +88,7 @@ class ClipDissect:
         scores = self._score_layer(observation, activations, dead, tools)
         labels = {}
         for some in torch.tensor([unit for unit in units if not dead[unit]], dtype=torch.int64).split(_UNITS_AT_ONCE):
-            # A NaN score is no label, but would be taken for the largest value.
+            # A NaN score is no label, but would sort as the largest value.
             rows = scores[some].nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
             best = largest_in_columns(rows.T, _RANKED)
             evidence = largest_in_columns(activations[:, some], EVIDENCE_SIZE)
@@ -112,7 +113,7 @@ class ClipDissect:
         if self.similarity == "rank_reorder":
             address = (self.name, observation.layer, observation.condition, observation.severity, observation.repeat)
             parameters["seed"] = integer_seed(tools.seed, *address)
-        # Columns keep their place, so that draws by unit number do not shift when another unit is unusable.
+        # Columns keep their position, so that draws by unit number do not shift when another unit is unusable.
         usable = activations if bool(finite.all()) else activations.where(finite, 0)
         cosines = self._cosines(observation, tools, usable.device)
         return similarity(self.similarity, cosines, usable, mode=self.mode, **parameters)
@@ -121,7 +122,7 @@ class ClipDissect:
         if tools.clip is None or not tools.concepts:
             missing = "a CLIP model (clip)" if tools.clip is None else "a concept set (concepts)"
             raise UserError(f"CLIP-Dissect needs {missing}, which the profile does not have.")
-        # The text features are the same under every condition; encoding 20,000 words anew each time would dominate.
+        # The text features are the same under every condition; encoding 20,000 words each time would dominate the cost.
         if self._text is None or self._text[0] is not tools.clip or self._text[1] != tools.concepts:
             self._text = (tools.clip, tools.concepts, tools.clip.encode_text(tools.concepts).detach())
         dtype = torch.float64 if self.mode == "fixed" else torch.float32

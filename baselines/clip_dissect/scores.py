@@ -6,8 +6,8 @@ activations; every function gives S [units, concepts], higher is better.
 
 ``mode="fixed"`` computes in float64 (``wpmi`` and ``soft_wpmi`` to about 1e-6, see ``wpmi.py``) and defines what the
 release leaves undefined. ``mode="code"`` computes in float32 as the release does (its log-likelihoods are sums near
-−500, so scores are quantised at 2⁻¹⁵) and keeps its NaNs; equal activations are ordered by image index in both modes,
-where the release leaves the order to the device.
+−500, so scores are quantised at 2⁻¹⁵) and keeps its NaNs; ties between activations are ordered by image index in both
+modes, where the release leaves the order to the device.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SimilarityName = Literal["cos", "cos_cubed", "rank_reorder", "wpmi", "soft_wpmi"
 
 _ELEMENTS_AT_ONCE = 2**21
 _SMALLEST_MEAN_COSINE = 1e-6
-# These take a few concepts at a time, and need no float64 copy of all cosines.
+# These process a few concepts at a time, and need no float64 copy of all cosines.
 _READS_PARTS = ("wpmi", "soft_wpmi")
 
 
@@ -45,15 +45,15 @@ def similarity(
 ) -> Float[Tensor, "units concepts"]:
     """Score every unit of a layer against every concept.
 
-    ``wpmi`` and ``soft_wpmi`` hold a prior over the units given, so give the complete layer.
+    ``wpmi`` and ``soft_wpmi`` include a prior over the given units, so pass the complete layer.
 
     Args:
         name: ``cos``, ``cos_cubed``, ``rank_reorder``, ``wpmi`` or ``soft_wpmi``.
         clip_similarity: Cosines in [-1, 1] of each image with each concept; or the embeddings whose product they are,
-            and which ``wpmi`` and ``soft_wpmi`` in ``fixed`` mode need not multiply out as a whole.
+            which ``wpmi`` and ``soft_wpmi`` in ``fixed`` mode need not multiply out completely.
         activations: Pooled activations of the complete layer, finite.
         mode: ``fixed`` (float64) or ``code`` (float32, as released).
-        parameters: Other values for the function's parameters: ``epsilon`` of cos_cubed; ``p_norm``, ``top_fraction``,
+        parameters: Overrides of the function's parameters: ``epsilon`` of cos_cubed; ``p_norm``, ``top_fraction``,
             ``scale_p``, ``seed`` of rank_reorder; ``top_k``, ``scale``, ``lam``, ``epsilon``, ``prior_units`` of both
             wpmi; ``p_start``, ``p_end`` of soft_wpmi. The defaults are the published ones.
 
@@ -61,8 +61,8 @@ def similarity(
         Scores, float64 (``fixed``) or float32 (``code``); higher is better.
 
     Raises:
-        UserError: For an unknown name or parameter, or fewer images than the function looks at.
-        ValueError: For arrays that do not fit together or are not finite.
+        UserError: Unknown name or parameter, or fewer images than the function needs.
+        ValueError: Arrays with inconsistent shapes or non-finite values.
     """
     if name not in _SIMILARITIES:
         raise unknown_name("similarity", name, _SIMILARITIES)
@@ -109,24 +109,24 @@ def rank_reorder(
     scale_p: float = 0.5,
     seed: int = 0,
 ) -> Tensor:
-    """S = −e / (mean P)^scale_p: how badly a concept orders the unit's strongest images, relative to chance.
+    """S = −e / (mean P)^scale_p: how badly a concept orders the unit's top images, relative to chance.
 
-    With t the n = ⌊top_fraction·images⌋ largest activations, r the same values put in the order of the concept's P,
+    With t the n = ⌊top_fraction·images⌋ largest activations, r the same values in the order of the concept's P,
     e = mean|t − r|^p_norm / b, and b the same mean for five random orders.
 
     The five orders are drawn for each unit by its number (the release draws them from the global generator). ``fixed``
-    holds the mean cosine at 1e-6 or above, where the release gives NaN for a negative one, and takes e = 1, chance,
-    when all n activations are equal.
+    clamps the mean cosine to at least 1e-6, where the release gives NaN for a negative one, and uses e = 1, chance
+    level, if all n activations are equal.
 
     Raises:
-        UserError: When n is 0.
+        UserError: n is 0.
     """
     images, units = a.shape
     n = math.floor(top_fraction * images + 1e-9)
     if n < 1:
         needed = math.ceil(1 / top_fraction)
         raise UserError(
-            f"The similarity rank_reorder looks at the top {top_fraction:.0%} of the images, but the probing set has "
+            f"The similarity rank_reorder uses the top {top_fraction:.0%} of the images, but the probing set has "
             f"{images}: use at least {needed} images, or another similarity."
         )
     top = top_image_table(a, n)
@@ -164,13 +164,13 @@ def _check(p: Tensor | CosineFactors, a: Tensor) -> None:
             f"not {list(p.shape)} and {list(a.shape)}"
         )
     for what, parts in (("clip_similarity", p if isinstance(p, CosineFactors) else (p,)), ("activations", (a,))):
-        # The extremes are NaN or infinite when any value is, and need no second matrix.
+        # The extremes are NaN or infinite if any value is, and need no second matrix.
         if not all(bool(extreme.isfinite()) for part in parts if part.numel() for extreme in part.aminmax()):
-            raise ValueError(f"{what} holds NaN or infinite values; leave such units out before scoring")
+            raise ValueError(f"{what} holds NaN or infinite values; exclude such units before scoring")
 
 
 def _random_order_distance(ascending: Float[Tensor, "units n"], p_norm: float, seed: int) -> Float[Tensor, " units"]:
-    """Mean |t − perm(t)|^p_norm over five random orders of each unit's own."""
+    """Mean |t − perm(t)|^p_norm over five random orders per unit."""
     units, n = ascending.shape
     total = torch.zeros(units, dtype=ascending.dtype)
     values = ascending.cpu()

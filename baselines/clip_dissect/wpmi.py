@@ -1,11 +1,11 @@
 """Weighted pointwise mutual information of CLIP-Dissect: ``wpmi`` and its soft form.
 
-Both sum, over a unit's strongest images x_j, log(offset_j + slope_j·Q[x_j, c]), where Q is the softmax over concepts.
-``mode="code"`` does it as released: the terms of each unit in float32, a logarithm for each. ``mode="fixed"`` takes the
-logarithm of the product of many terms, a few concepts at a time, and never holds Q; given the factors of P
-(``CosineFactors``), it does not hold P either. Exponents, logarithms and sums are float64; cosines of embeddings and
-products of some twenty terms are float32, so that a score of 100 terms is off by about 1e-6, where those of the release
-lie on steps of 2⁻¹⁵ = 3e-5.
+Both sum, over a unit's top images x_j, log(offset_j + slope_j·Q[x_j, c]), where Q is the softmax over concepts.
+``mode="code"`` does it as released: the terms of each unit in float32, one logarithm per term. ``mode="fixed"`` takes
+the logarithm of products of many terms, a few concepts at a time, and never materialises Q; given the factors of P
+(``CosineFactors``), it does not materialise P either. Exponents, logarithms and sums are float64; cosines of embeddings
+and products of some twenty terms are float32, so that a score of 100 terms is off by about 1e-6, whereas those of the
+release are quantised in steps of 2⁻¹⁵ = 3e-5.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tasks.common.errors import UserError
 
 _TERMS_AT_ONCE = 2**21
 _VALUES_AT_ONCE = 2**20
-# What a thread multiplies at a time: so little that it stays in a processor's cache; a GPU needs more work a step.
+# Elements that a thread multiplies at a time: few enough to fit its cache; a GPU needs more work per step.
 _VALUES_IN_CACHE = 2**17
 _VALUES_ON_GPU = 2**22
 _LOG_OF_LARGEST = 700.0
 
 
 class CosineFactors(NamedTuple):
-    """P [images, concepts] as the embeddings that it is the product of: rows of unit length."""
+    """P [images, concepts] as the unit-norm embeddings whose product it is."""
 
     images: Float[Tensor, "images d"]
     text: Float[Tensor, "concepts d"]
@@ -62,11 +62,11 @@ def wpmi(
 ) -> Float[Tensor, "units concepts"]:
     """S = L − lam·prior, L[k, c] = Σ over the top_k images x of unit k of log(Q[x, c] + epsilon).
 
-    Q = softmax over concepts of scale·P; prior[c] = log of the mean over units of exp L[k, c]; ``prior_units`` leaves
-    dead units out of that mean.
+    Q = softmax over concepts of scale·P; prior[c] = log of the mean over units of exp L[k, c]; ``prior_units`` excludes
+    dead units from that mean.
 
     Raises:
-        UserError: With fewer images than top_k.
+        UserError: Fewer images than top_k.
     """
     top = _top("wpmi", a, top_k)
     if mode == "code":
@@ -87,13 +87,13 @@ def soft_wpmi(
     p_end: float = 0.97,
     prior_units: Bool[Tensor, " units"] | None = None,
 ) -> Float[Tensor, "units concepts"]:
-    """S = L − lam·prior, L[k, c] = Σ_j log(1 + p_j (Q[x_j, c] − 1) + epsilon), x_j the j-th strongest image.
+    """S = L − lam·prior, L[k, c] = Σ_j log(1 + p_j (Q[x_j, c] − 1) + epsilon), x_j the j-th most activating image.
 
     p_j = p_start − (j / top_k)(p_start − p_end), j = 0..top_k − 1, is the probability that the j-th image shows the
     concept at all; Q and the prior are those of ``wpmi``.
 
     Raises:
-        UserError: With fewer images than top_k.
+        UserError: Fewer images than top_k.
     """
     top = _top("soft_wpmi", a, top_k)
     if mode == "code":
@@ -109,19 +109,19 @@ def _top(name: str, a: Float[Tensor, "images units"], top_k: int) -> Int[Tensor,
         raise UserError(f"top_k of {name} must be at least 1, not {top_k}.")
     if a.shape[0] < top_k:
         raise UserError(
-            f"The similarity {name} looks at the {top_k} strongest images of each unit, but the probing set has "
+            f"The similarity {name} uses the {top_k} most activating images of each unit, but the probing set has "
             f"{a.shape[0]}: use at least {top_k} images, or set clip_dissect's option top_k to {a.shape[0]} or less."
         )
     return largest_in_columns(a, top_k)
 
 
 def largest_in_columns(a: Float[Tensor, "rows columns"], k: int) -> Int[Tensor, "columns k"]:
-    """``top_image_table`` without sorting what is not asked for: the rows of the k largest values of each column."""
+    """``top_image_table`` without a full sort: the rows of the k largest values of each column."""
     parts = []
     for some in a.split(max(1, _VALUES_AT_ONCE // max(1, a.shape[0])), dim=1):
         values, rows = some.T.topk(min(k + 1, a.shape[0]), dim=1)
         table = rows[:, :k]
-        # Which of equal values topk takes, and in which order, differs between devices and sizes.
+        # Which of several equal values topk returns, and in which order, differs between devices and sizes.
         tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
         if bool(tied.any()):
             table[tied] = top_image_table(some[:, tied], k)
@@ -137,7 +137,7 @@ def _as_released(
     lam: float,
     prior_units: Bool[Tensor, " units"] | None,
 ) -> Float[Tensor, "units concepts"]:
-    # The release sums each unit's terms in one float32 reduction; another order of adding moves labels that tie.
+    # The release sums each unit's terms in one float32 reduction; a different summation order changes labels that tie.
     q = torch.softmax(scale * (p.matrix() if isinstance(p, CosineFactors) else p), dim=1)
     step = max(1, _TERMS_AT_ONCE // (top.shape[1] * q.shape[1]))
     likelihood = torch.cat([term(q[some]).sum(dim=1) for some in top.split(step)])
@@ -154,7 +154,7 @@ def _in_products(
     lam: float,
     prior_units: Bool[Tensor, " units"] | None,
 ) -> Float[Tensor, "units concepts"]:
-    """S with L[k, c] = Σ_j log(offset_j + slope_j·Q[top[k, j], c]), where no number depends on the threads."""
+    """S with L[k, c] = Σ_j log(offset_j + slope_j·Q[top[k, j], c]), independent of the number of threads."""
     (images, concepts), units, device = p.shape, len(top), top.device
     rows = top.T.contiguous()
     seen, places = rows.unique(return_inverse=True)
@@ -164,12 +164,12 @@ def _in_products(
         rows, images = places, len(seen)
     if isinstance(p, CosineFactors):
         p = CosineFactors(p.images.float(), p.text.float())
-    # −log Σ_c exp(scale·P[x, c]), which makes the softmax of each exponent by itself.
+    # −log Σ_c exp(scale·P[x, c]), which turns each exponent into its softmax independently.
     ranks, factors = rows.unbind(), _Factors.of(offsets, slopes)
     shift = torch.empty(images, 1, dtype=torch.float64, device=device)
     scores = torch.empty(units, concepts, dtype=torch.float64, device=device)
 
-    # Each thread has its own memory and uses it again and again: fresh memory costs more time than the sums.
+    # Each thread reuses its own buffers: fresh memory costs more time than the sums.
     def normalise(pieces: Sequence[slice]) -> None:
         space = _space(pieces, concepts, device, torch.float64)
         for some in pieces:
@@ -191,7 +191,7 @@ def _in_products(
 
     on_processor = device.type == "cpu"
     at_once = _VALUES_IN_CACHE if on_processor else _VALUES_ON_GPU
-    # A product of matrices has to read all text embeddings for each piece.
+    # A matrix product has to read all text embeddings for each piece.
     rows_at_once = (8 if isinstance(p, CosineFactors) else 1) * at_once // max(1, concepts)
     columns_at_once = min(256, at_once // max(1, units))
     threads = torch.get_num_threads() if on_processor else 1
@@ -202,14 +202,14 @@ def _in_products(
 
 
 def _shares(count: int, size: int, threads: int) -> list[list[slice]]:
-    """Pieces of ``range(count)``, every n-th for each of n threads; no empty shares."""
+    """Pieces of ``range(count)``, distributed round-robin over the threads; no empty shares."""
     size = max(1, size)
     pieces = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     return [pieces[first::threads] for first in range(min(threads, len(pieces)))]
 
 
 def _space(pieces: Sequence[slice], rows: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, " values"]:
-    """Memory for the largest of the pieces with that many rows or columns."""
+    """A buffer for the largest of the pieces with that many rows or columns."""
     longest = max(piece.stop - piece.start for piece in pieces)
     return torch.empty(rows * longest, dtype=dtype, device=device)
 
@@ -220,7 +220,7 @@ def _part(
     concepts: slice,
     space: Float[Tensor, " values"],
 ) -> Float[Tensor, "some concepts"]:
-    """Some images and concepts of P in float64, in that memory."""
+    """Some images and concepts of P in float64, written into that buffer."""
     chosen = p.images[images] @ p.text[concepts].T if isinstance(p, CosineFactors) else p.detach()[images, concepts]
     return _shaped(space, *chosen.shape).copy_(chosen)
 
@@ -239,7 +239,7 @@ class _Factors(NamedTuple):
 
     @classmethod
     def of(cls, offsets: Sequence[float], slopes: Sequence[float]) -> _Factors:
-        """``groups`` of factors whose product the dtype holds, with the logarithm of the largest possible product."""
+        """``groups`` of factors whose product fits the dtype, with the logarithm of the largest possible product."""
         # Without an offset, log q is log(1e-300) + log(1 + q / 1e-300).
         constants = [max(offset, 1e-300) for offset in offsets]
         ratios = [slope / constant for slope, constant in zip(slopes, constants, strict=True)]
@@ -263,7 +263,7 @@ def _sum_of_logs(
     group: Float[Tensor, "units concepts"],
     factor: Float[Tensor, "units concepts"],
 ) -> Float[Tensor, "units concepts"]:
-    """Σ_j log(offset_j + slope_j·q[rows[j]]), as the logarithm of products, in the memory of ``product``."""
+    """Σ_j log(offset_j + slope_j·q[rows[j]]), as the logarithm of products, using ``product`` as buffer."""
     total = None
     product.fill_(1.0)
     reached = 0.0
@@ -293,7 +293,7 @@ def _prior(
 
 
 def _in_place(function: Literal["exp", "log"], x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """The function of each element; on the processor NumPy takes half of torch's time."""
+    """The function of each element; on a CPU NumPy takes half of torch's time."""
     if x.device.type == "cpu":
         getattr(np, function)(x.numpy(), out=x.numpy())
         return x

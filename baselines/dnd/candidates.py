@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterable
 from baselines.base import Mode
 
 BACKGROUND_WORDS = frozenset({"design", "designs", "graphic", "graphics"})
-"""A concept that ends in one of these also gets the candidate "<concept> background"."""
+"""A concept that ends in one of these also yields the candidate "<concept> background"."""
 
 
 def clean_reply(reply: str, summarise_again: Callable[[list[str]], str]) -> str:
     """Reduce one reply of the summariser to a concept.
 
-    A reply with a colon keeps what stands between the first and the second one ("Label: red things" → "red things"); a
-    reply with commas is a list instead of one concept, so its pieces are summarised once more.
+    Of a reply with a colon, the text between the first and second one is kept ("Label: red things" → "red things"); a
+    reply with commas is a list instead of one concept, so its items are summarised again.
 
     Args:
-        reply: The summariser's reply.
-        summarise_again: Summarises the pieces of a list.
+        summarise_again: Summarises the items of a list.
     """
     concept = _after_colon(reply)
     if "," not in concept:
@@ -31,12 +30,12 @@ def candidate_concepts(replies: Iterable[str], mode: Mode = "fixed") -> list[str
     """Clean replies into distinct candidates, in the order of their first appearance.
 
     Lower case; one trailing full stop dropped; "<concept> background" added after a concept that ends in "design(s)" or
-    "graphic(s)". In ``code`` mode that last word is looked at before the stop is dropped, so "graphic design." gets no
-    background, as in the release; in ``fixed`` mode it does. Empty replies name nothing and are dropped. (The release
-    de-duplicates with an unordered set, so its order follows the hash seed; neither mode repeats that.)
+    "graphic(s)". In ``code`` mode that last word is checked before the stop is dropped, so "graphic design." gets no
+    background, as in the release; in ``fixed`` mode it does. Empty replies are dropped. (The release de-duplicates with
+    an unordered set, so its order follows the hash seed; neither mode repeats that.)
 
     Args:
-        replies: Concepts, one a summary.
+        replies: Concepts, one per summary.
         mode: ``fixed`` or ``code``.
     """
     found: dict[str, None] = {}

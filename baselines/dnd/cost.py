@@ -1,7 +1,7 @@
-"""What Describe-and-Dissect asks of the models for a cell of a spatial layer; bounds follow from its options.
+"""Model calls of Describe-and-Dissect for one cell of a spatial layer; the bounds follow from its options.
 
-What is expected was measured on the miniature (ResNet-50 and ResNet-18, 48 units a layer, 168 cells, the counting
-summariser). Another summariser names more or fewer different concepts; other layers have no crops.
+Expected values were measured on the miniature (ResNet-50 and ResNet-18, 48 units per layer, 168 cells, the counting
+summariser). Another summariser names more or fewer distinct concepts; other layers have no crops.
 """
 
 from __future__ import annotations
@@ -16,39 +16,38 @@ if TYPE_CHECKING:
     from baselines.dnd.refined import RefinedDescribeAndDissect
 
 PICTURES_SHARE: Final = 0.7
-"""Different pictures that a cell captions, over the sum of those of its units."""
+"""Distinct images that a cell captions, relative to the sum over its units."""
 
 CROPS_AN_IMAGE: Final = 0.9
 CROPS_DESCRIBED: Final = 0.27
-"""Share of a unit's described pictures that are crops."""
+"""Share of a unit's described images that are crops."""
 
 NAMES_MORE: Final = 0.14
-"""Different concepts of a unit: 1 from its first summary, and so many more from each further one."""
+"""Distinct concepts of a unit: 1 from its first summary, and this many more from each further one."""
 
 UNITS_SHARE: Final = 0.68
-"""Different concepts of a cell, over the sum of those of its units."""
+"""Distinct concepts of a cell, relative to the sum over its units."""
 
 WORDS_SHARE: Final = 0.41
-"""The same where CLIP's nearest words are summed up, which are few (48 units, 3 conditions)."""
+"""The same if CLIP's nearest words are summarised, which are few (48 units, 3 conditions)."""
 
 CAPTIONS_EACH: Final = 0.96
 CAPTIONS_SHARE: Final = 0.73
-"""Where captions are candidates: different ones of a unit over all of them, and of a cell over those of its units."""
+"""If captions are candidates: share of distinct ones per unit, and of a cell's relative to the sum over its units."""
 
 CONDITIONS_SHARE: Final = 0.8
-"""Share of a cell's concepts that an earlier cell of the same repeat named."""
+"""Share of a cell's concepts that an earlier cell of the same repeat already named."""
 
 CAPTIONS_CONDITIONS_SHARE: Final = 0.5
-"""The same where captions are candidates: a caption seldom comes again under fog."""
+"""The same if captions are candidates: a caption rarely recurs under fog."""
 
 
 def dnd_cost(method: DescribeAndDissect, units: int, images: int) -> Cost:
     """The cost of one cell.
 
     Args:
-        method: With its options.
-        units: How many are labelled.
-        images: Probing images.
+        units: Number of labelled units.
+        images: Number of probing images.
     """
     shown = units * min(method.top_images, images)
     captions = method.describe == "captions"
@@ -68,18 +67,17 @@ def dnd_cost(method: DescribeAndDissect, units: int, images: int) -> Cost:
 
 
 def refined_cost(method: RefinedDescribeAndDissect, units: int, images: int) -> Cost:
-    """The cost of one cell; how many units go round again is not known beforehand.
+    """The cost of one cell; how many units need another round is not known in advance.
 
     Args:
-        method: With its options.
-        units: How many are labelled.
-        images: Probing images.
+        units: Number of labelled units.
+        images: Number of probing images.
     """
     first = dnd_cost(method, units, images)
     again = units * (method.max_rounds - 1)
     if not again:
         return first
-    # All images of a concept are drawn once more to caption one of them.
+    # All images of a concept are generated again to caption one of them.
     captioned = again * method.synthetic_captions * method.images_per_concept
     drawn = 2 * again * method.candidates * method.images_per_concept
     return Cost(
@@ -109,7 +107,7 @@ def _generated(method: DescribeAndDissect, units: int) -> Amount:
 
 
 def _shared(method: DescribeAndDissect) -> float:
-    # In code mode units have images of their own, and how many come again was not measured.
+    # In code mode units do not share images, and how many recur was not measured.
     if method.mode != "fixed":
         return 0.0
     return CONDITIONS_SHARE if method.summarise else CAPTIONS_CONDITIONS_SHARE

@@ -17,9 +17,9 @@ Box = tuple[int, int, int, int]
 CROP_SIZE = 375
 MAX_CROPS = 4
 MOST_OVERLAP = 0.5
-"""A box is taken only if its IoU with every box taken before is at most this."""
+"""A box is accepted only if its IoU with every accepted box is at most this."""
 WHOLE_IMAGE = 0.8
-"""A box is taken only if its IoU with the whole image is below this."""
+"""A box is accepted only if its IoU with the whole image is below this."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Crop:
     """One crop.
 
     Attributes:
-        box: Where it was cut, in the resized image.
-        pixels: The cut, resized to the full size again.
+        box: Position in the resized image.
+        pixels: The crop, resized to the full size again.
     """
 
     box: Box
@@ -38,11 +38,11 @@ class Crop:
 def heat_map(
     activation: Float[np.ndarray, "h w"], size: int = CROP_SIZE, mode: Mode = "fixed"
 ) -> UInt8[np.ndarray, "size size"]:
-    """A unit's activation map as an 8-bit picture, resized bicubically.
+    """A unit's activation map as an 8-bit image, resized bicubically.
 
     Args:
         activation: The un-pooled map.
-        size: Edge of the picture.
+        size: Edge of the result in pixels.
         mode: ``fixed`` stretches the map's own minimum and maximum to 0 and 255 (a flat map is all 0); ``code`` casts
             255 × map to a byte as released, so activations above 1 wrap modulo 256.
     """
@@ -52,13 +52,13 @@ def heat_map(
         scaled = np.zeros_like(values) if high <= low else 255.0 * (values - low) / (high - low)
         heat = np.round(scaled).astype(np.uint8)
     else:
-        # A float to byte cast: towards zero, then modulo 256, spelled out because C leaves the overflow undefined.
+        # A float-to-byte cast: towards zero, then modulo 256, spelled out because C leaves the overflow undefined.
         heat = (np.trunc(255.0 * values).astype(np.int64) & 255).astype(np.uint8)
     return np.asarray(cv2.resize(heat, (size, size), interpolation=cv2.INTER_CUBIC))
 
 
 def hot_boxes(heat: UInt8[np.ndarray, "size size"]) -> list[Box]:
-    """Bounding boxes of the regions above Otsu's threshold, largest first, equal areas from top left."""
+    """Bounding boxes of the regions above Otsu's threshold, largest first, ties from top left."""
     _, mask = cv2.threshold(heat, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     contours = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     boxes: list[Box] = []
@@ -78,12 +78,12 @@ def iou(first: Box, second: Box) -> float:
 
 
 def accept_boxes(boxes: Iterable[Box], size: int = CROP_SIZE, most: int = MAX_CROPS) -> list[Box]:
-    """Take boxes greedily in the given order: none much like another taken one, none nearly the whole image.
+    """Accept boxes greedily in the given order, skipping those that overlap an accepted box or nearly fill the image.
 
     Args:
         boxes: Boxes, largest first.
         size: Edge of the whole image.
-        most: How many at most.
+        most: Maximum number of boxes.
     """
     whole = (0, 0, size, size)
     taken: list[Box] = []
@@ -98,19 +98,19 @@ def accept_boxes(boxes: Iterable[Box], size: int = CROP_SIZE, most: int = MAX_CR
 def attention_boxes(
     activation: Float[np.ndarray, "h w"], mode: Mode = "fixed", size: int = CROP_SIZE, most: int = MAX_CROPS
 ) -> list[Box]:
-    """The boxes of one image that one unit looks at, at most ``most``, largest first.
+    """The boxes of one image where one unit is active, at most ``most``, largest first.
 
     Args:
         activation: The un-pooled map of the unit on the image.
         mode: See ``heat_map``.
         size: Edge of the resized image that the boxes refer to.
-        most: How many at most.
+        most: Maximum number of boxes.
     """
     return accept_boxes(hot_boxes(heat_map(activation, size, mode)), size, most)
 
 
 def crop_image(image: UInt8[np.ndarray, "h w 3"], box: Box, size: int = CROP_SIZE) -> UInt8[np.ndarray, "size size 3"]:
-    """Cut one box out of an image and resize it to the full size.
+    """Crop one box from an image and resize it to the full size.
 
     Args:
         image: The image at any size; it is resized to ``size`` first, aspect ratio not kept, as published.
@@ -136,13 +136,13 @@ def attention_crops(
     size: int = CROP_SIZE,
     most: int = MAX_CROPS,
 ) -> list[Crop]:
-    """The crops of one image that one unit looks at, with their boxes.
+    """The crops of one image where one unit is active, with their boxes.
 
     Args:
         activation: The un-pooled map of the unit on the image.
         mode: See ``heat_map``.
         size: Edge of the crops.
-        most: How many at most.
+        most: Maximum number of crops.
     """
     boxes = attention_boxes(activation, mode, size, most)
     return [Crop(box, crop_image(image, box, size)) for box in boxes]

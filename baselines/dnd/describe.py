@@ -1,4 +1,4 @@
-"""What Describe-and-Dissect shows of a unit: its top images, the attention crops of those, and the best of both."""
+"""What Describe-and-Dissect describes of a unit: its top images, their attention crops, and the best of both."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tasks.common.errors import UserError
 from tasks.observation import Observation, Toolbox
 
 Place = tuple[int, Box | None]
-"""A picture: the index of a probing image, and the box cut out of it (None: the image itself)."""
+"""The index of a probing image, and the box cropped from it (None: the image itself)."""
 
 
 @dataclass(frozen=True)
 class DescribedImage:
-    """One picture of a unit.
+    """One described image or crop of a unit.
 
     Attributes:
-        place: Which picture.
+        place: Its image and box.
         activation: The unit's pooled activation on it.
     """
 
@@ -35,12 +35,12 @@ class DescribedImage:
 
 
 class Pictures:
-    """The originals and crops of one block of units, read once and cut on demand.
+    """The originals and crops of one block of units, read once and cropped on demand.
 
     Args:
-        observation: Where the images come from.
-        indices: The probing images that will be asked for.
-        crop_px: Edge of a crop.
+        observation: Source of the images.
+        indices: The probing images that will be needed.
+        crop_px: Edge of a crop in pixels.
         batch_size: How many images to read at once.
     """
 
@@ -54,24 +54,24 @@ class Pictures:
             self._images.update(zip(block, observation.images(block).cpu(), strict=True))
 
     def pixels(self, place: Place) -> UInt8[Tensor, "3 h w"]:
-        """The pixels of one picture: originals at their own size, crops at ``crop_px``."""
+        """The pixels of one image: originals at their own size, crops at ``crop_px``."""
         index, box = place
         image = self._images[index]
         if box is None:
             return image
-        # The crops of one image are asked for one after another, so that the last one's resized form is enough to keep.
+        # The crops of one image are requested consecutively, so caching the last image's resized form is enough.
         if self._whole is None or self._whole[0] != index:
             whole = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
             self._whole = (index, resize_image(whole, self.crop_px))
         return torch.from_numpy(crop_image(self._whole[1], box, self.crop_px)).permute(2, 0, 1)
 
     def apply(self, role: Callable[[Tensor], Any], places: Iterable[Place], batch_size: int) -> dict[Place, Any]:
-        """Give every distinct picture to a role, in batches of equal size, and collect one result a picture.
+        """Apply a role to every distinct image, in batches of equal size, and collect one result per image.
 
         Args:
             role: Takes uint8 [k, 3, h, w] and returns k results: a list, or a tensor whose first axis has length k.
-            places: The pictures; a picture that occurs twice is shown once.
-            batch_size: How many pictures at once.
+            places: The images and crops; duplicates are processed once.
+            batch_size: Images per batch.
         """
         originals: list[Place] = []
         crops: list[Place] = []
@@ -86,19 +86,18 @@ class Pictures:
 
 
 def crop_places(observation: Observation, unit: int, indices: Sequence[int], mode: Mode, crop_px: int) -> list[Place]:
-    """The attention crops of one unit's top images; none for layers without maps that mean places.
+    """The attention crops of one unit's top images; none for layers without spatial maps.
 
-    Vector layers have no maps. Of token layers the release reshapes one neuron-independent vector into a picture, which
+    Vector layers have no maps. For token layers the release reshapes one neuron-independent vector into an image, which
     says nothing about the unit, so they get no crops either.
 
     Args:
-        observation: What the condition shows.
-        indices: Its top images.
+        observation: The layer under one condition.
         mode: How a map becomes a heat map, see ``baselines.dnd.crops.heat_map``.
         crop_px: Edge of the resized image that boxes refer to.
 
     Raises:
-        UserError: A spatial layer came without its maps.
+        UserError: A spatial layer without maps.
     """
     if observation.kind != "spatial":
         return []
@@ -114,16 +113,15 @@ def crop_places(observation: Observation, unit: int, indices: Sequence[int], mod
 def activations_of(
     pictures: Pictures, places_of: Mapping[int, Sequence[Place]], tools: Toolbox, batch_size: int
 ) -> dict[tuple[int, Place], float]:
-    """Activate crops, each picture once however many units share it.
+    """Activations of crops; each crop is processed once however many units share it.
 
     Args:
-        pictures: The block's pictures.
-        places_of: For each unit its crops.
-        tools: Gives ``activate``.
-        batch_size: How many pictures at once.
+        places_of: Unit → its crops.
+        tools: Provides ``activate``.
+        batch_size: Images per batch.
 
     Returns:
-        (unit, picture) → the unit's activation.
+        (unit, crop) → the unit's activation.
     """
     askers: dict[Place, list[int]] = {}
     for unit, places in places_of.items():
@@ -151,24 +149,24 @@ def describe_units(
     batch_size: int,
     keep: int = 10,
 ) -> dict[int, list[DescribedImage]]:
-    """For each unit the pictures to describe: the best of its own originals and crops by activation.
+    """For each unit the images to describe: its most activating originals and crops.
 
-    The release pools the crops of all requested units and then keeps those of the unit itself; looking only at the
-    unit's own gives the same and does not depend on who else is asked. Originals keep the activation that the
-    observation recorded for them.
+    The release pools the crops of all requested units and then keeps those of the unit itself; using only the unit's
+    own gives the same result and does not depend on the other requested units. Originals keep the activation recorded
+    in the observation.
 
     Args:
-        observation: What the condition shows.
-        tops: Unit → its top images, strongest first.
-        pictures: Holds all those images.
-        tools: Gives ``activate``.
+        observation: The layer under one condition.
+        tops: Unit → its top images, most activating first.
+        pictures: Provides the pixels of all those images.
+        tools: Provides ``activate``.
         mode: See ``baselines.dnd.crops.heat_map``.
         crops: Whether to make crops at all.
-        batch_size: How many pictures at once.
-        keep: How many pictures a unit keeps.
+        batch_size: Images per batch.
+        keep: Maximum number of described images per unit.
 
     Returns:
-        Unit → at most ``keep`` pictures, strongest first; equal activations keep originals before crops.
+        Unit → at most ``keep`` images and crops, most activating first; on ties originals come before crops.
     """
     cut: dict[int, list[Place]] = {}
     for unit, indices in tops.items():

@@ -34,44 +34,44 @@ class DescribeAndDissect:
     """Names a unit by captioning what excites it and testing the candidate concepts on synthetic images.
 
     Steps for each unit: its top images and their attention crops (spatial layers only); the ten of these that activate
-    it most are captioned; several summaries of the shuffled captions give candidate concepts; of each, ten images are
+    it most are captioned; several summaries of the shuffled captions give candidate concepts; for each, ten images are
     generated and ranked by the unit's activation among all its synthetic images; ranks and the CLIP similarity to the
-    captioned images decide. All steps run in batches over all requested units, but nothing that a unit gets depends on
-    the others.
+    captioned images decide. All steps run in batches over all requested units, but a unit's result never depends on the
+    others.
 
     Randomness: shuffles and summaries are seeded by (layer, unit, condition, severity, repeat). In ``fixed`` mode a
     concept's images are seeded by (concept, repeat) alone: every unit and every condition tests the concept "brick
-    wall" on the same ten pictures, drawn once, so that a label that moves between conditions moves because of the
+    wall" on the same ten images, generated once, so that a label that changes between conditions changes because of the
     evidence. In ``code`` mode units do not share images: the release has one generator for the run, which cannot be
-    order-free, so images are seeded by (layer, unit, concept, repeat) there.
+    order-independent, so images are seeded by (layer, unit, concept, repeat) there.
 
-    Deviations that hold in both modes, because they change nothing that is measured: captioned originals keep their own
-    size, and their activations, maps and CLIP embeddings are those of the observation instead of a second pass over a
-    copy resized to 375 px. ``crops`` of token layers are not made (see ``baselines.dnd.describe.crop_places``).
+    Deviations in both modes, which do not affect any measurement: captioned originals keep their own size, and their
+    activations, maps and CLIP embeddings are those of the observation instead of a second pass over a copy resized to
+    375 px. Token layers get no ``crops`` (see ``baselines.dnd.describe.crop_places``).
 
     Reference: Bai et al., "Interpreting Neurons in Deep Vision Networks with Language Models", TMLR 2025.
 
     Args:
-        mode: ``fixed`` (recommended) or ``code`` (the release's heat map that wraps, its "background" rule, 32-px
+        mode: ``fixed`` (recommended) or ``code`` (the release's wrapping heat map, its "background" rule, 32-px
             synthetic images).
-        scoring: How candidates are chosen; ``topk_compare`` is the published one. ``none`` takes the first candidate of
-            a single summary and draws no images (the ablation without selection).
-        top_images: How many top images are looked at, and how many pictures are captioned.
+        scoring: How candidates are selected; ``topk_compare`` is the published rule. ``none`` takes the first candidate
+            of a single summary and generates no images (the ablation without selection).
+        top_images: Number of top images, and of images and crops that are captioned.
         crops: Whether attention crops join the pool.
-        candidates: How many summaries are made.
-        images_per_concept: How many images are generated of each concept.
-        synth_px: Edge to which synthetic images are reduced before anything looks at them; None keeps them as drawn.
-            ``mode`` means 32 in ``code`` mode and None in ``fixed``: up-sampling 32-px images for a 224-px target loses
-            detail for no gain, and a small target (the miniature's works at 112 px) would see little more than colour.
+        candidates: Number of summaries.
+        images_per_concept: Images generated per concept.
+        synth_px: Edge to which synthetic images are reduced before use; None keeps them as generated. ``mode`` means 32
+            in ``code`` mode and None in ``fixed``: up-sampling 32-px images for a 224-px target loses detail for no
+            gain, and a small target (the miniature's works at 112 px) would see little more than colour.
         simplify: Whether captions are simplified before they are summarised.
-        describe: ``captions`` of the captioner (published); ``words``, the nearest concept of the concept set by CLIP
-            for each picture; or ``vision``, a vision-language model that sees all pictures of the unit at once and
-            names what they share, without captions. The last two leave nothing to simplify.
-        summarise: False takes the descriptions of as many pictures as there are ``candidates`` as they are, strongest
-            first, without any language model.
-        crop_px: Edge of crops (375 as published); smaller is faster where all models work at a small size.
-        batch_size: Images at once (runtime only).
-        unit_block: Units whose pictures are in memory at once (runtime only).
+        describe: ``captions`` of the captioner (published); ``words``, the concept nearest to each image by CLIP; or
+            ``vision``, a vision-language model that sees all described images of the unit at once and names what they
+            have in common, without captions. With the last two there is nothing to simplify.
+        summarise: False uses the descriptions of the ``candidates`` most activating images as they are, without any
+            language model.
+        crop_px: Edge of crops (375 as published); smaller is faster if all models work at a small size.
+        batch_size: Images per batch (runtime only).
+        unit_block: Units whose images are in memory at once (runtime only).
     """
 
     name: ClassVar[str] = "dnd"
@@ -114,9 +114,9 @@ class DescribeAndDissect:
         if describe not in get_args(Describe):
             raise unknown_name("Describe-and-Dissect describe", describe, get_args(Describe))
         if describe == "vision" and not summarise:
-            raise UserError("Describe-and-Dissect: summarise=false takes captions, and describe=vision makes none.")
+            raise UserError("Describe-and-Dissect: summarise=false needs captions, and describe=vision makes none.")
         if min(top_images, candidates, images_per_concept, crop_px, batch_size, unit_block) < 1:
-            raise UserError("Describe-and-Dissect: every count and size must be at least 1; raise the one that is not.")
+            raise UserError("Describe-and-Dissect: every count and size must be at least 1.")
         self.mode: Mode = mode
         self.scoring = scoring
         self.top_images = top_images
@@ -132,22 +132,21 @@ class DescribeAndDissect:
         self.unit_block = unit_block
 
     def cost(self, units: int, images: int) -> Cost:
-        """What a cell asks of the models; see ``baselines.costs``."""
+        """Model calls of one cell; see ``baselines.costs``."""
         return dnd_cost(self, units, images)
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
-        """Label the requested units, in the order asked.
+        """Label the requested units, in the given order.
 
         Dead units and units whose captions name nothing get no label. ``extra["trace"]`` holds everything that a
-        picture of the procedure needs, as JSON-able values.
+        visualisation of the procedure needs, as JSON-serialisable values.
 
         Args:
-            observation: What one condition shows of the layer.
-            units: Unit numbers.
-            tools: Must hold a captioner, a summariser, a generator and a CLIP.
+            observation: The layer under one condition.
+            tools: Must provide a captioner, a summariser, a generator and CLIP.
 
         Raises:
-            UserError: A unit that the layer does not have, a missing role, or a spatial layer without maps.
+            UserError: A unit number out of range, a missing role, or a spatial layer without maps.
         """
         roles = Roles.of(tools, self.name, self.asks)
         check_units(units, observation.activations.shape[1])
@@ -161,14 +160,14 @@ class DescribeAndDissect:
 
     @property
     def asks(self) -> list[str]:
-        """The roles that these options ask, which may be others than the published ones."""
+        """The roles needed with these options, which may differ from the published ones."""
         asked = {"captions": ["captioner"], "words": [], "vision": ["describer"]}[self.describe]
         if self.summarise and self.describe != "vision":
             asked.append("summariser")
         return [*asked, *(["generator"] if self.scoring != "none" else []), "clip"]
 
     def _study(self, observation: Observation, units: Sequence[int], tools: Toolbox, roles: Roles) -> list[Study]:
-        """Steps 1 and 2 for one block of units: pictures, captions, candidate concepts."""
+        """Steps 1 and 2 for one block of units: described images, captions, candidate concepts."""
         tops = {unit: top_images(observation.activations[:, unit], self.top_images) for unit in units}
         pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
         described = describe_units(
@@ -252,7 +251,7 @@ class DescribeAndDissect:
     def _test(
         self, study: Study, requests: Sequence[Request], measured: Mapping[Request, Synthetic]
     ) -> tuple[list[dict[str, Any]], list[int]]:
-        """Score one unit's candidates: a JSON-able record of each, and their order, best first."""
+        """Score one unit's candidates: a JSON-serialisable record of each, and their order, best first."""
         if not requests:
             return [], []
         ranks = synthetic_ranks(np.stack([measured[request].activations[:, study.unit] for request in requests]))

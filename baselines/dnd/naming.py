@@ -1,4 +1,4 @@
-"""Step 2 of Describe-and-Dissect, from a unit's pictures to replies: who says what of them, and who sums it up."""
+"""Step 2 of Describe-and-Dissect: from a unit's described images to the summariser's replies."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from tasks.common.seeding import generator, integer_seed
 from tasks.observation import Observation
 
 Describe = Literal["captions", "words", "vision"]
-"""Who describes the pictures: the captioner, CLIP by the nearest word, or a vision-language model all at once."""
+"""The source of descriptions: the captioner, CLIP's nearest word, or a vision-language model for all images at once."""
 
 
 def captions_of(
     described: Mapping[int, Sequence[DescribedImage]], pictures: Pictures, roles: Roles, batch_size: int
 ) -> dict[int, tuple[str, ...]]:
-    """The captions of every unit's pictures; each distinct picture is captioned once, in batches over all units."""
+    """The captions of every unit's described images; each distinct image is captioned once, in batches."""
     places = [picture.place for of_unit in described.values() for picture in of_unit]
     said = pictures.apply(roles.captioner.caption, places, batch_size)
     return {unit: tuple(said[picture.place] for picture in of_unit) for unit, of_unit in described.items()}
 
 
 def words_of(embeddings: Mapping[int, Float[np.ndarray, "pictures d"]], roles: Roles) -> dict[int, tuple[str, ...]]:
-    """For each unit's pictures the concepts of the concept set that CLIP finds nearest.
+    """For each unit's described images, the nearest concepts of the concept set by CLIP.
 
     Args:
-        embeddings: Unit → unit-norm CLIP embeddings of its pictures.
-        roles: Gives CLIP and the concept set.
+        embeddings: Unit → unit-norm CLIP embeddings of its described images.
+        roles: Provides CLIP and the concept set.
 
     Raises:
         UserError: There is no concept set.
@@ -50,7 +50,7 @@ def words_of(embeddings: Mapping[int, Float[np.ndarray, "pictures d"]], roles: R
 def simplified_captions(
     captions: Sequence[str], observation: Observation, unit: int, roles: Roles, turn: int
 ) -> tuple[str, ...]:
-    """Each caption shortened by the summariser, with a seed of its own."""
+    """Each caption shortened by the summariser, each with its own seed."""
     where = (*address(observation, unit), turn)
     seeds = [integer_seed(roles.tools.seed, "dnd", "simplify", *where, i) for i in range(len(captions))]
     return tuple(roles.summariser.simplify(caption, seed) for caption, seed in zip(captions, seeds, strict=True))
@@ -59,12 +59,12 @@ def simplified_captions(
 def summaries(
     captions: Sequence[str], observation: Observation, unit: int, roles: Roles, count: int, turn: int
 ) -> list[str]:
-    """Summarise the captions several times, each time shuffled and with a seed of its own."""
+    """Summarise the captions several times, each time shuffled and with its own seed."""
     summariser = roles.summariser
 
     def summarise(order: Sequence[int], first: int, again: int) -> str:
         reply = summariser.summarise([captions[i] for i in order], first, roles.background)
-        # A language model's summariser cuts and asks again itself; a second time would not be as released.
+        # A language model's summariser cuts and asks again itself; repeating that would deviate from the release.
         if summariser.cleans_replies:
             return reply
         return clean_reply(reply, lambda pieces: summariser.summarise(pieces, again, roles.background))
@@ -80,11 +80,11 @@ def descriptions(
     roles: Roles,
     count: int,
 ) -> list[str]:
-    """Let a vision-language model name what the pictures share, several times, each time shuffled and with a seed."""
+    """Let a vision-language model name what the images have in common, several times, each shuffled and seeded."""
     shown = [pictures.pixels(picture.place) for picture in described]
 
     def describe(order: Sequence[int], first: int, again: int) -> str:
-        del again  # it asks again by itself
+        del again  # it retries on its own
         return roles.describer.describe([shown[i] for i in order], first)
 
     return _in_turns(describe, len(shown), observation, unit, roles, count, 1)

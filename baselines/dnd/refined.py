@@ -1,6 +1,6 @@
-"""Describe-and-Dissect with a bounded loop: what fails to activate the unit is described once more.
+"""Describe-and-Dissect with a bounded loop: if the synthetic images fail to activate the unit, it tries again.
 
-The loop is the one that the CLEAR seed study describes; the published Describe-and-Dissect is a single pass.
+The loop follows the description in the CLEAR seed study; the published Describe-and-Dissect is a single pass.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tasks.observation import Observation, Toolbox
 
 @dataclass(frozen=True)
 class Probing:
-    """How the layer behaves on the probing images, against which synthetic images are judged.
+    """The layer's behaviour on the probing images, against which synthetic images are judged.
 
     Attributes:
         sorted_activations: Each unit's activations, ascending.
-        mean: Mean of each unit.
+        mean: Mean activation of each unit.
         spread: Standard deviation of each unit; 1 for dead units.
-        alive: Units that are not dead.
+        alive: True for units that are not dead.
     """
 
     sorted_activations: Float[np.ndarray, "images units"]
@@ -50,7 +50,7 @@ class Probing:
         return cls(np.sort(quiet, axis=0), quiet.mean(axis=0), np.where(alive, quiet.std(axis=0), 1.0), alive)
 
     def auc(self, unit: int, synthetic: Float[np.ndarray, " synthetic"]) -> float:
-        """Chance that a synthetic image activates the unit more than a probing image, ties counted half, in [0, 1]."""
+        """Probability that a synthetic image activates the unit more than a probing image, ties half, in [0, 1]."""
         column = self.sorted_activations[:, unit]
         below = np.searchsorted(column, synthetic, side="left")
         not_above = np.searchsorted(column, synthetic, side="right")
@@ -72,10 +72,10 @@ class Probing:
 
 
 def consistency(concept: str, rounds: Sequence[Sequence[str]]) -> float:
-    """How far a concept comes back: over the rounds, the mean of its best word overlap with what a round proposed.
+    """How consistently a concept recurs: the mean over rounds of its best word overlap with a round's proposals.
 
     Args:
-        rounds: For each round the concepts that it proposed.
+        rounds: The concepts that each round proposed.
 
     Returns:
         Mean Jaccard similarity of word sets, in [0, 1]; a round that proposed nothing counts 0.
@@ -87,7 +87,7 @@ def consistency(concept: str, rounds: Sequence[Sequence[str]]) -> float:
 
 @dataclass
 class Search:
-    """One unit's way through the rounds."""
+    """One unit's state over the rounds."""
 
     study: Study
     requests: dict[str, Request] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Search:
 
 
 class RefinedDescribeAndDissect(DescribeAndDissect):
-    """Describe-and-Dissect that goes round again while its synthetic images fail to activate the unit.
+    """Describe-and-Dissect that runs another round while its synthetic images fail to activate the unit.
 
     Round 1 is Describe-and-Dissect up to its candidates. Each round tests every candidate found so far on its synthetic
     images and scores it with
@@ -110,28 +110,21 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
       activation in standard deviations above each unit's probing mean (does the concept activate *this* unit?);
     - consistency: mean over the rounds of the best word overlap (Jaccard) with that round's proposals.
 
-    Equal scores go to the concept that excites the unit more. The images of the round's best candidate *fail* when
-    their mean activation is below the unit's ``pass_quantile`` of probing activations. Then the
-    ``synthetic_captions`` synthetic images that activate the unit most, whichever concept they were drawn for, are
-    captioned, join the captions of the described images (twice as many, so that the evidence of real images leads) and
-    are summarised into refined candidates. The search stops when the best candidate's images pass, when a round
-    proposes nothing new or leaves the best candidate as it was, or after ``max_rounds``.
+    Ties go to the concept that excites the unit more. The images of the round's best candidate *fail* if their mean
+    activation is below the unit's ``pass_quantile`` of probing activations. Then the ``synthetic_captions`` synthetic
+    images that activate the unit most, whichever concept they were generated for, are captioned, added to the captions
+    of the described images (of which there are twice as many, so that real images dominate the evidence) and summarised
+    into refined candidates. The search stops when the best candidate's images pass, when a round proposes nothing new
+    or does not change the best candidate, or after ``max_rounds``.
 
     Args:
         mode: As in ``DescribeAndDissect``.
-        max_rounds: Most rounds, the first included.
+        max_rounds: Maximum number of rounds, including the first.
         pass_quantile: Quantile of the probing activations that the mean synthetic activation must reach, in [0, 1]. A
-            unit that sees what one image in five holds, and ranks all of those first, passes its concept at 0.8.
-        synthetic_captions: How many synthetic images are captioned for the next round.
-        top_images: As in ``DescribeAndDissect``, like all that follow.
-        crops: As above.
-        candidates: Summaries a round.
-        images_per_concept: As above.
-        synth_px: As above.
-        simplify: As above.
-        crop_px: As above.
-        batch_size: As above (runtime only).
-        unit_block: As above (runtime only).
+            unit for a concept in one of five images, which ranks all of those first, passes its concept at 0.8.
+        synthetic_captions: Synthetic images captioned for the next round.
+        top_images: This and the remaining options are those of ``DescribeAndDissect``.
+        candidates: Summaries per round.
     """
 
     name: ClassVar[str] = "dnd_refined"
@@ -180,7 +173,7 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
         self.synthetic_captions = synthetic_captions
 
     def cost(self, units: int, images: int) -> Cost:
-        """What a cell asks of the models; see ``baselines.costs``."""
+        """Model calls of one cell; see ``baselines.costs``."""
         return refined_cost(self, units, images)
 
     def _choose(
@@ -241,14 +234,14 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
             for request in search.requests.values()
             for number, activation in enumerate(measured[request].activations[:, unit])
         ]
-        # A stable sort by activation alone: equal images keep the order of the concepts.
+        # A stable sort by activation alone: on ties images keep the order of the concepts.
         images.sort(key=lambda image: -image[0])
         return [(request, number) for _, request, number in images[: self.synthetic_captions]]
 
     def _judge(
         self, search: Search, probing: Probing, measured: Mapping[Request, Synthetic], turn: int, anything_new: bool
     ) -> None:
-        """Rank all candidates so far, write the round down, and decide whether the search goes on."""
+        """Rank all candidates so far, record the round, and decide whether the search continues."""
         unit = search.study.unit
         before = search.ranked[0]["concept"] if search.ranked else None
         tested = [_assess(unit, request, measured[request], probing, search) for request in search.requests.values()]
@@ -278,7 +271,7 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
 
 
 def _assess(unit: int, request: Request, images: Synthetic, probing: Probing, search: Search) -> dict[str, Any]:
-    """The JSON-able scores of one concept for one unit."""
+    """The JSON-serialisable scores of one concept for one unit."""
     activation = probing.auc(unit, images.activations[:, unit])
     specificity = probing.specificity(unit, images.activations)
     again = consistency(request.concept, search.rounds)

@@ -1,4 +1,4 @@
-"""How Describe-and-Dissect chooses among candidate concepts: ranks among the synthetic images, and image similarity."""
+"""How Describe-and-Dissect selects among candidate concepts: ranks of synthetic images, and image similarity."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tasks.common.errors import unknown_name
 Scoring = Literal["topk_compare", "topk_sq_mean", "mean", "median", "sq_mean", "image_products"]
 
 BETA = 5
-"""How many of a concept's best ranks ``topk_sq_mean`` reads."""
+"""How many of a concept's best ranks ``topk_sq_mean`` uses."""
 
 TOP_RANKS = 10
-"""Synthetic images ranked before this one take part in the image comparison."""
+"""Synthetic images ranked below this number enter the image comparison."""
 
 
 def synthetic_ranks(activations: Float[np.ndarray, "concepts images"]) -> Int[np.ndarray, "concepts images"]:
-    """Rank one unit's synthetic images by activation, 0 = strongest, among the synthetic images only.
+    """Rank one unit's synthetic images by activation, 0 = most activating, among the synthetic images only.
 
     Args:
         activations: The unit's activation on every synthetic image, in the order of generation.
 
     Returns:
-        The rank of each image, not sorted; equal activations rank by concept, then by image.
+        The rank of each image, not sorted; ties are ranked by concept, then by image.
     """
     values = np.asarray(activations, dtype=np.float64)
     order = np.argsort(-values.ravel(), kind="stable")
@@ -36,24 +36,24 @@ def synthetic_ranks(activations: Float[np.ndarray, "concepts images"]) -> Int[np
 
 
 def mean_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
-    """Mean rank of each concept's images; low is good."""
+    """Mean rank of each concept's images; lower is better."""
     return np.mean(ranks, axis=1)
 
 
 def median_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
-    """Median rank of each concept's images; low is good."""
+    """Median rank of each concept's images; lower is better."""
     return np.median(ranks, axis=1)
 
 
 def squared_mean_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
-    """Mean of the squared ranks; low is good."""
+    """Mean of the squared ranks; lower is better."""
     return np.mean(np.square(ranks, dtype=np.float64), axis=1)
 
 
 def topk_squared_mean_rank(
     ranks: Int[np.ndarray, "concepts images"], beta: int = BETA
 ) -> Float[np.ndarray, " concepts"]:
-    """Mean of the squares of the ``beta`` smallest ranks; low is good."""
+    """Mean of the squares of the ``beta`` smallest ranks; lower is better."""
     return squared_mean_rank(np.sort(ranks, axis=1)[:, :beta])
 
 
@@ -63,16 +63,16 @@ def image_products(
     synthetic: Float[np.ndarray, "concepts images d"],
     top: int = TOP_RANKS,
 ) -> Float[np.ndarray, " concepts"]:
-    """Mean cosine between the described images and each concept's images that rank before ``top``; high is good.
+    """Mean cosine between the described images and each concept's images ranked below ``top``; higher is better.
 
     Args:
-        ranks: As ``synthetic_ranks`` gives them: in the order of ``synthetic``, not sorted.
-        described: Unit-norm CLIP embeddings of the images that were captioned.
+        ranks: From ``synthetic_ranks``: in the order of ``synthetic``, not sorted.
+        described: Unit-norm CLIP embeddings of the captioned images.
         synthetic: Unit-norm CLIP embeddings of the synthetic images.
-        top: How many of the best synthetic images take part.
+        top: Number of best synthetic images used.
 
     Returns:
-        A number in [-1, 1]; exactly −1 for a concept with no image before ``top``.
+        In [-1, 1]; exactly −1 for a concept with no image ranked below ``top``.
     """
     # The mean over all pairs of two sets is the product of the sets' mean vectors.
     reference = np.asarray(described, dtype=np.float64).mean(axis=0)
@@ -86,10 +86,10 @@ def image_products(
 def topk_compare(
     ranks: Int[np.ndarray, "concepts images"], image_similarity: Float[np.ndarray, " concepts"], beta: int = BETA
 ) -> Float[np.ndarray, " concepts"]:
-    """Position by ``topk_sq_mean`` (best = number of concepts, worst = 1) times image similarity; high is good.
+    """Position by ``topk_sq_mean`` (best = number of concepts, worst = 1) times image similarity; higher is better.
 
-    As published, a similarity of −1 turns the product round: of two concepts without an image in the top ten, the one
-    with the better ranks scores lower.
+    As published, a similarity of −1 reverses the product: of two concepts without an image in the top ten, the one with
+    the better ranks scores lower.
     """
     values = topk_squared_mean_rank(ranks, beta)
     position = np.empty(len(values), dtype=np.int64)
@@ -115,12 +115,12 @@ def concept_scores(
     ranks: Int[np.ndarray, "concepts images"],
     image_similarity: Float[np.ndarray, " concepts"],
 ) -> Float[np.ndarray, " concepts"]:
-    """Score concepts with the scoring function of that name, turned so that high is always good.
+    """Score concepts with the named scoring function, with the sign such that higher is better.
 
     Args:
-        scoring: A name of ``Scoring``. Those made of ranks (mean, median, sq_mean, topk_sq_mean) are negated.
+        scoring: A name of ``Scoring``. Rank-based ones (mean, median, sq_mean, topk_sq_mean) are negated.
         ranks: Ranks of each concept's images, in any order.
-        image_similarity: As ``image_products`` gives it.
+        image_similarity: From ``image_products``.
 
     Raises:
         UserError: Unknown name.
@@ -141,12 +141,12 @@ def select_concepts(
     """Order candidate concepts best first by the published rule, topk-compare.
 
     Args:
-        ranks: For each concept the ranks of its images among all synthetic images of the unit, 0 = strongest.
-        image_similarity: For each concept the mean CLIP cosine between its best images and the described ones, −1 where
-            it has none in the top ten.
+        ranks: For each concept the ranks of its images among all synthetic images of the unit, 0 = most activating.
+        image_similarity: For each concept the mean CLIP cosine between its best images and the described ones, −1 if it
+            has none in the top ten.
 
     Raises:
-        ValueError: The shapes do not fit together.
+        ValueError: Inconsistent shapes.
     """
     table = np.asarray(ranks)
     similarity = np.asarray(image_similarity, dtype=np.float64)
@@ -154,7 +154,7 @@ def select_concepts(
         return []
     if table.ndim != 2 or table.shape[1] == 0 or similarity.shape != (len(table),):
         raise ValueError(
-            "select_concepts needs ranks [concepts, images] and one image similarity a concept; "
+            "select_concepts needs ranks [concepts, images] and one image similarity per concept; "
             f"got shapes {table.shape} and {similarity.shape}."
         )
     return best_first(topk_compare(table, similarity))

@@ -1,4 +1,4 @@
-"""What Describe-and-Dissect knows of one unit before it tests concepts, and the roles that it asks."""
+"""Describe-and-Dissect's state of one unit before concepts are tested, and the roles that the method needs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Role = TypeVar("Role")
 
 @dataclass(frozen=True)
 class Study:
-    """What was seen and said of one unit before its concepts are tested.
+    """Images, captions and candidate concepts of one unit before scoring.
 
     Attributes:
-        top: Its top images, strongest first.
-        pictures: The described pictures, strongest first.
-        embeddings: Unit-norm CLIP embeddings of the described pictures.
-        captions: One caption a picture; "" where a vision-language model saw the pictures themselves.
+        top: Top images, most activating first.
+        pictures: Described images and crops, most activating first.
+        embeddings: Unit-norm CLIP embeddings of the described images.
+        captions: One per described image; "" if a vision-language model saw the images themselves.
         simplified: The captions, shortened.
-        replies: What the summaries said, one a summary; "" where one said nothing.
+        replies: One reply per summary; "" if it was empty.
         candidates: The distinct concepts in those replies, in order.
     """
 
@@ -47,18 +47,18 @@ class Study:
 
 @dataclass(frozen=True)
 class Roles:
-    """The roles that the method asks; all that it needs are there, and base rates where the summariser wants them."""
+    """The roles that the method needs, all present, and base rates if the summariser uses them."""
 
     tools: Toolbox
     background: Mapping[str, float] | None
 
     @classmethod
     def of(cls, tools: Toolbox, method: str, needs: Collection[str] = USUAL) -> Roles:
-        """Take the roles out of a toolbox.
+        """Take the roles from a toolbox.
 
         Args:
-            method: Who asks, for the message.
-            needs: Names of the roles that it asks.
+            method: The method's name, for the message.
+            needs: Names of the needed roles.
 
         Raises:
             UserError: The profile lacks a role.
@@ -101,17 +101,17 @@ def _present(role: Role | None, name: str) -> Role:
 
 
 def address(observation: Observation, unit: int) -> tuple[str | int, ...]:
-    """Where a random draw for one unit belongs."""
+    """The seed address of a random draw for one unit."""
     return (observation.layer, unit, observation.condition, observation.severity, observation.repeat)
 
 
 def embedding(
     picture: DescribedImage, observation: Observation, cut: Mapping[Place, Tensor]
 ) -> Float[np.ndarray, " d"]:
-    """The CLIP embedding of a described picture: originals have theirs in the observation.
+    """The CLIP embedding of a described image; those of originals are in the observation.
 
     Args:
-        observation: Holds the originals' embeddings.
+        observation: Provides the originals' embeddings.
         cut: Crop → its embedding.
     """
     index, box = picture.place

@@ -1,4 +1,4 @@
-"""The synthetic images of candidate concepts: drawn once, measured once, remembered by what determines them."""
+"""The synthetic images of candidate concepts: generated once, measured once, cached by what determines them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ class Request:
     """What determines a concept's synthetic images and their measurements, given the models.
 
     Attributes:
-        count: How many images.
-        seed: The generator's seed.
-        synth_px: Edge to which the images are reduced before they are looked at, or None.
+        synth_px: Edge to which the images are reduced before they are measured, or None.
         layer: The layer whose activations are measured.
     """
 
@@ -52,13 +50,13 @@ class Synthetic:
 
 
 class ConceptBank:
-    """Draws the concepts of one toolbox and remembers their measurements, so that conditions and methods share them.
+    """Generates the concepts of one toolbox and caches their measurements, so that conditions and methods share them.
 
-    Pixels are not kept: the same request draws the same images again (``draw``). The memory forgets the least recently
-    used request beyond ``capacity``; what it returns never depends on what it remembers.
+    Pixels are not kept: the same request generates the same images again (``draw``). Beyond ``capacity`` the least
+    recently used request is dropped; results never depend on what is cached.
 
     Args:
-        capacity: Most requests to remember (2,048 units × 10 images take 80 kB a request).
+        capacity: Maximum number of cached requests (2,048 units × 10 images take 80 kB per request).
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -70,9 +68,8 @@ class ConceptBank:
         """Activations and embeddings of the synthetic images of every distinct request.
 
         Args:
-            requests: What is asked.
-            tools: The bank's toolbox; gives ``generator``, ``activate`` and ``clip``.
-            batch_size: How many images at once.
+            tools: The bank's toolbox; provides ``generator``, ``activate`` and ``clip``.
+            batch_size: Images per batch.
         """
 
         def look(images: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -85,12 +82,11 @@ class ConceptBank:
         return self._remembered(self._measured, requests, tools, batch_size, look, collect, reduced=True)
 
     def captions(self, requests: Iterable[Request], tools: Toolbox, batch_size: int) -> dict[Request, tuple[str, ...]]:
-        """Captions of the synthetic images of every distinct request, at the size they were drawn.
+        """Captions of the synthetic images of every distinct request, at the size they were generated.
 
         Args:
-            requests: What is asked.
-            tools: The bank's toolbox; gives ``generator`` and ``captioner``.
-            batch_size: How many images at once.
+            tools: The bank's toolbox; provides ``generator`` and ``captioner``.
+            batch_size: Images per batch.
         """
 
         def look(images: Tensor) -> list[str]:
@@ -120,7 +116,7 @@ class ConceptBank:
                 missing.append(request)
         drawn = ((request, draw(request, _generator(tools), reduced)) for request in missing)
         for group in _batches(drawn, batch_size):
-            # Concepts share a forward pass; results are cut apart again by the number of images of each.
+            # Concepts share a forward pass; results are split again by the number of images of each.
             results = look(torch.cat([images for _, images in group]))
             start = 0
             for request, images in group:
@@ -132,16 +128,14 @@ class ConceptBank:
 
 
 def bank_of(tools: Toolbox) -> ConceptBank:
-    """The bank of one toolbox, which fixes all models; it lives as long as the toolbox does."""
+    """The bank of one toolbox, which determines all models; it lives as long as the toolbox does."""
     return tools.remembered(ConceptBank, ConceptBank)
 
 
 def draw(request: Request, generator: ImageGenerator, reduced: bool = True) -> UInt8[Tensor, "count 3 h w"]:
-    """Draw the images of one request.
+    """Generate the images of one request.
 
     Args:
-        request: What is asked.
-        generator: Draws.
         reduced: Whether to reduce the images to ``synth_px``, as the target model sees them.
     """
     images = generator.generate(request.concept, request.count, request.seed, PROMPT).cpu()

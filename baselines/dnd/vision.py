@@ -1,4 +1,4 @@
-"""Describe-and-Dissect's published variant without captions: a vision-language model sees the pictures themselves."""
+"""Describe-and-Dissect's published variant without captions: a vision-language model sees the images themselves."""
 
 from __future__ import annotations
 
@@ -12,22 +12,15 @@ from baselines.dnd.scoring import Scoring
 
 
 class VisionDescribeAndDissect(DescribeAndDissect):
-    """``DescribeAndDissect`` with ``describe="vision"`` (Bai et al., TMLR 2025, with GPT-4o), as a method of its own.
+    """``DescribeAndDissect`` with ``describe="vision"`` (Bai et al., TMLR 2025, with GPT-4o), as a separate method.
 
-    Its name in tables keeps it apart from the one with captions, and a run can see before it starts which role it
-    needs. Everything after the replies is the same.
+    Its own name distinguishes it in tables from the variant with captions, and a run knows before it starts which role
+    it needs. Everything after the replies is the same.
 
     Args:
-        mode: As in ``DescribeAndDissect``, like all that follow.
-        scoring: As above.
-        top_images: As above; all of a unit's pictures are shown at once, in another order each time.
-        crops: As above.
-        candidates: How often the model is asked.
-        images_per_concept: As above.
-        synth_px: As above.
-        crop_px: As above.
-        batch_size: As above (runtime only).
-        unit_block: As above (runtime only).
+        mode: This and the remaining options are those of ``DescribeAndDissect``.
+        top_images: All of a unit's described images are shown at once, in a different order each time.
+        candidates: Number of requests to the model.
     """
 
     name: ClassVar[str] = "dnd_vision"

@@ -1,4 +1,4 @@
-"""Network Dissection (Bau et al., CVPR 2017, arXiv 1704.05796): the annotated concept that a unit overlaps most."""
+"""Network Dissection (Bau et al., CVPR 2017, arXiv 1704.05796): the annotated concept that overlaps a unit most."""
 
 from __future__ import annotations
 

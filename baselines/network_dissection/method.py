@@ -23,17 +23,17 @@ _RANKED = 5
 class NetworkDissection:
     """Names a unit by the concept whose segmentation overlaps the unit's most active regions best.
 
-    A unit's result depends on its own maps only, never on the other units asked. Deterministic. The maps are read
+    A unit's result depends on its own maps only, never on the other units requested. Deterministic. The maps are read
     twice, in parts.
 
-    ``mode="code"`` takes the threshold that NetDissect-Lite reads out: element 994 of 1,000 evenly spaced quantiles,
-    interpolated, i.e. the quantile 994/999; ``fixed`` takes the exact one (see ``survey``). Neither mode reproduces
-    the sampling noise of the release's quantile sketch, its category tally left over from earlier images, or its empty
-    label for a unit that meets no concept; the detector threshold is the same in both.
+    ``mode="code"`` uses the threshold that NetDissect-Lite reads: element 994 of 1,000 evenly spaced quantiles,
+    interpolated, i.e. the quantile 994/999; ``fixed`` uses the exact one (see ``survey``). Neither mode reproduces the
+    sampling noise of the release's quantile sketch, its category tally left over from earlier images, or its empty
+    label for a unit that overlaps no concept; the detector threshold is the same in both.
 
     Args:
         quantile: Share of all positions of all images above a unit's threshold, in (0, 1).
-        detector: A unit is a detector when its best IoU is larger than this.
+        detector: A unit is a detector if its best IoU exceeds this.
         mode: ``fixed`` or ``code``.
     """
 
@@ -64,17 +64,17 @@ class NetworkDissection:
         """Label the requested units with their best concepts by IoU.
 
         Args:
-            observation: ``segmentation`` and ``maps`` are read; a layer without positions (``kind="vector"``) spreads
-                its activation over the whole image, so its IoU is image-level retrieval, not localisation.
+            observation: ``segmentation`` and ``maps`` are read; for a layer without positions (``kind="vector"``) the
+                activation fills the whole image, so its IoU is image-level retrieval, not localisation.
             units: Unit numbers, from 0.
             tools: Not used.
 
         Returns:
-            Up to five concepts a unit with their IoU as score; none for a dead unit or an empty mask. ``extra`` holds
+            Up to five concepts per unit with their IoU as score; none for a dead unit or an empty mask. ``extra`` holds
             ``detector``, ``image_level``, ``threshold`` and ``categories``: category → best ``label`` and ``iou``.
 
         Raises:
-            UserError: Without segmentation or maps, with too few positions for the quantile, or a unit out of range.
+            UserError: No segmentation or maps, too few positions for the quantile, or a unit number out of range.
         """
         del tools
         segmentation = observation.segmentation

@@ -1,4 +1,4 @@
-"""How many pixels of each unit's masks and of each annotated concept coincide."""
+"""The number of pixels in which each unit's masks and each annotated concept coincide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.common.errors import UserError
 from tasks.observation import Segmentation
 
 _MAPS_AT_ONCE = 256
-"""So few that the rows at work stay in a processor's cache."""
+"""Few enough that the rows in use stay in the CPU cache."""
 
 
 class Overlap(NamedTuple):
@@ -40,15 +40,15 @@ def count_overlap(
 ) -> Overlap:
     """Binarise each unit's up-sampled maps and count the pixels shared with each concept.
 
-    Maps are up-sampled bilinearly (pixel centres aligned, corners not) to the size of the annotation. An image's mask
-    area counts for category g only if some pixel inside the mask, or an image-level label, has the primary category g.
-    Labels of the whole image count as all its pixels.
+    Maps are up-sampled bilinearly (``align_corners=False``) to the size of the annotation. An image's mask area counts
+    for category g only if some pixel inside the mask, or an image-level label, has the primary category g. Image-level
+    labels count as all pixels of the image.
 
-    Masks and concepts are rows of bits, counted 64 pixels at a time on the processor, by one thread: the steps are so
-    short that a second one mostly waits (measured: 6 % faster).
+    Masks and concepts are rows of bits, counted 64 pixels at a time on the CPU, by one thread: the steps are so short
+    that a second one mostly waits (measured: 6 % faster).
 
     Args:
-        maps: Of the complete layer and the images of the annotation; finite for these units; read once.
+        maps: Maps of the complete layer on the annotated images; finite for these units; read once.
         units: Unit numbers, from 0.
         limits: Threshold of each of these units.
         segmentation: Annotation of the same images.
@@ -83,7 +83,7 @@ def intersection_over_union(overlap: Overlap, primary: Int[np.ndarray, " concept
 
 
 def primary_categories(segmentation: Segmentation) -> Int[np.ndarray, " concepts"]:
-    """The number of each concept's primary category, in the order of ``categories``; −1 for none."""
+    """The index of each concept's primary category, in the order of ``categories``; −1 for none."""
     primary = np.full(len(segmentation.labels), -1, dtype=np.int64)
     for index, (category, numbers) in enumerate(segmentation.categories.items()):
         for number in numbers:
@@ -98,9 +98,9 @@ def primary_categories(segmentation: Segmentation) -> Int[np.ndarray, " concepts
 
 
 class _Grid:
-    """Where the pixels of an annotation lie between the cells of a map.
+    """The positions of an annotation's pixels relative to the cells of a map.
 
-    An annotation is cut into columns of 64 pixels' width; a place is a row of such a column: 64 pixels, 64 bits.
+    An annotation is cut into columns 64 pixels wide; a place is one row of such a column: 64 pixels, 64 bits.
     """
 
     def __init__(self, small: tuple[int, ...], large: tuple[int, int]) -> None:
@@ -110,7 +110,7 @@ class _Grid:
         self.top, self.bottom, self.down = _neighbours(small[0], large[0])
         self.left, self.right, self.along = (np.pad(x, beyond, mode="edge") for x in _neighbours(small[1], large[1]))
         self.spans = [(int(self.left[64 * n]), int(self.right[64 * n + 63]) + 1) for n in range(columns)]
-        # Of each place: its column, the row of cells above it, and how far below that row it lies.
+        # For each place: its column, the row of cells above it, and its distance below that row.
         self.column = np.arange(columns).repeat(large[0])
         self.row, self.depth = np.tile(self.top, columns), np.tile(self.down, columns)[:, None]
         # The image's own pixels, not those beyond its width.
@@ -130,7 +130,7 @@ def _shared_pixels(
     regions: UInt64[np.ndarray, "places k"],
     grid: _Grid,
 ) -> Float[np.ndarray, "units k"]:
-    """How many pixels each unit's mask shares with each region."""
+    """The number of pixels that each unit's mask shares with each region."""
     total = np.zeros((len(maps), regions.shape[1]))
     for start in range(0, len(maps), _MAPS_AT_ONCE):
         some = slice(start, start + _MAPS_AT_ONCE)
@@ -145,9 +145,9 @@ def _shared_pixels(
 def _masks(
     maps: Float[np.ndarray, "units h w"], limits: Float[np.ndarray, " units"], grid: _Grid
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], UInt64[np.ndarray, " n"]]:
-    """Where the masks may hold a pixel: unit, place and its bits, sorted by unit.
+    """Where the masks may have a pixel: unit, place and its bits, sorted by unit.
 
-    Between a and b, t of the way, lies a value above the limit where t·(b − a) > limit − a: so equal values stay equal.
+    The value a fraction t between a and b exceeds the limit if t·(b − a) > limit − a: so equal values stay equal.
     """
     units, height, width = maps.shape
     # Width first, height next: so whole runs of cells are copied and compared, not single ones.
@@ -178,7 +178,7 @@ def _between(
     after: Int[np.ndarray, " large"],
     way: Float[np.ndarray, " large"],
 ) -> Float[np.ndarray, "large n"]:
-    """Linear interpolation along the first axis; between equal values lies the same value."""
+    """Linear interpolation along the first axis; between equal values the result is the same value."""
     start, end = cells.take(before, axis=0), cells.take(after, axis=0)
     end -= start
     end *= way[:, None]
@@ -193,7 +193,7 @@ def _regions(
     grid: _Grid,
 ) -> tuple[Int[np.ndarray, " k"], UInt64[np.ndarray, "places k+1"]]:
     """The concepts of one image that have a primary category, and their pixels; the last region is the whole image."""
-    # Few bytes a label are quicker to compare.
+    # Small integer types are faster to compare.
     kind = np.min_scalar_type(len(primary))
     found, parts = [np.zeros(0, dtype=np.int64)], [grid.whole[:0]]
     for category, value in annotation.items():

@@ -18,16 +18,16 @@ from tasks.activations.maps import Maps
 from tasks.common.errors import UserError
 
 _VALUES_AT_ONCE = 2**21
-"""So few that several copies of them hardly count beside a block of maps."""
+"""Small enough that several copies of a part are negligible beside a block of maps."""
 
 
 class Survey(NamedTuple):
-    """What the maps of some units hold, one row a unit, in the order asked.
+    """Statistics of the maps of some units, one row per unit, in the given order.
 
     Attributes:
         thresholds: T_k, float32; meaningless where ``finite`` is False.
         finite: False for a unit with a NaN or infinite value anywhere.
-        strongest: The images of the highest values, highest first, equal ones by smaller number.
+        strongest: The images of the highest values, highest first, ties by smaller index.
         peaks: The highest value in each of those images.
     """
 
@@ -38,23 +38,23 @@ class Survey(NamedTuple):
 
 
 def survey(maps: Maps, units: Sequence[int], quantile: float, mode: Mode = "fixed") -> Survey:
-    """T_k with P(a > T_k) = quantile over all positions of all images, and the unit's strongest images.
+    """T_k with P(a > T_k) = quantile over all positions of all images, and the unit's top images.
 
     ``fixed``: the (⌊quantile·n⌋ + 1)-th largest of a unit's n values (the inverse of the empirical distribution
-    function), so that exactly ⌊quantile·n⌋ values lie above, fewer where values tie. ``code``: the quantile
-    int(1000·(1 − quantile) − 1)/999 with linear interpolation, NetDissect-Lite's read-out (994/999 for 0.005).
+    function), so that exactly ⌊quantile·n⌋ values exceed it, fewer if values tie. ``code``: the quantile
+    int(1000·(1 − quantile) − 1)/999 with linear interpolation, as NetDissect-Lite computes it (994/999 for 0.005).
 
-    What it holds in memory are the values from the threshold upwards, so the share ``quantile`` of the maps, at most
-    twice, and a part of a block.
+    Memory holds the values from the threshold upwards, i.e. the share ``quantile`` of the maps, at most twice, and a
+    part of a block.
 
     Args:
-        maps: Of the complete layer; read once.
+        maps: Maps of the complete layer; read once.
         units: Unit numbers, from 0.
-        quantile: Share of the positions that lie above the threshold, in (0, 1).
+        quantile: Share of the positions above the threshold, in (0, 1).
         mode: ``fixed`` or ``code``.
 
     Raises:
-        UserError: When ⌊quantile·n⌋ is 0, so that no position could be above.
+        UserError: ⌊quantile·n⌋ is 0, so that no position could exceed the threshold.
     """
     images, _, height, width = maps.shape
     n = images * height * width
@@ -64,7 +64,7 @@ def survey(maps: Maps, units: Sequence[int], quantile: float, mode: Mode = "fixe
             f"Network Dissection needs at least {math.ceil(1 / quantile)} positions for the quantile {quantile:g}, but "
             f"{images} images of {height}x{width} positions have {n}: use more images or a larger quantile."
         )
-    # Each thread has some of the units.
+    # Units are divided among the threads.
     shares = torch.arange(len(units)).tensor_split(min(torch.get_num_threads(), len(units)))
     with workers() as each:
         groups = [_Group(len(share), n - below) for share in shares]
@@ -79,7 +79,7 @@ def survey(maps: Maps, units: Sequence[int], quantile: float, mode: Mode = "fixe
 
 
 def float_parts(maps: Maps, units: Sequence[int]) -> Iterator[tuple[int, Float[Tensor, "images units h w"]]]:
-    """All maps of some units as float32, a few images at a time and in order, with the number of the first image."""
+    """All maps of some units as float32, a few images at a time and in order, with the index of the first image."""
     _, count, height, width = maps.shape
     step = max(1, _VALUES_AT_ONCE // max(1, len(units) * height * width))
     complete = len(units) == count and list(units) == list(range(count))
@@ -89,9 +89,9 @@ def float_parts(maps: Maps, units: Sequence[int]) -> Iterator[tuple[int, Float[T
 
 
 def _place(n: int, quantile: float, mode: Mode) -> tuple[int, float]:
-    """How many of n sorted values lie below the threshold's place, and how far it is on the way to the next value.
+    """How many of n sorted values are below the threshold, and the interpolation weight towards the next value.
 
-    The first is −1 when no value could be above.
+    The first is −1 if no value could exceed the threshold.
     """
     above = math.floor(quantile * n + 1e-9)
     if above < 1:
@@ -103,7 +103,7 @@ def _place(n: int, quantile: float, mode: Mode) -> tuple[int, float]:
 
 
 class _Group:
-    """What is known of some units so far: the k largest values of each, and the attributes of ``Survey``."""
+    """Running statistics of some units: the k largest values of each, and the attributes of ``Survey``."""
 
     def __init__(self, units: int, k: int) -> None:
         self.units = units
@@ -116,8 +116,8 @@ class _Group:
         self._waiting: list[Float[Tensor, "units some"]] = []
 
     def add(self, maps: Float[Tensor, "images units positions"], first: int) -> None:
-        """Take in the maps of some images, of which the first has that number."""
-        # The sum is NaN or infinite when any value is, and seldom otherwise.
+        """Add the maps of some images; ``first`` is the index of the first one."""
+        # The sum is NaN or infinite if any value is, and rarely otherwise.
         if not maps.sum().isfinite():
             self.finite &= maps.isfinite().all(dim=2).all(dim=0)
         highest = maps.amax(dim=2).T
@@ -132,7 +132,7 @@ class _Group:
     def _candidates(
         self, maps: Float[Tensor, "images units positions"], highest: Float[Tensor, "units images"]
     ) -> Float[Tensor, "units some"]:
-        """The values above the k-th largest so far: few, once many have been seen. Rows are filled up with −∞."""
+        """The values above the k-th largest so far: few, once many have been seen. Rows are padded with −∞."""
         if self._kept.shape[1] < self._k:
             return maps.transpose(0, 1).flatten(1)
         unit, image = (highest > self._bound).nonzero(as_tuple=True)

@@ -6,17 +6,17 @@ Which function answers which question:
 How sure is a mean over units, or a share?                ``bootstrap_interval``, ``wilson_interval``
 By how much do two methods differ?                        ``paired_interval``
 How sure is any statistic of weighted sums?               ``bootstrap_weights`` with ``percentile_interval``, or
-                                                          ``basic_interval`` where noise draws it to one side
-Do labels move more than the method moves by itself?      ``noise_floor_test``, from single values
+                                                          ``basic_interval`` if noise biases it to one side
+Do labels change more than by the method's own noise?     ``noise_floor_test``, from single values
 Do two methods (or conditions treated alike) differ?      ``paired_permutation`` (means), ``paired_wilcoxon``
 Do shares of right or changed labels differ?              ``mcnemar_test``
-Which of several methods can be told apart?               ``compare_methods``, ``tied_ranks``, ``tied_groups``
+Which of several methods differ significantly?            ``compare_methods``, ``tied_ranks``, ``tied_groups``
 Do methods lose differently as severity grows?            ``mixed_model``
-Which of a family of tests hold together?                 ``holm``, ``correct``
+Which of a family of tests are jointly significant?       ``holm``, ``correct``
 What can n units show?                                    ``smallest_difference``, ``units_needed``
 ========================================================  =====================================================
 
-Where a result does not exist its numbers are NaN and ``reason`` says why; it is empty for an ordinary result.
+If a result does not exist, its numbers are NaN and ``reason`` says why; ``reason`` is empty for an ordinary result.
 
 Example:
     >>> perturbed, clean = np.linspace(0.2, 0.8, 12), np.linspace(0.4, 0.9, 12)

@@ -1,4 +1,4 @@
-"""Several methods on the same units: which can be told apart, and ranks with ties."""
+"""Several methods on the same units: which differ significantly, and ranks with ties."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Comparison:
     """Several methods on the same units.
 
     Attributes:
-        omnibus: Friedman's test that all methods are alike; for two methods the one paired test.
+        omnibus: Friedman's test that all methods are alike; for two methods the single paired test.
         pairs: A test for each pair, in the order of ``itertools.combinations``, first minus second.
         means: Mean over the complete units; NaN without any.
         mean_ranks: Mean rank, 1 = highest value.
-        critical_difference: Of mean ranks (Nemenyi); NaN for another post-hoc test.
+        critical_difference: Critical difference of mean ranks (Nemenyi); NaN for another post-hoc test.
         separated: Whether a pair's corrected p is at most alpha.
-        ranks: 1 + number of methods that are separated from it and better, so that ties share a rank.
-        groups: Largest runs of methods, best first, in which no pair is separated; runs of one are left out.
+        ranks: 1 + number of methods that are significantly better, so that ties share a rank.
+        groups: Largest runs of methods, best first, without a significant difference; single methods are omitted.
     """
 
     methods: tuple[str, ...]
@@ -57,24 +57,24 @@ def compare_methods(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Compare methods: Friedman's test, a test for each pair, and the sets that cannot be separated.
+    """Compare methods: Friedman's test, a test for each pair, and the sets without significant differences.
 
     ``permutation`` compares means (sign-flip tests with Holm) and fits a table sorted by means; ``wilcoxon`` compares
     differences about 0 (signed-rank tests with Holm) and ``nemenyi`` mean ranks (Demšar, JMLR 7, 2006), both of which
-    also separate methods of equal mean and unlike skew; Nemenyi's verdict on a pair moreover depends on the other
-    methods in the table (Benavoli, Corani & Mangili, JMLR 17, 2016). Each controls the family-wise error by itself, so
-    that the pairs are tested whatever Friedman's test says.
+    also separate methods of equal mean and different skew; Nemenyi's verdict on a pair also depends on the other
+    methods in the table (Benavoli, Corani & Mangili, JMLR 17, 2016). Each controls the family-wise error rate by
+    itself, so that the pairs are tested whatever Friedman's test says.
 
     Args:
-        scores: Higher is better; NaN is missing. Only units with a value for every method enter; the rest is counted.
-        methods: Their names.
-        posthoc: Which test of a pair; two methods have Wilcoxon's or the permutation test in any case.
+        scores: Higher is better; NaN is missing. Only units with a value for every method are used; the others are
+            counted.
+        posthoc: The test of each pair; for two methods it is Wilcoxon's or the permutation test in any case.
         alpha: Family-wise error rate.
         resamples: Random sign patterns of a permutation test.
-        seed: Of the permutations.
+        seed: Seed of the permutations.
 
     Raises:
-        ValueError: For fewer than two methods, shapes or names that do not fit, an infinite value or a bad alpha.
+        ValueError: Fewer than two methods, inconsistent shapes or names, an infinite value or an invalid alpha.
 
     Example:
         >>> scores = np.random.default_rng(0).normal([[0.0, 0.1, 3.0]], size=(20, 3))
@@ -118,8 +118,8 @@ def critical_difference(methods: int, units: int, alpha: float = 0.05) -> float:
     q_α is the studentised range with infinite degrees of freedom over √2 (Demšar, 2006, table 5).
 
     Args:
-        methods: k, at least 2.
-        units: n, at least 1.
+        methods: Number of methods k, at least 2.
+        units: Number of units n, at least 1.
         alpha: Family-wise error rate.
 
     Example:
@@ -133,13 +133,13 @@ def critical_difference(methods: int, units: int, alpha: float = 0.05) -> float:
 def tied_ranks(
     quality: Float[np.ndarray, " methods"], separated: Bool[np.ndarray, "methods methods"]
 ) -> Int[np.ndarray, " methods"]:
-    """Ranks that the data support: 1 + the number of methods that are better and separated.
+    """Ranks that the data support: 1 + the number of methods that are significantly better.
 
-    "Cannot be separated" is not transitive: with a > b > c and only a and c apart the ranks are 1, 1, 2.
+    "Not significantly different" is not transitive: with a > b > c and only a and c separated the ranks are 1, 1, 2.
 
     Args:
         quality: Higher is better.
-        separated: Symmetric; whether the data tell a pair apart.
+        separated: Symmetric; whether a pair differs significantly.
 
     Example:
         >>> apart = np.array([[False, False, True], [False, False, False], [True, False, False]])
@@ -157,10 +157,10 @@ def tied_groups(
 
     Args:
         quality: Higher is better.
-        separated: Symmetric; whether the data tell a pair apart.
+        separated: Symmetric; whether a pair differs significantly.
 
     Returns:
-        Indices of the methods; no runs of one.
+        Indices of the methods; no runs of a single method.
 
     Example:
         >>> apart = np.array([[False, False, True], [False, False, False], [True, False, False]])
@@ -223,7 +223,7 @@ def _nemenyi(
     n, k = complete.shape
     tests = []
     for i, j in itertools.combinations(range(k), 2):
-        # The paired test says how many units differ and by how much; Nemenyi's p takes the place of its own.
+        # The paired test gives the number of differing units and the effect; its p is replaced by Nemenyi's.
         paired = paired_wilcoxon(complete[:, i], complete[:, j], names=(names[i], names[j]))
         apart = p_value = math.nan
         if n >= 2:

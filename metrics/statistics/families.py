@@ -20,9 +20,9 @@ class Corrected(NamedTuple):
     """A family of tests after Holm's correction.
 
     Attributes:
-        p_values: Adjusted, in the order given; NaN where the test is missing.
-        rejected: Adjusted p at most alpha; False where the test is missing.
-        tests: Tests that count in the family.
+        p_values: Adjusted, in the order given; NaN for a missing test.
+        rejected: Adjusted p at most alpha; False for a missing test.
+        tests: Number of tests in the family.
     """
 
     p_values: Float[np.ndarray, " tests"]
@@ -38,7 +38,7 @@ def holm(p_values: Float[np.ndarray, " tests"], alpha: float = 0.05) -> Correcte
         alpha: Family-wise error rate.
 
     Raises:
-        ValueError: For a p-value outside [0, 1].
+        ValueError: A p-value outside [0, 1].
 
     Example:
         >>> holm(np.array([0.01, 0.04, np.nan])).p_values.tolist()
@@ -56,7 +56,7 @@ def holm(p_values: Float[np.ndarray, " tests"], alpha: float = 0.05) -> Correcte
 
 
 def correct(tests: Sequence[HypothesisTest], family: str) -> tuple[HypothesisTest, ...]:
-    """The tests of one family with Holm's corrected p-values, and what was corrected over.
+    """The tests of one family with Holm-corrected p-values and a note of the family.
 
     Args:
         tests: In any order; one without a p-value does not count.
@@ -78,7 +78,7 @@ def correct(tests: Sequence[HypothesisTest], family: str) -> tuple[HypothesisTes
 
 @contextmanager
 def _little_garbage() -> Iterator[None]:
-    """Keep statsmodels, which collects garbage at each correction, from walking through all that torch has loaded."""
+    """Keep statsmodels, which collects garbage at each correction, from traversing everything that torch has loaded."""
     mine = gc.get_freeze_count() == 0
     if mine:
         gc.freeze()

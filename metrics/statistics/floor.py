@@ -1,11 +1,11 @@
-"""Does a perturbation move labels more than the method moves them by itself?
+"""Does a perturbation change labels more than the method's own noise does?
 
-Wilcoxon's test of a unit's mean over many conditions against its noise floor answers another question. Under the null
-hypothesis a unit's similarity under a condition and that of a clean repeat are drawn from one skewed distribution; the
-mean of 18 draws less a single draw has mean 0 but is skewed the other way, so that its median is not 0. With random
-labels the test then calls 21 % (24 units) or 41 % (48 units) of the runs significant at the 5 % level although nothing
-moves; flipping the signs of these differences gives 13 % and 10 %. ``noise_floor_test`` keeps 5 % at any number of
-units, conditions and repeats, as it permutes what can be permuted: the single values of a unit.
+Wilcoxon's test of a unit's mean over many conditions against its noise floor answers a different question. Under the
+null hypothesis a unit's similarity under a condition and that of a clean repeat are drawn from one skewed distribution;
+the mean of 18 draws minus a single draw has mean 0 but is skewed the other way, so that its median is not 0. With
+random labels the test then calls 21 % (24 units) or 41 % (48 units) of the runs significant at the 5 % level although
+nothing changes; flipping the signs of these differences gives 13 % and 10 %. ``noise_floor_test`` keeps 5 % for any
+number of units, conditions and repeats, as it permutes the exchangeable values: the single values of a unit.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ def noise_floor_test(
 ) -> HypothesisTest:
     """Permutation test, within units, of similarity under conditions against similarity of clean repeats.
 
-    Null hypothesis: a perturbed label of a unit is drawn as a clean repeat is. Then, given the clean label of repeat 0,
+    Null hypothesis: a perturbed label of a unit is drawn like a clean repeat. Then, given the clean label of repeat 0,
     all the unit's similarities are exchangeable, and permuting them within each unit gives the exact distribution of
     any statistic, however skewed, bounded or tied the values are. With one condition and one repeat it is the sign-flip
-    test. A missing similarity is permuted as a value is: under the null a perturbation loses no labels either.
+    test. A missing similarity is permuted like a value: under the null a perturbation loses no labels either.
 
     The statistic is Σ d / √(Σ d²) over units, d(u) = mean of the unit's conditions − mean of its repeats: a monotone
-    form of the paired t statistic, so that unequal spreads do little harm (Janssen, 1997; Konietschke & Pauly, 2014).
+    transform of the paired t statistic, robust to unequal spreads (Janssen, 1997; Konietschke & Pauly, 2014).
 
     Args:
-        conditions: Similarity to the clean label, one column a condition; NaN is missing.
+        conditions: Similarity to the clean label, one column per condition; NaN is missing.
         repeats: Similarity of the label of clean repeat 1, 2, … to the clean label; NaN is missing.
-        resamples: Random permutations, where all are too many.
+        resamples: Random permutations, if all are too many.
         seed: Seed of a generator used here only.
 
     Returns:
-        With ``difference`` = mean(d), negative where perturbed labels are further away than repeats, and ``effect`` the
-        mean over units of P(condition > repeat) − P(condition < repeat), which is 0 under the null. Units without any
-        condition or any repeat are left out. p is 1 if no unit differs and NaN for fewer than two units.
+        ``difference`` is mean(d), negative if perturbed labels are further away than repeats, and ``effect`` the mean
+        over units of P(condition > repeat) − P(condition < repeat), which is 0 under the null. Units without any
+        condition or any repeat are excluded. p is 1 if no unit differs and NaN for fewer than two units.
 
     Raises:
-        ValueError: If the units differ or a value is infinite.
+        ValueError: The units differ or a value is infinite.
 
     Example:
         >>> test = noise_floor_test(np.full((6, 1), 0.5), np.ones((6, 1)))
@@ -105,7 +105,7 @@ def _permuted(
     def statistic(*columns: Float[np.ndarray, "... units"], axis: int) -> Float[np.ndarray, " ..."]:
         values = np.stack(columns)
         d = np.round(_mean(values[:width], axis=0) - _mean(values[width:], axis=0), DIGITS)
-        # A permutation that leaves a unit without a repeat leaves it out, as it would have been.
+        # A permutation that leaves a unit without a repeat excludes it, as in the observed data.
         spread = np.sqrt(np.nansum(d * d, axis=axis))
         return np.round(np.nansum(d, axis=axis) / np.where(spread > 0, spread, 1.0), DIGITS)
 
@@ -124,7 +124,7 @@ def _permuted(
 
 
 def _mean(values: Float[np.ndarray, " ..."], *, axis: int) -> Float[np.ndarray, " ..."]:
-    """Mean of what is there; NaN, without a warning, where nothing is."""
+    """Mean of the values that are not NaN; NaN, without a warning, if there are none."""
     present = ~np.isnan(values)
     count = present.sum(axis=axis)
     total = np.where(present, values, 0.0).sum(axis=axis)

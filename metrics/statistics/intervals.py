@@ -23,11 +23,11 @@ class Interval(NamedTuple):
 
     Attributes:
         estimate: The mean (or other statistic) or share; NaN without a value.
-        low: Lower bound; NaN where there is no interval.
-        high: Upper bound; NaN where there is no interval.
-        n: Values (units) that entered.
+        low: Lower bound; NaN without an interval.
+        high: Upper bound; NaN without an interval.
+        n: Number of values (units) used.
         reason: Why the interval is missing or of another kind; empty otherwise.
-        left_out: Units left out, for they have no value.
+        left_out: Units excluded because they have no value.
     """
 
     estimate: float
@@ -60,22 +60,22 @@ def bootstrap_interval(
     no t quantile (88 % instead of 95 % at n = 8, 93 % at n = 24). So the level is first widened as Hesterberg (The
     American Statistician 69, 2015, section 4.3) proposes: see ``expanded_confidence``. In simulations the 95 % interval
     of the mean then covers 93 to 97 % from 24 units on, for bounded, skewed values with many ties at 1; with 8 to 12
-    units and strong skew 91 to 95 %. No interval helps where a rare value decides the mean: with values that differ in
-    one of twenty units, coverage is 85 % at 24 units and 90 % at 48, as a sample often shows none of them.
+    units and strong skew 91 to 95 %. No interval helps if a rare value decides the mean: with values that differ in one
+    of twenty units, coverage is 85 % at 24 units and 90 % at 48, as a sample often contains none of them.
 
     Args:
-        values: One number a unit; NaN is missing and left out.
+        values: One number per unit; NaN is missing and excluded.
         statistic: Reduces along an axis.
         confidence: In (0, 1).
         resamples: Bootstrap samples of the units.
         seed: Seed of a generator used here only.
 
     Returns:
-        No interval for fewer than three units; both bounds equal to the estimate when all values are equal; the
-        percentile interval, with its reason, where the bias correction is undefined.
+        No interval for fewer than three units; both bounds equal to the estimate if all values are equal; the
+        percentile interval, with its reason, if the bias correction is undefined.
 
     Raises:
-        ValueError: For infinite values or a confidence outside (0, 1).
+        ValueError: Infinite values or a confidence outside (0, 1).
 
     Example:
         >>> bootstrap_interval(np.array([0.5, 0.5, 0.5, np.nan]))
@@ -108,22 +108,22 @@ def paired_interval(
     resamples: int = 9_999,
     seed: int = 0,
 ) -> Interval:
-    """statistic(first) − statistic(second) with its bootstrap interval; a unit's two values are drawn together.
+    """statistic(first) − statistic(second) with its bootstrap interval; a unit's two values are resampled together.
 
     Args:
-        first: One number a unit, of one method or condition; NaN is missing.
-        second: The same units' other number; a unit without either is left out.
+        first: One number per unit, of one method or condition; NaN is missing.
+        second: The other number of the same units; a unit with a missing value is excluded.
         statistic: Reduces along an axis.
         confidence: In (0, 1).
         resamples: Bootstrap samples of the units.
         seed: Seed of a generator used here only.
 
     Returns:
-        As ``bootstrap_interval``; a point, with its reason, where all resamples are equal, such as where all units
-        differ alike.
+        As ``bootstrap_interval``; a point, with its reason, if all resamples are equal, e.g. if all units differ by the
+        same amount.
 
     Raises:
-        ValueError: If the shapes differ, for infinite values or a confidence outside (0, 1).
+        ValueError: The shapes differ, values are infinite or the confidence is outside (0, 1).
 
     Example:
         >>> paired_interval(np.array([0.5, 0.75, 1.0]), np.array([0.25, 0.5, 0.75]))[:5]
@@ -148,12 +148,11 @@ def paired_interval(
 
 
 def bootstrap_weights(n: int, resamples: int, random: np.random.Generator) -> Float[np.ndarray, "resamples n"]:
-    """How often each of n units is drawn in each bootstrap sample, for statistics that are functions of weighted sums.
+    """How often each of n units occurs in each bootstrap sample, for statistics that are functions of weighted sums.
 
     Args:
         n: Units.
         resamples: Bootstrap samples.
-        random: Where they are drawn from.
     """
     return random.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
 
@@ -164,9 +163,9 @@ def percentile_interval(
     """The interval between two quantiles of a statistic's bootstrap samples.
 
     Args:
-        estimate: The statistic of the data; NaN where it does not exist.
-        draws: Of the samples; NaN where it does not exist, which is left out.
-        n: Units; no interval for fewer than three.
+        estimate: The statistic of the data; NaN if undefined.
+        draws: The statistic of the bootstrap samples; undefined ones are NaN and excluded.
+        n: Number of units; no interval for fewer than three.
         confidence: In (0, 1).
     """
     check_share("confidence", confidence)
@@ -188,15 +187,14 @@ def basic_interval(
     least: float = -math.inf,
     greatest: float = math.inf,
 ) -> Interval:
-    """The basic bootstrap interval: the percentile interval mirrored at the estimate, cut at the statistic's bounds.
+    """The basic bootstrap interval: the percentile interval mirrored at the estimate, clipped to the range.
 
-    For statistics that noise draws to one side, such as a rank correlation of means (Davison and Hinkley, 1997, section
-    5.2.1). Each bootstrap sample adds the noise of the data a second time, so that percentile intervals lie too low.
+    For statistics that noise biases to one side, such as a rank correlation of means (Davison and Hinkley, 1997,
+    section 5.2.1). Each bootstrap sample adds the noise of the data a second time, so that percentile intervals are too
+    low.
 
     Args:
-        estimate: As in ``percentile_interval``.
-        draws: As in ``percentile_interval``.
-        n: As in ``percentile_interval``.
+        estimate: This, ``draws`` and ``n`` are as in ``percentile_interval``.
         confidence: In (0, 1).
         least: Least value of the statistic.
         greatest: Greatest value of the statistic.
@@ -211,7 +209,7 @@ def basic_interval(
 
 
 def expanded_confidence(confidence: float, n: int) -> float:
-    """The bootstrap level at which n normal units are covered as often as ``confidence`` says.
+    """The bootstrap level at which the interval of n normal units has coverage ``confidence``.
 
     1 − 2 Φ(−√(n / (n − 1)) t), with t the (1 + confidence)/2 quantile of Student's distribution with n − 1 degrees of
     freedom (Hesterberg, 2015, section 4.3).
@@ -229,18 +227,18 @@ def expanded_confidence(confidence: float, n: int) -> float:
 
 
 def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """A share with Wilson's score interval, which stays inside [0, 1] and is sound for shares near 0 and 1.
+    """A share with Wilson's score interval, which stays inside [0, 1] and is valid for shares near 0 and 1.
 
-    Counts are whole numbers, so that coverage swings about its level: for 24 to 48 units and shares of 0.05 to 0.95 the
+    Counts are integers, so that coverage oscillates around its level: for 24 to 48 units and shares of 0.05 to 0.95 the
     95 % interval covers 92 to 98 %, 95 % on average.
 
     Args:
-        successes: Units that are right.
-        n: Units that have a verdict.
+        successes: Number of units that are right.
+        n: Number of units with a verdict.
         confidence: In (0, 1).
 
     Returns:
-        Without units the share and bounds are NaN.
+        Share and bounds are NaN without units.
 
     Raises:
         ValueError: Unless 0 ≤ successes ≤ n.

@@ -24,7 +24,7 @@ class MixedModel:
 
     Attributes:
         methods: In sorted order.
-        severities: Those with data.
+        severities: Severities with data.
         means: Each method's mean at the average severity.
         means_error: Their standard errors.
         slopes: Each method's change of stability for one severity step; NaN for one severity.
@@ -33,8 +33,8 @@ class MixedModel:
         tests: Wald F tests of method, severity and method × severity, as far as they exist.
         n: Units.
         observations: Cells (unit × method × severity) with a value.
-        left_out: Values that were missing.
-        reason: Why the model is missing or simpler than it should be; empty otherwise.
+        left_out: Number of missing values.
+        reason: Why the model is missing or simpler than intended; empty otherwise.
     """
 
     methods: tuple[str, ...]
@@ -60,25 +60,23 @@ def mixed_model(
     """Fit stability ~ method × severity with random effects of units by REML (statsmodels).
 
     y = mean(method) + slope(method) · (severity − average) + unit + unit:method + (unit + unit:method) · severity + e.
-    A random intercept of the unit alone would take the severities of one unit and method for independent: where methods
+    A random intercept of the unit alone would treat the severities of one unit and method as independent: if methods
     and slopes differ by unit it finds a difference of methods in 16 % and an effect of severity in 15 % of simulated
     null data (24 units, 2 methods, 3 severities) instead of 5 %; the full model keeps 3 to 6 % from 12 units on. Random
-    effects that the design cannot tell from the residual are left to it; a fit that fails is tried again without the
-    random slopes. Tests are Wald F tests with units − 1 times the numerator's degrees of freedom in the denominator,
-    which are those of the repeated-measures analysis of variance in balanced data.
+    effects that the design cannot distinguish from the residual are absorbed by it; a fit that fails is repeated
+    without the random slopes. Tests are Wald F tests with units − 1 times the numerator's degrees of freedom in the
+    denominator, which are those of the repeated-measures analysis of variance for balanced data.
 
     Args:
-        stability: One value a row; NaN is missing. Rows of one unit, method and severity (several perturbations) are
-            averaged first.
-        method: The rows' methods.
-        severity: Their severities, in steps.
-        unit: Their units.
+        stability: One value per row; NaN is missing. Rows of the same unit, method and severity (several perturbations)
+            are averaged first.
+        severity: Severity of each row, in steps.
 
     Returns:
         Without a model the numbers are NaN and ``reason`` says why.
 
     Raises:
-        ValueError: If the lengths differ or a value is infinite.
+        ValueError: The lengths differ or a value is infinite.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -123,7 +121,7 @@ def _design(stability: Any, method: Any, severity: Any, unit: Any) -> tuple[_Des
     values, severity = np.asarray(stability, dtype=np.float64), np.asarray(severity, dtype=np.float64)
     method, unit = np.asarray(method).astype(str), np.asarray(unit)
     if values.ndim != 1 or any(column.shape != values.shape for column in (method, severity, unit)):
-        raise ValueError("stability, method, severity and unit must be [rows] alike")
+        raise ValueError("stability, method, severity and unit must be [rows] of the same length")
     check_finite(values, severity)
     present = ~np.isnan(values)
     rows = pd.DataFrame({"method": method, "severity": severity, "unit": unit, "y": values}).loc[present]
@@ -153,7 +151,7 @@ def _impossible(design: _Design) -> str:
 
 
 def _random_effects(design: _Design) -> list[dict[str, str]]:
-    """Formulas of the variance components to try, fullest first; what equals the residual is left to it."""
+    """Formulas of the variance components to try, fullest first; those that equal the residual are omitted."""
     methods, severities = len(design.methods), len(design.severities)
     full: dict[str, str] = {}
     if methods > 1 and severities > 1:
@@ -171,12 +169,12 @@ def _fit(design: _Design) -> tuple[Any, tuple[str, ...]]:
     # The import takes half a second, which only this function should cost.
     from statsmodels.regression.mixed_linear_model import MixedLM
 
-    # One line a method, so that each has its own coefficients and no reference method is needed.
+    # One line per method, so that each has its own coefficients and no reference method is needed.
     mean = "0 + C(method)" if methods > 1 else "1"
     slope = "" if severities == 1 else " + C(method):step" if methods > 1 else " + step"
     for components in _random_effects(design):
         with warnings.catch_warnings():
-            # Boundary estimates and failed searches warn; both are looked for in the result and told as a reason.
+            # Boundary estimates and failed searches warn; both are detected in the result and reported as a reason.
             warnings.simplefilter("ignore")
             try:
                 model = MixedLM.from_formula(

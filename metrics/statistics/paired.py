@@ -1,8 +1,8 @@
 """Two methods or two conditions on the same units: which test, and what it assumes.
 
-``paired_wilcoxon`` asks whether the differences are symmetric about 0. That holds when the two values of a unit could
-be swapped; two values that are made in different ways (a mean of many and a single one, a constant and a random label)
-may have equal means and yet an asymmetric difference, which Wilcoxon's test then rejects. To compare means use
+``paired_wilcoxon`` tests whether the differences are symmetric about 0. That holds if the two values of a unit are
+exchangeable; two values that are computed in different ways (a mean of many and a single one, a constant and a random
+label) may have equal means and yet an asymmetric difference, which Wilcoxon's test then rejects. To compare means use
 ``paired_permutation``; to compare conditions with clean repeats use ``metrics.statistics.floor.noise_floor_test``.
 """
 
@@ -19,7 +19,7 @@ from statsmodels.stats.proportion import proportion_effectsize
 from metrics.statistics.result import DIGITS, FEW, HypothesisTest, paired_values
 
 RESAMPLES: Final = 9_999
-"""Random permutations where there are too many for all of them."""
+"""Random permutations if there are too many to enumerate."""
 
 _EXACT_WILCOXON: Final = 50
 _ALL_PATTERNS: Final = 13
@@ -33,10 +33,10 @@ def rank_biserial(differences: Float[np.ndarray, " pairs"]) -> float:
     """Matched-pairs rank-biserial correlation (W₊ − W₋) / (W₊ + W₋) (Kerby, 2014).
 
     Args:
-        differences: One a pair; NaN and 0 do not enter the ranks.
+        differences: One per pair; NaN and 0 are not ranked.
 
     Returns:
-        In [-1, 1]; positive when the first is larger; 0 if no pair differs; NaN without pairs.
+        In [-1, 1]; positive if the first is larger; 0 if no pair differs; NaN without pairs.
 
     Example:
         >>> rank_biserial(np.array([3.0, 2.0, -1.0]))
@@ -56,19 +56,19 @@ def paired_wilcoxon(
 ) -> HypothesisTest:
     """Wilcoxon's signed-rank test on the same units.
 
-    Equal pairs do not enter the ranks (Wilcoxon's own rule); tied differences share their mean rank. p is exact for up
+    Equal pairs are not ranked (Wilcoxon's own rule); tied differences share their mean rank. p is exact for up
     to 50 differing pairs without ties and up to 13 with ties, else the tie-corrected normal approximation (SciPy).
 
     Args:
-        first: One value a unit; NaN is missing and the unit left out.
-        second: The same units' other value.
-        names: What the two are, for the hypothesis.
+        first: One value per unit; NaN is missing and excludes the unit.
+        second: The other value of the same units.
+        names: Names of the two, for the hypothesis.
 
     Returns:
-        With ``statistic`` the smaller of the two rank sums; p is 1 if no pair differs and NaN without pairs.
+        ``statistic`` is the smaller of the two rank sums; p is 1 if no pair differs and NaN without pairs.
 
     Raises:
-        ValueError: If the shapes differ or a value is infinite.
+        ValueError: The shapes differ or a value is infinite.
 
     Example:
         >>> test = paired_wilcoxon(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), np.zeros(6))
@@ -110,23 +110,23 @@ def paired_permutation(
 ) -> HypothesisTest:
     """Sign-flip permutation test of the mean difference (Fisher, 1935; Pitman, 1937).
 
-    Exact when the two values of a unit could be swapped. For other differences of mean 0 it is approximate: 4 to 7 %
+    Exact if the two values of a unit are exchangeable. For other differences of mean 0 it is approximate: 4 to 7 %
     false positives at 24 to 48 units with moderate skew, where Wilcoxon's test, which is not about means, may reject
-    far more often. All 2ⁿ sign patterns for up to 13 differing pairs, else a random sample that counts the observed
+    far more often. All 2ⁿ sign patterns for up to 13 differing pairs, else a random sample that includes the observed
     one.
 
     Args:
-        first: One value a unit; NaN is missing and the unit left out.
-        second: The same units' other value.
-        names: What the two are, for the hypothesis.
-        resamples: Random sign patterns, where all are too many.
+        first: One value per unit; NaN is missing and excludes the unit.
+        second: The other value of the same units.
+        names: Names of the two, for the hypothesis.
+        resamples: Random sign patterns, if all are too many.
         seed: Seed of a generator used here only.
 
     Returns:
-        With ``statistic`` the mean difference; p is 1 if no pair differs and NaN without pairs.
+        ``statistic`` is the mean difference; p is 1 if no pair differs and NaN without pairs.
 
     Raises:
-        ValueError: If the shapes differ or a value is infinite.
+        ValueError: The shapes differ or a value is infinite.
 
     Example:
         >>> paired_permutation(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), np.zeros(6)).p_value
@@ -167,21 +167,21 @@ def mcnemar_test(
 ) -> HypothesisTest:
     """McNemar's test of two shares on the same units, such as right and wrong labels under two conditions.
 
-    Only the units with different verdicts count. Exact (binomial) for fewer than 25 of them, which keeps below its
-    level (at 10 such units 2 % instead of 5 %); else the chi-square test without continuity correction, after
-    Fagerland, Lydersen & Laake (BMC Medical Research Methodology 13, 2013).
+    Only the units with different verdicts count. Exact (binomial) for fewer than 25 of them, which is conservative (at
+    10 such units 2 % instead of 5 %); else the chi-square test without continuity correction, after Fagerland, Lydersen
+    & Laake (BMC Medical Research Methodology 13, 2013).
 
     Args:
-        first: 1 or True, 0 or False, or NaN (missing) a unit.
+        first: 1 or True, 0 or False, or NaN (missing) per unit.
         second: The same units' verdicts under another condition or method.
-        names: What the two are, for the hypothesis.
+        names: Names of the two, for the hypothesis.
 
     Returns:
-        With ``statistic`` the smaller of the two counts (exact) or chi-square, and Cohen's h of the two shares as
-        effect; p is 1 if no verdict differs and NaN without pairs.
+        ``statistic`` is the smaller of the two counts (exact) or chi-square, and ``effect`` Cohen's h of the two
+        shares; p is 1 if no verdict differs and NaN without pairs.
 
     Raises:
-        ValueError: If the shapes differ or a value is none of 0, 1, NaN.
+        ValueError: The shapes differ or a value is none of 0, 1, NaN.
 
     Example:
         >>> test = mcnemar_test(np.array([1, 1, 1, 1, 1, 1, 0]), np.array([0, 0, 0, 0, 0, 0, 0]))
@@ -227,7 +227,7 @@ def cohens_h(first: float, second: float) -> float:
         second: In [0, 1].
 
     Returns:
-        In [-π, π]; 0.2 is called small, 0.5 medium, 0.8 large.
+        In [-π, π]; by convention 0.2 is small, 0.5 medium, 0.8 large.
 
     Example:
         >>> round(cohens_h(1.0, 0.0), 4)
@@ -241,7 +241,7 @@ def _signed_ranks(moved: Float[np.ndarray, " pairs"]) -> tuple[float, float, str
     statistic = float(min(ranks[ranks > 0].sum(), abs(ranks[ranks < 0].sum())))
     tied = len(np.unique(np.abs(moved))) < len(moved)
     if tied and len(moved) <= _ALL_PATTERNS:
-        # What scipy.stats.wilcoxon does for ties, where it ranks anew for each pattern and takes half a second.
+        # As scipy.stats.wilcoxon handles ties, which re-ranks for each pattern and takes half a second.
         every = stats.permutation_test((ranks,), np.sum, permutation_type="samples", n_resamples=2**_ALL_PATTERNS)
         return statistic, float(every.pvalue), ", exact"
     exact = len(moved) <= _EXACT_WILCOXON and not tied

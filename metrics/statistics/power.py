@@ -1,4 +1,4 @@
-"""What n units can show, and how many a difference needs."""
+"""The minimum detectable difference for n units, and the units that a difference needs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ WILCOXON_EFFICIENCY: Final = 3 / math.pi
 """Asymptotic relative efficiency of Wilcoxon's signed-rank test to the t test for normal differences (0.955)."""
 
 MEAN_EFFICIENCY: Final = 1.0
-"""Of the permutation test of the mean, which is asymptotically the t test."""
+"""Efficiency of the permutation test of the mean, which is asymptotically the t test."""
 
 
 class Power(NamedTuple):
     """Units, difference and power of a two-sided paired test.
 
     Attributes:
-        n: Units; NaN without an answer, infinite for a difference of 0.
+        n: Number of units; NaN without an answer, infinite for a difference of 0.
         difference: Mean difference, in the values' own unit.
         spread: Standard deviation of the observed differences (divisor n − 1).
         effect: Cohen's d_z = difference / spread.
-        power: Probability to reject.
-        alpha: Level of the test.
+        power: Probability of rejecting.
+        alpha: Significance level.
         efficiency: Relative to the t test; 3/π for Wilcoxon's.
         reason: Why there is no answer; empty otherwise.
     """
@@ -52,20 +52,20 @@ def smallest_difference(
     alpha: float = 0.05,
     efficiency: float = WILCOXON_EFFICIENCY,
 ) -> Power:
-    """The smallest mean difference that n units show with the given power.
+    """The minimum detectable mean difference of n units at the given power.
 
     The power of the t test with n · efficiency units (statsmodels), which is right for near-normal differences; for
-    heavy tails Wilcoxon's test does better than 3/π says.
+    heavy tails Wilcoxon's test does better than 3/π suggests.
 
     Args:
-        differences: Observed paired differences, for their spread; NaN is left out.
-        n: Units; as many as there are differences if not given.
+        differences: Observed paired differences, for their spread; NaN values are excluded.
+        n: Number of units; defaults to the number of differences.
         power: In (0, 1), above alpha.
         alpha: In (0, 1).
         efficiency: ``WILCOXON_EFFICIENCY`` or ``MEAN_EFFICIENCY``.
 
     Raises:
-        ValueError: For infinite values, or a power or alpha that makes no sense.
+        ValueError: Infinite values, or an invalid power or alpha.
 
     Example:
         >>> round(smallest_difference(np.array([-1.0, 0.0, 1.0]), 34, efficiency=1.0).difference, 2)
@@ -91,21 +91,20 @@ def units_needed(
     alpha: float = 0.05,
     efficiency: float = WILCOXON_EFFICIENCY,
 ) -> Power:
-    """How many units show a mean difference with the given power.
+    """How many units detect a mean difference at the given power.
 
     Args:
-        differences: Observed paired differences, for their spread; NaN is left out.
-        difference: The mean difference to be shown; its sign does not matter.
+        differences: Observed paired differences, for their spread; NaN values are excluded.
+        difference: The mean difference to detect; its sign is ignored.
         power: In (0, 1), above alpha.
         alpha: In (0, 1).
         efficiency: ``WILCOXON_EFFICIENCY`` or ``MEAN_EFFICIENCY``.
 
     Returns:
-        With n rounded up, at least 6, below which no two-sided exact test rejects at 5 %; infinite for a difference
-        of 0.
+        n is rounded up, at least 6, below which no two-sided exact test rejects at 5 %; infinite for a difference of 0.
 
     Raises:
-        ValueError: For infinite values, or a power or alpha that makes no sense.
+        ValueError: Infinite values, or an invalid power or alpha.
 
     Example:
         >>> units_needed(np.array([-1.0, 0.0, 1.0]), 0.5, efficiency=1.0).n
@@ -143,7 +142,7 @@ def _spread(
     return present, spread, "" if spread > 0 else "all differences are equal: their spread is unknown"
 
 
-# Pairs of methods over the same units ask the same question again and again.
+# Pairs of methods over the same units have the same question repeatedly.
 @functools.lru_cache(maxsize=1024)
 def _solve(*, effect_size: float | None, nobs: float | None, alpha: float, power: float) -> float:
     with warnings.catch_warnings():

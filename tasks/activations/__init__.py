@@ -1,1 +1,1 @@
-"""Reading a layer's activations and keeping them."""
+"""Reading and storing a layer's activations."""

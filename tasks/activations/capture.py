@@ -19,18 +19,17 @@ Pooling = Literal["mean", "max", "cls"]
 
 
 class _LastLayerReached(Exception):
-    """Ends a forward pass whose remaining layers nobody asked for."""
+    """Ends a forward pass whose remaining layers are not needed."""
 
 
 def resolve_layer(model: nn.Module, name: str) -> nn.Module:
     """Find a layer by its dotted name.
 
     Args:
-        model: The network.
         name: For example ``layer4`` or ``layer4.2.conv3``.
 
     Raises:
-        UserError: if there is no such layer; the message names the nearest ones, and how to see all.
+        UserError: No such layer; the message lists close matches, and how to see all.
     """
     known = [layer for layer, _ in model.named_modules() if layer]
     if name not in known:
@@ -39,11 +38,11 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def list_layers(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> dict[str, tuple[int, ...]]:
-    """Every layer that a pass reaches and CLEAR can read, with the shape of its output for one image.
+    """Every layer that a forward pass reaches and CLEAR can read, with the shape of its output for one image.
 
     Args:
         model: The network, in eval mode.
-        batch: An input of its size.
+        batch: An input of the network's size.
 
     Returns:
         Dotted layer name → shape without the image axis: [units], [tokens, units] or [units, h, w].
@@ -69,14 +68,14 @@ def list_layers(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> dict[str, 
 
 
 def output_layer(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> str | None:
-    """The layer that gives a network's own output: its last linear layer, or a part that only passes it on.
+    """The layer that produces a network's output: its last linear layer, or a module that only passes it on.
 
     Args:
         model: The network, in eval mode.
-        batch: An input of its size.
+        batch: An input of the network's size.
 
     Returns:
-        Dotted name of the first such layer of a pass; None where the network changes what its last layer gives.
+        Dotted name of the first such layer of a pass; None if the network modifies the output of its last layer.
     """
     outputs: dict[str, Tensor] = {}
 
@@ -100,10 +99,10 @@ def output_layer(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> str | Non
 
 
 class LayerCapture:
-    """Captures layer outputs while the context is open; its hooks are removed on every way out.
+    """Captures layer outputs while the context is open; its hooks are always removed on exit.
 
-    What a layer shows does not depend on which other layers are captured: outputs are copied before later layers can
-    change them in place, and of a module that one pass calls several times (a block's only ReLU) the first call counts.
+    A layer's output does not depend on which other layers are captured: outputs are copied before later layers can
+    change them in place, and for a module called several times in one pass (a block's only ReLU) the first call counts.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -133,14 +132,14 @@ class LayerCapture:
         self._outputs = {}
 
     def __call__(self, batch: Float[Tensor, "n c h w"] | Tensor) -> dict[str, Tensor]:
-        """Run a batch as far as the last wanted layer.
+        """Run a batch up to the last requested layer.
 
         Returns:
             Layer name → its output: [n, units, h, w], [n, tokens, units] or [n, units].
 
         Raises:
-            RuntimeError: outside the context.
-            UserError: if the pass never reaches a wanted layer, or its output is no tensor.
+            RuntimeError: Called outside the context.
+            UserError: The pass never reaches a requested layer, or its output is not a tensor.
         """
         if not self._handles:
             raise RuntimeError("LayerCapture reads layers only inside its with block")
@@ -164,7 +163,7 @@ class LayerCapture:
                     f"The layer {name!r} gives a {type(tensor).__name__}, not a tensor; choose a layer in it."
                 )
             last = len(self._outputs) + 1 == len(self._layers)
-            # An in-place layer further on (torchvision's ReLUs) would otherwise overwrite what was kept.
+            # A later in-place layer (torchvision's ReLUs) would otherwise overwrite the stored output.
             self._outputs[name] = tensor if last else tensor.clone()
             if last:
                 raise _LastLayerReached
@@ -173,10 +172,10 @@ class LayerCapture:
 
 
 def layer_kind(output: Tensor) -> LayerKind:
-    """What a layer's output is, by its rank.
+    """The kind of a layer's output, by its rank.
 
     Raises:
-        UserError: for outputs that are neither 2-, 3- nor 4-dimensional.
+        UserError: The output is neither 2-, 3- nor 4-dimensional.
     """
     kinds: dict[int, LayerKind] = {4: "spatial", 3: "tokens", 2: "vector"}
     if output.ndim not in kinds:
@@ -188,11 +187,10 @@ def layer_kind(output: Tensor) -> LayerKind:
 
 
 def channels_first(network: nn.Module, output: Tensor) -> Tensor:
-    """The output with its units in axis 1, where a transformer keeps a map with its embedding last, [n, h, w, units].
+    """The output with its units in axis 1, if a transformer keeps a map with the embedding axis last, [n, h, w, units].
 
     Args:
-        network: The network that the layer belongs to; timm's say the length of an embedding (``embed_dim``).
-        output: The layer's output.
+        network: The network of the layer; timm's state the length of an embedding (``embed_dim``).
     """
     length = getattr(network, "embed_dim", None)
     last = output.ndim == 4 and isinstance(length, int) and output.shape[3] == length != output.shape[1]
@@ -200,17 +198,16 @@ def channels_first(network: nn.Module, output: Tensor) -> Tensor:
 
 
 def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
-    """How many tokens stand before the patch tokens of a layer: a CLS token, registers, or none.
+    """The number of tokens before the patch tokens of a layer: a CLS token, registers, or none.
 
-    timm's networks say it themselves (``num_prefix_tokens``); but a layer may lie before these tokens join, so what
-    remains must make a square. Inputs are squares, hence so are the patches.
+    timm's networks state it (``num_prefix_tokens``); but a layer may precede the point where these tokens are added, so
+    the remaining tokens must form a square. Inputs are square, hence so is the grid of patches.
 
     Args:
-        network: The network that the layer belongs to.
-        output: The layer's output.
+        network: The network of the layer.
 
     Returns:
-        The number; None if the output has no tokens, or no number makes a square of the rest.
+        The number; None if the output has no tokens, or no number leaves a square.
     """
     if output.ndim != 3:
         return None
@@ -221,11 +218,11 @@ def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
 
 
 def positions(output: Tensor, prefix: int | None = None) -> Float[Tensor, "n units h w"] | None:
-    """What a layer shows at each place of the image; None if it shows no places.
+    """A layer's output at each position of the image; None if it has no positions.
 
     Args:
         output: [n, units, h, w], which is returned as it is, [n, tokens, units] or [n, units].
-        prefix: Tokens before the patch tokens, see ``prefix_tokens``; the patches lie row by row.
+        prefix: Tokens before the patch tokens, see ``prefix_tokens``; patches are in row-major order.
     """
     if output.ndim == 4:
         return output
@@ -236,15 +233,15 @@ def positions(output: Tensor, prefix: int | None = None) -> Float[Tensor, "n uni
 
 
 def pool(output: Tensor, pooling: Pooling, prefix: int | None = None) -> Float[Tensor, "n units"]:
-    """Reduce a layer's output to one number a unit and image.
+    """Reduce a layer's output to one value per unit and image.
 
     Args:
         output: [n, units, h, w], [n, tokens, units] or [n, units]; the last is returned as it is.
         pooling: ``mean`` or ``max`` over positions; ``cls`` takes token 0.
-        prefix: Tokens that are no positions, see ``prefix_tokens``; None counts every token as one.
+        prefix: Tokens without a position, see ``prefix_tokens``; None treats every token as a position.
 
     Raises:
-        UserError: if the layer has no CLS token.
+        UserError: The layer has no CLS token.
     """
     kind = layer_kind(output)
     if kind == "vector":

@@ -1,4 +1,4 @@
-"""The un-pooled maps of one layer over a probing set: too large for memory, so methods ask for parts."""
+"""The un-pooled maps of one layer over a probing set: too large for memory, so methods read them in parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from tasks.activations.spool import RowFile, blocks
 
 BLOCK_VALUES = 2**24
-"""Values in one block that ``blocks`` yields at most: 32 MB in float16."""
+"""Maximum number of values in one block of ``blocks``: 32 MB in float16."""
 
 
 class Maps(Protocol):
@@ -22,25 +22,25 @@ class Maps(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(images, units, h, w) of the complete layer, also where some of its units alone can be read."""
+        """(images, units, h, w) of the complete layer, even if only some of its units can be read."""
         ...
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        """The maps of some units on some images, in the order asked."""
+        """The maps of some units on some images, in the given order."""
         ...
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        """All maps, some images at a time and in order, with the images' numbers; None takes all units."""
+        """All maps, some images at a time and in order, with the image indices; None reads all units."""
         ...
 
 
 class MemoryMaps:
-    """Maps that are in memory.
+    """Maps in memory.
 
     Args:
         maps: [images, stored, h, w].
-        units: The units whose maps they are, in this order; None if they are all of the layer.
-        complete: Units of the complete layer, where they are not all.
+        units: The units of the maps, in this order; None if they are all of the layer's.
+        complete: Number of units of the complete layer, if only some are stored.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class MemoryMaps:
         self._columns = _Columns(range(stored) if units is None else units)
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        """The maps of some units on some images, in the order asked.
+        """The maps of some units on some images, in the given order.
 
         Raises:
             ValueError: A unit's maps were not stored.
@@ -61,7 +61,7 @@ class MemoryMaps:
         return self._maps[rows[:, None], columns[None, :]]
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        """All maps, some images at a time and in order, with the images' numbers; None takes all units.
+        """All maps, some images at a time and in order, with the image indices; None reads all units.
 
         Raises:
             ValueError: A unit's maps were not stored.
@@ -72,16 +72,13 @@ class MemoryMaps:
 
 
 class StoredMaps:
-    """Maps in a file without a name, float16; of the units that somebody will ask for, where these are known before.
+    """Float16 maps in an anonymous (unlinked) temporary file; only of the units that will be read, if known in advance.
 
-    The 48 labelled ones of ResNet-50's 2,048 last channels take 5 KB an image at 224 px, all of them 200 KB.
+    The 48 labelled ones of ResNet-50's 2,048 last channels take 5 KB per image at 224 px, all of them 200 KB.
 
     Args:
         shape: (images, units, h, w) of the complete layer.
-        units: The units that are stored, in this order; None stores all.
-
-    Attributes:
-        units: Those that are stored.
+        units: The stored units, in this order; None stores all.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], units: Sequence[int] | None = None) -> None:
@@ -91,11 +88,11 @@ class StoredMaps:
         self._rows = RowFile((len(self.units), *shape[2:]), np.float16)
 
     def write(self, start: int, maps: Float[Tensor, "images stored h w"]) -> None:
-        """Store the maps of images from number ``start`` on."""
+        """Store the maps of images from index ``start`` on."""
         self._rows.write(start, maps.numpy())
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        """The maps of some units on some images, in the order asked.
+        """The maps of some units on some images, in the given order.
 
         Raises:
             ValueError: A unit's maps were not stored.
@@ -103,7 +100,7 @@ class StoredMaps:
         return torch.from_numpy(self._rows.read(images))[:, self._columns.of(units)]
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        """All maps, some images at a time and in order, with the images' numbers; None takes all units.
+        """All maps, some images at a time and in order, with the image indices; None reads all units.
 
         Raises:
             ValueError: A unit's maps were not stored.
@@ -114,11 +111,7 @@ class StoredMaps:
 
 
 class LateMaps:
-    """Maps that are computed when somebody first asks for them, if anybody does.
-
-    Args:
-        make: Computes them.
-    """
+    """Maps that are computed on first access."""
 
     def __init__(self, make: Callable[[], Maps]) -> None:
         self._make = make
@@ -133,16 +126,16 @@ class LateMaps:
         return self._maps.shape
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        """The maps of some units on some images, in the order asked."""
+        """The maps of some units on some images, in the given order."""
         return self._maps.read(images, units)
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        """All maps, some images at a time and in order, with the images' numbers; None takes all units."""
+        """All maps, some images at a time and in order, with the image indices; None reads all units."""
         return self._maps.blocks(units)
 
 
 class _Columns:
-    """Where the maps of a unit lie among those that are stored."""
+    """The position of each unit's maps among the stored ones."""
 
     def __init__(self, units: Sequence[int]) -> None:
         self._column = {unit: column for column, unit in enumerate(units)}
@@ -155,7 +148,7 @@ class _Columns:
         return [self._column[unit] for unit in units]
 
     def slice_of(self, units: Sequence[int]) -> list[int] | slice:
-        """The columns of these units; where they lie side by side in this order a slice, which copies nothing."""
+        """The columns of these units; a slice, which copies nothing, if they are contiguous in this order."""
         columns = self.of(units)
         if columns and columns == list(range(columns[0], columns[0] + len(columns))):
             return slice(columns[0], columns[0] + len(columns))
@@ -163,10 +156,5 @@ class _Columns:
 
 
 def image_blocks(images: int, values: int) -> Iterator[range]:
-    """Runs of images that together have at most ``BLOCK_VALUES`` values, at least one image each.
-
-    Args:
-        images: How many there are.
-        values: Values of one image.
-    """
+    """Runs of images that together have at most ``BLOCK_VALUES`` values, at least one image each."""
     return blocks(images, max(1, BLOCK_VALUES // max(1, values)))

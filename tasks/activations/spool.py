@@ -1,7 +1,7 @@
-"""Arrays that would outgrow memory: rows of one shape, made once and then read from a file that has no name.
+"""Arrays that would outgrow memory: rows of one shape, computed once and then read from an anonymous temporary file.
 
-The files lie in the system's folder for temporary files (``TMPDIR``) and are gone when the process is, however it ends.
-What was read from them is the page cache's, not the process's: memory does not grow with the number of rows.
+The files are in the system's folder for temporary files (``TMPDIR``) and are gone when the process ends, however it
+ends. Data read from them are in the page cache, not the process: memory does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from tasks.common.errors import UserError
 
 ROWS_AT_ONCE = 64
-"""Rows that whoever goes through all of them takes at a time: 10 MB of images at 224 px."""
+"""Rows per block when iterating over all of them: 10 MB of images at 224 px."""
 
 
 def blocks(count: int, size: int = ROWS_AT_ONCE) -> Iterator[range]:
@@ -28,11 +28,10 @@ def blocks(count: int, size: int = ROWS_AT_ONCE) -> Iterator[range]:
 
 
 class RowFile:
-    """Rows of one shape and type in a file without a name; rows that were never written have no defined content.
+    """Rows of one shape and dtype in an anonymous (unlinked) temporary file; rows never written are undefined.
 
     Args:
-        shape: Of a row.
-        dtype: Of its values.
+        shape: Shape of a row.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
@@ -61,7 +60,7 @@ class RowFile:
             ) from error
 
     def read(self, indices: Sequence[int]) -> np.ndarray[Any, Any]:
-        """Rows that have been written, in the order asked, as an array of the caller's own."""
+        """Written rows, in the given order, as a new array."""
         rows = np.empty((len(indices), *self._shape), self._dtype)
         with self._lock:
             for place, run in _runs(indices):
@@ -71,14 +70,12 @@ class RowFile:
 
 
 class Spool:
-    """Rows that are made when they are first asked for, and kept in a file where the disk has room for all of them.
+    """Rows that are computed on first access, and kept in a file if the disk has room for all of them.
 
     Args:
-        count: How many rows there are.
-        shape: Of a row.
-        dtype: Of its values.
-        make: ``make(indices)`` gives rows, the same whenever and with whichever others it is asked; without room on
-            the disk it is asked anew each time.
+        shape: Shape of a row.
+        make: ``make(indices)`` computes rows, identical at any time and in any combination; without room on the disk it
+            is called each time.
     """
 
     def __init__(
@@ -95,16 +92,16 @@ class Spool:
         self._file = RowFile(shape, dtype) if 2 * needed <= shutil.disk_usage(tempfile.gettempdir()).free else None
 
     def keep(self, start: int, rows: np.ndarray[Any, Any]) -> None:
-        """Keep rows from number ``start`` on that were made together with something else."""
+        """Store rows from index ``start`` on that were computed along with something else."""
         if self._file is not None:
             self._file.write(start, rows)
             self._kept[start : start + len(rows)] = True
 
     def read(self, indices: Sequence[int]) -> np.ndarray[Any, Any]:
-        """Rows in the order asked, as an array of the caller's own.
+        """Rows in the given order, as a new array.
 
         Raises:
-            IndexError: For a number that no row has.
+            IndexError: An index out of range.
         """
         wrong = next((index for index in indices if not 0 <= index < len(self._kept)), None)
         if wrong is not None:
@@ -124,7 +121,7 @@ class Spool:
 
 
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, range]]:
-    """Neighbours among the numbers together: (place of the first, numbers)."""
+    """Groups consecutive indices: (position of the first, indices)."""
     first = 0
     for place in range(1, len(indices) + 1):
         if place == len(indices) or indices[place] != indices[place - 1] + 1:

@@ -1,4 +1,4 @@
-"""A cache on disk whose keys are made of content: whatever changes an answer changes its key. Imports nothing heavy."""
+"""A content-addressed disk cache: whatever changes an answer changes its key. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Small answers in one SQLite file: a row each, by the identity of who answers and the hash of what was asked.
+"""Small answers in one SQLite file: one row per answer, keyed by the identity of the model and the hash of the input.
 
 Every row has a checksum. A damaged row is dropped, a damaged file set aside; both with one warning. Safe for several
-processes and threads of one machine: the file is in WAL mode, which network file systems do not support.
+processes and threads on one machine: the file is in WAL mode, which network file systems do not support.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 FILE = "answers-1.sqlite"
-"""The number is raised with the tables, so that versions do not read each other's files."""
+"""Raised whenever the tables change, so that versions do not read each other's files."""
 
 # Seconds to wait for other processes; they hold the file for milliseconds.
 _PATIENCE = 60.0
 _AT_ONCE = 500
-# Bytes that a row takes beside its value: item (twice, for its index), checksum and SQLite's own, rounded up.
+# Bytes that a row takes besides its value: item (twice, for its index), checksum and SQLite's own, rounded up.
 _ROW_BYTES = 110
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _TABLES = """
@@ -43,10 +43,10 @@ CREATE TABLE IF NOT EXISTS answers (
 
 
 class AnswerStore:
-    """Answers by (identity of the answerer, item); an item is the SHA-256 of what was asked.
+    """Answers by (identity of the model that answers, item); an item is the SHA-256 of the input.
 
     Args:
-        folder: Of the cache; made, with the file, when something is first written.
+        folder: Cache folder; created, with the file, on the first write.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class AnswerStore:
             self._connected = None
 
     def get(self, identity: Identity, items: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The answers that are there, by item."""
+        """The stored answers, by item; missing ones are left out."""
         if not self.path.exists():
             return {}
         key = key_of(identity)
@@ -90,14 +90,14 @@ class AnswerStore:
                 self._drop(database, key, broken)
             if found and key not in self._used:
                 self._used.add(key)
-                with suppress(sqlite3.OperationalError):  # a cache of somebody else's cannot be told
+                with suppress(sqlite3.OperationalError):  # may be read-only (owned by another user)
                     database.execute("UPDATE answerers SET used = ? WHERE key = ?", (time.time(), key))
             return found
 
         return self._do(read)
 
     def put(self, identity: Identity, values: Mapping[bytes, bytes]) -> None:
-        """Keep answers by item; one that is there already stays."""
+        """Store answers by item; existing ones are not overwritten."""
         key, text = key_of(identity), canonical(identity)
         rows = [(key, item, value, _checksum(item, value)) for item, value in values.items()]
 
@@ -115,7 +115,7 @@ class AnswerStore:
         self._do(write)
 
     def entries(self) -> Iterator[Entry]:
-        """All answerers."""
+        """One entry per model."""
         if not self.path.exists():
             return
         rows = self._do(
@@ -129,7 +129,7 @@ class AnswerStore:
             yield Entry(key, told(identity), "answers", count, whole, used)
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Remove all answers of these answerers and give the space back."""
+        """Remove all answers of these models and release the disk space."""
         if not self.path.exists():
             return
 
@@ -140,7 +140,7 @@ class AnswerStore:
                         "DELETE FROM answers WHERE answerer = (SELECT number FROM answerers WHERE key = ?)", (key,)
                     )
                     database.execute("DELETE FROM answerers WHERE key = ?", (key,))
-            # Another process may be reading; the space is then used again later.
+            # Another process may be reading; the space is then reused later.
             with suppress(sqlite3.OperationalError):
                 database.execute("VACUUM")
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -156,12 +156,12 @@ class AnswerStore:
         log.warning("%d cached answers in %s differ from their checksum and are computed again.", len(items), self.path)
 
     def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Work on the file; on a new one if it turns out damaged."""
+        """Run ``work`` on the file; on a new file if this one turns out to be damaged."""
         with self._lock:
             try:
                 return work(self._database())
             except sqlite3.DatabaseError as error:
-                # Errors of the extended kind carry the plain code in their last byte.
+                # Extended error codes carry the primary code in their last byte.
                 if (getattr(error, "sqlite_errorcode", 0) & 0xFF) not in _DAMAGED:
                     raise
                 self._set_aside(error)
@@ -170,7 +170,7 @@ class AnswerStore:
     def _database(self) -> sqlite3.Connection:
         if self._connected is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Autocommit: transactions are opened by hand, and at once for writing.
+            # Autocommit: transactions are opened explicitly, and immediately when writing.
             database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             self._inode = self.path.stat().st_ino
             try:
@@ -188,7 +188,7 @@ class AnswerStore:
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         self.close()
         if not self.path.exists() or self.path.stat().st_ino != self._inode:
-            return  # another process has begun a new one
+            return  # another process has already started a new one
         place = set_aside(self.path, self.folder / "corrupt")
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -205,14 +205,14 @@ def _writing(database: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(sqlite3.Error):  # some errors have ended the transaction already
+        with suppress(sqlite3.Error):  # some errors have already ended the transaction
             database.execute("ROLLBACK")
         raise
     database.execute("COMMIT")
 
 
 def _write_ahead(database: sqlite3.Connection) -> None:
-    """Switch to WAL mode; SQLite does not wait by itself where several processes do so at once."""
+    """Switch to WAL mode; SQLite does not wait on its own if several processes do so at once."""
     end = time.monotonic() + _PATIENCE
     while True:
         try:

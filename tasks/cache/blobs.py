@@ -1,7 +1,7 @@
-"""Large answers: one safetensors file a key, ``blobs/ab/abcd….safetensors``, with its SHA-256 in a file beside it.
+"""Large answers: one safetensors file per key, ``blobs/ab/abcd….safetensors``, with its SHA-256 in a file next to it.
 
-The hash is written last and is the marker: a blob without it is not there. Each read checks it. Several processes may
-write one key at once: the last rename wins, with the same content.
+The hash is written last and marks the blob as complete: a blob without it does not count. Every read checks the hash.
+Several processes may write the same key at once: the last rename wins, with the same content.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class BlobStore:
     """Tensors by identity.
 
     Args:
-        folder: Of the cache; made when something is first written.
+        folder: Cache folder; created on the first write.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def get(self, identity: Identity) -> dict[str, Tensor] | None:
-        """The tensors of an identity, mapped from the file; None if they are not there.
+        """The tensors of an identity, memory-mapped; None if they are not stored.
 
-        A file that differs from its hash is moved to ``corrupt/`` with a warning, and is then not there.
+        A file that differs from its hash is moved to ``corrupt/`` with a warning and counts as not stored.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -54,12 +54,12 @@ class BlobStore:
         if tensors is None:
             self._set_aside(path, mark)
             return None
-        with contextlib.suppress(OSError):  # when it was used; a cache of somebody else's cannot be told
+        with contextlib.suppress(OSError):  # last use; the cache may be read-only (owned by another user)
             os.utime(path)
         return tensors
 
     def put(self, identity: Identity, tensors: Mapping[str, Tensor]) -> None:
-        """Keep tensors; the identity goes into the file, so that it can say what it is."""
+        """Store tensors; the identity is written into the file's header."""
         from safetensors.torch import save_file
 
         stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -69,7 +69,7 @@ class BlobStore:
         write_whole(mark, lambda place: place.write_text(f"{digest}\n", encoding="ascii"))
 
     def entries(self) -> Iterator[Entry]:
-        """All finished blobs, told from their headers alone."""
+        """All finished blobs; reads headers only."""
         for mark in sorted((self.folder / "blobs").glob("??/*.sha256")):
             path = mark.with_suffix(".safetensors")
             with contextlib.suppress(FileNotFoundError):  # pruned by another process
@@ -80,13 +80,13 @@ class BlobStore:
                 yield Entry(path.stem, identity, "blob", len(header), size, status.st_mtime)
 
     def remove(self, key: str) -> None:
-        """Remove a blob: its marker first, so that no half of it counts."""
+        """Remove a blob: its marker first, so that a half-removed blob does not count."""
         path, mark = self.paths(key)
         mark.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
     def paths(self, key: str) -> tuple[Path, Path]:
-        """The file of a key, and the file with its hash."""
+        """The blob's file, and the file with its hash."""
         path = self.folder / "blobs" / key[:2] / f"{key}.safetensors"
         return path, path.with_suffix(".sha256")
 
@@ -98,7 +98,7 @@ class BlobStore:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file, read without torch; empty where it is damaged."""
+    """The JSON header of a safetensors file, read without torch; empty if the file is damaged."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         return told(file.read(length)) if length <= _LONGEST_HEADER else {}

@@ -1,4 +1,4 @@
-"""What lies in a cache, and making it smaller. Imports no torch."""
+"""Listing and pruning a cache. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tasks.common.files import is_abandoned
 
 @dataclass(frozen=True)
 class Pruned:
-    """What ``prune`` did.
+    """The result of ``prune``.
 
     Attributes:
-        removed: The entries that are gone, least recently used first.
-        leftovers: Damaged and unfinished files removed.
-        freed: Bytes on disk before, less bytes after.
+        removed: Removed entries, least recently used first.
+        leftovers: Number of damaged and unfinished files removed.
+        freed: Bytes on disk before minus bytes after.
         left: Bytes on disk after.
     """
 
@@ -31,16 +31,16 @@ class Pruned:
 
 
 def entries(cache: Cache) -> list[Entry]:
-    """Everything that is kept, most recently used first."""
+    """All entries, most recently used first."""
     found = [*(cache.blobs.entries() if cache.blobs else ()), *(cache.small.entries() if cache.small else ())]
     return sorted(found, key=lambda entry: (-entry.used, entry.key))
 
 
 def entry(cache: Cache, prefix: str) -> Entry:
-    """The entry whose key begins so.
+    """The entry whose key starts with ``prefix``.
 
     Raises:
-        UserError: There is none, or there are several.
+        UserError: No key matches, or several do.
     """
     matching = [one for one in entries(cache) if prefix and one.key.startswith(prefix.lower())]
     if not matching:
@@ -52,18 +52,18 @@ def entry(cache: Cache, prefix: str) -> Entry:
 
 
 def bytes_on_disk(cache: Cache) -> int:
-    """Bytes of all files, damaged ones set aside among them."""
+    """Bytes of all files, including damaged files that were set aside."""
     return sum(size for _, size in _files(cache))
 
 
 def prune(cache: Cache, most: int) -> Pruned:
     """Remove damaged and unfinished files, then the least recently used entries until the rest fits.
 
-    The answers of one model are one entry. A run that is using the cache goes on undisturbed: what it misses it
-    computes again.
+    The answers of one model are one entry. A run that is using the cache is not disturbed: it recomputes what is
+    missing.
 
     Args:
-        most: Bytes that may stay; 0 empties it.
+        most: Bytes to keep at most; 0 empties the cache.
     """
     before = bytes_on_disk(cache)
     leftovers = _remove_leftovers(cache)
@@ -97,6 +97,6 @@ def _remove_leftovers(cache: Cache) -> int:
 def _files(cache: Cache) -> Iterator[tuple[Path, int]]:
     for path in sorted(cache.folder.rglob("*")) if cache.folder else ():
         with contextlib.suppress(FileNotFoundError):
-            # SQLite's shared memory comes and goes with whoever has the file open.
+            # SQLite's shared memory exists only while a process has the file open.
             if path.is_file() and not path.name.endswith("-shm"):
                 yield path, path.stat().st_size

@@ -1,6 +1,6 @@
-"""What an answer depends on, as JSON, and its hash: the key. Batch sizes, workers and paths are no part of it.
+"""The identity of an answer as JSON, and its hash: the key. Batch sizes, workers and paths are not part of it.
 
-The functions take no runtime setting at all, so none can slip into a key by accident.
+The functions take no runtime setting, so that none can end up in a key by accident.
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ if TYPE_CHECKING:
     import torch
 
 MODELS_VERSION = "2"
-"""Raised whenever ``tasks.models`` or ``tasks.cache.padded`` may give other answers for the same weights and images."""
+"""Raised whenever ``tasks.models`` or ``tasks.cache.padded`` may give different answers for the same inputs."""
 
 _HASHED_BYTES = 64 * 2**20
 
 Identity = Mapping[str, Any]
-"""JSON-able; ``what`` says the kind of thing that is kept."""
+"""JSON-serialisable; ``what`` names the kind of content."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the cache keeps under one key: a blob, or the answers of one model.
+    """What the cache stores under one key: a blob, or the answers of one model.
 
     Attributes:
         key: SHA-256 of the identity.
-        identity: What it depends on.
         kind: ``blob`` or ``answers``.
-        count: Tensors of a blob, or answers.
-        size: Bytes on disk; of answers estimated.
-        used: When it was last used, in seconds since 1970.
+        count: Number of tensors (blob) or answers.
+        size: Bytes on disk; estimated for answers.
+        used: Last use, in seconds since 1970.
     """
 
     key: str
@@ -50,11 +49,11 @@ class Entry:
 
 
 def canonical(identity: Any) -> str:
-    """One text for one value: sorted keys, no spaces, plain ASCII.
+    """A canonical text: sorted keys, no spaces, ASCII.
 
     Raises:
-        ValueError: NaN or infinity, which JSON cannot hold.
-        TypeError: Something that is not JSON.
+        ValueError: NaN or infinity, which JSON cannot represent.
+        TypeError: Not JSON-serialisable.
     """
     return json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -63,7 +62,7 @@ def key_of(identity: Identity) -> str:
     """SHA-256 of the canonical JSON, as 64 hexadecimal digits.
 
     Raises:
-        ValueError: The identity does not say ``what`` it is of, or holds NaN or infinity.
+        ValueError: The identity lacks ``what``, or holds NaN or infinity.
     """
     if not isinstance(identity.get("what"), str):
         raise ValueError("an identity needs 'what', the kind of thing that is kept")
@@ -71,7 +70,7 @@ def key_of(identity: Identity) -> str:
 
 
 def told(text: str | bytes) -> dict[str, Any]:
-    """A stored identity; empty where it is damaged."""
+    """Parse a stored identity; empty if it is corrupt."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -80,12 +79,12 @@ def told(text: str | bytes) -> dict[str, Any]:
 
 
 def text_sha256(text: str) -> bytes:
-    """SHA-256 of a text."""
+    """SHA-256 of a text as UTF-8, 32 bytes."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def array_sha256(array: np.ndarray) -> bytes:
-    """SHA-256 of an array's type, shape and values."""
+    """SHA-256 of an array's dtype, shape and values."""
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}\n".encode())
     digest.update(array.reshape(-1).view("uint8").data)
     return digest.digest()
@@ -102,7 +101,7 @@ def images_identity(
     masks: str | None,
     seed: int,
 ) -> dict[str, Any]:
-    """What the images of one condition depend on. Clean images depend on themselves alone, not on seed or engine.
+    """What the images of one condition depend on. Clean images depend on neither seed nor engine.
 
     Args:
         images: ``ProbingSet.digest`` of the unperturbed images: identifiers, pixels and order.
@@ -112,7 +111,7 @@ def images_identity(
         engine: ``tasks.perturbations.engine.VERSION``.
         settings: The fields of ``tasks.perturbations.settings.Settings``.
         masks: SHA-256 of the foreground masks, where the condition uses them; else None.
-        seed: The run's seed; with identifier, condition and severity it gives each image's own.
+        seed: The run's seed; each image's seed is derived from it, the identifier, condition and severity.
     """
     clean: dict[str, Any] = {"images": images, "condition": condition, "severity": severity}
     if condition == "clean" and severity == 0:
@@ -141,9 +140,9 @@ def pass_identity(
     Args:
         network: ``Roles.network_identity``: architecture, weights by hash or tag, preprocessing, library versions.
         layer: Dotted name.
-        pooling: How maps or tokens become one number a unit.
-        precision: Number format in which the network runs and in which the activations are kept, e.g. ``float32``.
-        device: ``device_kind``; bits differ between processors, so their answers never mix.
+        pooling: How maps or tokens are reduced to one value per unit.
+        precision: Number format of the forward pass and of the stored activations, e.g. ``float32``.
+        device: ``device_kind``; results differ in bits between processors, so their answers are never mixed.
         images: ``images_identity`` of the condition.
     """
     return {
@@ -173,9 +172,9 @@ def model_identity(source: Any, packages: Iterable[str], device: str, rows: int)
 
     Args:
         source: The model's entry in ``Profile.identity``, with ``place_facts`` where no hash pins its files.
-        packages: Distributions whose code computes the answer; torch always counts.
+        packages: Distributions whose code computes the answer; torch is always included.
         device: ``device_kind``.
-        rows: Inputs a forward pass, to which batches are filled up; it decides on the last bits.
+        rows: Rows per forward pass, to which batches are padded; they affect the last bits of the result.
     """
     return {
         "models_version": MODELS_VERSION,
@@ -198,7 +197,7 @@ def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def device_kind(device: torch.device) -> str:
-    """The kind of processor: equal kinds give equal bits, whatever their number in this machine."""
+    """The kind of processor: equal kinds give equal bits, whatever their index on this machine."""
     import torch
 
     if device.type == "cuda":
@@ -209,14 +208,14 @@ def device_kind(device: torch.device) -> str:
 
 
 def place_facts(place: Path | None, pinned: str | None = None) -> dict[str, Any]:
-    """What the files of a model hold: configuration and tokenizers count in a folder, too.
+    """Hashes of a model's files; in a folder this includes configuration and tokenizers.
 
     Args:
-        place: File or folder; None where only a library knows.
-        pinned: Name of a file inside whose hash the profile gives already.
+        place: File or folder; None if only the library knows where the files are.
+        pinned: Name of a file in the folder whose hash is already given by the profile.
 
     Returns:
-        Relative name → SHA-256; of very large files their size and time of change instead.
+        Relative name → SHA-256; for very large files, size and modification time instead.
     """
     if place is None:
         return {}

@@ -1,9 +1,9 @@
-"""Models fed in batches of one fixed size, filled up where fewer are left.
+"""Models fed with batches of one fixed size, padded where fewer inputs are left.
 
 On a CPU the last bits of a matrix product depend on the number of rows: measured on the miniature's CLIP, an image
-alone and the same image among 128 differ by 1e-7. With a fixed number of rows an answer depends on its own input only,
-not on its neighbours, its place or (measured, from 16 rows on) the number of threads, so that answers computed at
-different times in different company can stand beside each other.
+alone and the same image in a batch of 128 differ by 1e-7. With a fixed number of rows an answer depends on its own
+input only, not on its neighbours, its position or (measured, from 16 rows on) the number of threads, so that answers
+computed at different times and in different batches are comparable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tasks.roles import Captioner, ImageTextEncoder
 
 
 def rows_for(device: torch.device) -> int:
-    """Rows that cost least: small calls waste little on a CPU, and a GPU has room."""
+    """The cheapest batch size: small batches waste little on a CPU, large ones use a GPU well."""
     return 16 if device.type == "cpu" else 128
 
 
@@ -27,8 +27,8 @@ class PaddedEncoder:
     """An image-text encoder in batches of a fixed size.
 
     Args:
-        load: Gives the model; called when it is first needed, and then often: it should remember.
-        rows: Images or texts a forward pass.
+        load: Returns the model; called on first use and then often, so it should memoise.
+        rows: Images or texts per forward pass.
     """
 
     def __init__(self, load: Callable[[], ImageTextEncoder], rows: int) -> None:
@@ -42,7 +42,7 @@ class PaddedEncoder:
         return torch.cat(parts)
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Embed bare strings, no template; text beyond the token limit is cut."""
+        """Embed strings without a template; text beyond the token limit is truncated."""
         model, parts = self.load(), []
         for start in range(0, len(texts), self.rows):
             part = list(texts[start : start + self.rows])
@@ -51,7 +51,7 @@ class PaddedEncoder:
         return torch.cat(parts)
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-        """Which texts ``encode_text`` cuts."""
+        """Which texts ``encode_text`` truncates."""
         return self.load().over_limit(texts)
 
 
@@ -59,8 +59,8 @@ class PaddedCaptioner:
     """A captioner in batches of a fixed size.
 
     Args:
-        load: Gives the model; see ``PaddedEncoder``.
-        rows: Images a call.
+        load: Returns the model; see ``PaddedEncoder``.
+        rows: Images per call.
     """
 
     def __init__(self, load: Callable[[], Captioner], rows: int) -> None:
@@ -68,13 +68,13 @@ class PaddedCaptioner:
         self.rows = rows
 
     def caption(self, images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
-        """Caption images, deterministically."""
+        """Caption images deterministically."""
         model = self.load()
         parts = [model.caption(_filled(part, self.rows))[: len(part)] for part in images.split(self.rows)]
         return [caption for part in parts for caption in part]
 
 
 def _filled(images: UInt8[Tensor, "n 3 h w"], rows: int) -> UInt8[Tensor, "rows 3 h w"]:
-    """The last image once more until there are enough; no image stays no image."""
+    """Pad with copies of the last image; an empty batch stays empty."""
     lacking = rows - len(images)
     return images if lacking == 0 or not len(images) else torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])

@@ -1,6 +1,6 @@
-"""The models of a profile behind the cache: what was asked before, of the same content, is not asked again.
+"""The models of a profile behind the cache: an input that was answered before is not computed again.
 
-Each wrapper fills the same role as its model, gives the same bits, and loads the model only if something is missing.
+Each wrapper fills the same role as its model, returns the same bits, and loads the model only on a cache miss.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, SentenceEnc
 
 
 class CachedEncoder:
-    """An image-text encoder whose embeddings are kept by the content of image or text.
+    """An image-text encoder whose embeddings are cached by the content of the image or text.
 
     Args:
-        plain: Asks the model each time; used where its answers are kept in another form. Answers must not depend on
-            the batch: see ``tasks.cache.padded``.
-        identity: What the answers depend on beside image and text.
-        cache: Where they are kept.
+        plain: The uncached encoder, used directly where its answers are stored in another form. Its answers must not
+            depend on the batch: see ``tasks.cache.padded``.
+        identity: What the answers depend on besides the image or text.
     """
 
     def __init__(self, plain: ImageTextEncoder, identity: Identity, cache: Cache) -> None:
@@ -45,7 +44,7 @@ class CachedEncoder:
         return torch.from_numpy(_rows_from_bytes(found))
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Embed bare strings, no template; text beyond the token limit is cut."""
+        """Embed strings without a template; text beyond the token limit is truncated."""
         if not len(texts):
             return self.plain.encode_text(texts)
 
@@ -56,17 +55,16 @@ class CachedEncoder:
         return torch.from_numpy(_rows_from_bytes(found))
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-        """Which texts ``encode_text`` cuts."""
+        """Which texts ``encode_text`` truncates."""
         return _over_limit(self.plain.over_limit, self.identity, self._cache, texts)
 
 
 class CachedSentenceEncoder:
-    """A sentence encoder whose embeddings are kept by the text.
+    """A sentence encoder whose embeddings are cached by text.
 
     Args:
-        load: Gives the model; called only if something is missing.
-        identity: What the answers depend on beside the text.
-        cache: Where they are kept.
+        load: Returns the model; called only on a cache miss.
+        identity: What the answers depend on besides the text.
     """
 
     def __init__(self, load: Callable[[], SentenceEncoder], identity: Identity, cache: Cache) -> None:
@@ -75,7 +73,7 @@ class CachedSentenceEncoder:
         self._cache = cache
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Embed sentences; text beyond the token limit is cut."""
+        """Embed sentences; text beyond the token limit is truncated."""
         if not len(texts):
             return self._load().encode(texts)
 
@@ -86,17 +84,16 @@ class CachedSentenceEncoder:
         return _rows_from_bytes(found)
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-        """Which texts ``encode`` cuts."""
+        """Which texts ``encode`` truncates."""
         return _over_limit(lambda asked: self._load().over_limit(asked), self.identity, self._cache, texts)
 
 
 class CachedCaptioner:
-    """A captioner whose captions are kept by the image's pixels.
+    """A captioner whose captions are cached by the image's pixels.
 
     Args:
-        plain: Asks the model each time; see ``CachedEncoder``.
-        identity: What a caption depends on beside the image.
-        cache: Where they are kept.
+        plain: The uncached captioner; see ``CachedEncoder``.
+        identity: What a caption depends on besides the image.
     """
 
     def __init__(self, plain: Captioner, identity: Identity, cache: Cache) -> None:
@@ -105,7 +102,7 @@ class CachedCaptioner:
         self._cache = cache
 
     def caption(self, images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
-        """Caption images, deterministically."""
+        """Caption images deterministically."""
 
         def make(places: list[int]) -> list[bytes]:
             return [text.encode("utf-8", "surrogatepass") for text in self.plain.caption(images[places])]
@@ -115,12 +112,11 @@ class CachedCaptioner:
 
 
 class CachedGenerator:
-    """An image generator whose images are kept by concept, number, seed and prompt.
+    """An image generator whose images are cached by concept, number, seed and prompt.
 
     Args:
-        load: Gives the model; called only if something is missing.
-        identity: What the images depend on beside these.
-        cache: Where they are kept.
+        load: Returns the model; called only on a cache miss.
+        identity: What the images depend on besides these.
     """
 
     def __init__(self, load: Callable[[], ImageGenerator], identity: Identity, cache: Cache) -> None:

@@ -1,7 +1,7 @@
-"""The cache as its users see it: a blob or small answers by identity, computed where they are missing.
+"""The cache's public interface: blobs and small answers by identity, computed on a miss.
 
-A cache must never cost a result: what is damaged is computed again, and where nothing can be written (a full disk, a
-folder of somebody else's) there is one warning and the work goes on without it.
+The cache never costs a result: damaged content is recomputed, and if nothing can be written (full disk, folder owned by
+another user), it warns once and the work continues without it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 VARIABLE = "CLEAR_CACHE"
 NONE = "none"
 _ONLY = b"\0" * 32
-# Missing answers are kept after so many, so that a kill loses little.
+# Missing answers are stored in chunks of this size, so that a killed run loses little.
 _AT_ONCE = 512
 
 
 class Cache:
-    """Blobs and small answers under one folder, or nothing kept at all.
+    """Blobs and small answers under one folder, or a cache that stores nothing.
 
     Args:
-        folder: Made when something is first written; None keeps nothing.
+        folder: Created on the first write; None stores nothing.
 
     Attributes:
-        blobs: See ``tasks.cache.blobs``; None where nothing is kept.
-        small: See ``tasks.cache.answers``; None where nothing is kept.
+        blobs: See ``tasks.cache.blobs``; None if nothing is stored.
+        small: See ``tasks.cache.answers``; None if nothing is stored.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -50,18 +50,18 @@ class Cache:
 
     @property
     def keeps(self) -> bool:
-        """Whether anything is kept."""
+        """Whether anything is stored."""
         return self.folder is not None
 
     def blob(self, identity: Identity, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Tensors on the CPU by identity, read or made. Those read are mapped from the file: copy before writing.
+        """CPU tensors by identity, read or computed. Tensors read are memory-mapped: copy before writing to them.
 
         Args:
             identity: See ``tasks.cache.keys``; ``what`` is the kind of blob.
-            make: Computes them where they are missing.
+            make: Called on a miss.
 
         Raises:
-            ValueError: The identity does not say ``what``, or is not JSON.
+            ValueError: The identity lacks ``what``, or is not JSON-serialisable.
         """
         blobs = self.blobs
         if blobs is None:
@@ -76,15 +76,15 @@ class Cache:
     def answers(
         self, identity: Identity, items: Sequence[bytes], make: Callable[[list[int]], Sequence[bytes]]
     ) -> list[bytes]:
-        """Small answers, read or made; what is asked twice is made once.
+        """Small answers, read or computed; duplicate items are computed once.
 
         Args:
             identity: Who answers; ``what`` is the kind of answer.
-            items: SHA-256 of what is asked, one a question.
-            make: ``make(indices)`` gives the answers to the questions at these places.
+            items: SHA-256 of each input.
+            make: ``make(indices)`` returns the answers to the items at these indices.
 
         Returns:
-            One an item, in their order.
+            One answer per item, in their order.
         """
         found = self.find(identity, items)
         missing = list({item: place for place, item in reversed(list(enumerate(items))) if item not in found}.values())
@@ -97,21 +97,21 @@ class Cache:
         return [found[item] for item in items]
 
     def answer(self, identity: Identity, make: Callable[[], Any]) -> Any:
-        """One small JSON value by identity alone, e.g. a count or a digest, read or made.
+        """One small JSON value, e.g. a count or a digest, read or computed.
 
         Raises:
-            ValueError: ``make`` gives NaN or infinity.
-            TypeError: ``make`` gives something that is not JSON.
+            ValueError: ``make`` returns NaN or infinity.
+            TypeError: ``make`` returns something that is not JSON-serialisable.
         """
         return json.loads(self.answers(identity, [_ONLY], lambda _: [canonical(make()).encode()])[0])
 
     def find(self, identity: Identity, items: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The small answers that are there, by item; a damaged one is not."""
+        """The stored answers, by item; damaged ones count as missing."""
         small = self.small
         return {} if small is None else self._tried(lambda: small.get(identity, items), {})
 
     def keep(self, identity: Identity, values: Mapping[bytes, bytes]) -> None:
-        """Keep small answers by item; one that is there already stays."""
+        """Store answers by item; existing ones are not overwritten."""
         small = self.small
         if small is not None and values:
             self._tried(lambda: small.put(identity, values), None)
@@ -133,14 +133,14 @@ class Cache:
 
 
 def open_cache(place: str | Path | None = None) -> Cache:
-    """The cache in a folder; ``none`` keeps nothing, None takes ``default_folder``. Nothing is created yet."""
+    """The cache in a folder; ``none`` stores nothing, None means ``default_folder``. Nothing is created yet."""
     chosen = place if place is not None else os.environ.get(VARIABLE) or default_folder()
     return Cache(None if str(chosen) == NONE else Path(chosen).expanduser())
 
 
 def default_folder() -> Path:
-    """The user's folder for caches, ``clear-benchmark`` in it."""
+    """``clear-benchmark`` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME")
-    # The XDG specification has relative paths ignored.
+    # The XDG specification says to ignore relative paths.
     home = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
     return home / "clear-benchmark"

@@ -1,4 +1,4 @@
-"""The error for a user's mistake: one clear sentence, exit code 1, no traceback."""
+"""The error for user mistakes: one clear sentence, exit code 1, no traceback."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can put right; the message says what, where and what to do."""
+    """Something the user can fix; the message says what, where and what to do."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that does not exist, with the nearest names and all of them.
+    """The error for an unknown name, with close matches and all known names.
 
     Args:
-        kind: What is named, e.g. ``"task"``.
-        name: What the user wrote.
-        known: The names that exist.
+        kind: Kind of name, e.g. ``"task"``.
     """
     names = sorted(known)
     written = {_folded(one): one for one in names}
@@ -27,5 +25,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def _folded(name: str) -> str:
-    """A name without what people get wrong first: capitals, and hyphens for underscores."""
+    """A name normalised for the most common mistakes: capitals, and hyphens for underscores."""
     return name.lower().replace("-", "_")

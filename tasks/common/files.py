@@ -1,7 +1,7 @@
-"""Files of the cache: written whole or not at all, checked by their hash, set aside when damaged.
+"""Cache files: written atomically, checked by hash, set aside when damaged.
 
-A file is written under a temporary name in its own folder, flushed, then renamed. Folders are not flushed: what a power
-cut leaves is found by its hash, or is missing and made again.
+A file is written under a temporary name in the target folder, flushed, then renamed. Folders are not flushed: damage by
+a power cut is found by the hash, or the file is missing and made again.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 TEMPORARY_PREFIX = ".writing-"
 ABANDONED_AFTER = 3600.0
-"""Seconds after which a temporary file belongs to a writer that was killed."""
+"""Age in seconds after which a temporary file is assumed to belong to a killed writer."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace ``path`` by what ``write`` puts into the path that it is given."""
+    """Atomically replace ``path`` by what ``write`` writes to the path it is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
     try:
@@ -40,10 +40,10 @@ def file_sha256(path: Path) -> str:
 
 
 def set_aside(path: Path, folder: Path) -> Path | None:
-    """Move a damaged file to ``folder`` under a name of its own.
+    """Move a damaged file to ``folder`` under a unique name.
 
     Returns:
-        Where it is now; None if another process was faster.
+        The new path; None if another process was faster.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(2).hex()}-{path.name}"
@@ -55,7 +55,7 @@ def set_aside(path: Path, folder: Path) -> Path | None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether it is a half-written file, or a blob without its hash, that nobody is writing any more."""
+    """Whether this is a half-written file, or a blob without its hash, that no process is writing any more."""
     half = path.name.startswith(TEMPORARY_PREFIX)
     unmarked = path.suffix == ".safetensors" and not path.with_suffix(".sha256").exists()
     try:

@@ -1,6 +1,6 @@
-"""Image files from disk in CLEAR's one exchange form: uint8, RGB, [0, 255].
+"""Image files read from disk as uint8, RGB, [0, 255].
 
-Pillow decodes. The content of a file decides what it is, its suffix only whether a folder's file is looked at.
+Pillow decodes. The content of a file decides its format; its suffix only whether a file in a folder is considered.
 "Refused" is a ``UserError`` of ``load_image``; a probing set leaves the file out and lists the reason.
 
 =====================================  ================================================================================
@@ -9,29 +9,29 @@ File                                   Outcome
 8-bit RGB                              as it is
 grey (1, L, LA)                        three equal channels
 palette, YCbCr, LAB                    converted to RGB (LAB as sRGB sees it)
-alpha, transparent colour or index     composited on white: the page that such pictures are drawn for. Dropping the
+alpha, transparent colour or index     composited on white, the page such images are drawn for. Dropping the
                                        alpha would show whatever colour is stored under transparent pixels
 CMYK                                   Pillow's plain conversion, no ink profile; CMYK JPEGs are stored inverted, as
                                        Adobe writes them, and are read so
-16 bits a channel, colour              the high byte
+16 bits per channel, colour            the high byte
 16-bit grey                            0..65535 scaled to 0..255 and rounded (Pillow's own conversion clips at 255); a
                                        transparent grey value becomes white
-32-bit whole numbers (also 16-bit PGM) as 16-bit grey where the largest value lies in 256..65535; others refused,
-                                       because nothing says what white is
-grey TIFF of 12 bits, or with 0 white  refused: Pillow hands out its values as if they were 16-bit with 0 black
-floating point                         0..1 scaled to 0..255 and rounded, without gamma; values beyond or not finite are
-                                       refused
+32-bit integers (also 16-bit PGM)      as 16-bit grey if the maximum is in 256..65535; others refused,
+                                       because their white point is unknown
+grey TIFF of 12 bits, or with 0 white  refused: Pillow returns its values as if they were 16-bit with 0 black
+floating point                         0..1 scaled to 0..255 and rounded, without gamma; values outside or not finite
+                                       are refused
 EXIF orientation                       applied
 embedded colour profile                not applied
 animation, several pages               the first frame
 truncated, broken, empty, other kind   refused (truncated ones, unless other code in the process has set Pillow's
                                        ``LOAD_TRUNCATED_IMAGES``)
 a side under 32 px                     refused: corruptions are not defined there
-more than 89,478,485 pixels            refused before it is decoded (Pillow's own mark for a decompression bomb)
+more than 89,478,485 pixels            refused before decoding (Pillow's own threshold for a decompression bomb)
 =====================================  ================================================================================
 
-In a folder, hidden files and folders, files without an image suffix, and links to a folder around themselves are
-ignored and counted.
+In a folder, hidden files and folders, files without an image suffix, and links to a parent folder are ignored and
+counted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.common.errors import UserError
 
-# Pillow knows more; some of those run other programs (EPS) or hold no photographs.
+# Pillow knows more formats; some of them run other programs (EPS) or hold no photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 SUFFIXES = tuple(
     f".{word}"
@@ -59,11 +59,11 @@ MAX_PIXELS = 89_478_485
 
 
 class _Refused(Exception):
-    """Why a file is no image for us, as the end of a sentence that starts with its name."""
+    """Why a file is refused, as the end of a sentence that starts with its name."""
 
 
 def load_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
-    """Read one image file; the table above says what becomes of each kind.
+    """Read one image file; the table above says how each kind is handled.
 
     Raises:
         UserError: The file is refused.
@@ -75,24 +75,21 @@ def load_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def find_images(folder: Path) -> tuple[list[tuple[str, Path]], int]:
-    """The image files of a folder and of the folders in it, following links; none of them is opened.
+    """The image files of a folder and its subfolders, following links; none is opened.
 
-    The result depends on names alone: not on the order in which the system lists them, nor on the locale.
-
-    Args:
-        folder: The outermost folder.
+    The result depends on names alone: not on the listing order of the file system, nor on the locale.
 
     Returns:
-        (identifier, path) of each file, sorted by identifier, which is the path below the folder, with ``/``; and how
-        many entries are ignored: hidden, no image suffix, a link to a folder around itself.
+        (identifier, path) of each file, sorted by identifier, which is the path below the folder, with ``/``; and the
+        number of ignored entries: hidden, no image suffix, a link to a parent folder.
 
     Raises:
-        UserError: The folder is missing, cannot be read or holds no image.
+        UserError: The folder is missing, unreadable or contains no image.
     """
     if not os.path.isdir(folder):
         raise UserError(f"There is no folder {folder}.")
     found = list(_walk(folder, frozenset()))
-    # The bytes of a name say the same in every locale; Python's own decoding of them does not.
+    # The bytes of a name are the same in every locale; Python's decoding of them is not.
     files = [
         (os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace"), path)
         for path in found
@@ -113,7 +110,7 @@ def centre_square(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndar
     shorter = min(height, width)
     tall, wide = side * height // shorter, side * width // shorter
     top, left = round((tall - side) / 2), round((wide - side) / 2)
-    # Only the square is computed: all of a long strip, enlarged, might not fit into memory.
+    # Only the square is computed: a long strip, enlarged as a whole, might not fit into memory.
     box = (left * width / wide, top * height / tall, (left + side) * width / wide, (top + side) * height / tall)
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box=box))
 
@@ -121,11 +118,11 @@ def centre_square(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndar
 def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     try:
         if path.exists() and not path.is_file():
-            raise _Refused("is not a file")  # a pipe would wait for ever
+            raise _Refused("is not a file")  # reading a pipe would block forever
         if path.stat().st_size == 0:
             raise _Refused("is empty")
         with warnings.catch_warnings():
-            # Between Pillow's warning and its error lies a factor of two; our own limit below is at the warning.
+            # Pillow warns at its limit and raises at twice that; our own limit below is where it warns.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             opened = Image.open(path, formats=FORMATS)
         with opened as image:
@@ -140,7 +137,7 @@ def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         raise _Refused(f"is not an image of a known format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise _Refused(f"has more than {MAX_PIXELS:,} pixels") from None
-    # Pillow's decoders meet broken files with exceptions of any type.
+    # Pillow's decoders raise exceptions of any type on broken files.
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise _Refused(f"cannot be read: {' '.join(reason.split()).rstrip('.')}") from None
@@ -163,7 +160,7 @@ def _to_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _grey(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
-    """Scale the modes that hold more than 8 bits a pixel."""
+    """Scale the modes that hold more than 8 bits per pixel."""
     if image.format == "TIFF":
         bits, zero_is_black = image.tag_v2[258], image.tag_v2[262] == 1  # pyright: ignore[reportAttributeAccessIssue]
         if bits == (12,) or not zero_is_black:
@@ -189,7 +186,7 @@ def _eight_bits(values: np.ndarray, white: int) -> UInt8[np.ndarray, "h w"]:
 
 
 def _walk(folder: Path, around: frozenset[tuple[int, int]]) -> Iterator[Path | None]:
-    """The files to look at, in any order; None for each ignored entry."""
+    """The files to consider, in any order; None for each ignored entry."""
     try:
         status = folder.stat()
         entries = list(folder.iterdir())
@@ -202,7 +199,7 @@ def _walk(folder: Path, around: frozenset[tuple[int, int]]) -> Iterator[Path | N
     for entry in entries:
         if entry.name.startswith("."):
             yield None
-        elif os.path.isdir(entry):  # unlike its method, no error where a link runs in a circle
+        elif os.path.isdir(entry):  # unlike Path.is_dir, no error for circular links
             yield from _walk(entry, around | {here})
         else:
             yield entry if entry.suffix.lower() in SUFFIXES else None

@@ -1,4 +1,4 @@
-"""Images in their one exchange form: uint8 tensors [n, 3, h, w], RGB."""
+"""Images as exchanged between components: uint8 tensors [n, 3, h, w], RGB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 def resize(images: UInt8[Tensor, "n 3 h w"], side: int) -> UInt8[Tensor, "n 3 side side"]:
     """Resize to side × side with anti-aliased bilinear interpolation; aspect ratio is not kept.
 
-    Training and use of the miniature's models go through this one function, so that they see the same pixels.
+    The miniature's models are trained and used through this one function, so that they see the same pixels.
     """
     return resize_to(images, (side, side))
 
@@ -26,7 +26,7 @@ def resize_to(
 ) -> UInt8[Tensor, "n 3 height width"]:
     """Resize to (height, width), anti-aliased; the result is on the device of the images.
 
-    The CPU does it for every device: torch's CUDA kernel takes no uint8, and pixels must not depend on the device.
+    The CPU does it for every device: torch's CUDA kernel lacks uint8, and pixels must not depend on the device.
     """
     if tuple(images.shape[-2:]) == tuple(size):
         return images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# huggingface_hub reads its variable once, at import; the others hold for libraries that ask for themselves.
+# huggingface_hub reads its variable once, at import; the others are for libraries that check on their own.
 _VARIABLES = {
     "CLEAR_OFFLINE": "1",
     "HF_HUB_OFFLINE": "1",
@@ -16,7 +16,7 @@ _VARIABLES = {
 
 
 def go_offline() -> None:
-    """Forbid every library to fetch files; call it before any of them is imported."""
+    """Forbid all libraries to fetch files; call it before importing any of them."""
     os.environ.update(_VARIABLES)
 
 
@@ -26,7 +26,7 @@ def is_offline() -> bool:
 
 
 def opens_no_socket() -> bool:
-    """Whether no connection at all may be opened, to a language model's server neither: ``--offline`` was given."""
+    """Whether no connection may be opened at all, not even to a language model's server: ``--offline`` was given."""
     return _is_set("CLEAR_OFFLINE")
 
 

@@ -1,6 +1,6 @@
-"""What installed packages add by entry points; one that is broken never stands in the way of the others.
+"""What installed packages add by entry points; a broken plugin never affects the others.
 
-Plugins are imported where a name is not found among CLEAR's own, or where everything is listed. Imports nothing heavy.
+Plugins are imported only if a name is not one of CLEAR's own, or if everything is listed. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def plugins(
 ) -> dict[str, Content]:
     """What other packages add to one group of entry points, by name as written.
 
-    Whatever is broken, or takes a name, is left out with a warning that names it and its package. Of two plugins with
-    one name the first by package stays.
+    A plugin that is broken or uses a taken name is skipped with a warning that names it and its package. If two plugins
+    have the same name, the first by package name wins.
 
     Args:
-        kind: What is added, e.g. ``"method"``.
+        kind: Kind of plugin, e.g. ``"method"``.
         group: The group of entry points, e.g. ``"clear.methods"``.
-        own: CLEAR's own names, which stay CLEAR's.
-        read: Imports what an entry point names; gives the name that it has itself, and the content. May raise anything.
+        own: CLEAR's own names, which plugins cannot override.
+        read: Imports an entry point; returns its own name and the content. May raise anything.
     """
     found: dict[str, Content] = {}
     packages: dict[str, str] = {}
@@ -56,10 +56,10 @@ def plugins(
 
 
 def plugin_file(point: metadata.EntryPoint) -> Path:
-    """The file that an entry point names.
+    """The file that an entry point refers to.
 
-    ``"package"`` stands for the file ``NAME.yaml`` in the package's folder, ``"module:attribute"`` for a path in a
-    variable; a relative one counts from the module's folder.
+    ``"package"`` means the file ``NAME.yaml`` in the package's folder, ``"module:attribute"`` a path in a variable;
+    relative paths are resolved against the module's folder.
 
     Raises:
         UserError: The module has no folder.
@@ -72,7 +72,7 @@ def plugin_file(point: metadata.EntryPoint) -> Path:
 
 
 def package_of(point: metadata.EntryPoint) -> str:
-    """The distribution that brings an entry point."""
+    """The distribution that provides an entry point."""
     return (point.dist is not None and point.dist.name) or "an unknown package"
 
 
@@ -81,6 +81,6 @@ def _check_name(name: str, own: Container[str], packages: Mapping[str, str]) -> 
         raise UserError("the name is taken by CLEAR's own")
     if name in packages:
         raise UserError(f"the name is taken by {packages[name]}")
-    # Names stand in comma-separated lists, in METHOD.OPTION=VALUE and in file names.
+    # Names are used in comma-separated lists, in METHOD.OPTION=VALUE and in file names.
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,59}", name):
         raise UserError("use small letters, digits, underscores and hyphens for the name")

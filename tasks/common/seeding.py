@@ -1,6 +1,6 @@
 """Every random draw has an address: the run seed and what is drawn, for which unit or image, condition and repeat.
 
-Nothing then depends on batch size, worker count, order, ``PYTHONHASHSEED`` or a global generator.
+So nothing depends on batch size, worker count, order, ``PYTHONHASHSEED`` or a global generator.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ def seed_sequence(seed: int, *address: str | int) -> np.random.SeedSequence:
     """The seed sequence of one address; different addresses have different sequences.
 
     Args:
-        seed: The run's (or the world's) seed, at least 0.
-        address: Words and numbers that name the draw, e.g. ``"perturb", "scene-000017", "snow", 3``; a number and
-            its text are different addresses, a Python and a NumPy integer are the same.
+        seed: The run's (or the synthetic world's) seed, at least 0.
+        address: Words and numbers that name the draw, e.g. ``"perturb", "scene-000017", "snow", 3``; a number and its
+            text are different addresses, a Python and a NumPy integer are the same.
 
     Raises:
-        TypeError: If a part is neither a text nor a whole number.
+        TypeError: A part is neither a string nor an integer.
     """
     text = "\x1f".join(_part(part) for part in address)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
@@ -28,7 +28,7 @@ def seed_sequence(seed: int, *address: str | int) -> np.random.SeedSequence:
 
 
 def generator(seed: int, *address: str | int) -> np.random.Generator:
-    """A NumPy generator of its own for one address."""
+    """A NumPy generator for one address."""
     return np.random.Generator(np.random.PCG64(seed_sequence(seed, *address)))
 
 
@@ -39,7 +39,7 @@ def integer_seed(seed: int, *address: str | int) -> int:
 
 def _part(part: str | int) -> str:
     if isinstance(part, str):
-        # The separator may occur in a text that a model wrote; escaped, it cannot end the part.
+        # The separator may occur in model-written text; escaped, it cannot end the part.
         return "str:" + part.replace("\x1e", "\x1e0").replace("\x1f", "\x1e1")
     if isinstance(part, Integral):
         return f"int:{int(part)}"

@@ -1,4 +1,4 @@
-"""Strict models with every mistake explained in a sentence: the field, what was given, what is allowed."""
+"""Strict pydantic models; every mistake is explained in a sentence: the field, what was given, what is allowed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ def parse(model: type[Model], data: Any, where: str) -> Model:
     """Validate data against a model.
 
     Args:
-        model: The pydantic model.
-        data: What was read.
-        where: How to call the source in messages: a file, or ``"the command line"``.
+        where: Name of the source in messages: a file, or ``"the command line"``.
 
     Raises:
-        UserError: One sentence for each mistake: the field, what was given, what is allowed.
+        UserError: One sentence per mistake: the field, what was given, what is allowed.
     """
     try:
         return model.model_validate(data)
@@ -32,7 +30,7 @@ def parse(model: type[Model], data: Any, where: str) -> Model:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """A validation error as sentences, one a mistake."""
+    """A validation error as sentences, one per mistake."""
     sentences = dict.fromkeys(_sentence(detail, model) for detail in error.errors(include_url=False))
     return " ".join(sentences)
 

@@ -1,4 +1,4 @@
-"""Reading a YAML file safely, with every mistake explained in a sentence."""
+"""Safe reading of YAML files; every mistake is explained in a sentence."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading that refuses a key given twice, where YAML would silently take the last, and merge keys.
+    """Safe loading that refuses duplicate keys, of which YAML would silently take the last, and merge keys.
 
-    A merge key would let a field come from somewhere else in the file without a word at its place, and a small file of
-    nested ones grows without bound; YAML 1.2 has none.
+    A merge key would take a field from elsewhere in the file without a trace at its place, and nested ones in a small
+    file can grow without bound; YAML 1.2 has none.
     """
 
 
@@ -46,8 +46,8 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a YAML file that holds one mapping; no YAML tag runs code.
 
     Raises:
-        UserError: The file is missing, unreadable, larger than 1 MB, not YAML, has a key twice or a merge key
-            (``<<``), or is no mapping.
+        UserError: The file is missing, unreadable, larger than 1 MB, not YAML, not a mapping, or has a duplicate key or
+            a merge key (``<<``).
     """
     path = Path(path)
     try:

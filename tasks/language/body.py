@@ -1,4 +1,4 @@
-"""A response body that ends: bounded in bytes and in time. Imported only where ``httpx2`` is there."""
+"""A response body bounded in bytes and in time. Imported only where ``httpx2`` is installed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ class BoundedBody(httpx2.SyncByteStream):
     """Passes a body on until it is too long or too slow.
 
     Args:
-        stream: The body as it arrives.
-        seconds: Time for all of it; None sets no limit.
-        clock: The time.
+        seconds: Time limit for the whole body; None sets no limit.
     """
 
     def __init__(self, stream: httpx2.SyncByteStream, seconds: float | None, clock: Clock) -> None:
@@ -30,8 +28,8 @@ class BoundedBody(httpx2.SyncByteStream):
         """The parts of the body.
 
         Raises:
-            httpx2.ReadTimeout: All of it takes too long.
-            httpx2.ReadError: It is too large.
+            httpx2.ReadTimeout: The whole body takes too long.
+            httpx2.ReadError: The body is too large.
         """
         total = 0
         for part in self._stream:

@@ -1,4 +1,4 @@
-"""From a profile's entry to a summariser, or to a model that looks at pictures."""
+"""Builds a summariser or a vision-language describer from a profile's entry."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ def build_summariser(
     offline: bool = False,
     shared: Cache | None = None,
 ) -> LanguageModelSummariser:
-    """The summariser of a profile's entry, with every reply kept.
+    """The summariser of a profile's entry; every reply is stored.
 
-    A model on a server is not asked yet, but its key is looked for, so that a run stops before it loads anything large.
+    A model on a server is not queried yet, but its key is looked up, so that a run stops before it loads anything
+    large.
 
     Args:
-        source: The entry; a relative ``path`` must be resolved.
+        source: The entry; a relative ``path`` must already be resolved.
         device: Where a model in this process runs.
-        replies: SQLite file of the replies and requests; None keeps them in memory. The price cap counts what this file
-            has seen, so a file in the run's folder makes it a cap on the run, resumed or not.
-        offline: Open no socket; replies that the file holds are still given.
-        shared: Where replies are kept for other runs, too.
+        replies: SQLite file of the replies and requests; None keeps them in memory. The price cap counts the requests
+            in this file, so a file in the run's folder makes it a cap on the run, resumed or not.
+        offline: Open no socket; replies stored in the file are still returned.
+        shared: Where replies are also stored for other runs.
 
     Raises:
-        UserError: No key, no package, no model, a wrong hash, an unknown price with a cap, or an unusable file.
+        UserError: No key, package or model, a wrong hash, an unknown price with a cap, or an unusable file.
     """
     store = ReplyStore(replies or ":memory:")
     model = CachedChat(_model(source, device, store, offline), store, shared, _served(source, device))
@@ -62,13 +63,13 @@ def build_describer(
     offline: bool = False,
     shared: Cache | None = None,
 ) -> VisionLanguageDescriber:
-    """The model that looks at pictures of a profile's entry, with every reply kept; see ``build_summariser``.
+    """The vision-language describer of a profile's entry, with every reply stored; see ``build_summariser``.
 
-    It is made when it is first asked: few methods need it, and runs of the others must not wait for it or miss its key.
-    What ``build_summariser`` raises, its first answer raises.
+    The model is created on first use: few methods need it, and runs of the others must not wait for it or need its key.
+    Whatever ``build_summariser`` would raise is raised by the first request.
 
     Raises:
-        UserError: An unusable file of replies.
+        UserError: The file of replies is unusable.
     """
     from tasks.language.describer import VisionLanguageDescriber
 
@@ -79,7 +80,7 @@ def build_describer(
 
 
 class _LaterChat:
-    """A chat model that is made when it is first asked."""
+    """A chat model that is created on first use."""
 
     def __init__(self, make: Callable[[], ChatModel]) -> None:
         self._made = cache(make)

@@ -1,4 +1,4 @@
-"""What every chat model is to the rest: messages in, one reply out, or an error that says what to do."""
+"""The interface of every chat model: messages in, one reply out, or an error that says what to do."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ class Message:
     """One turn of a chat.
 
     Attributes:
-        role: Who speaks. ``system`` stands only where a release has it: several model families have no such role.
-        content: What is said.
-        pictures: What is shown after it, to models that see.
+        role: Who speaks. ``system`` is used only where a release uses it: several model families have no such role.
+        pictures: Images shown after the text, for vision-language models.
     """
 
     role: Literal["system", "user", "assistant"]
@@ -25,21 +24,20 @@ class Message:
     pictures: tuple[Picture, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """What a reply depends on, JSON-able; pictures by their SHA-256."""
+        """What a reply depends on, JSON-serialisable; images by their SHA-256."""
         said: dict[str, Any] = {"role": self.role, "content": self.content}
         return {**said, "pictures": [picture.sha256 for picture in self.pictures]} if self.pictures else said
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A usable reply: it ended by itself and is not empty.
+    """A usable reply: complete and not empty.
 
     Attributes:
-        text: What the model said.
-        prompt_tokens: Tokens read, as the model counts them; None where a server does not say.
+        prompt_tokens: Tokens read, as counted by the model; None if a server does not say.
         completion_tokens: Tokens written, likewise.
-        model: The model's own name for itself, which may be more exact than the one asked for.
-        fingerprint: The server's name for its configuration, if it gives one.
+        model: The name the model reports, which may be more specific than the one requested.
+        fingerprint: The server's name for its configuration, if given.
     """
 
     text: str
@@ -54,21 +52,21 @@ class ChatModel(Protocol):
 
     @property
     def identity(self) -> str:
-        """What the replies depend on beside the request: the model's name, not where it is served."""
+        """What the replies depend on besides the request: the model's name, not where it is served."""
         ...
 
     def chat(self, messages: Sequence[Message], *, temperature: float, max_tokens: int, seed: int) -> Reply:
         """Answer the last message.
 
         Args:
-            messages: Turns, from the user's first to the user's last.
-            temperature: Of sampling, at least 0; 0 takes the likeliest token.
-            max_tokens: Most tokens of the reply.
-            seed: In [0, 2³²); another seed may give another reply.
+            messages: Turns; the first and the last are the user's.
+            temperature: Sampling temperature, at least 0; 0 decodes greedily.
+            max_tokens: Maximum number of tokens of the reply.
+            seed: In [0, 2³²); a different seed may give a different reply.
 
         Raises:
-            NoAnswerError: The model gave nothing that could be used, for this request only.
-            LanguageModelError: Anything that would meet the next request too.
+            NoAnswerError: The model gave nothing usable, for this request only.
+            LanguageModelError: Any failure that would also affect the next request.
         """
         ...
 
@@ -78,7 +76,7 @@ class LanguageModelError(UserError):
 
 
 class AccessError(LanguageModelError):
-    """The server refuses: no quota, a wrong key, no permission, or no such model. Asking again is no use."""
+    """The server refuses: no quota, a wrong key, no permission, or no such model. Retrying is useless."""
 
 
 class UnavailableError(LanguageModelError):
@@ -86,11 +84,11 @@ class UnavailableError(LanguageModelError):
 
 
 class BadReplyError(LanguageModelError):
-    """The server answered, but what it said is no chat completion."""
+    """The server answered, but not with a chat completion."""
 
 
 class PriceCapError(LanguageModelError):
-    """The next request could cost more than the price cap leaves."""
+    """The next request could cost more than what is left under the price cap."""
 
 
 class NoAnswerError(LanguageModelError):

@@ -1,6 +1,6 @@
-"""A chat model behind an OpenAI-compatible server, asked so that nothing odd on the way can become a label.
+"""A chat model behind an OpenAI-compatible server; no error or malformed response can become a label.
 
-The key comes from the environment when the first request is made, and goes nowhere but into the request's header.
+The key is read from the environment at the first request and is used only in the request's header.
 """
 
 from __future__ import annotations
@@ -22,26 +22,25 @@ if TYPE_CHECKING:
 
 _NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _FILTERED = ("content_filter", "content_policy_violation")
-# Servers read a seed as a signed number of 32 bits, and llama.cpp the highest unsigned one as "random".
+# Servers read a seed as a signed 32-bit number, and llama.cpp reads the highest unsigned one as "random".
 _SEEDS = 2**31 - 1
 
 
 class OpenAIChat:
-    """Asks one model on one server; see ``OpenAISource`` for what can be set.
+    """A client for one model on one server; see ``OpenAISource`` for the settings.
 
-    429 (rate limit), 408, 409, 5xx, timeouts, broken connections and broken JSON are tried again, bounded in attempts
-    and in time; the client's own retries are off. Exhausted quota, 401, 402, 403 and 404 never are. Redirects are not
-    followed, so that neither prompt nor key reaches another address.
+    429 (rate limit), 408, 409, 5xx, timeouts, broken connections and broken JSON are retried, bounded in attempts and
+    in time; the client's own retries are off. Exhausted quota, 401, 402, 403 and 404 are never retried. Redirects are
+    not followed, so that neither prompt nor key reaches another address.
 
     Args:
         source: Server, model and limits.
-        store: Where requests are booked for counting and for the price cap.
+        store: Books requests for counting and for the price cap.
         offline: Refuse to open a connection.
         environment: Where the key is looked up; the process's own by default.
-        clock: The time.
 
     Raises:
-        PriceCapError: A price cap on a model of unknown price.
+        PriceCapError: A price cap is set for a model of unknown price.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class OpenAIChat:
         return self.source.model
 
     def check(self) -> None:
-        """See that a request could be made, without making one.
+        """Check that a request could be made, without making one.
 
         Raises:
             LanguageModelError: ``openai`` is not installed, or there is no usable key.
@@ -85,7 +84,7 @@ class OpenAIChat:
             AccessError: No quota, wrong key, no permission, no such model, or ``offline``.
             PriceCapError: The request could exceed the price cap.
             UnavailableError: All attempts, or all time, were used up.
-            BadReplyError: The answer is no chat completion.
+            BadReplyError: The answer is not a chat completion.
         """
         if self.offline:
             raise AccessError(
@@ -111,7 +110,7 @@ class OpenAIChat:
         return self._policy.run(attempt, self.source.base_url)
 
     def _send(self, body: dict[str, Any], timeout: float, booking: int) -> str:
-        """One request; the body of a successful response as text, without the key should a server echo it."""
+        """Send one request; returns the body of a successful response, without the key should the server echo it."""
         client, openai = self._connect(), _import_openai()
         try:
             response = client.chat.completions.with_raw_response.create(**body, timeout=timeout)
@@ -124,7 +123,7 @@ class OpenAIChat:
             # The server answered, so it did no work that it could bill.
             self._spending.settle(booking, 0, 0)
             failure = self._refusal(error)
-        # Raised out here, so that it does not carry the client's error along: that holds whatever the server said.
+        # Raised out here, so that it does not carry along the client's error, which holds the server's whole response.
         raise failure
 
     def _refusal(self, error: openai.APIStatusError) -> Exception:
@@ -179,7 +178,7 @@ class OpenAIChat:
                 return self._client
             library = _import_openai()
             self._client = client = library.OpenAI(
-                # A server without authentication ignores the word; the client insists on one.
+                # A server without authentication ignores the key; the client insists on one.
                 api_key=read_key(self.source, self._environment) or "none",
                 base_url=self.source.base_url,
                 max_retries=0,
@@ -192,7 +191,7 @@ class OpenAIChat:
             return client
 
     def _guard(self, response: Any) -> None:
-        """Bound a body in size and in time: a server that sends byte after byte would never meet a read timeout."""
+        """Bound a body in size and in time: a server that sends byte after byte would never hit a read timeout."""
         from tasks.language.body import BoundedBody
 
         seconds = response.request.extensions["timeout"]["read"]
@@ -200,7 +199,7 @@ class OpenAIChat:
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
-    """Plain text where there is nothing else: some servers take no parts."""
+    """Plain text if there are no images: some servers do not accept content parts."""
     if not message.pictures:
         return message.content
     shown = [{"type": "image_url", "image_url": {"url": picture.data_url()}} for picture in message.pictures]
@@ -208,10 +207,10 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def read_key(source: OpenAISource, environment: Mapping[str, str]) -> str | None:
-    """The key for a server, without white space around it; None for a server on this machine that needs none.
+    """The key for a server, stripped of white space; None for a server on this machine that needs none.
 
     Raises:
-        AccessError: The variable is not set, or holds something that is no key; the sentence never holds its value.
+        AccessError: The variable is not set or is not a valid key; the message never contains its value.
     """
     variable = source.sent_key
     if variable is None:
@@ -232,7 +231,7 @@ def read_key(source: OpenAISource, environment: Mapping[str, str]) -> str | None
 def _import_openai() -> Any:
     try:
         import openai
-        import tenacity  # noqa: F401 - told apart from a request that fails
+        import tenacity  # noqa: F401 - so that a missing package is not mistaken for a failed request
     except ImportError as error:
         raise LanguageModelError(
             f'A language model on a server needs the package {error.name}: pip install "clear-benchmark[openai]".'

@@ -1,4 +1,4 @@
-"""Reading the body of a chat completion: strictly, since a server may send anything with status 200."""
+"""Strict parsing of a chat completion's body: a server may send anything with status 200."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ def read_completion(text: str, model: str) -> Reply:
     """The reply in a response body.
 
     Args:
-        text: The body.
-        model: The model that was asked, for the message.
+        model: Name of the requested model, for the message.
 
     Raises:
-        TransientError: Broken JSON (the connection was cut), or an error reported inside a success.
-        BadReplyError: A web page, or JSON that is no chat completion.
+        TransientError: Broken JSON (the connection was cut), or an error reported with status 200.
+        BadReplyError: A web page, or JSON that is not a chat completion.
         NoAnswerError: No choice, a refusal, an empty reply, or one cut off at the token limit.
     """
     content = _parse(text)
@@ -47,7 +46,7 @@ def read_completion(text: str, model: str) -> Reply:
 
 
 def tokens_of(text: str) -> tuple[int | None, int | None]:
-    """Tokens read and written by a response body, None where it does not say (or is no completion)."""
+    """Tokens read and written according to a response body, None where it does not say (or is not a completion)."""
     try:
         usage = json.loads(text).get("usage")
         counts = usage.get("prompt_tokens"), usage.get("completion_tokens")

@@ -1,4 +1,4 @@
-"""What a profile file may hold for its language model; strict, and read without torch or openai."""
+"""A profile's language model settings; strict, and readable without torch or openai."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class PriceEntry(BaseModel):
     """A model's price.
 
     Attributes:
-        input: USD for a million tokens read, without discounts.
-        output: USD for a million tokens written.
+        input: USD per million input tokens, without discounts.
+        output: USD per million output tokens.
         as_of: The day the price was read or published.
-        source: Where.
+        source: Where the price is published.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,11 +39,10 @@ class _Source(BaseModel):
     """What both kinds of language model share.
 
     Attributes:
-        mode: ``fixed`` validates replies; ``code`` treats them as the release of Describe-and-Dissect does; ``llama2``
-            asks and cuts as its variant for Llama-2-7b-chat.
-        temperature: Of sampling; 0.3 as published.
-        max_tokens: Most tokens of a reply. Models that think aloud before they answer need thousands.
-        licence: Of the model.
+        mode: ``fixed`` validates replies; ``code`` processes them as the release of Describe-and-Dissect does;
+            ``llama2`` prompts and cuts as its variant for Llama-2-7b-chat does.
+        temperature: Sampling temperature; 0.3 as published.
+        max_tokens: Maximum number of tokens of a reply. Reasoning models need thousands.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,7 +54,7 @@ class _Source(BaseModel):
     licence: str
 
     def identity(self) -> dict[str, Any]:
-        """What labels depend on, JSON-able: where the model runs and what it costs is no part of it."""
+        """What labels depend on, JSON-serialisable; where the model runs and what it costs are not part of it."""
         return {"version": VERSION, **self.model_dump(mode="json", exclude=set(self.runtime))}
 
 
@@ -63,21 +62,20 @@ class OpenAISource(_Source):
     """A model on an OpenAI-compatible server: OpenAI, vLLM, Ollama, llama.cpp, ``transformers serve``.
 
     Attributes:
-        loader: ``openai``.
-        base_url: Where the server is; most end in ``/v1``.
-        model: The model's name there.
-        key_variable: Environment variable that holds the key. A server on this machine gets a key only if another
-            variable than ``OPENAI_API_KEY`` is named, so that a key for OpenAI is not handed to it by accident.
-        token_limit: The request field that carries ``max_tokens``: OpenAI's newer models take only
-            ``max_completion_tokens``, some servers know only ``max_tokens``.
+        base_url: The server's address; most end in ``/v1``.
+        model: The model's name on the server.
+        key_variable: Environment variable that holds the key. A server on this machine is sent a key only if a variable
+            other than ``OPENAI_API_KEY`` is named, so that a key for OpenAI is not sent to it by accident.
+        token_limit: The request field that carries ``max_tokens``: OpenAI's newer models accept only
+            ``max_completion_tokens``, some servers only ``max_tokens``.
         send_seed: Whether requests carry a seed; a few servers refuse it. Without it the replies to equal requests are
-            samples all the same.
+            still samples.
         timeout_seconds: Longest wait for one answer.
-        attempts: Most requests for one answer.
-        total_seconds: Longest time for one answer, all attempts and waits together.
-        requests_per_second: Most requests a second from this process; None sets no limit.
-        price_cap_usd: No request is made that could bring the spending above this.
-        price: The model's price, where the table in ``prices.yaml`` lacks it or is out of date.
+        attempts: Maximum number of requests for one answer.
+        total_seconds: Longest time for one answer, including all attempts and waits.
+        requests_per_second: Maximum rate of requests from this process; None sets no limit.
+        price_cap_usd: No request is made that could raise the spending above this.
+        price: The model's price, if the table in ``prices.yaml`` lacks it or is out of date.
     """
 
     runtime: ClassVar[frozenset[str]] = frozenset(
@@ -122,7 +120,7 @@ class OpenAISource(_Source):
 
     @property
     def sent_key(self) -> str | None:
-        """The variable whose key is sent; None where requests go without one."""
+        """The variable whose key is sent; None if requests are sent without one."""
         return None if self.on_this_machine and self.key_variable == DEFAULT_KEY_VARIABLE else self.key_variable
 
     @property
@@ -136,20 +134,19 @@ class OpenAISource(_Source):
 
 
 class TransformersSource(_Source):
-    """A model that runs in this process by transformers.
+    """A model that runs in this process with transformers.
 
     Attributes:
-        loader: ``transformers``.
         path: A local folder with config, tokenizer (with a chat template) and safetensors weights, relative to the
             profile file.
         name: A model on the hub, instead of ``path``.
         revision: Of ``name``: a commit, tag or branch.
         weights: The weights file inside ``path``, for its hash.
-        sha256: Of that file; a missing hash is not checked.
-        dtype: Number format of the weights; ``auto`` takes that of the checkpoint.
+        sha256: Hash of that file; not checked if missing.
+        dtype: Number format of the weights; ``auto`` uses that of the checkpoint.
     """
 
-    # A revision and a hash say what the model is; a folder only where it lies.
+    # A revision and a hash identify the model; a folder only says where it is.
     runtime: ClassVar[frozenset[str]] = frozenset({"path", "licence"})
 
     loader: Literal["transformers"]
@@ -161,7 +158,7 @@ class TransformersSource(_Source):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
     def identity(self) -> dict[str, Any]:
-        """See above; without a hash, the folder has to say which model it is."""
+        """See the base class; without a hash, the folder identifies the model."""
         place = {} if self.sha256 else self.model_dump(mode="json", include={"path"})
         return {**super().identity(), **place}
 
@@ -178,9 +175,9 @@ class _Vision(_Source):
     """What both kinds of vision-language model share.
 
     Attributes:
-        max_tokens: Most tokens of a reply; 300 as published.
-        picture_px: Pixels of a picture's longer side; larger ones are reduced. Servers that count tiles of 512 px count
-            such a picture once.
+        max_tokens: Maximum number of tokens of a reply; 300 as published.
+        picture_px: Pixels of an image's longer side; larger images are reduced. Servers that count tiles of 512 px
+            count such an image once.
     """
 
     max_tokens: Annotated[int, Field(ge=8, le=32_768)] = 300
@@ -199,13 +196,13 @@ class VisionOpenAISource(_Vision, OpenAISource):
 
 
 class VisionTransformersSource(_Vision, TransformersSource):
-    """A vision-language model (image-text-to-text) that runs in this process by transformers.
+    """A vision-language model (image-text-to-text) that runs in this process with transformers.
 
-    A local folder holds a processor too, with the chat template.
+    A local folder needs a processor too, with the chat template.
     """
 
 
 LanguageModelSource: TypeAlias = Annotated[OpenAISource | TransformersSource, Field(discriminator="loader")]
-"""The field of a profile: ``loader`` tells which of the two it is."""
+"""The profile field of a language model; ``loader`` selects the kind."""
 VisionModelSource: TypeAlias = Annotated[VisionOpenAISource | VisionTransformersSource, Field(discriminator="loader")]
-"""The same of the role that looks at pictures."""
+"""The same for the vision-language model."""

@@ -1,4 +1,4 @@
-"""A vision-language model that names what several pictures share, without captions in between."""
+"""A vision-language model that names what several images have in common, without captions in between."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from tasks.language.prompts import VERSION, Mode, picture_messages
 
 
 class VisionLanguageDescriber(ConceptNamer):
-    """Names what pictures share: Describe-and-Dissect's variant in which they go to the chat model themselves.
+    """Names what images have in common: the variant of Describe-and-Dissect in which the chat model sees the images.
 
-    See ``ConceptNamer`` for what becomes of replies. As published (Bai et al., TMLR 2025, with GPT-4o): the unit's ten
-    pictures at once, temperature 0.3, at most 300 tokens.
+    See ``ConceptNamer`` for the handling of replies. As published (Bai et al., TMLR 2025, with GPT-4o): the unit's ten
+    images at once, temperature 0.3, at most 300 tokens.
 
-    Text inside a picture may instruct the model; as with captions, it can make a label wrong and nothing else.
+    Text inside an image may instruct the model; as with captions, it can make a label wrong and nothing else.
 
     Args:
-        model: A chat model that reads pictures.
+        model: A chat model that reads images.
         mode: ``fixed``, or ``code``: as released, the instruction is both system text and user text, and replies are
             not checked.
-        temperature: Of sampling.
-        max_tokens: Most tokens of a reply.
-        edge: Pixels of a picture's longer side; larger pictures are reduced, smaller ones stay.
+        max_tokens: Maximum number of tokens of a reply.
+        edge: Pixels of an image's longer side; larger images are reduced, smaller ones are left as they are.
     """
 
     version: ClassVar[str] = VERSION
@@ -46,11 +45,11 @@ class VisionLanguageDescriber(ConceptNamer):
         self.edge = edge
 
     def describe(self, pictures: Sequence[UInt8[Tensor, "3 h w"]], seed: int) -> str:
-        """Name what most pictures share; an empty string when there is no name.
+        """Name what most images have in common; an empty string if there is no name.
 
         Args:
             pictures: In the order in which they are shown.
-            seed: The sample of the reply, in [0, 2³²).
+            seed: Selects the sample of the reply, in [0, 2³²).
 
         Raises:
             LanguageModelError: The model cannot be used; see ``tasks.language.chat``.
@@ -61,7 +60,7 @@ class VisionLanguageDescriber(ConceptNamer):
 
 
 def bounded(image: UInt8[Tensor, "3 h w"], edge: int) -> Picture:
-    """An image as a picture whose longer side has at most ``edge`` pixels; its proportions are kept."""
+    """An image whose longer side has at most ``edge`` pixels; the aspect ratio is kept."""
     height, width = image.shape[-2:]
     scale = min(1.0, edge / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))

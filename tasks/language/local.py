@@ -1,4 +1,4 @@
-"""A chat model in this process, by transformers: the reply depends on the messages and the seed alone."""
+"""A chat model in this process, with transformers: the reply depends on the messages and the seed alone."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tasks.models.weights import file_sha256
 
 
 class SeededSampling(LogitsProcessor):
-    """Turns "take the likeliest token" into sampling at a temperature, with a generator of its own.
+    """Turns greedy decoding into sampling at a temperature, with its own random generator.
 
-    Gumbel noise added to scores / temperature makes the largest one a sample of their softmax (the Gumbel-max trick).
+    Gumbel noise added to scores / temperature makes the argmax a sample of their softmax (the Gumbel-max trick).
     ``generate`` can only sample from torch's global generator; this way it is never touched.
 
     Args:
         temperature: Above 0.
-        seed: Of the noise, which is drawn on the CPU, so that it is the same on every device.
+        seed: Seed of the noise, which is drawn on the CPU, so that it is the same on every device.
     """
 
     def __init__(self, temperature: float, seed: int) -> None:
@@ -51,15 +51,13 @@ class SeededSampling(LogitsProcessor):
 class TransformersChat:
     """A causal language model with a chat template, from a local folder or the hub. Code from the hub is never run.
 
-    Sampling is from the whole vocabulary, at the temperature that is asked for: a checkpoint's own top-k or top-p is
-    not used.
+    Sampling is from the whole vocabulary, at the requested temperature: a checkpoint's own top-k or top-p is not used.
 
     Args:
         name_or_path: A folder, or a model on the hub.
-        device: Where it runs.
         dtype: ``auto`` (that of the checkpoint), ``float32``, ``float16`` or ``bfloat16``.
         revision: Of a model on the hub.
-        offline: Take files from the local folder or the hub's cache alone.
+        offline: Use only files from the local folder or the hub's cache.
 
     Raises:
         LanguageModelError: The model cannot be read, or has no chat template.
@@ -89,7 +87,7 @@ class TransformersChat:
         if isinstance(name_or_path, Path) and not name_or_path.is_dir():
             raise LanguageModelError(f"There is no folder {name_or_path} with a {self._kind}; correct the profile.")
         try:
-            # A tokenizer, or a processor that has one; both know the chat template.
+            # A tokenizer, or a processor that contains one; both have the chat template.
             self.reader: Any = self._readers.from_pretrained(name_or_path, **where)
             model = self._models.from_pretrained(name_or_path, dtype=dtype, use_safetensors=True, **where)
         except (OSError, ValueError) as error:
@@ -100,7 +98,7 @@ class TransformersChat:
             ) from None
         if not self.reader.chat_template:
             raise LanguageModelError(f"The {self._kind} {name_or_path} has no chat template; take one made for chats.")
-        # The stubs of transformers hide that a model is a module.
+        # The type stubs of transformers hide that a model is a module.
         self.model: Any = torch.nn.Module.to(model, device).eval()
         self.device = device
 
@@ -119,7 +117,7 @@ class TransformersChat:
 
     @property
     def tokenizer(self) -> Any:
-        """Turns text into tokens and back."""
+        """The tokenizer."""
         return self.reader
 
     def _prompt(self, messages: Sequence[Message]) -> Any:
@@ -130,7 +128,7 @@ class TransformersChat:
 
     @cached_property
     def _ends(self) -> list[int]:
-        """The tokens that end a reply."""
+        """The end-of-sequence tokens."""
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
         return ends if isinstance(ends, list) else [ends]
@@ -159,9 +157,9 @@ class TransformersChat:
 
 
 class TransformersVisionChat(TransformersChat):
-    """The same with a vision-language model (image-text-to-text), whose messages may show pictures.
+    """The same with a vision-language model (image-text-to-text), whose messages may contain images.
 
-    Its processor prepares the pictures as the model was trained.
+    Its processor prepares the images as the model was trained.
     """
 
     _kind: ClassVar[str] = "vision-language model"
@@ -172,7 +170,7 @@ class TransformersVisionChat(TransformersChat):
 
     @property
     def tokenizer(self) -> Any:
-        """The one of the processor."""
+        """The processor's tokenizer."""
         return self.reader.tokenizer
 
     def _prompt(self, messages: Sequence[Message]) -> Any:

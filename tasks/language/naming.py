@@ -1,4 +1,4 @@
-"""From a chat to a concept: what a model says becomes a name only if it looks like one."""
+"""From a chat to a concept: a reply becomes a name only if it looks like one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tasks.language.prompts import Mode, corrected_messages, zero_shot_messages
 
 MOST_WORDS = 5
 LLAMA2_LETTERS = 75
-"""Where a candidate of the Llama-2 variant is cut."""
+"""Letters at which a candidate of the Llama-2 variant is cut."""
 _LONGEST_LABEL = 80
-# Letters of any script, digits, and what may stand inside a word: "t-shirt", "women's", "black/white", "R&B".
+# Letters of any script, digits, and what may occur inside a word: "t-shirt", "women's", "black/white", "R&B".
 _WORD = re.compile(r"[^\W_]+(?:['’&/+-][^\W_]+)*")
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _QUOTES = "\"'“”‘’`*"
@@ -23,14 +23,14 @@ class ConceptNamer:
     """Asks a chat model for one concept, as in Describe-and-Dissect (Bai et al., TMLR 2025), step 2b.
 
     In ``fixed`` mode a reply counts only if it is one line of one to five words. A reply that is a list is summarised
-    once more, one of another wrong shape is asked for once more; what is still no label then is no name. In ``code``
-    mode replies are cut at colons and commas as in the release and not checked, in ``llama2`` mode what stands after
-    the last ": " is cut at 75 letters. Refusals, empty replies and replies that were cut off are no names in any mode.
+    again once, one of another wrong shape is asked for again once; if the result is still no label, there is no name.
+    In ``code`` mode replies are cut at colons and commas as in the release and not checked; in ``llama2`` mode the text
+    after the last ": " is cut at 75 letters. Refusals, empty and truncated replies give no name in any mode.
 
     Args:
         mode: ``fixed``, ``code`` or ``llama2``.
-        temperature: Of sampling; 0.3 as published.
-        max_tokens: Most tokens of a reply.
+        temperature: Sampling temperature; 0.3 as published.
+        max_tokens: Maximum number of tokens of a reply.
     """
 
     def __init__(self, model: ChatModel, mode: Mode = "fixed", temperature: float = 0.3, max_tokens: int = 256) -> None:
@@ -40,11 +40,11 @@ class ConceptNamer:
         self.max_tokens = max_tokens
 
     def name(self, messages: Sequence[Message], seed: int) -> str:
-        """The concept that a chat ends in; an empty string when there is none.
+        """The concept that a chat ends in; an empty string if there is none.
 
         Args:
             messages: The chat up to the question.
-            seed: The sample of the reply, in [0, 2³²).
+            seed: Selects the sample of the reply, in [0, 2³²).
 
         Raises:
             LanguageModelError: The model cannot be used; see ``tasks.language.chat``.
@@ -62,7 +62,7 @@ class ConceptNamer:
         return concept if self.mode == "code" or is_label(concept) else ""
 
     def ask(self, messages: Sequence[Message], seed: int) -> str:
-        """What the model says; an empty string where it gives no answer to this request."""
+        """The model's reply; an empty string if it gives no answer to this request."""
         try:
             reply = self.model.chat(messages, temperature=self.temperature, max_tokens=self.max_tokens, seed=seed)
         except NoAnswerError:
@@ -76,13 +76,13 @@ class ConceptNamer:
 
 
 def tidy(reply: str) -> str:
-    """A reply without the thoughts before it, and without quotation marks and the full stop around it."""
+    """A reply without preceding reasoning, surrounding quotation marks or the final full stop."""
     text = _THOUGHT.sub("", reply).strip().strip(_QUOTES).strip()
     return text.removesuffix(".").strip(_QUOTES).strip()
 
 
 def is_label(text: str) -> bool:
-    """Whether a text is one line of one to five plausible words, one of them with a letter."""
+    """Whether a text is one line of one to five plausible words, at least one of them with a letter."""
     words = text.split(" ")
     return (
         len(text) <= _LONGEST_LABEL
@@ -93,10 +93,10 @@ def is_label(text: str) -> bool:
 
 
 def has_word(text: str) -> bool:
-    """Whether a text has a word in it at all."""
+    """Whether a text contains a word at all."""
     return _WORD.search(text) is not None
 
 
 def after_colon(reply: str) -> str:
-    """What stands between the first and the second colon; all of it where there is none."""
+    """The text between the first and the second colon; the whole text if there is none."""
     return reply.split(":")[1].strip() if ":" in reply else reply

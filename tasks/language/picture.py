@@ -1,4 +1,4 @@
-"""A picture that a chat shows: RGB pixels of a bounded size, which are also all that it is known by."""
+"""An image shown in a chat: RGB pixels of a bounded size, which are also its whole identity."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MOST_EDGE = 512
-"""Pixels of the longer side at most: what servers that count tiles of 512 px count once."""
+"""Maximum pixels of the longer side: servers that count tiles of 512 px count such an image once."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels of one picture, RGB, row by row.
+    """Pixels of one image, RGB, row by row.
 
     Attributes:
         height: In pixels, at most ``MOST_EDGE``.
-        width: The same.
+        width: In pixels, likewise.
         pixels: 3 · height · width bytes.
     """
 
@@ -37,17 +37,17 @@ class Picture:
 
     @property
     def sha256(self) -> str:
-        """Of size and pixels: equal pictures are equal requests, however a file of them is written."""
+        """Hash of size and pixels: equal images are equal requests, however they are encoded as files."""
         return hashlib.sha256(f"{self.height}x{self.width}:".encode() + self.pixels).hexdigest()
 
     def image(self) -> Image.Image:
-        """The picture for libraries that read Pillow's images."""
+        """The image as a Pillow image."""
         from PIL import Image
 
         return Image.frombytes("RGB", (self.width, self.height), self.pixels)
 
     def data_url(self) -> str:
-        """The picture as a PNG file inside an address, as chat servers take it; nothing is lost."""
+        """The image as a PNG data URL (lossless), as chat servers take it."""
         file = io.BytesIO()
         self.image().save(file, "PNG")
         return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

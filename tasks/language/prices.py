@@ -1,4 +1,4 @@
-"""What requests cost, and the cap on it: a price that nobody wrote down is unknown, never zero."""
+"""The cost of requests and the cap on it: a price that is not given is unknown, never zero."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tasks.language.config import PriceEntry
 from tasks.language.replies import ReplyStore
 
 _TABLE = Path(__file__).parent / "prices.yaml"
-# Chat templates put a few tokens around each turn; no known one needs as many.
+# Chat templates add a few tokens to each turn; no known template adds this many.
 _TOKENS_A_TURN = 32
-# No server says beforehand what a picture counts. The most that is known of one of at most 512 px a side are the 8,500
-# of gpt-4o-mini (gpt-4o: 255; Llama 3.2 at a public host: 1,601).
+# No server says in advance how many tokens an image counts. The highest known number for an image of at most 512 px
+# per side is 8,500 for gpt-4o-mini (gpt-4o: 255; Llama 3.2 at a public host: 1,601).
 _TOKENS_A_PICTURE = 10_000
 
 
@@ -34,28 +34,27 @@ def cost(price: PriceEntry, prompt_tokens: int, completion_tokens: int) -> float
 
 
 def most_prompt_tokens(messages: Sequence[Message]) -> int:
-    """More tokens than any byte-level tokenizer makes of a chat: one for each byte, and some for each turn.
+    """An upper bound on the tokens of a chat for any byte-level tokenizer: one per byte, and some per turn.
 
-    A picture counts 10,000, above what is known of any model; the reply corrects it.
+    An image counts 10,000, more than is known of any model; the reply corrects it.
     """
     said = sum(len(message.content.encode()) + _TOKENS_A_TURN for message in messages) + _TOKENS_A_TURN
     return said + _TOKENS_A_PICTURE * sum(len(message.pictures) for message in messages)
 
 
 class Spending:
-    """Books each request before it is made, at the most it can cost, and corrects the booking by its reply.
+    """Books each request before it is made, at its highest possible cost, and corrects the booking by the reply.
 
-    A request whose reply never came keeps its booking, since a server may bill it. Bookings live in the store, so the
-    cap holds over resumed runs and over all processes that share the store.
+    A request without a reply keeps its booking, since a server may bill it. Bookings are kept in the store, so the cap
+    holds over resumed runs and over all processes that share the store.
 
     Args:
-        store: Where requests are booked.
-        model: Whose price counts.
-        price: The price; None looks it up in the table.
-        cap: Most USD that all requests of the store together may cost; None sets no cap.
+        model: Name of the model whose price is looked up.
+        price: USD per million tokens; None looks it up in the table.
+        cap: Maximum USD that all requests of the store together may cost; None sets no cap.
 
     Raises:
-        PriceCapError: There is a cap, but the model's price is unknown.
+        PriceCapError: A cap is set, but the model's price is unknown.
     """
 
     def __init__(
@@ -72,10 +71,10 @@ class Spending:
             )
 
     def book(self, messages: Sequence[Message], max_tokens: int) -> int:
-        """Book one request at its highest cost, and return the booking's number.
+        """Book one request at its highest possible cost, and return the booking's number.
 
         Raises:
-            PriceCapError: It could exceed the cap; the sentence says what is spent and what remains.
+            PriceCapError: The request could exceed the cap; the message gives the spent and the remaining amount.
         """
         most = None if self.price is None else cost(self.price, most_prompt_tokens(messages), max_tokens)
         booking, spent = self.store.book(self.model, most, self.cap)
@@ -89,7 +88,7 @@ class Spending:
         return booking
 
     def settle(self, booking: int, prompt_tokens: int | None, completion_tokens: int | None) -> None:
-        """Correct a booking by what the reply says; a reply that does not count its tokens keeps the highest cost."""
+        """Correct a booking by the reply's token counts; a reply without counts keeps the highest cost."""
         known = prompt_tokens is not None and completion_tokens is not None
         usd = cost(self.price, prompt_tokens or 0, completion_tokens or 0) if known and self.price else None
         self.store.settle(booking, prompt_tokens, completion_tokens, usd)

@@ -1,7 +1,7 @@
-"""What a language model is told: instructions, worked examples, and captions as data that instructs nobody.
+"""The prompts for a language model: instructions, worked examples, and captions as data that instructs nobody.
 
 The wording is our own, after the description of the prompts of Describe-and-Dissect (Bai et al., TMLR 2025): one worked
-example for simplifying, two for summarising, none for the second look at a reply that was a list.
+example for simplifying, two for summarising, none for the second attempt on a reply that was a list.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from tasks.language.chat import Message
 from tasks.language.picture import Picture
 
 VERSION = "2"
-"""Changes with every word of the prompts, and with what a summariser does with replies: both change labels."""
+"""Changes with every word of the prompts, and with the summariser's handling of replies: both change labels."""
 MOST_LETTERS = 300
-"""Letters of a caption that are shown; captioners write far less."""
+"""Maximum letters of a caption that are shown; captioners write far fewer."""
 
 Mode = Literal["fixed", "code", "llama2"]
 """Our own rules; those of the released code; those of its variant for Llama-2-7b-chat."""
@@ -67,12 +67,12 @@ def simplify_messages(caption: str) -> list[Message]:
 
 
 def summarise_messages(captions: Sequence[str], mode: Mode = "fixed") -> list[Message]:
-    """The chat that names what captions share.
+    """The chat that names what captions have in common.
 
     Args:
         captions: In the order in which they are shown.
-        mode: ``fixed`` shows one a line; ``code`` joins them as the release does, see ``joined``; ``llama2`` joins them
-            too, and shows no examples.
+        mode: ``fixed`` shows one caption per line; ``code`` joins them as the release does, see ``joined``; ``llama2``
+            joins them too, and shows no examples.
     """
     if mode == "llama2":
         return zero_shot_messages(captions, mode)
@@ -86,23 +86,23 @@ def summarise_messages(captions: Sequence[str], mode: Mode = "fixed") -> list[Me
 
 
 def zero_shot_messages(captions: Sequence[str], mode: Mode = "fixed") -> list[Message]:
-    """The same without examples, for the pieces of a reply that was a list."""
+    """The same without examples, for the items of a reply that was a list."""
     return [Message("user", _turn(_SUMMARISE, captions, mode))]
 
 
 def picture_messages(pictures: Sequence[Picture], mode: Mode = "fixed") -> list[Message]:
-    """The chat that names what pictures share; ``code`` says the instruction twice, as the system and as the user."""
+    """The chat that names what images have in common; ``code`` gives the instruction as both system and user text."""
     asked = Message("user", _SUMMARISE_PICTURES, tuple(pictures))
     return [Message("system", _SUMMARISE_PICTURES), asked] if mode == "code" else [asked]
 
 
 def corrected_messages(messages: Sequence[Message], reply: str) -> list[Message]:
-    """The chat, with a reply that was no label and the request for a better one."""
+    """The chat extended by a reply that was no label and the request for a better one."""
     return [*messages, Message("assistant", _plain(reply) or "-"), Message("user", _CORRECTION)]
 
 
 def joined(captions: Sequence[str]) -> str:
-    """Captions joined by ", " as in the release: each that equals the last one loses the separator after it."""
+    """Captions joined by ", " as in the release: a caption equal to the last one loses the separator after it."""
     return "".join(caption if caption == captions[-1] else f"{caption}, " for caption in captions)
 
 
@@ -115,6 +115,6 @@ def _turn(instruction: str, captions: Sequence[str], mode: Mode = "fixed") -> st
 
 
 def _plain(text: str) -> str:
-    """One line of printable letters that opens and closes no tag, at most ``MOST_LETTERS`` long."""
+    """One line of printable letters that cannot open or close a tag, at most ``MOST_LETTERS`` long."""
     spaced = "".join(" " if letter in "<>" or not letter.isprintable() else letter for letter in text)
     return " ".join(spaced.split())[:MOST_LETTERS].rstrip()

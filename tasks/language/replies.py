@@ -1,4 +1,4 @@
-"""Every reply is kept: an equal request is answered from an SQLite file, and all that was asked and paid is counted."""
+"""Stores every reply in an SQLite file: equal requests are answered from it, and all requests and costs are counted."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ CREATE TABLE IF NOT EXISTS requests (
 
 @dataclass(frozen=True)
 class Usage:
-    """What a store has seen, over all sessions and processes.
+    """Totals of a store, over all sessions and processes.
 
     Attributes:
         requests: Requests made, failed ones included.
-        prompt_tokens: Tokens read, of the requests whose replies count them.
+        prompt_tokens: Tokens read, summed over the requests whose replies count them.
         completion_tokens: Tokens written, likewise.
-        usd: What the requests cost, those without a reply at their highest cost; None if any price is unknown.
+        usd: Cost of the requests, those without a reply at their highest cost; None if any price is unknown.
     """
 
     requests: int
@@ -55,10 +55,10 @@ class ReplyStore:
     The file is in WAL mode, which network file systems do not support: keep it on a local disk.
 
     Args:
-        path: The file; its folder is made. ``":memory:"`` keeps everything in this process.
+        path: The file; its folder is created. ``":memory:"`` keeps everything in this process.
 
     Raises:
-        UserError: The file is no such store, or of a newer version.
+        UserError: The file is not such a store, or was written by a newer version.
     """
 
     def __init__(self, path: Path | str = ":memory:") -> None:
@@ -67,7 +67,7 @@ class ReplyStore:
         try:
             if path != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-            # Autocommit: transactions are opened by hand, and at once for writing.
+            # Autocommit: transactions are opened explicitly, and immediately when writing.
             self._db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             self._write_ahead()
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -89,7 +89,7 @@ class ReplyStore:
         return Reply(**json.loads(row[0])) if row else None
 
     def put(self, key: str, model: str, request: str, reply: Reply) -> Reply:
-        """Keep a reply and return the one that counts: the first, if another process was faster."""
+        """Store a reply and return the one that counts: the first, if another process was faster."""
         with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, datetime('now'))",
@@ -102,9 +102,8 @@ class ReplyStore:
         """Record a request that is about to be made.
 
         Args:
-            model: Whose.
-            most_usd: The most it can cost, if the price is known.
-            cap: The most that all requests may cost.
+            most_usd: The request's maximum cost, if the price is known.
+            cap: Maximum USD of all requests together.
 
         Returns:
             The booking's number, or None if the cap forbids the request; and the USD booked before it.
@@ -119,7 +118,7 @@ class ReplyStore:
             return cursor.lastrowid, spent
 
     def settle(self, booking: int, prompt_tokens: int | None, completion_tokens: int | None, usd: float | None) -> None:
-        """Write what a booked request turned out to be."""
+        """Record the actual tokens and cost of a booked request."""
         with self._writing():
             self._db.execute(
                 "UPDATE requests SET prompt_tokens = ?, completion_tokens = ?, usd = ? WHERE number = ?",
@@ -127,7 +126,7 @@ class ReplyStore:
             )
 
     def usage(self) -> Usage:
-        """Everything counted so far."""
+        """Totals so far."""
         with self._lock:
             requests, read, written, usd, priced = self._db.execute(
                 "SELECT COUNT(*), COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0), "
@@ -136,7 +135,7 @@ class ReplyStore:
         return Usage(requests, read, written, usd if priced == requests else None)
 
     def _write_ahead(self) -> None:
-        """Switch to WAL mode; SQLite does not wait by itself where several processes do so at once."""
+        """Switch to WAL mode; SQLite does not wait on its own if several processes do so at once."""
         end = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -167,7 +166,7 @@ class ReplyStore:
                 yield
                 self._db.execute("COMMIT")
             except BaseException as error:
-                # On a full disk SQLite may have rolled back by itself.
+                # On a full disk SQLite may already have rolled back.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.OperationalError):
@@ -179,16 +178,14 @@ class ReplyStore:
 
 
 class CachedChat:
-    """A chat model that is asked each request once; refusals and errors are not kept.
+    """A chat model that is asked each request once; refusals and errors are not stored.
 
-    The key of a reply is the model's identity, the messages, temperature, token limit and seed. Another seed is another
-    sample, so a method's noise floor is kept too. Where the model is served is no part of the key within a run.
+    The key of a reply is the model's identity, the messages, temperature, token limit and seed. A different seed is a
+    different sample, so a method's noise floor is cached too. Within a run the key ignores where the model is served.
 
     Args:
-        model: The model to ask.
-        store: Where replies are kept.
-        shared: Where other runs find them, too; None shares none.
-        served: What may tell models of one name apart between runs (server, libraries), JSON-able.
+        shared: Cache shared with other runs; None shares nothing.
+        served: What may distinguish models of the same name between runs (server, libraries), JSON-serialisable.
     """
 
     def __init__(
@@ -207,11 +204,11 @@ class CachedChat:
 
     @property
     def identity(self) -> str:
-        """That of the model behind it."""
+        """The identity of the wrapped model."""
         return self.model.identity
 
     def chat(self, messages: Sequence[Message], *, temperature: float, max_tokens: int, seed: int) -> Reply:
-        """Answer from the store, or ask; ``asked`` and ``cached`` count which."""
+        """Answer from the store, or ask the model; ``asked`` and ``cached`` count each."""
         request = json.dumps(
             {
                 "model": self.identity,

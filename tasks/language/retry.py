@@ -1,4 +1,4 @@
-"""When a request is tried again and how long to wait: bounded in attempts and in time, never faster than told."""
+"""When a request is retried and how long to wait: bounded in attempts and time, never faster than the server asks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from tasks.common.seeding import generator
 from tasks.language.chat import UnavailableError
 
 LONGEST_WAIT = 60.0
-"""Seconds that one wait lasts at most, whatever the server asks for."""
+"""Maximum seconds of one wait, whatever the server asks for."""
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The time; tests bring their own.
+    """The clock; replaced in tests.
 
     Attributes:
-        now: Seconds that only go forward.
+        now: Monotonic time in seconds.
         date: Seconds since 1970.
-        sleep: Wait so many seconds.
     """
 
     now: Callable[[], float] = time.monotonic
@@ -39,7 +38,7 @@ class TransientError(Exception):
 
     Args:
         reason: What happened, as the end of "the server …".
-        wait: Seconds that the server asks to wait, if it says.
+        wait: Seconds that the server asks to wait, if given.
     """
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -53,9 +52,8 @@ class RetryPolicy:
     """How often and how long one request is tried.
 
     Attributes:
-        attempts: Most tries.
-        total_seconds: Most seconds from the first try to the start of the last.
-        clock: The time.
+        attempts: Maximum number of tries.
+        total_seconds: Maximum seconds from the first try to the start of the last.
     """
 
     attempts: int
@@ -65,12 +63,12 @@ class RetryPolicy:
     def run(self, attempt: Callable[[float], Answer], where: str) -> Answer:
         """Try until it succeeds.
 
-        Between tries it waits as long as the server asked, or twice as long as the time before, from half a second to
-        a second on; both at most ``LONGEST_WAIT``. The jitter differs between processes, so that they do not come
-        back together.
+        Between tries it waits as long as the server asked, or twice as long as the time before, starting at half a
+        second to a second; both at most ``LONGEST_WAIT``. The jitter differs between processes, so that they do not
+        retry in step.
 
         Args:
-            attempt: One try, told the seconds that are left; raises ``TransientError`` to be tried again.
+            attempt: One try, given the seconds that are left; raises ``TransientError`` to be retried.
             where: The server, for the message.
 
         Raises:
@@ -114,11 +112,10 @@ class RetryPolicy:
 
 
 class RateLimit:
-    """Spaces requests evenly, over all threads of this process; it needs no thread of its own.
+    """Spaces requests evenly over all threads of this process; needs no thread of its own.
 
     Args:
-        per_second: Most requests a second; None lets everything pass.
-        clock: The time.
+        per_second: Maximum requests per second; None sets no limit.
     """
 
     def __init__(self, per_second: float | None, clock: Clock) -> None:
@@ -138,14 +135,14 @@ class RateLimit:
 
 
 def retry_after(headers: Mapping[str, str], date: float) -> float | None:
-    """How many seconds a server asks to wait: ``retry-after-ms``, or ``retry-after`` as seconds or as an HTTP date.
+    """Seconds that a server asks to wait: ``retry-after-ms``, or ``retry-after`` as seconds or as an HTTP date.
 
     Args:
-        headers: Of the response, case-insensitive.
-        date: Seconds since 1970, now.
+        headers: Response headers, case-insensitive.
+        date: The current time, in seconds since 1970.
 
     Returns:
-        None where the server says nothing that can be read, or asks for a time that has passed.
+        None if the server gives nothing readable, or a time that has passed.
     """
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:

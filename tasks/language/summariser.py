@@ -1,4 +1,4 @@
-"""A summariser that asks a language model, and takes nothing for a concept that does not look like one."""
+"""A summariser that asks a language model, and accepts only replies that look like a concept."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LONGEST_CAPTION = 200
 class LanguageModelSummariser(ConceptNamer):
     """Names what captions share by asking a chat model, as in Describe-and-Dissect (Bai et al., TMLR 2025), step 2b.
 
-    See ``ConceptNamer`` for its arguments and for what becomes of replies. A caption that was not simplified stays as
-    it was; in ``llama2`` mode none is, and the question has no worked examples, as published for Llama-2-7b-chat.
+    See ``ConceptNamer`` for the arguments and the handling of replies. A caption that was not simplified is used as it
+    is; in ``llama2`` mode none is simplified, and the prompt has no worked examples, as published for Llama-2-7b-chat.
 
-    Captions may hold anything, an instruction for the model included: it can make a label wrong, and nothing else,
+    Captions may contain anything, including instructions to the model: they can make a label wrong, and nothing else,
     since the model has no tools and its reply is only ever a label.
     """
 
@@ -26,10 +26,10 @@ class LanguageModelSummariser(ConceptNamer):
     version: ClassVar[str] = VERSION
 
     def simplify(self, caption: str, seed: int) -> str:
-        """Shorten one caption; the caption itself where the model gives nothing usable.
+        """Shorten one caption; returns the caption itself if the model gives nothing usable.
 
         Args:
-            seed: The sample of the reply, in [0, 2³²).
+            seed: Selects the sample of the reply, in [0, 2³²).
 
         Raises:
             LanguageModelError: The model cannot be used; see ``tasks.language.chat``.
@@ -44,11 +44,11 @@ class LanguageModelSummariser(ConceptNamer):
         return line if usable else caption
 
     def summarise(self, captions: Sequence[str], seed: int, background: Mapping[str, float] | None = None) -> str:
-        """Name what most captions share; an empty string when there is no name.
+        """Name what most captions have in common; an empty string if there is no name.
 
         Args:
             captions: Captions of one unit's images.
-            seed: The sample of the reply, in [0, 2³²).
+            seed: Selects the sample of the reply, in [0, 2³²).
             background: Not used.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The miniature: an embedded world of rendered scenes whose truth is known exactly, and models trained on it.
+"""The miniature: a synthetic benchmark of rendered scenes whose truth is known exactly, and models trained on it.
 
 ``python -m tasks.miniature gallery|train|evaluate|export`` draws, trains, measures and exports it.
 """

@@ -1,4 +1,4 @@
-"""``python -m tasks.miniature``: look at the world, export it, train its models, measure them."""
+"""``python -m tasks.miniature``: view the scenes, export them, train the models, measure them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one of the commands.
 
     Returns:
-        The exit code: 0 done, 1 a user's mistake or a model below its bar.
+        The exit code: 0 on success, 1 for a user's mistake or a model below its bar.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)

@@ -1,4 +1,4 @@
-"""The backgrounds, from NumPy noise fields: calm enough that objects stand out, varied enough to be no constant."""
+"""The backgrounds, from NumPy noise fields: calm enough that objects stand out, varied enough not to be constant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def paint_background(name: str, generator: np.random.Generator) -> Picture:
 
     Args:
         name: One of ``BACKGROUNDS``.
-        generator: The only source of chance.
+        generator: The only source of randomness.
 
     Returns:
         Floats [224, 224, 3], RGB in about [0, 255].

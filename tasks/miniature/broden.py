@@ -23,16 +23,16 @@ def export(folder: Path, split: str, count: int) -> None:
     """Write images, label maps and tables.
 
     Label maps are half the image's size; a pixel's label is R + 256·G. ``index.csv`` lists an image-level label as a
-    number and a label map as its file, below ``images``. ``label.csv`` counts for each label the images that show it
-    (frequency) and sums up the shares of their pixels (coverage). Test scenes are the split ``val``.
+    number and a label map as its file, below ``images``. ``label.csv`` gives for each label the number of images that
+    show it (frequency) and the sum of the shares of their pixels (coverage). Test scenes are the split ``val``.
 
     Args:
         folder: Must not exist, or be empty.
         split: ``train``, ``probe`` or ``test``.
-        count: How many scenes, at least one.
+        count: Number of scenes, at least one.
 
     Raises:
-        UserError: if the folder is not empty or cannot be written.
+        UserError: The folder is not empty or cannot be written.
     """
     try:
         if folder.exists() and any(folder.iterdir()):

@@ -23,10 +23,10 @@ def with_article(words: str) -> str:
 
 
 def full_caption(scene: Scene, mirrored: bool = False) -> str:
-    """Everything at once, from left to right, e.g. ``a red striped fish and a solid blue car on a sandy beach``.
+    """A full description, from left to right, e.g. ``a red striped fish and a solid blue car on a sandy beach``.
 
     Args:
-        mirrored: Tell what its mirror image shows.
+        mirrored: Describe the mirror image.
     """
     things = sorted(scene.things, key=lambda thing: thing.x, reverse=mirrored)
     return f"{' and '.join(with_article(describe(thing)) for thing in things)} {_PLACES[scene.background]}"
@@ -40,11 +40,11 @@ def describe(thing: Thing) -> str:
 
 
 def draw_caption(scene: Scene, generator: np.random.Generator) -> tuple[str, frozenset[str]]:
-    """Draw a caption that tells some of the scene.
+    """Draw a caption that describes some of the scene.
 
     Returns:
-        The caption, and the concepts that it claims of *one* object (or of the background): a scene for which they do
-        not all hold together makes the caption false.
+        The caption, and the concepts that it claims of *one* object (or of the background): if they do not all hold
+        together for a scene, the caption is false of it.
     """
     thing = scene.things[int(generator.integers(len(scene.things)))]
     choice = generator.random()

@@ -1,4 +1,4 @@
-"""Contact sheets of the world: scenes as they are drawn, and as the networks see them under perturbations."""
+"""Contact sheets of the scenes: as they are drawn, and at the networks' size under perturbations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.perturbations.suites import load_suite, perturbations_of
 from tasks.view import View
 
 TASK: Final = "resnet50_layer4"
-"""Whose perturbations are shown: the main job's."""
+"""The task whose perturbations are shown: the main job's."""
 STRIP: Final = 20
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -33,17 +33,17 @@ def write_gallery(path: Path, split: str = "test", rows: int = 4, columns: int =
     """Write a PNG of rows × columns scenes with their captions.
 
     Raises:
-        UserError: if the file cannot be written.
+        UserError: The file cannot be written.
     """
     scenes = [scene_at(split, number) for number in range(first, first + rows * columns)]
     _write(path, [_tile(render(scene).image, full_caption(scene)) for scene in scenes], columns)
 
 
 def write_perturbed(path: Path, split: str = "test", severity: int = 3, scenes: int = 4, columns: int = 2) -> None:
-    """Write a PNG of the first scenes as the networks see them: clean, then under each perturbation of the main job.
+    """Write a PNG of the first scenes at the networks' size: clean, then under each perturbation of the main job.
 
     Raises:
-        UserError: if the file cannot be written.
+        UserError: The file cannot be written.
     """
     drawn, view = [render(scene_at(split, number)) for number in range(scenes)], View(SIDE)
     clean = view(to_tensor(np.stack([item.image for item in drawn])))
@@ -56,7 +56,7 @@ def write_perturbed(path: Path, split: str = "test", severity: int = 3, scenes: 
 
 
 def _tile(image: Picture, text: str) -> Picture:
-    """A picture over what it shows, in a white frame."""
+    """An image over its caption, in a white frame."""
     height, width = image.shape[:2]
     tile = np.full((height + STRIP, width, 3), 255, np.uint8)
     tile[:height] = image

@@ -1,4 +1,4 @@
-"""The renderer as image generator: it draws what the words of a concept fix, and leaves the rest to chance."""
+"""The renderer as image generator: it draws what the words of a concept determine, and the rest at random."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tasks.miniature.scene import Scene, Wish, draw_scene
 from tasks.miniature.vocabulary import CATEGORY_OF, CONCEPTS, KINDS, PARTS_OF, SIZE, SYNONYMS
 
 MOST_OBJECTS: Final = 2
-"""Objects that a scene has room for."""
+"""Maximum number of objects in a scene."""
 
 
 @dataclass
 class Reading:
-    """What a text fixes.
+    """What a text determines.
 
     Attributes:
         background: The background, if it names one.
-        wishes: One entry an object that it speaks of; empty if it speaks of none.
-        known: Whether any word belongs to the world.
+        wishes: One entry per object that it mentions; empty if it mentions none.
+        known: Whether any word belongs to the vocabulary.
     """
 
     background: str | None = None
@@ -38,24 +38,24 @@ class Reading:
 
 
 class RenderingGenerator:
-    """Draws images of a concept; a text without any word of the world gives random scenes, and is counted."""
+    """Renders images of a concept; a text without any known word gives random scenes, and is counted."""
 
     def __init__(self) -> None:
         self._unknown: set[str] = set()
 
     @property
     def unknown(self) -> int:
-        """How many different texts had no word of the world."""
+        """Number of distinct texts without a known word."""
         return len(self._unknown)
 
     def generate(
         self, concept: str, count: int, seed: int, template: str = "{concept}"
     ) -> UInt8[Tensor, "count 3 224 224"]:
-        """Draw images; the prompt template is for generators that read prompts and is left aside here.
+        """Render images; the prompt template is for generators that read prompts and is ignored here.
 
         Args:
             concept: See ``read_concept``.
-            count: How many images, 0 or more.
+            count: Number of images, 0 or more.
             seed: At least 0; image i depends on (concept, seed, i) alone.
             template: Not used.
 
@@ -75,12 +75,12 @@ class RenderingGenerator:
 
 
 def read_concept(text: str) -> Reading:
-    """Read the world's words out of a text, left to right.
+    """Parse the vocabulary's words in a text, left to right.
 
     Colours and patterns belong to the object named after them or, at the end, to the last one that has none yet; a
-    second colour (pattern) for one object speaks of another object. Parts go to a named object that can have them,
-    else to objects of their own. Of more than two objects the named kinds come first, and the rest is passed over, as
-    are words that the world does not know.
+    second colour (pattern) for one object means another object. Parts go to a named object that can have them, else to
+    objects of their own. Of more than two objects the named kinds come first, and the rest is ignored, as are unknown
+    words.
     """
     reading = Reading()
     wishes: list[Wish] = []
@@ -114,13 +114,13 @@ def _wish(kind: str | None, attributes: Mapping[str, str]) -> Wish:
 
 
 def _agrees(wish: Wish, attributes: Mapping[str, str]) -> bool:
-    """Whether a wish asks for nothing else in the place of the attributes."""
+    """Whether a wish has no conflicting attributes."""
     own = {"color": wish.colour, "texture": wish.pattern}
     return all(own[category] in (None, name) for category, name in attributes.items())
 
 
 def _name_object(wishes: list[Wish], kind: str, attributes: Mapping[str, str]) -> None:
-    """Ask for a kind; the objects of a scene differ in kind, so a kind named twice is one object where that can be."""
+    """Add a kind; the objects of a scene differ in kind, so a kind named twice is one object if that is possible."""
     place = next((number for number, wish in enumerate(wishes) if wish.kind == kind), None)
     if place is None:
         wishes.append(_wish(kind, attributes))
@@ -152,7 +152,7 @@ def _share_parts(wishes: list[Wish], parts: Sequence[str]) -> None:
 
 
 def _attach(wishes: list[Wish], attributes: Mapping[str, str]) -> None:
-    """Give left-over attributes to the last object that has none yet."""
+    """Give left-over attributes to the last object without any."""
     for place in reversed(range(len(wishes))):
         if _agrees(wishes[place], attributes):
             wishes[place] = _with(wishes[place], attributes)
@@ -168,7 +168,7 @@ def _phrases() -> dict[tuple[str, ...], str]:
     table: dict[tuple[str, ...], str] = {}
     for concept in CONCEPTS:
         names = (concept, *SYNONYMS.get(concept, ()))
-        # "woods" are no planks: only things are counted.
+        # "woods" are no planks: only things have a plural.
         countable = names if CATEGORY_OF[concept] in ("object", "part") else ()
         for phrase in (*names, *map(_plural, countable)):
             table.setdefault(tuple(phrase.split()), concept)

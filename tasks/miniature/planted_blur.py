@@ -1,7 +1,7 @@
-"""A planted unit whose truth is no object: it measures how blurred the network's input is, by its formula alone.
+"""A planted unit whose truth is not an object: it measures how blurred the network's input is, by a fixed formula.
 
-Nothing is fitted, so there are no scenes or blurs that it has seen. It stands behind the channels of ``layer4`` as one
-more, for the analysis of perturbation-sensitive units to find.
+Nothing is fitted, so it has seen no scenes or blurs. It is appended to the channels of ``layer4``, for the analysis of
+perturbation-sensitive units to find.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tasks.profiles.networks import build_network
 from tasks.profiles.schema import load_profile
 
 LAYER: Final = "with_blur"
-"""The layer that shows the channels of ``layer4`` and, last, the blur unit."""
+"""The layer with the channels of ``layer4`` and, last, the blur unit."""
 
 _DIRECTIONS: Final = (
     ((0.0, 0.0, 0.0), (1.0, -2.0, 1.0), (0.0, 0.0, 0.0)),
@@ -32,12 +32,12 @@ _LEAST: Final = 1e-6
 
 
 class BlurUnit(nn.Module):
-    """How much fine detail an image lacks beside its coarse detail.
+    """How much fine detail an image lacks relative to its coarse detail.
 
     With E_d the mean square of the second difference along direction d (across, down and the two diagonals) of the grey
-    image, and E'_d that of the image at half its size, the unit shows ln(1 + max_d E'_d / E_d). A ratio of two energies
-    is blind to contrast and brightness; the greatest over directions finds motion blur, which takes detail along one of
-    them alone.
+    image, and E'_d that of the image at half its size, the activation is ln(1 + max_d E'_d / E_d). A ratio of two
+    energies is invariant to contrast and brightness; the maximum over directions detects motion blur, which removes
+    detail along one of them alone.
     """
 
     def __init__(self) -> None:
@@ -55,11 +55,7 @@ class BlurUnit(nn.Module):
 
 
 class WithBlurUnit(nn.Module):
-    """A ResNet with the blur unit beside the channels of its last stage; its outputs stay bit-equal.
-
-    Args:
-        network: The ResNet.
-    """
+    """A ResNet with the blur unit next to the channels of its last stage; its outputs stay bit-equal."""
 
     def __init__(self, network: ResNet) -> None:
         super().__init__()
@@ -75,7 +71,7 @@ class WithBlurUnit(nn.Module):
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             features = stage(features)
         blur = self.blur(images)[:, None, None, None].expand(-1, 1, *features.shape[2:])
-        # Beside an expanded tensor cat changes the layout.
+        # Next to an expanded tensor cat changes the layout.
         both = torch.cat([features, blur], dim=1).contiguous(memory_format=memory_format(features))
         features = self.own(self.with_blur(both))
         return net.fc(torch.flatten(net.avgpool(features), 1))
@@ -89,5 +85,5 @@ def resnet50_blur() -> WithBlurUnit:
     """
     network, _ = build_network(load_profile("miniature").target("resnet50"), "resnet50")
     if not isinstance(network, ResNet):
-        raise UserError("The profile's resnet50 is no ResNet of torchvision's; restore tasks/profiles/miniature.yaml.")
+        raise UserError("The profile's resnet50 is not a torchvision ResNet; restore tasks/profiles/miniature.yaml.")
     return WithBlurUnit(network)

@@ -43,7 +43,6 @@ class _Drawn:
     """Some scenes as arrays.
 
     Attributes:
-        images: The pictures.
         foreground: Their masks.
         layers: Concept numbers, one layer for each category of ``_LAYERS``.
     """
@@ -54,12 +53,11 @@ class _Drawn:
 
 
 class MiniatureProbingSet:
-    """The first ``count`` scenes of a split, drawn when first read and kept on disk (250 KB each).
+    """The first ``count`` scenes of a split, rendered on first access and kept on disk (250 KB each).
 
     Args:
         split: Which scenes, see ``SPLITS``.
-        count: How many.
-        cache: Where the digest, which needs all of them drawn, is kept for other runs; None keeps it nowhere.
+        cache: Stores the digest, which needs all of them rendered, for other runs; None stores nothing.
 
     Attributes:
         name: ``scenes``.
@@ -121,12 +119,12 @@ class MiniatureProbingSet:
         return torch.from_numpy(self._images.read(indices))
 
     def load_foreground(self, indices: Sequence[int]) -> Bool[Tensor, "k 224 224"]:
-        """The foreground of some of the images; exact."""
+        """The exact foreground masks of some of the images."""
         return torch.from_numpy(self._masks.read(indices))
 
     @property
     def images(self) -> UInt8[Tensor, "n 3 224 224"]:
-        """All images at once, for small sets: a run takes them in parts, by ``load``."""
+        """All images at once, for small sets: a run reads them in parts, with ``load``."""
         return self.load(range(len(self)))
 
     @property
@@ -136,7 +134,7 @@ class MiniatureProbingSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the pixels of all images, then over all masks; known of an earlier run, nothing is drawn."""
+        """SHA-256 over the pixels of all images, then over all masks; if cached, nothing is rendered."""
         return self._digest
 
     @cached_property
@@ -159,7 +157,7 @@ class MiniatureProbingSet:
         return digest.hexdigest()
 
     def _drawn(self, chosen: Sequence[int]) -> _Drawn:
-        """Draw scenes, and keep all of what they are, whichever of it was asked for."""
+        """Render scenes, and store all of their arrays, whichever was requested."""
         drawn = self._draw(chosen)
         for place, number in enumerate(chosen):
             one = slice(place, place + 1)

@@ -1,4 +1,4 @@
-"""The renderer: a scene graph becomes a picture, its foreground mask and its concept annotation.
+"""The renderer: a scene graph becomes an image, its foreground mask and its concept annotation.
 
 Part polygons are filled at six times the resolution and averaged down, which keeps edges sub-pixel exact with OpenCV
 alone; the drop shadow belongs to the background.
@@ -23,7 +23,7 @@ OVERSAMPLING: Final = 6
 RELIEF: Final = np.float32(54)
 """Deviation of a surface's relief, in grey levels."""
 GRAIN: Final = 46.0
-"""Greatest strength of the grain that lies over a picture, in grey levels."""
+"""Maximum amplitude of the image's grain, in grey levels."""
 _DENSE = {kind: tuple((dense(piece.polygon), piece) for piece in pieces) for kind, pieces in PIECES.items()}
 
 
@@ -49,7 +49,7 @@ class Rendering:
 
 
 def render(scene: Scene) -> Rendering:
-    """Render a scene, deterministically."""
+    """Render a scene deterministically."""
     generator = np.random.Generator(np.random.PCG64(scene.seed))
     canvas = paint_background(scene.background, generator)
     layers = {name: np.zeros((SIZE, SIZE), np.uint8) for name in ("kind", "part", "colour", "pattern")}
@@ -68,7 +68,7 @@ def outline(thing: Thing) -> list[tuple[Float[np.ndarray, "points 2"], Piece]]:
     centre = np.array([thing.x, thing.y])
     pieces = _DENSE[thing.kind]
     bends = [bent(points, thing.squeeze, thing.bend, thing.waves) for points, _ in pieces]
-    # All pieces count, shown or not, so that a missing part moves nothing.
+    # All pieces count, shown or not, so that a missing part does not move the others.
     reach = max(1.0, *(np.linalg.norm(points, axis=1).max() for points in bends))
     return [
         (points @ turn / reach + centre, piece)
@@ -86,7 +86,7 @@ def _draw(canvas: np.ndarray, layers: dict[str, np.ndarray], thing: Thing, scene
     x, y = x + np.float32(0.5 - thing.x), y + np.float32(0.5 - thing.y)
     body = _body_paint(thing, x, y)
     body += RELIEF * _relief(thing, x0, y0, x.shape)[..., None]
-    paint = np.zeros_like(body)  # premultiplied by alpha, so that no edge takes on a colour it does not have
+    paint = np.zeros_like(body)  # premultiplied by alpha, so that no edge takes on a foreign colour
     alpha = np.zeros(x.shape, np.float32)
     own = np.zeros(x.shape, bool)
     parts = np.zeros(x.shape, np.uint8)
@@ -113,7 +113,7 @@ def _draw(canvas: np.ndarray, layers: dict[str, np.ndarray], thing: Thing, scene
 
 
 def _trimmed(paint: tuple[int, int, int], piece: Piece, thing: Thing) -> tuple[float, float, float]:
-    """The grey that a thing's parts have in place of a paint; an eye stays an eye."""
+    """The grey of a thing's parts instead of a paint; an eye stays an eye."""
     if not thing.trim or piece.part == "eye":
         return paint
     paints = list(dict.fromkeys(other.paint for other in PIECES[thing.kind] if other.paint))
@@ -122,7 +122,7 @@ def _trimmed(paint: tuple[int, int, int], piece: Piece, thing: Thing) -> tuple[f
 
 
 def _grain(generator: np.random.Generator) -> Float[np.ndarray, "h w 3"]:
-    """Grain as of sensitive film, in lightness and colour: blots of about two pixels, faint or strong."""
+    """Grain like that of sensitive film, in lightness and colour: blots of about two pixels, faint or strong."""
     strength, turn = GRAIN * generator.random(), generator.uniform(0, np.pi)
     width, height = generator.uniform(1.6, 2.6, size=2)
     shape = (int(1.5 * SIZE / height), int(1.5 * SIZE / width))
@@ -148,7 +148,7 @@ def _relief(thing: Thing, x0: int, y0: int, shape: tuple[int, ...]) -> Float[np.
 
 def _coverage(polygon: Float[np.ndarray, "points 2"], width: int, height: int) -> Float[np.ndarray, "h w"]:
     fine = np.zeros((height * OVERSAMPLING, width * OVERSAMPLING), np.uint8)
-    # OpenCV puts pixel centres at whole numbers and its fill includes the border pixels; the shift undoes the first.
+    # OpenCV puts pixel centres at integers and its fill includes the border pixels; the shift undoes the first.
     corners = np.round((polygon * OVERSAMPLING - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(fine, [corners], 255, cv2.LINE_8, 4)
     return cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)

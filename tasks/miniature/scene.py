@@ -1,4 +1,4 @@
-"""The scene graph: what stands where. Scene i of a split is the same on every machine, in any order."""
+"""The scene graph: what is where. Scene i of a split is the same on every machine, in any order."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tasks.miniature.vocabulary import (
 )
 
 RADIUS: Final = (46.0, 88.0)
-"""Half the size of an object that is alone, in pixels."""
+"""Half the size of a single object, in pixels."""
 SHARED_RADIUS: Final = (0.38, 0.48)
-"""Half the size of one of several, as a share of its cell."""
+"""Half the size of one of several objects, as a share of its cell."""
 ANGLE: Final = 0.6
-"""Greatest turn of an object to either side, in radians."""
+"""Maximum rotation of an object to either side, in radians."""
 SQUEEZE: Final = 0.52
-"""Least width or height, beside the drawing's in ``tasks.miniature.shapes``."""
+"""Minimum width or height, relative to the polygons in ``tasks.miniature.shapes``."""
 BEND: Final = 0.28
-"""Greatest amplitude of the waves that bend an outline, beside its radius."""
+"""Maximum amplitude of the waves that bend an outline, relative to its radius."""
 GRAIN: Final = (0.8, 1.05)
-"""Scale of the surfaces' relief, beside the drawing's in ``tasks.miniature.surfaces``."""
+"""Scale of the surfaces' relief, relative to the tiles in ``tasks.miniature.surfaces``."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,8 @@ class Thing:
     """One foreground object.
 
     Attributes:
-        kind: What it is.
-        colour: Colour of its body.
-        pattern: Pattern of its body.
-        parts: The parts it has.
+        kind: One of ``KINDS``.
+        parts: Its visible parts.
         x: Centre, in pixels of a 224-px frame.
         y: Centre, in pixels.
         radius: Half its size, in pixels: no point of it is farther from the centre.
@@ -51,11 +49,11 @@ class Thing:
         pattern_scale: Period of the pattern in pixels.
         pattern_angle: Direction of the pattern in radians, in the object's own frame.
         squeeze: Factors in (0, 1] by which the outline is narrowed along the object's own axes.
-        bend: How far the outline is bent, as a share of the radius.
+        bend: Amplitude of the bending of the outline, as a share of the radius.
         waves: Phases in radians of the waves that bend it, see ``tasks.miniature.shapes.bent``.
-        trim: Lightness from 0 to 1 of each paint that its parts have; empty for their usual paints.
-        grain: Period of the surface's relief, as a factor of its usual one.
-        grain_angle: Turn of the relief in radians, in the object's own frame.
+        trim: Lightness from 0 to 1 of each paint of its parts; empty for their default paints.
+        grain: Period of the surface's relief, as a factor of the default.
+        grain_angle: Rotation of the relief in radians, in the object's own frame.
     """
 
     kind: str
@@ -78,7 +76,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and one or two objects; ``seed`` draws the background's texture."""
+    """A background and one or two objects; ``seed`` determines the background's texture."""
 
     background: str
     things: tuple[Thing, ...]
@@ -97,7 +95,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Wish:
-    """Attributes that an object must have; what is left out is drawn at random."""
+    """Required attributes of an object; missing ones are drawn at random."""
 
     kind: str | None = None
     colour: str | None = None
@@ -115,13 +113,13 @@ def draw_scene(
     """Draw a scene.
 
     Args:
-        generator: The only source of chance.
+        generator: The only source of randomness.
         background: Fixed background, or any.
-        wishes: One entry an object; None draws one or two free objects.
+        wishes: One entry per object; None draws one or two unconstrained objects.
         held_out: Whether held-out combinations may occur (never in the train split).
 
     Raises:
-        ValueError: If the wishes cannot be met: none at all, one kind twice, parts that no free kind has together, or a
+        ValueError: The wishes cannot be met: none at all, one kind twice, parts that no free kind has together, or a
             held-out combination where none may occur.
     """
     if wishes is None:
@@ -155,8 +153,8 @@ def scene_at(split: str, number: int) -> Scene:
         number: In [0, 10,000,000), so that no scene belongs to two splits.
 
     Raises:
-        KeyError: for an unknown split.
-        ValueError: for a number outside the split.
+        KeyError: An unknown split.
+        ValueError: A number outside the split.
     """
     if not 0 <= number < SPLITS["probe"]:
         raise ValueError(f"a split has the scenes 0 to {SPLITS['probe'] - 1}, not {number}")
@@ -225,7 +223,7 @@ def _draw_thing(
     parts = tuple(
         part
         for part in PARTS_OF.get(drawn["kind"], ())
-        # The draw is made for every part, wanted or not, so that a wish changes nothing but what it names.
+        # The draw is made for every part, requested or not, so that a wish changes nothing but the parts it names.
         if (generator.random() < 0.65) or part in wanted or part not in OPTIONAL_PARTS
     )
     x, y, radius = (float(value) for value in place)

@@ -16,7 +16,6 @@ class Piece:
     """One polygon of an object.
 
     Attributes:
-        polygon: Corner points.
         part: The part it belongs to, or None for the body.
         paint: A fixed colour, or None for the object's own colour and pattern.
     """
@@ -29,7 +28,7 @@ class Piece:
 def bent(
     points: Polygon, squeeze: tuple[float, float], bend: float, waves: tuple[float, float, float, float]
 ) -> Polygon:
-    """Narrow points along the axes and displace them by waves, so that no outline is like another.
+    """Scale points along the axes and displace them by waves, so that no two outlines are alike.
 
     Args:
         points: In the frame of a kind.
@@ -45,7 +44,7 @@ def bent(
 
 
 def dense(polygon: Polygon, longest: float = 0.15) -> Polygon:
-    """The same polygon with points along its edges, so that it can be bent."""
+    """The same polygon with additional points along its edges, so that it can be bent."""
     after = np.roll(polygon, -1, axis=0)
     counts = np.maximum(np.ceil(np.linalg.norm(after - polygon, axis=1) / longest).astype(int), 1)
     return np.concatenate(

@@ -1,8 +1,8 @@
-"""The surfaces of the kinds: a fine relief that belongs to what a thing is, as scales belong to a fish.
+"""The surfaces of the kinds: a fine relief that is specific to a kind, as scales are to a fish.
 
-Networks that learn from photographs tell things by their texture more than by their outline (Geirhos et al., ICLR 2019,
-arXiv:1811.12231), which is why blur and noise hurt them. Each kind therefore has a surface of its own, of about eight
-pixels a period, and an outline that varies.
+Networks trained on photographs rely on texture more than on outline (Geirhos et al., ICLR 2019, arXiv:1811.12231),
+which is why blur and noise hurt them. Each kind therefore has its own surface, with a period of about eight pixels, and
+an outline that varies.
 """
 
 from __future__ import annotations

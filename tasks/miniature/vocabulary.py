@@ -1,4 +1,4 @@
-"""The names of the world: kinds, parts, colours, patterns, backgrounds, synonyms, and what is held out of training."""
+"""The vocabulary: kinds, parts, colours, patterns, backgrounds, synonyms, and what is held out of training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PARTS: Final = (
     "vein",
     "stem",
 )
-# Backgrounds carry no colour word: "green" must mean a green object, or the truth of a colour unit would be ambiguous.
+# Backgrounds have no colour word: "green" must mean a green object, or the truth of a colour unit would be ambiguous.
 BACKGROUNDS: Final = (
     "cloudy sky",
     "grassy lawn",
@@ -114,12 +114,12 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
 
 WORLD_SEED: Final = 20261122
 WORLD: Final = 2
-"""Version of the world: raised whenever a scene of the same number looks otherwise."""
+"""Version of the scenes: raised whenever a scene of the same number looks different."""
 SIZE: Final = 224
 """Side in pixels at which scenes are drawn."""
 SIDE: Final = 112
-"""Side in pixels of what the networks see."""
+"""Side of the networks' input in pixels."""
 GRID: Final = SIDE // 4
-"""Side of the grid of positions at which training and planted units look up what stands where."""
+"""Side of the grid of positions at which training and planted units look up the content."""
 SPLITS: Final[dict[str, int]] = {"train": 0, "probe": 10_000_000, "test": 20_000_000}
 """Split → index of its first scene; each has ten million."""

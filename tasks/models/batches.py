@@ -1,4 +1,4 @@
-"""Batches that get smaller when the accelerator's memory does not suffice for them."""
+"""Batches that shrink when the accelerator runs out of memory."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ log = logging.getLogger(__name__)
 
 
 class Batches:
-    """How many images go through a model at once: a runtime setting that halves itself when memory runs out.
+    """The batch size of a model: a runtime setting that is halved when memory runs out.
 
     Args:
-        size: Images in one batch, to begin with.
+        size: Initial number of images per batch.
 
     Attributes:
-        size: Images in one batch; once halved it stays so, because the next batch needs as much.
+        size: Images per batch; once halved it stays halved, because the next batch needs as much memory.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def run(self, work: Callable[[Tensor], Result], images: Tensor) -> Iterator[Result]:
-        """``work`` on all images, batch by batch; after running out of memory the same images in halves.
+        """Apply ``work`` to all images, batch by batch; after running out of memory to the same images in halves.
 
         Raises:
             UserError: Memory does not suffice for a single image.
         """
         start = 0
-        # Once even without images: the result says of which shape and type nothing is.
+        # Called once even without images: the result then has the right shape and type.
         while start < len(images) or start == 0:
             batch = images[start : start + self.size]
             done = self._tried(work, batch)
@@ -55,8 +55,8 @@ class Batches:
                     f"or end what else runs on the device ({error})."
                 ) from error
             self.size = len(batch) // 2
-            log.warning("out of memory with %d images at once; going on with %d", len(batch), self.size)
-        # Only out here is nothing left that refers to the failed batch's tensors.
+            log.warning("out of memory with %d images at once; continuing with %d", len(batch), self.size)
+        # Only here does nothing refer to the failed batch's tensors any more.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return None

@@ -21,27 +21,25 @@ from tasks.common.images import Interpolation
 from tasks.models.preprocessing import Preprocessing
 
 _CLASSES = {"blip": BlipForConditionalGeneration, "blip2": Blip2ForConditionalGeneration}
-# Numbers of Pillow, as image processors store them.
+# Pillow's numbers of filters, as image processors store them.
 _INTERPOLATION: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 
 
 class BlipCaptioner:
-    """Greedy captions without a prompt, as Describe-and-Dissect asks for (at most 32 new tokens).
+    """Greedy captions without a prompt, as in Describe-and-Dissect (at most 32 new tokens).
 
     Args:
         source: A folder written by ``save_pretrained`` of the model and its processor, or the name of a hub repository.
-        device: Where it runs.
-        batch_size: Images a call of ``generate``.
-        max_new_tokens: Upper bound of a caption's length.
-        min_length: Least length: of BLIP as transformers counts it, with the start token; of BLIP-2 of new tokens. None
-            sets none.
+        batch_size: Images per call of ``generate``.
+        max_new_tokens: Maximum caption length.
+        min_length: Minimum length: for BLIP as transformers counts it, including the start token; for BLIP-2 of new
+            tokens. None sets none.
         kind: ``blip`` or ``blip2``.
         revision: Commit of the hub repository.
         half: Whether weights are float16.
 
     Raises:
-        UserError: If the tokenizer is not the model's, or images are resized in another way than by (bi)linear or
-            bicubic interpolation.
+        UserError: The tokenizer is not the model's, or images are resized by another filter than (bi)linear or bicubic.
     """
 
     def __init__(
@@ -77,7 +75,7 @@ class BlipCaptioner:
         self._batch_size = batch_size
         limit = self._model.config.text_config.max_position_embeddings
         self._lengths = {"max_new_tokens": min(max_new_tokens, limit - 1)}
-        # BLIP-2's prompt is its image tokens, which count in min_length.
+        # BLIP-2's prompt is its image tokens, which count towards min_length.
         prompt = self._model.config.num_query_tokens if kind == "blip2" else 0
         self._image_tokens = [self._model.config.image_token_index] * prompt if prompt else []
         if min_length is not None:
@@ -85,7 +83,7 @@ class BlipCaptioner:
 
     @torch.inference_mode()
     def caption(self, images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
-        """Caption images, deterministically."""
+        """Caption images deterministically."""
         captions = []
         for batch in images.split(self._batch_size):
             pixels = self._prepare(batch.to(self._device)).to(self._dtype)
@@ -95,7 +93,7 @@ class BlipCaptioner:
         return captions
 
     def _without_prompt(self, tokens: list[int]) -> list[int]:
-        """Some versions of transformers give the image tokens back before the caption."""
+        """Remove the image tokens that some versions of transformers return before the caption."""
         count = len(self._image_tokens)
         return tokens[count:] if count and tokens[:count] == self._image_tokens else tokens
 

@@ -1,4 +1,4 @@
-"""State dicts from files of others: safetensors, or PyTorch files read without ever running code from them."""
+"""State dicts from third-party files: safetensors, or PyTorch files read without ever running code from them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def read_checkpoint(path: Path, sha256: str | None = None, strip_prefix: str = "
     """Read a state dict.
 
     Args:
-        path: ``.safetensors``, or anything that ``torch.save`` wrote (``.pt``, ``.pth``, ``.pth.tar``, ``.bin``): a
-            state dict, alone or under ``state_dict``, ``model_state_dict`` or ``model``.
+        path: ``.safetensors``, or anything written by ``torch.save`` (``.pt``, ``.pth``, ``.pth.tar``, ``.bin``): a
+            state dict, at the top level or under ``state_dict``, ``model_state_dict`` or ``model``.
         sha256: See ``check_file``.
-        strip_prefix: Cut from the front of all names, e.g. ``module.`` of networks trained by ``DataParallel``.
+        strip_prefix: Removed from the front of all names, e.g. ``module.`` of networks saved from ``DataParallel``.
 
     Raises:
-        UserError: The file is missing, differs from its hash, is damaged, holds more than tensors (it is then not
-            read), holds no state dict, or has names without the prefix.
+        UserError: The file is missing, differs from its hash, is damaged, contains more than tensors (it is then not
+            read), contains no state dict, or has names without the prefix.
     """
     if path.suffix == ".safetensors":
         weights = load_weights(path, sha256)
@@ -55,7 +55,7 @@ def _read_pickled(path: Path) -> Any:
             f"{path} holds more than tensors, and reading it could run code, so it was not read. If you trust it, "
             "save its state dict alone, best as safetensors."
         ) from error
-    # Torch meets garbage, such as a text file, with whatever exception its unpickler happens upon.
+    # On garbage, such as a text file, torch's unpickler raises exceptions of any type.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise UserError(f"{path} cannot be read as a PyTorch file of tensors ({reason}).") from error
@@ -65,6 +65,6 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
         if inner and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in inner.items()):
-            # As it is: it carries the versions of its modules, by which torch converts older weights.
+            # Returned as it is: it carries the module versions by which torch converts older weights.
             return inner if isinstance(inner, dict) else dict(inner)
     raise UserError(f"{path} holds no state dict (names → tensors, alone or under {', '.join(_WRAPPERS)}).")

@@ -22,17 +22,16 @@ class OpenClipEncoder:
     """An open_clip model as the image-text role; embeddings have unit norm.
 
     Args:
-        source: A folder with ``open_clip_config.json``, weights and, for small models, a tokenizer; or a name of
-            open_clip's, e.g. ``ViT-B-16``.
-        device: Where it runs.
-        batch_size: Images or texts a forward pass.
+        source: A folder with ``open_clip_config.json``, weights and, for small models, a tokenizer; or an open_clip
+            name, e.g. ``ViT-B-16``.
+        batch_size: Images or texts per forward pass.
         pretrained: Tag of the published weights of a name, e.g. ``openai``.
 
     Attributes:
-        token_limit: Tokens of a text that are read, its start and end token among them (77 for OpenAI's models).
+        token_limit: Maximum tokens of a text, including its start and end token (77 for OpenAI's models).
 
     Raises:
-        UserError: For a name or tag that open_clip does not have.
+        UserError: open_clip does not have the name or tag.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class OpenClipEncoder:
         if isinstance(source, Path):
             name, options = f"local-dir:{source}", {}
         else:
-            # Some weights were trained with another GELU than the name's; open_clip would only warn.
+            # Some weights were trained with a different GELU than the named model's; open_clip would only warn.
             name, gelu = source, clip_tag(source, pretrained or "").get("quick_gelu", False)
             options = {"pretrained": pretrained, "force_quick_gelu": gelu}
         model: Any = open_clip.create_model(name, require_pretrained=True, weights_only=True, **options)
@@ -69,7 +68,7 @@ class OpenClipEncoder:
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Embed bare strings; of a text beyond the token limit the last words are cut, its end token is kept."""
+        """Embed strings without a template; longer texts are truncated at the token limit, the end token is kept."""
         parts = []
         for start in range(0, len(texts), self._batch_size):
             tokens = self._tokenizer(list(texts[start : start + self._batch_size])).to(self._device)
@@ -80,7 +79,8 @@ class OpenClipEncoder:
         """Which texts have more tokens than ``encode_text`` reads."""
         if not texts:
             return np.zeros(0, dtype=bool)
-        # Tokenizers tell no length, but with room for one more token a text that was cut no longer ends where it did.
+        # Tokenizers report no length, but with room for one more token a truncated text no longer ends at the same
+        # place.
         read = self._tokenizer(list(texts))
         wider = self._tokenizer(list(texts), context_length=self.token_limit + 1)
         return (wider[:, : self.token_limit] != read).any(dim=1).numpy()
@@ -90,7 +90,7 @@ def clip_tag(name: str, tag: str) -> dict[str, Any]:
     """open_clip's description of published weights.
 
     Raises:
-        UserError: For a name or tag that open_clip does not have, with the nearest.
+        UserError: open_clip does not have the name or tag; the message lists close matches.
     """
     if name not in open_clip.list_models():
         raise unknown_name("model of open_clip", name, open_clip.list_models())

@@ -20,19 +20,19 @@ from tasks.roles import SentenceEncoder
 class ConseEncoder:
     """Convex combination of semantic embeddings (Norouzi et al., ICLR 2014, arXiv 1312.5650) as the image-text role.
 
-    With p₁ ≥ … ≥ p_T the classifier's T greatest probabilities for an image and s₁ … s_T the embeddings of these
-    classes' names, the image's embedding is Σ pₜ·sₜ / Σ pₜ, brought to unit norm. A text's is the sentence encoder's.
+    With p₁ ≥ … ≥ p_T the classifier's T largest probabilities for an image and s₁ … s_T the embeddings of these
+    classes' names, the image's embedding is Σ pₜ·sₜ / Σ pₜ, normalised to unit norm. A text's is the sentence
+    encoder's.
 
-    A class's embedding is the mean of those of all its names ("puma" and "cougar" alike), brought to unit norm. What
-    the classes do not tell apart, such as colours, textures and scenes, this encoder does not see.
+    A class's embedding is the mean of those of all its names ("puma" and "cougar" alike), normalised to unit norm. What
+    the classes do not distinguish, such as colours, textures and scenes, this encoder cannot represent.
 
     Args:
         network: A classifier; maps [n, 3, side, side] to logits [n, classes].
-        prepare: From uint8 images to its input.
-        class_names: The classes in the order of the logits, names of a class separated by commas.
-        device: Where the classifier runs.
+        prepare: Maps uint8 images to its input.
+        class_names: The classes in the order of the logits, the names of a class separated by commas.
         top: T; 10 in the paper.
-        batch_size: Images a forward pass.
+        batch_size: Images per forward pass.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ConseEncoder:
         """Embed images; float32 on the CPU.
 
         Raises:
-            UserError: The classifier has another number of outputs than there are class names.
+            UserError: The number of the classifier's outputs differs from that of the class names.
         """
 
         def classify(batch: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class ConseEncoder:
         return functional.normalize(mixed, dim=-1)
 
     def _of_classes(self, numbers: Sequence[int]) -> Float[Tensor, "k d"]:
-        """The embeddings of classes; their names are read when an image first calls for them."""
+        """The embeddings of classes; their names are embedded when first needed."""
         new = [number for number in numbers if number not in self._classes]
         texts = [name for number in new for name in self._names[number]]
         if texts:
@@ -90,9 +90,9 @@ class ConseEncoder:
         return torch.stack([self._classes[number] for number in numbers])
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Embed bare strings."""
+        """Embed strings without a template."""
         return torch.from_numpy(self._sentences.encode(texts))
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-        """Which texts the sentence encoder cuts."""
+        """Which texts the sentence encoder truncates."""
         return self._sentences.over_limit(texts)

@@ -1,7 +1,7 @@
-"""A summariser that counts words: it names what most captions share and the probing set at large does not.
+"""A summariser that counts words: it names what most captions share and the probing set overall does not.
 
-It stands where a large language model stands in Describe-and-Dissect (Bai et al., TMLR 2025), costs microseconds, needs
-no weights, and knows nothing of the world that the captions describe: only a stop list of English function words.
+It takes the place of the large language model in Describe-and-Dissect (Bai et al., TMLR 2025), costs microseconds,
+needs no weights, and has no world knowledge: only a stop list of English function words.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.special import bdtrc
 
 from tasks.common.seeding import generator
 
-# Closed-class English words, and the words by which captions speak of themselves ("a close up photo of …").
+# Closed-class English words, and words by which captions refer to themselves ("a close up photo of …").
 _FUNCTION_WORDS = """
 a an the this that these those some any each every another other such
 and or but nor so as than if while then
@@ -29,20 +29,20 @@ image images picture pictures photo photos photograph photographs view close sho
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 ARTICLES = frozenset({"a", "an", "the"})
-# A word the probing set's captions never used is rare, not impossible.
+# A word that the probing set's captions never use is rare, not impossible.
 RAREST = 0.01
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 @dataclass(frozen=True)
 class WordCount:
-    """How one word stands in a group of captions.
+    """Statistics of one word in a group of captions.
 
     Attributes:
         word: The word, lower-case.
-        share: Share of the captions that hold it, in (0, 1].
-        base: Share of all captions of the probing set that hold it, in (0, 1].
-        p_value: Chance of so many holders or more if each caption held the word with probability ``base``
+        share: Share of the captions that contain it, in (0, 1].
+        base: Share of all captions of the probing set that contain it, in (0, 1].
+        p_value: Probability of at least as many captions with the word if each contained it with probability ``base``
             (one-sided binomial test).
     """
 
@@ -58,10 +58,10 @@ def words_of(caption: str) -> list[str]:
 
 
 def caption_background(captions: Sequence[str]) -> dict[str, float]:
-    """Share of the captions that hold each word, the ``background`` that a counting summariser wants.
+    """Share of the captions that contain each word, as the ``background`` of a counting summariser.
 
     Args:
-        captions: Captions of the probing set, one an image.
+        captions: Captions of the probing set, one per image.
     """
     holders = Counter(word for caption in captions for word in set(words_of(caption)))
     return {word: count / len(captions) for word, count in sorted(holders.items())}
@@ -70,22 +70,22 @@ def caption_background(captions: Sequence[str]) -> dict[str, float]:
 class CountingSummariser:
     """Names what captions share: words in most of them and well above their base rate, in caption order.
 
-    ``summarise`` keeps a word when it is over-represented in all captions given (at least ``min_ratio`` times its base
-    rate, and a one-sided binomial test against that rate gives p < ``alpha``) and when at least ``min_share`` of a
-    drawn part of them hold it. The part (``keep`` of the captions, without replacement, by the seed) is the analogue of
-    a language model's temperature: with ten captions a word that seven or more hold survives every draw, a word that
-    five or six hold comes and goes, so that several calls give several candidates exactly when the captions are
-    ambiguous. (Testing within the draw loses clear words: measured, it names the shared concept of ten captions exactly
-    in 0.87 of generated cases instead of 0.95.)
+    ``summarise`` keeps a word if it is over-represented in all given captions (at least ``min_ratio`` times its base
+    rate, and a one-sided binomial test against that rate gives p < ``alpha``) and if at least ``min_share`` of a random
+    subset of them contain it. The subset (``keep`` of the captions, without replacement, by the seed) is the analogue
+    of a language model's temperature: with ten captions a word in seven or more survives every draw, a word in five or
+    six survives only some, so that several calls give several candidates exactly if the captions are ambiguous.
+    (Testing within the subset loses clear words: measured, it names the shared concept of ten captions exactly in 0.87
+    of generated cases instead of 0.95.)
 
-    Of more than ``max_words`` words the best shared stay. When no word passes, the single most over-represented word of
-    the draw (smallest p-value) is the name.
+    Of more than ``max_words`` words those in the most captions are kept. If no word passes, the single most
+    over-represented word of the subset (smallest p-value) is the name.
 
     Args:
-        min_share: Least share of the drawn captions, in (0, 1].
-        min_ratio: Least ratio of share and base rate.
-        alpha: Level of the binomial test.
-        max_words: Most words of a name.
+        min_share: Minimum share of the drawn captions, in (0, 1].
+        min_ratio: Minimum ratio of share and base rate.
+        alpha: Significance level of the binomial test.
+        max_words: Maximum number of words of a name.
         keep: Share of the captions in each draw, in (0, 1]; 1 makes every seed give the same name.
     """
 
@@ -113,9 +113,9 @@ class CountingSummariser:
         self.keep = keep
 
     def simplify(self, caption: str, seed: int) -> str:
-        """Drop articles everywhere and function words at both ends; every content word stays.
+        """Drop articles everywhere and function words at both ends; every content word is kept.
 
-        Places stay too ("fish on sandy beach"): the unit may look for the place.
+        Places are kept too ("fish on sandy beach"): the unit may respond to the place.
 
         Args:
             seed: Unused; the result is the same for every seed.
@@ -125,12 +125,12 @@ class CountingSummariser:
         return " ".join(tokens[content[0] : content[-1] + 1]) if content else caption.strip()
 
     def summarise(self, captions: Sequence[str], seed: int, background: Mapping[str, float] | None = None) -> str:
-        """Name what most captions share, in at most ``max_words`` words; an empty string when they hold no words.
+        """Name what most captions share, in at most ``max_words`` words; an empty string if they contain no words.
 
         Args:
             captions: Captions of one unit's images.
-            seed: Draws the part of the captions that must share a word.
-            background: Word → share of all probing images whose caption holds it, in [0, 1]. Without it only shares
+            seed: Draws the subset of the captions that must share a word.
+            background: Word → share of all probing images whose caption contains it, in [0, 1]. Without it only shares
                 count.
 
         Raises:
@@ -140,7 +140,7 @@ class CountingSummariser:
             raise ValueError("summarise needs a list of captions, not one string; wrap it in a list.")
         words = [found for found in map(words_of, captions) if found]
         drawn = self._draw(words, seed)
-        # A draw may hold nothing but function words; all captions together then decide.
+        # A draw may contain nothing but function words; then all captions together decide.
         in_draw = count_words(drawn, background) or count_words(words, background)
         if not in_draw:
             return ""
@@ -155,7 +155,7 @@ class CountingSummariser:
 
     def _draw(self, captions: list[list[str]], seed: int) -> list[list[str]]:
         size = max(1, round(self.keep * len(captions))) if captions else 0
-        # Sorted first: the draw then depends on the seed and the captions alone, not on the order they came in.
+        # Sorted first: the draw then depends on the seed and the captions alone, not on their order.
         ordered = sorted(captions)
         return [ordered[i] for i in generator(seed, "counting_summariser").permutation(len(ordered))[:size]]
 
@@ -183,9 +183,9 @@ def count_words(captions: Sequence[Sequence[str]], background: Mapping[str, floa
 
 
 def _caption_order(words: list[str], captions: Sequence[Sequence[str]]) -> list[str]:
-    """Sort words by their mean place among each other, over the captions that hold most of them.
+    """Sort words by their mean rank among each other, over the captions that contain most of them.
 
-    Places among each other, not positions in the caption: one caption that names another striped thing first would
+    Ranks among each other, not positions in the caption: one caption that names another striped thing first would
     otherwise outweigh seven that say "red striped fish".
     """
     held = [sum(word in caption for word in words) for caption in captions]
@@ -194,5 +194,5 @@ def _caption_order(words: list[str], captions: Sequence[Sequence[str]]) -> list[
         if count == max(held):
             for place, word in enumerate(sorted((w for w in words if w in caption), key=caption.index)):
                 places[word].append(place)
-    # A word that no fullest caption holds has no place among the others and goes last.
+    # A word that is in none of the fullest captions has no rank among the others and goes last.
     return sorted(words, key=lambda word: (sum(places[word]) / len(places[word]) if places[word] else len(words), word))

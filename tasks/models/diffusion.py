@@ -19,14 +19,14 @@ from tasks.common.seeding import integer_seed
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are sampled.
+    """Sampling options of the pipeline.
 
     Attributes:
         scheduler: DPM-Solver++ multistep (Lu et al., 2022), as published for Describe-and-Dissect, or the pipeline's
-            own, as distilled models want.
+            own, as distilled models require.
         steps: Denoising steps.
         guidance: Weight of classifier-free guidance; up to 1 there is none.
-        side: Of the images in pixels; None means the pipeline's own.
+        side: Image side in pixels; None means the pipeline's own.
     """
 
     scheduler: Literal["dpmsolver++", "own"] = "dpmsolver++"
@@ -36,22 +36,20 @@ class Sampling:
 
 
 class DiffusionGenerator:
-    """Stable Diffusion (Rombach et al., CVPR 2022) and pipelines like it; the safety checker is not loaded.
+    """Stable Diffusion (Rombach et al., CVPR 2022) and similar pipelines; the safety checker is not loaded.
 
-    Each image has a random generator of its own, seeded by (seed, concept, template, number of the image) and living on
-    the CPU, so that its noise depends neither on the batch nor on the device.
+    Each image has its own random generator on the CPU, seeded by (seed, concept, template, index of the image), so that
+    its noise depends neither on the batch nor on the device.
 
     Args:
         source: A folder written by ``save_pretrained`` of the pipeline, or the name of a hub repository.
-        device: Where it runs.
-        sampling: How images are sampled.
-        batch_size: Images denoised at once; a runtime setting.
+        batch_size: Images denoised per batch; a runtime setting.
         revision: Commit of the hub repository.
-        variant: Of its weights files, e.g. ``fp16``.
+        variant: Variant of the weights files, e.g. ``fp16``.
         half: Whether weights are float16.
 
     Raises:
-        UserError: if the extra ``paper`` is not installed, or the pipeline does not draw from text.
+        UserError: The extra ``paper`` is not installed, or the pipeline does not generate from text.
     """
 
     def __init__(
@@ -79,7 +77,7 @@ class DiffusionGenerator:
             safety_checker=None,
         )
         if not hasattr(pipeline, "tokenizer") or not hasattr(pipeline, "scheduler"):
-            raise UserError(f"{source} is a {type(pipeline).__name__}, which does not draw images from a text.")
+            raise UserError(f"{source} is a {type(pipeline).__name__}, which does not generate images from text.")
         _check_tokenizer(pipeline, source)
         if sampling.scheduler == "dpmsolver++":
             pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
@@ -94,18 +92,16 @@ class DiffusionGenerator:
     def generate(
         self, concept: str, count: int, seed: int, template: str = "{concept}"
     ) -> UInt8[Tensor, "count 3 h w"]:
-        """Draw images; image i of (concept, seed, template) is the same whatever ``count`` is.
+        """Generate images; image i of (concept, seed, template) is the same whatever ``count`` is.
 
         Args:
-            concept: A short text.
-            count: How many images.
             seed: At least 0.
             template: The prompt around the concept.
 
         Raises:
-            UserError: If the pipeline gives pixels that are no numbers, as float16 may.
+            UserError: The pipeline gives pixels that are not numbers, as float16 may.
         """
-        # ``replace`` and not ``format``: a label may hold braces.
+        # ``replace`` and not ``format``: a label may contain braces.
         prompt = template.replace("{concept}", concept)
         parts = []
         for start in range(0, count, self._batch_size):
@@ -121,16 +117,16 @@ class DiffusionGenerator:
                 output_type="np",
             ).images
             if not np.isfinite(drawn).all():
-                raise UserError("The image generator gave pixels that are no numbers; set half_on_cuda: false for it.")
+                raise UserError("The image generator gave pixels that are not numbers; set half_on_cuda: false for it.")
             parts.append(to_tensor((drawn * 255).round().clip(0, 255).astype(np.uint8)))
         return torch.cat(parts)
 
 
 def need_diffusers() -> None:
-    """Refuse in one sentence where diffusers is not installed.
+    """Check that diffusers is installed.
 
     Raises:
-        UserError: It is missing.
+        UserError: It is not.
     """
     missing = [name for name in ("diffusers", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:

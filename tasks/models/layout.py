@@ -1,4 +1,4 @@
-"""Where a network lives and how its tensors lie in memory."""
+"""Placing a network on a device, and the memory layout of its tensors."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ from tasks.packages import install_command
 
 
 class U2NetSegmenter:
-    """A U²-Net, which finds what stands out of an image (Qin et al., Pattern Recognition 106, 2020).
+    """A U²-Net, which detects salient objects (Qin et al., Pattern Recognition 106, 2020).
 
-    Prepared as its authors test it: resized to ``side`` × ``side``, divided by the image's greatest value, ImageNet's
-    mean and deviation; its first output stretched to [0, 1], brought back to the image's size and cut at one half. The
-    least and greatest value are those of one image, so every mask marks something. Resizing is anti-aliased bilinear.
-    One image at a time and on the CPU, so that a mask depends on its image alone.
+    Preprocessed as in its authors' test code: resized to ``side`` × ``side``, divided by the image's maximum,
+    ImageNet's mean and deviation; its first output stretched to [0, 1], resized to the image's size and thresholded at
+    one half. Minimum and maximum are per image, so every mask marks something. Resizing is anti-aliased bilinear. One
+    image at a time and on the CPU, so that a mask depends on its image alone.
 
     Args:
         path: The ONNX file; its first output is the finest map, in [0, 1].
@@ -43,7 +43,7 @@ class U2NetSegmenter:
         settings.intra_op_num_threads = torch.get_num_threads()
         try:
             self._session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no common class but this one
+        except Exception as error:  # onnxruntime's exceptions have no narrower common class
             reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise UserError(f"{path} cannot be read as ONNX ({reason}); restore the file.") from error
         self._input = self._session.get_inputs()[0].name
@@ -53,7 +53,7 @@ class U2NetSegmenter:
         self._std = torch.tensor(STD).view(1, 3, 1, 1)
 
     def foreground(self, images: UInt8[Tensor, "n 3 h w"]) -> Bool[Tensor, "n h w"]:
-        """True where an image stands out more than half as much as where it stands out most."""
+        """True where the saliency is above half of its maximum in the image."""
         images = images.cpu()
         if not len(images):
             return torch.zeros((0, *images.shape[-2:]), dtype=torch.bool)

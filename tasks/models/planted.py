@@ -1,4 +1,4 @@
-"""Planted units: channels behind a network's own whose concepts are known, computed from the network's own features."""
+"""Planted units: additional channels with known concepts, computed from the network's own features."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tasks.models.weights import load_weights
 
 SLOPE: Final = 0.01
 HALF: Final = 0.5 + SLOPE * math.log(2)
-"""A planted unit's activation where its probability is one half."""
+"""A planted unit's activation at probability one half."""
 
 
 class PlantedUnits(nn.Module):
     """Linear detectors at each position of a map, and logic on their probabilities.
 
     With p and q the probabilities of two detectors at a position, r is p (``single``), p·q (``and``) or
-    1 − (1 − p)(1 − q) (``or``), as for independent events. The unit shows r − 0.01·ln(1 − r): the probability with a
-    small slope where it would saturate, because certain positions would else all be 1 in float16 and no quantile could
-    part them. A steeper slope would let the louder concept of an OR take all of the strongest images.
+    1 − (1 − p)(1 − q) (``or``), as for independent events. The unit's activation is r − 0.01·ln(1 − r): the probability
+    with a small slope where it would saturate, because confident positions would otherwise all be 1 in float16 and no
+    quantile could separate them. A steeper slope would let the louder concept of an OR take all of the top images.
 
     Args:
-        planted: What the units are.
+        planted: Description of the units.
         weights: ``weight`` [detectors, channels] and ``bias`` [detectors]; probability = sigmoid(weight · x + bias).
 
     Raises:
-        ValueError: If the weights do not fit the description.
+        ValueError: The weights do not fit the description.
     """
 
     def __init__(self, planted: Planted, weights: Mapping[str, Tensor]) -> None:
@@ -69,7 +69,7 @@ class PlantedUnits(nn.Module):
 
 
 class PlantedStage(nn.Sequential):
-    """A stage of a network with planted units behind its own channels; its blocks keep their names."""
+    """A stage of a network with planted units after its own channels; its blocks keep their names."""
 
     def __init__(self, stage: nn.Sequential, planted: PlantedUnits) -> None:
         super().__init__(OrderedDict([*stage.named_children(), ("planted", planted)]))
@@ -83,19 +83,19 @@ class PlantedStage(nn.Sequential):
 
 
 class OwnChannels(nn.Module):
-    """Passes on the first channels alone, so that what follows does not see the planted ones."""
+    """Passes on the first channels alone, so that later layers do not see the planted ones."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
 
     def forward(self, features: Float[Tensor, "n units h w"]) -> Float[Tensor, "n count h w"]:
-        """The first ``count`` channels, laid out in memory as all of them are."""
+        """The first ``count`` channels, in the memory layout of the input."""
         return features[:, : self.count].contiguous(memory_format=memory_format(features))
 
 
 def memory_format(features: Float[Tensor, "n units h w"]) -> torch.memory_format:
-    """The layout of a tensor: sums over the same values in another one may differ in the last digit."""
+    """The memory format of a tensor: sums over the same values in another one may differ in the last digit."""
     last = features.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
@@ -106,21 +106,21 @@ def plant(network: nn.Module, path: Path, sha256: str | None, target_sha256: str
     Args:
         network: The network, changed in place.
         path: Weights file of the units.
-        sha256: Of that file; without one the content is not checked.
-        target_sha256: Of the network's weights; without one it is not checked that the units belong to them.
+        sha256: Hash of that file; not checked if None.
+        target_sha256: Hash of the weights of the network; if None, it is not checked that the units belong to them.
 
     Returns:
         The network.
 
     Raises:
-        UserError: If the network is no ResNet, or the units cannot be read or were fitted to another network.
+        UserError: The network is not a ResNet, or the units cannot be read or were fitted to another network.
     """
     weights = load_weights(path, sha256)
     planted = read_planted(path)
     if target_sha256 and planted.target_sha256 != target_sha256.lower():
         raise UserError(f"The planted units {path} were fitted to other weights: train 'planted' again.")
     if not isinstance(network, ResNet):
-        raise UserError(f"Units can be planted in a ResNet's layer4 alone, not in {type(network).__name__}.")
+        raise UserError(f"Units can only be planted in a ResNet's layer4, not in {type(network).__name__}.")
     if network.fc.in_features != planted.first:
         raise UserError(f"{path} belongs to a layer of {planted.first} channels, not {network.fc.in_features}.")
     try:
@@ -136,7 +136,7 @@ def save_planted(path: Path, planted: Planted, weights: Mapping[str, Tensor]) ->
 
     Args:
         path: The safetensors file to write.
-        planted: What the units are.
+        planted: Description of the units.
         weights: As ``PlantedUnits`` takes them.
     """
     stored = {name: tensor.half().contiguous() for name, tensor in weights.items()}

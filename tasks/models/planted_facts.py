@@ -1,4 +1,4 @@
-"""What the planted units of a target are: told by the header of their weights file, read without torch."""
+"""The description of a target's planted units, from the header of their weights file, read without torch."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from tasks.common.errors import UserError
 
 Op = Literal["single", "and", "or"]
 METADATA = "planted"
-"""Key of the header under which the description lies, so that one hash covers both it and the weights."""
+"""Header key of the description, so that one hash covers both it and the weights."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PlantedUnit(BaseModel):
-    """One planted unit and how well it does what it says, on scenes that neither fitted nor chose it.
+    """One planted unit and how well it detects its concepts, on scenes used neither to fit nor to select it.
 
     An image shows ``single`` if it shows the concept, ``or`` if it shows at least one of the two, and ``and`` if one
-    object of the image carries both (a background counts as carried by every object): a red car beside a blue fish is
-    no red fish.
+    object of the image has both (a background counts for every object): a red car next to a blue fish is not a red
+    fish.
 
     Attributes:
         op: ``single``, ``and`` or ``or``.
         concepts: One concept for ``single``, else two.
         share: Share of images that show it.
-        auroc: Of the mean activation, for images that show it against all others.
-        strict_auroc: The same where it is hardest. ``and``: the lesser of two, against images with one of the concepts
-            and against images with both on different objects. ``or``: the lesser of two, each for images with one of
-            the concepts alone against images with neither. A part: against images with its owner but without it.
+        auroc: AUROC of the mean activation, for images that show it against all others.
+        strict_auroc: The same for the hardest images. ``and``: the smaller of two, against images with one of the
+            concepts and against images with both on different objects. ``or``: the smaller of two, each for images with
+            one of the concepts alone against images with neither. A part: against images with its owner but without it.
         iou: Intersection over union, over all images, of the bilinearly enlarged map where its probability is above one
-            half and the pixels that show it. A map of 2 × 2 cells cannot follow an outline, so this stays low.
+            half and the pixels that show it. A map of 2 × 2 cells cannot follow an outline, so this is low.
         cell_iou: The same on the map's own cells; a cell shows the concept if a pixel in it does.
     """
 
@@ -63,9 +63,9 @@ class Planted(BaseModel):
     """All planted units of one network.
 
     Attributes:
-        target_sha256: Of the weights of the network that they were fitted to.
-        first: Number of the first planted unit, which is how many channels the layer has of its own.
-        detectors: The concepts that the weights detect, in their order.
+        target_sha256: Hash of the weights of the network that they were fitted to.
+        first: Number of the first planted unit, which equals the number of the layer's own channels.
+        detectors: The concepts that the weights detect, in order.
         units: The planted units, in order.
     """
 
@@ -88,7 +88,7 @@ def read_planted(path: Path) -> Planted:
     """Read the description in a weights file of planted units.
 
     Raises:
-        UserError: If the file is missing, is no safetensors file, or describes no planted units.
+        UserError: The file is missing, is not a safetensors file, or describes no planted units.
     """
     try:
         with safe_open(path, framework="numpy") as stored:

@@ -20,9 +20,9 @@ class Preprocessing:
     Attributes:
         resize: Side in pixels.
         crop: Side of the centre crop in pixels, at most ``resize``; None squeezes the image to resize × resize.
-        mean: Per channel, of values in [0, 1].
+        mean: Per channel, for values in [0, 1].
         std: Per channel.
-        interpolation: Both are anti-aliased.
+        interpolation: Always anti-aliased.
     """
 
     resize: int
@@ -33,7 +33,7 @@ class Preprocessing:
 
     @cached_property
     def view(self) -> View:
-        """The geometric half."""
+        """The geometric part."""
         return View(self.resize, self.crop, self.interpolation)
 
     @property
@@ -42,7 +42,7 @@ class Preprocessing:
         return self.view.side
 
     def __call__(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 side side"]:
-        """Prepare images for the network; those that have the size of its input already are only normalised."""
+        """Preprocess images for the network; those that already have its input size are only normalised."""
         seen = images if tuple(images.shape[-2:]) == (self.side, self.side) else self.view(images)
         mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)

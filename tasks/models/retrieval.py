@@ -1,4 +1,4 @@
-"""Photographs found by a text in place of images drawn from it."""
+"""Photographs retrieved by a text instead of images generated from it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def pool_sha256(pool: Sequence[tuple[str, Path]]) -> str:
 
 
 class RetrievalGenerator:
-    """The photographs of a pool whose embedding is nearest to the text's, as the image-generator role.
+    """The photographs of a pool whose embeddings are nearest to the text's, as the image-generator role.
 
-    Where no generator is at hand, photographs that nobody drew to a text are the honest stand-in: they are as real as
-    those probed. They show a concept only if the pool does, and only what the encoder can tell; the nearest are given
+    If no generator is available, retrieved photographs are the honest stand-in: they are as real as those probed. They
+    show a concept only if the pool does, and only as far as the encoder can distinguish it; the nearest are returned
     whether or not they are near. The same text always gives the same photographs, whatever the seed; the prompt's
-    template is left aside, because a bare name is what both encoders place best.
+    template is ignored, because both encoders represent a bare name best.
 
     Args:
-        pool: (SHA-256 of the file, path) of each photograph; files of one hash count once.
+        pool: (SHA-256 of the file, path) of each photograph; files with the same hash count once.
         encoder: Embeds photographs and texts.
-        side: Of the images in pixels.
+        side: Side of the images in pixels.
     """
 
     def __init__(self, pool: Sequence[tuple[str, Path]], encoder: ImageTextEncoder, side: int = 256) -> None:
@@ -46,26 +46,24 @@ class RetrievalGenerator:
     def generate(
         self, concept: str, count: int, seed: int, template: str = "{concept}"
     ) -> UInt8[Tensor, "count 3 side side"]:
-        """The ``count`` nearest photographs, nearest first, each another file.
+        """The ``count`` nearest photographs, nearest first, without duplicates.
 
         Args:
-            concept: A short text.
-            count: How many images.
             seed: Not used.
             template: Not used.
 
         Raises:
-            UserError: The pool holds fewer.
+            UserError: The pool has fewer photographs.
         """
         del seed, template
         paths, embeddings = self._embedded
         if count > len(paths):
             raise UserError(
-                f"{count} photographs are asked of the generator's pool, which holds {len(paths)} usable ones: give it "
-                "a folder of more, or ask for fewer (--set dnd.images_per_concept=…)."
+                f"{count} photographs are requested of the generator's pool, which has {len(paths)} usable ones: give "
+                "it a folder with more, or request fewer (--set dnd.images_per_concept=…)."
             )
         similarity = embeddings @ self._encoder.encode_text([concept])[0].double()
-        # A stable sort: of equally near ones the first by hash, on every machine.
+        # A stable sort: ties are ordered by hash, the same on every machine.
         nearest = similarity.argsort(descending=True, stable=True)[:count].tolist()
         return torch.cat([self._image(paths[place]) for place in nearest]) if nearest else self._none()
 
@@ -79,7 +77,7 @@ class RetrievalGenerator:
             for _, path in self._pool[start : start + _AT_ONCE]:
                 try:
                     images.append(self._image(path))
-                except UserError:  # as a probing set leaves out what it cannot read
+                except UserError:  # skipped, as in a probing set
                     continue
                 usable.append(path)
             if images:
@@ -87,7 +85,7 @@ class RetrievalGenerator:
         return usable, torch.cat(rows) if rows else torch.zeros((0, 0), dtype=torch.float64)
 
     def _image(self, path: Path) -> UInt8[Tensor, "1 3 side side"]:
-        return to_tensor(centre_square(load_image(path), self._side)[None].copy())  # Pillow's own is read-only
+        return to_tensor(centre_square(load_image(path), self._side)[None].copy())  # Pillow's array is read-only
 
     def _none(self) -> UInt8[Tensor, "0 3 side side"]:
         return torch.zeros((0, 3, self._side, self._side), dtype=torch.uint8)

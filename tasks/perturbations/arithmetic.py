@@ -1,8 +1,8 @@
 """Arithmetic on images that gives the same bits on every device, in every batch and with any number of threads.
 
-Where many numbers are summed, all are whole and the sum stays within what a float holds exactly (2^24 in float32, 2^53
-in float64), so that the order of summation, fused multiply-add and the library's choice of kernel cannot matter. All
-else is one IEEE operation an element. Images are float tensors on the scale 0 to 255.
+Wherever many numbers are summed, all are integers and the sum stays within what a float represents exactly (2^24 in
+float32, 2^53 in float64), so that the order of summation, fused multiply-add and the library's choice of kernel cannot
+matter. Everything else is one IEEE operation per element. Images are float tensors on the scale 0 to 255.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ _FIRST_BITS, _SECOND_BITS, _KEPT_BITS = 16, 12, 4
 
 
 def pieces(images: UInt8[Tensor, "n 3 h w"], pixels: int | None = None) -> Iterator[slice]:
-    """Cut a batch into pieces; no pixel depends on the cut.
+    """Split a batch into pieces; no pixel depends on the split.
 
     Args:
-        images: The batch.
-        pixels: Of a piece; by default as many as stay in a processor's cache, or keep a GPU busy.
+        pixels: Pixels per piece; by default as many as fit the CPU cache, or keep a GPU busy.
     """
     pixels = pixels or (_GPU_PIXELS if images.is_cuda else _CPU_PIXELS)
     size = max(1, pixels // (images.shape[-2] * images.shape[-1]))
@@ -37,7 +36,7 @@ def pieces(images: UInt8[Tensor, "n 3 h w"], pixels: int | None = None) -> Itera
 
 
 def to_uint8(values: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """Clip to 0 to 255 and cut off the fraction, as the published corruptions do; the values are overwritten."""
+    """Clip to 0 to 255 and truncate, as the published corruptions do; the values are overwritten."""
     return values.clamp_(0, 255).to(torch.uint8)
 
 
@@ -49,7 +48,7 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> Float[np.ndarray, "
 
 
 def whole_weights(weights: Float[np.ndarray, "*shape"], bits: int) -> Float[np.ndarray, "*shape"]:
-    """The weights, which sum to 1, as whole numbers that sum to 2^bits exactly; the largest takes what is over."""
+    """The weights, which sum to 1, as integers that sum to 2^bits exactly; the largest absorbs the remainder."""
     whole = np.rint(weights * 2**bits)
     whole.flat[np.argmax(whole)] += 2**bits - whole.sum()
     return whole
@@ -58,21 +57,21 @@ def whole_weights(weights: Float[np.ndarray, "*shape"], bits: int) -> Float[np.n
 def convolve(
     images: Float[Tensor, "*n h w"], weights: Float[np.ndarray, " taps"], dim: int, border: Border
 ) -> Float[Tensor, "*n h w"]:
-    """Convolve rows or columns with a symmetric kernel; exact if the images and the weights are whole.
+    """Convolve rows or columns with a symmetric kernel; exact if the images and the weights are integers.
 
-    Done as products with a small banded matrix, block by block, which is several times faster than a convolution of
+    Computed as products with a small banded matrix, block by block, which is several times faster than a convolution of
     one channel.
 
     Args:
-        images: Values on which the exactness rests: |image| · Σ|weights| must stay below 2^24 (2^53 in float64).
+        images: For exactness |image| · Σ|weights| must stay below 2^24 (2^53 in float64).
         weights: An odd number of taps.
-        dim: -2 convolves down the columns, -1 along the rows.
-        border: ``replicate`` the outermost pixel (``nearest`` in SciPy's words), or ``symmetric``: mirror with it
-            (``reflect``).
+        dim: -2 convolves along the columns, -1 along the rows.
+        border: ``replicate`` the outermost pixel (SciPy's ``nearest``), or ``symmetric``: mirror including it (SciPy's
+            ``reflect``).
     """
     *lead, height, width = images.shape
     planes = images.reshape(-1, height, width)
-    # The convolved side first, so that one product serves all planes and a plane's border rows lie together.
+    # The convolved side first, so that one product serves all planes and a plane's border rows are adjacent.
     moved = planes.permute(1, 0, 2) if dim == -2 else planes.permute(2, 0, 1)
     length, radius = len(moved), len(weights) // 2
     blocks = -(-length // _BLOCK)
@@ -91,7 +90,7 @@ def convolve(
 
 @contextmanager
 def exact_products(on_cuda: bool) -> Iterator[None]:
-    """Keep CUDA from rounding the factors of a product to TF32, whatever the user set."""
+    """Keep CUDA from rounding the factors of a product to TF32, whatever the user's setting."""
     if not on_cuda:
         yield
         return
@@ -115,14 +114,14 @@ def _band(weights: tuple[float, ...], dtype: torch.dtype, device: torch.device) 
 def _edges(
     length: int, radius: int, padded: int, border: Border, device: torch.device
 ) -> tuple[tuple[slice, Tensor], ...]:
-    """The padding's two ends, and the rows of the padded images that stand there."""
+    """The two ends of the padding, and the corresponding rows of the padded images."""
     rows = border_index(length, radius, padded - radius - length, border) + radius
     ends = (slice(0, radius), slice(radius + length, padded))
     return tuple((end, torch.from_numpy(rows[end]).to(device)) for end in ends if end.start < end.stop)
 
 
 def border_index(length: int, before: int, after: int, border: Border) -> np.ndarray:
-    """Which of ``length`` pixels stands at each place from -before to length + after - 1, int64."""
+    """The index (of ``length`` pixels) at each position from -before to length + after - 1, int64."""
     places = np.arange(-before, length + after)
     if border == "replicate":
         return places.clip(0, length - 1)
@@ -131,13 +130,13 @@ def border_index(length: int, before: int, after: int, border: Border) -> np.nda
 
 
 def gaussian_blur(images: Float[Tensor, "*n h w"], sigma: float) -> Float[Tensor, "*n h w"]:
-    """Gaussian blur of whole numbers, cut off at 4 sigma; the outermost pixel goes on beyond the border.
+    """Gaussian blur of integers, truncated at 4 sigma; the outermost pixel is replicated beyond the border.
 
-    Between the two passes four bits after the point are kept, so the result is within a fifth of a grey level of the
+    Between the two passes four fractional bits are kept, so the result is within a fifth of a grey level of the
     real-valued one, and the same on every device.
 
     Args:
-        images: Whole numbers from -255 to 255, float32.
+        images: Integers from -255 to 255, float32.
         sigma: In pixels.
 
     Returns:
@@ -151,11 +150,11 @@ def gaussian_blur(images: Float[Tensor, "*n h w"], sigma: float) -> Float[Tensor
 
 
 def box_sums(images: Tensor, half_widths: Sequence[int], out_width: int) -> dict[int, Tensor]:
-    """Sums of 2 w + 1 neighbours along the rows, for several w; exact on whole numbers.
+    """Sums of 2 w + 1 neighbours along the rows, for several w; exact on integers.
 
     Args:
-        images: Whole numbers; padded by at least the largest w on each side, and one more on the left.
-        half_widths: The w.
+        images: Integers; padded by at least the largest w on each side, and one more on the left.
+        half_widths: The values of w.
         out_width: Width of the sums; the images are wider by the padding.
     """
     left = (images.shape[-1] - out_width + 1) // 2

@@ -20,25 +20,24 @@ _EDGE_BITS = 7
 
 
 def gaussian_blur(images: UInt8[Tensor, "n 3 h w"], sigma: float, context: Context) -> UInt8[Tensor, "n 3 h w"]:
-    """Blur with a Gaussian cut off at 4 sigma; the outermost pixel goes on beyond the border.
+    """Blur with a Gaussian truncated at 4 sigma; the outermost pixel is replicated beyond the border.
 
     Args:
         images: 0 to 255.
         sigma: In pixels at 224 px.
-        context: Scale.
     """
     return to_uint8(blurred(images.float(), sigma * context.scale))
 
 
 def gaussian_blur_5x5(images: UInt8[Tensor, "n 3 h w"], times: int, context: Context) -> UInt8[Tensor, "n 3 h w"]:
-    """Blur with a 5 x 5 Gaussian kernel of sigma 1, mirrored border, cut to whole levels after each time.
+    """Blur with a 5 x 5 Gaussian kernel of sigma 1, mirrored border, truncated to integer levels after each pass.
 
-    The kernel is so narrow that its true sigma is 0.961. It is never scaled: it is the seed study's, pixel by pixel.
+    The kernel is so narrow that its effective sigma is 0.961. It is never scaled: it is the seed study's, pixel by
+    pixel.
 
     Args:
         images: 0 to 255.
-        times: How often it is applied.
-        context: Unused.
+        times: Number of passes.
     """
     weights = whole_weights(gaussian_weights(1.0, truncate=2), 20)
     for _ in range(times):
@@ -50,12 +49,11 @@ def gaussian_blur_5x5(images: UInt8[Tensor, "n 3 h w"], times: int, context: Con
 def defocus_blur(
     images: UInt8[Tensor, "n 3 h w"], parameters: tuple[float, float], context: Context
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Mean over a disk whose edge is softened, borders mirrored without the outermost pixel.
+    """Mean over a disk with a softened edge, borders mirrored without the outermost pixel.
 
     Args:
         images: 0 to 255.
         parameters: Radius of the disk and sigma of its edge, in pixels at 224 px.
-        context: Scale.
     """
     radius, sigma = parameters
     runs = disk_runs(max(1.0, radius * context.scale))
@@ -119,7 +117,6 @@ def motion_blur(
     Args:
         images: 0 to 255.
         parameters: The kernel has 2 · radius + 1 steps, one pixel each; sigma of the half-Gaussian. Pixels at 224 px.
-        context: Random numbers and scale.
     """
     angles = context.draws.number(-45, 45)
     return to_uint8(smear(images.float(), *parameters, angles, context.scale))
@@ -128,7 +125,7 @@ def motion_blur(
 def smear(
     images: Float[Tensor, "n c h w"], radius: float, sigma: float, angles: Sequence[float], scale: float
 ) -> Float[Tensor, "n c h w"]:
-    """Motion blur of whole numbers from 0 to 255, each image in its own direction; the outermost pixel goes on."""
+    """Motion blur of integers from 0 to 255, each image in its own direction; the outermost pixel is replicated."""
     steps = 2 * max(1, round(radius * scale)) + 1
     weights = np.exp(-0.5 * (np.arange(steps) / (sigma * scale)) ** 2)
     whole = whole_weights(weights / weights.sum(), 16).tolist()
@@ -146,17 +143,16 @@ def smear(
 def zoom_blur(
     images: UInt8[Tensor, "n 3 h w"], parameters: tuple[float, float], context: Context
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Mean of the image and of copies of it, zoomed into the middle. Relative lengths: the same at every size.
+    """Mean of the image and of zoomed copies of its centre. Relative lengths: the same at every size.
 
     Args:
         images: 0 to 255.
-        parameters: Where the zooms end (not included) and the step from one to the next; the first is 1.
-        context: Unused.
+        parameters: End of the zoom factors (exclusive) and their step; the first is 1.
     """
     end, step = parameters
     original = images.float()
     factors = np.arange(1, end, step)[1:].tolist()
-    # The first copy is not zoomed at all. Sums are kept with rows and columns exchanged: rows are quick to select.
+    # The first copy is not zoomed. Sums are kept with rows and columns exchanged: selecting rows is fast.
     total = original.transpose(-1, -2).mul(2.0)
     for factor in factors:
         tall = stretch_rows(original, factor)
@@ -165,7 +161,7 @@ def zoom_blur(
 
 
 def stretch_rows(images: Float[Tensor, "*n h w"], factor: float) -> Float[Tensor, "*n h w"]:
-    """Cut out the middle rows and stretch them linearly to the old height, corner pixels on corner pixels."""
+    """Crop the middle rows and stretch them linearly to the old height, corner pixels aligned."""
     low, high, share = _stretched(images.shape[-2], factor, images.device)
     below = images.index_select(-2, low)
     return images.index_select(-2, high).sub_(below).mul_(share).add_(below)

@@ -1,4 +1,4 @@
-"""One clear sentence for each way to ask for a perturbation that cannot be made."""
+"""One clear error message for each invalid request of a perturbation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_SIDE = 32
 
 
 def check_request(name: str, severity: int) -> Perturbation:
-    """The perturbation of this name, once name and severity are known to exist.
+    """The perturbation of this name, after checking name and severity.
 
     Raises:
         UserError: The name is unknown or the severity is not one of 0 to 5.
@@ -30,10 +30,10 @@ def check_request(name: str, severity: int) -> Perturbation:
 
 
 def check_mode(mode: str) -> Mode:
-    """The form of ImageNet-C's corruptions under its name of today.
+    """The variant of ImageNet-C's corruptions under its current name.
 
     Raises:
-        UserError: There is no such form.
+        UserError: Unknown variant.
     """
     mode = FORMER.get(mode, mode)
     if mode not in get_args(Mode):
@@ -42,7 +42,7 @@ def check_mode(mode: str) -> Mode:
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse images that the corruptions cannot work on.
+    """Check that the corruptions can work on images of this size.
 
     Raises:
         UserError: A side is shorter than 32 px.
@@ -57,25 +57,25 @@ def check_seed(seed: int) -> int:
     """The seed as a plain integer.
 
     Raises:
-        UserError: It is not a whole number or it is negative.
+        UserError: Not an integer, or negative.
     """
     try:
         number = operator.index(seed)
     except TypeError:
-        raise UserError(f"Seed {seed!r} is not a whole number: give one non-negative integer an image.") from None
+        raise UserError(f"Seed {seed!r} is not a whole number: give one non-negative integer per image.") from None
     if number < 0:
-        raise UserError(f"Seed {number} is negative: give one non-negative integer an image.")
+        raise UserError(f"Seed {number} is negative: give one non-negative integer per image.")
     return number
 
 
 def check_seeds(seeds: Sequence[int], images: int) -> list[int]:
-    """One plain integer an image.
+    """The seeds as plain integers, one per image.
 
     Raises:
-        UserError: There are more or fewer seeds than images, or one is not a non-negative whole number.
+        UserError: The number of seeds differs from that of the images, or a seed is not a non-negative integer.
     """
     if len(seeds) != images:
-        raise UserError(f"{len(seeds)} seeds were given for {images} images: give exactly one seed an image.")
+        raise UserError(f"{len(seeds)} seeds were given for {images} images: give exactly one seed per image.")
     return [check_seed(seed) for seed in seeds]
 
 
@@ -83,7 +83,7 @@ def check_images(images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
     """The images as uint8; floats from 0 to 1 are rounded to the nearest of the 256 levels.
 
     Raises:
-        UserError: Another shape or dtype, values outside 0 to 1, or a side shorter than 32 px.
+        UserError: Wrong shape or dtype, values outside 0 to 1, or a side shorter than 32 px.
     """
     if images.dim() != 4 or images.shape[1] != 3:
         raise UserError(
@@ -106,11 +106,11 @@ def check_images(images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
 
 
 def check_foreground(name: str, mask: Tensor | None, images: Tensor) -> Bool[Tensor, "n h w"]:
-    """The foreground mask, once it is known to be there and to fit its images.
+    """The foreground mask, after checking that it fits the images.
 
     Args:
         name: The perturbation that needs it.
-        mask: None where there is none.
+        mask: None if there is none.
         images: [n, 3, h, w].
 
     Raises:
@@ -129,10 +129,10 @@ def check_foreground(name: str, mask: Tensor | None, images: Tensor) -> Bool[Ten
 
 
 def check_result(entry: Perturbation, result: object, images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
-    """What a perturbation returned, once it is known to be images again.
+    """The result of a perturbation, after checking that it is a batch of images again.
 
     Raises:
-        UserError: It is something else, which only a plugin's can be.
+        UserError: It is not, which can only happen with a plugin.
     """
     if not isinstance(result, Tensor) or result.dtype != torch.uint8 or result.shape != images.shape:
         what = f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__

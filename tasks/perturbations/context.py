@@ -1,4 +1,4 @@
-"""What a perturbation gets besides the images and its parameters."""
+"""The arguments of a perturbation besides the images and its parameters."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 Mode = Literal["published", "package", "repaired"]
 FORMER = {"fixed": "repaired", "code": "package"}
-"""What the forms were once called → what they are called."""
+"""Former name of a variant → current name."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a perturbation gets besides the images and its parameters.
+    """The arguments of a perturbation besides the images and its parameters.
 
     Attributes:
-        draws: Random numbers, a stream of its own for each image.
-        scale: Pixels of these images that one pixel of a 224-px image stands for; published lengths are multiplied by
-            it. 1 at 224 px, and at every size where raw lengths were asked for.
-        mode: The form of the corruptions of ImageNet-C; see ``tasks.perturbations.perturb``.
+        draws: Random numbers, with a separate stream for each image.
+        scale: Pixels of these images per pixel of a 224-px image; published lengths are multiplied by it. 1 at 224 px,
+            and at every size if raw lengths are requested.
+        mode: The variant of the corruptions of ImageNet-C; see ``tasks.perturbations.perturb``.
         foreground: bool [n, h, w], True on the foreground, on the device of the images; None if none is needed.
-        feather: Pixels over which a change at a mask's border sets in; 0 for a hard border.
+        feather: Width in pixels of the soft mask edge; 0 for a hard edge.
     """
 
     draws: Draws

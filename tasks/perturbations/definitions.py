@@ -1,4 +1,4 @@
-"""CLEAR's own perturbations with their published strengths."""
+"""CLEAR's own perturbations with their published parameters for each severity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
 
 
 def _published(module: str, name: str, family: Family, description: str, parameters: Five, **more: Any) -> Perturbation:
-    """A corruption of ImageNet-C: the function of its own name in the module of that name."""
+    """A corruption of ImageNet-C: the function with its name in the given module."""
     transform = f"tasks.perturbations.{module}:{name}"
     return Perturbation(name, family, description, parameters, transform, **{"source": _IMAGENET_C, **more})
 

@@ -1,4 +1,4 @@
-"""What cameras and files do to an image: contrast, pixelation, JPEG, saturation."""
+"""Corruptions by cameras and file formats: contrast, pixelation, JPEG, saturation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from tasks.perturbations.context import Context
 
 
 def contrast(images: UInt8[Tensor, "n 3 h w"], gain: float, context: Context) -> UInt8[Tensor, "n 3 h w"]:
-    """Draw each channel towards its mean.
+    """Shrink each channel's distance to its mean.
 
     Args:
         images: 0 to 255.
-        gain: What is left of the distance to the mean.
-        context: Unused.
+        gain: Remaining share of the distance to the mean.
     """
     total = images.sum((2, 3), keepdim=True, dtype=torch.int64).double()
     shift = total.mul_((1 - gain) / (images.shape[2] * images.shape[3])).float()
@@ -30,12 +29,11 @@ def contrast(images: UInt8[Tensor, "n 3 h w"], gain: float, context: Context) ->
 def saturate(
     images: UInt8[Tensor, "n 3 h w"], parameters: tuple[float, float], context: Context
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Change the saturation of HSV; grey has the hue of red, as HSV has it by convention.
+    """Change the saturation in HSV; grey has the hue of red, by HSV's convention.
 
     Args:
         images: 0 to 255.
-        parameters: Factor of the saturation, and what is added to it on the scale 0 to 1.
-        context: Unused.
+        parameters: Factor of the saturation, and the amount added to it on the scale 0 to 1.
     """
     factor, added = parameters
     pixels = images.float()
@@ -61,13 +59,12 @@ def _red(device: torch.device) -> Float[Tensor, "1 3 1 1"]:
 def pixelate(images: UInt8[Tensor, "n 3 h w"], factor: float, context: Context) -> UInt8[Tensor, "n 3 h w"]:
     """Fewer, larger pixels: means over boxes, drawn as squares.
 
-    The factor is of the image's own side, as in ImageNet-C, CIFAR-10-C and the package: a square has the same number of
-    pixels at every size, as a block of JPEG has.
+    The factor is relative to the image's own side, as in ImageNet-C, CIFAR-10-C and the package: like a JPEG block, a
+    square has the same number of pixels at every size.
 
     Args:
         images: 0 to 255.
-        factor: Pixels that are left of each side, as a share of it; less than 1.
-        context: Unused.
+        factor: Remaining share of the pixels of each side; less than 1.
     """
     height, width = images.shape[-2:]
     small = (max(1, min(height, int(height * factor))), max(1, min(width, int(width * factor))))
@@ -88,7 +85,7 @@ def _box_rows(images: UInt8[Tensor, "*n h w"] | Float[Tensor, "*n h w"], small: 
 
 @lru_cache(maxsize=32)
 def _boxes(length: int, small: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
-    """For each small pixel the large ones whose centre lies in it, one list a place in the box; weight 0: none."""
+    """For each small pixel the large pixels whose centres it contains, one list per position; weight 0: none."""
     scale = length / small
     inside = [
         [place for place in range(length) if -0.5 < (place - (number + 0.5) * scale + 0.5) * (1 / scale) <= 0.5]
@@ -105,14 +102,14 @@ def _boxes(length: int, small: int, device: torch.device) -> tuple[list[Tensor],
 
 @lru_cache(maxsize=32)
 def _nearest(small: int, length: int, device: torch.device) -> Tensor:
-    # Steps are added up, as Pillow does it: where a centre falls on a border, rounding decides.
+    # Steps are accumulated, as in Pillow: where a centre is exactly on a border, rounding decides.
     steps = np.full(length, small / length)
     steps[0] /= 2
     return torch.from_numpy(np.cumsum(steps).astype(np.int64).clip(max=small - 1)).to(device)
 
 
 def jpeg_compression(images: UInt8[Tensor, "n 3 h w"], quality: int, context: Context) -> UInt8[Tensor, "n 3 h w"]:
-    """Save as JPEG and read again, by libjpeg on the processor, for every device.
+    """Save as JPEG and read again, with libjpeg on the CPU, for every device.
 
     Args:
         images: 0 to 255.

@@ -1,7 +1,7 @@
-"""Random numbers by counter: one stream an image, the same bits on every device, in every batch and thread.
+"""Counter-based random numbers: one stream per image, the same bits on every device, in every batch and thread.
 
-A draw is a function of (seed, position) alone. Positions are hashed in 32-bit integer arithmetic, which every device
-does exactly, so there is no generator whose state could be shared, advanced or forgotten.
+A draw is a function of (seed, position) alone. Positions are hashed in 32-bit integer arithmetic, which is exact on
+every device, so there is no generator whose state could be shared, advanced or forgotten.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ class Draws:
     """The random numbers of some images. Each call continues the streams; no call reads or changes a global generator.
 
     Args:
-        seeds: One non-negative integer an image, of any size.
-        device: Where the numbers are made.
+        seeds: One non-negative integer per image, of any size.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
@@ -33,7 +32,7 @@ class Draws:
         self._numbers = 0
 
     def each(self) -> list[Draws]:
-        """The same streams, one object an image."""
+        """The same streams, one object per image."""
         parts = []
         for index, digest in enumerate(self._digests):
             part = copy.copy(self)
@@ -43,33 +42,33 @@ class Draws:
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are made."""
+        """The device on which the numbers are generated."""
         return self._keys.device
 
     def uniform16(self, *shape: int) -> Int[Tensor, "n ..."]:
-        """Whole numbers from 0 to 65535, all equally likely, as int32."""
+        """Integers from 0 to 65535, all equally likely, as int32."""
         count = math.prod(shape)
         words = self._words((count + 1) // 2)
         halves = words.view(torch.int16).to(torch.int32).add_(32768)
         return halves[:, :count].reshape(-1, *shape)
 
     def below(self, bound: int, *shape: int) -> Int[Tensor, "n ..."]:
-        """Whole numbers from 0 to ``bound`` - 1, as int32; equally likely up to 1 part in 65,536.
+        """Integers from 0 to ``bound`` - 1, as int32; equally likely up to 1 part in 65,536.
 
         Args:
             bound: At most 32768, so that the product fits an int32.
-            shape: Of one image's numbers.
+            shape: Shape of one image's numbers.
         """
         return self.uniform16(*shape).mul_(bound).bitwise_right_shift_(16)
 
     def number(self, low: float, high: float) -> list[float]:
-        """One number an image, uniform between ``low`` and ``high``; made on the host, whatever the device."""
+        """One number per image, uniform between ``low`` and ``high``; generated on the host, whatever the device."""
         self._numbers += 1
         shares = [int.from_bytes(_digest_of(digest, self._numbers)[:6], "little") / 2**48 for digest in self._digests]
         return [low + (high - low) * share for share in shares]
 
     def integer(self, bound: int) -> list[int]:
-        """One whole number an image from 0 to ``bound`` - 1; made on the host, whatever the device."""
+        """One integer per image from 0 to ``bound`` - 1; generated on the host, whatever the device."""
         self._numbers += 1
         return [int.from_bytes(_digest_of(digest, self._numbers), "little") % bound for digest in self._digests]
 
@@ -79,14 +78,14 @@ class Draws:
         x = torch.arange(start, start + count, dtype=torch.int32, device=self._keys.device) + self._keys[:, :1]
         _mix(x, 17, 0xED5AD4BB)
         _mix(x, 11, 0xAC4C1B51)
-        # Without it two images would draw shifted pieces of one sequence.
+        # Without it two images would draw shifted parts of one sequence.
         x.bitwise_xor_(self._keys[:, 1:])
         _mix(x, 15, 0x31848BAB)
         return x.bitwise_xor_((x >> 14).bitwise_and_((1 << 18) - 1))
 
 
 def _mix(x: Tensor, shift: int, factor: int) -> None:
-    # torch's int32 shift keeps the sign, so the sign's copies are masked off.
+    # torch's int32 shift keeps the sign, so the copies of the sign are masked off.
     x.bitwise_xor_((x >> shift).bitwise_and_((1 << (32 - shift)) - 1))
     x.mul_(factor - (1 << 32) if factor >= 1 << 31 else factor)
 
@@ -100,9 +99,10 @@ def _digest_of(digest: bytes, number: int) -> bytes:
 
 
 def normal_quantiles() -> Float[np.ndarray, " 65536"]:
-    """The standard normal number of each value of ``uniform16``: the quantile in the middle of its share.
+    """The standard normal number of each value of ``uniform16``: the quantile at the middle of its share.
 
-    A table makes a normal draw exact on every device; the largest is 4.32, and no 8-bit image can tell the rest.
+    A table makes a normal draw exact on every device; the largest is 4.32, beyond which 8-bit images show no
+    difference.
     """
     from scipy.special import ndtri
 

@@ -1,4 +1,4 @@
-"""Elastic deformations: the one of the published ImageNet-C, and that of the package imagecorruptions."""
+"""Elastic deformations: that of the published ImageNet-C, and that of the package imagecorruptions."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ def elastic_transform(
     """Apply a random affine map, then move each pixel by a smooth random field; linear interpolation both times.
 
     The affine map moves three corners of a square, each a third of the shorter side from the middle along both axes.
-    The field is noise, uniform from -1 to 1, smoothed by a Gaussian cut off at 3 sigma, times the gain. A pixel of a
-    smaller image stands for several of a 224-px image, whose mean noise is weaker in proportion to the side; so the
-    noise scales like the lengths, and the field is that of a 224-px image, seen smaller.
+    The field is noise, uniform from -1 to 1, smoothed by a Gaussian truncated at 3 sigma, times the gain. A pixel of a
+    smaller image covers several of a 224-px image, whose mean noise is weaker in proportion to the side; so the noise
+    scales like the lengths, and the field is that of a 224-px image, scaled down.
 
     Args:
         images: 0 to 255.
-        parameters: Gain, sigma, and how far a corner moves at most along each axis, in pixels at 224 px.
-        context: Random numbers and scale.
+        parameters: Gain, sigma, and maximum shift of a corner along each axis, in pixels at 224 px.
     """
     gain, sigma, reach = (length * context.scale for length in parameters)
     height, width = images.shape[2:]
     places = _affine(context.draws, height, width, reach, images.device)
-    # Two bits after the point are kept in between: three channels of ten bits fit one integer.
+    # Two fractional bits are kept in between: three channels of ten bits fit one integer.
     turned = _read(images.to(torch.int32), *places, doubled=False).mul_(4).add_(0.5).to(torch.int32)
     noise = context.draws.uniform16(2, height, width).double().mul_(2).sub_(65535)
     weights = whole_weights(gaussian_weights(sigma, truncate=3), 18)
     for dim in (-2, -1):
-        # At most 2^16 · 2^18 · 2^18, which float64 holds exactly.
+        # At most 2^16 · 2^18 · 2^18, which float64 represents exactly.
         noise = convolve(noise, weights, dim, "symmetric")
     moved = noise.mul_(gain * context.scale * 2.0**-52).float()
     return to_uint8(_read(turned, *_moved(moved), doubled=True).mul_(0.25))
@@ -46,13 +45,13 @@ def elastic_transform(
 def _affine(
     draws: Draws, height: int, width: int, reach: float, device: torch.device
 ) -> tuple[Float[Tensor, "n h w"], Float[Tensor, "n h w"]]:
-    """Where each pixel comes from, row and column, if three corners of the square move to random places."""
+    """The source row and column of each pixel, if three corners of the square move to random places."""
     side, x, y = min(height, width) // 3, width // 2, height // 2
     corners = ((x + side, y + side), (x + side, y - side), (x - side, y - side))
     (ax, ay), (bx, by), (cx, cy) = (
         [place + reach * np.array(draws.number(-1, 1))[:, None] for place in corner] for corner in corners
     )
-    # A place is b + u (a - b) + v (b - c), and comes from as many steps along the square's own sides.
+    # A position is b + u (a - b) + v (b - c); its source is as many steps along the square's own sides.
     area = (ax - bx) * (by - cy) - (ay - by) * (bx - cx)
     step = 2 * side / np.where(area == 0, np.inf, area)
     columns, rows = np.arange(width) - bx, np.arange(height) - by
@@ -64,7 +63,7 @@ def _affine(
 def _sum(
     rows: Float[np.ndarray, "n h"], columns: Float[np.ndarray, "n w"], device: torch.device
 ) -> Float[Tensor, "n h w"]:
-    # A nearly flat map comes from very far, where mirrors have repeated the image many times.
+    # A nearly flat map reads from very far, where mirrors have repeated the image many times.
     first, second = (torch.from_numpy(part.clip(-_FAR, _FAR)).float().to(device) for part in (rows, columns))
     return first[:, :, None] + second[:, None]
 
@@ -79,8 +78,7 @@ def package_elastic_transform(
 
     Args:
         images: 0 to 255.
-        gain: Of the smoothed field.
-        context: Random numbers.
+        gain: Gain of the smoothed field.
     """
     height, width = images.shape[2:]
     field = context.draws.uniform16(2, height, width).to(torch.float32)
@@ -93,7 +91,7 @@ def package_elastic_transform(
 
 
 def _moved(field: Float[Tensor, "n 2 h w"]) -> tuple[Float[Tensor, "n h w"], Float[Tensor, "n h w"]]:
-    """Row and column from which each pixel comes, given how far to the right, then down, it lies."""
+    """The source row and column of each pixel, given its shifts to the right and down."""
     rows, columns = (torch.arange(side, dtype=torch.float32, device=field.device) for side in field.shape[2:])
     return field[:, 1] + rows[:, None], field[:, 0] + columns
 
@@ -101,11 +99,11 @@ def _moved(field: Float[Tensor, "n 2 h w"]) -> tuple[Float[Tensor, "n h w"], Flo
 def _read(
     images: Int[Tensor, "n 3 h w"], down: Float[Tensor, "n h w"], right: Float[Tensor, "n h w"], *, doubled: bool
 ) -> Float[Tensor, "n 3 h w"]:
-    """Read images of whole numbers from 0 to 1023 at places between pixels, linearly.
+    """Read images of integers from 0 to 1023 at positions between pixels, linearly.
 
     Args:
-        down: Row of each place.
-        right: Column of each place.
+        down: Row of each position.
+        right: Column of each position.
         doubled: Whether the mirror at the border repeats the outermost pixel.
     """
     count, _, height, width = images.shape
@@ -114,7 +112,7 @@ def _read(
     first = torch.arange(count, device=images.device, dtype=torch.int32)[:, None, None] * (height * width)
     rows = [_mirrored(top + step, height, doubled).mul_(width).add_(first) for step in (0, 1)]
     columns = [_mirrored(left + step, width, doubled) for step in (0, 1)]
-    # The three channels of a pixel travel together in one integer, so that a corner is one look-up.
+    # The three channels of a pixel are packed into one integer, so that a corner is one look-up.
     red, green, blue = images.unbind(1)
     packed = (red | (green << 10) | (blue << 20)).reshape(-1)
 
@@ -131,7 +129,7 @@ def _read(
 
 
 def _mirrored(places: Float[Tensor, "n h w"], side: int, doubled: bool) -> Int[Tensor, "n h w"]:
-    """The pixel that stands at each place of an image that mirrors repeat without end; whole numbers up to 2^21."""
+    """The pixel at each position of an image that mirrors repeat without end; integers up to 2^21."""
     period = 2 * side if doubled else 2 * side - 2
     inside = places - (places / period).floor_().mul_(period)
     return torch.minimum(inside, period - (1 if doubled else 0) - inside).to(torch.int32)

@@ -1,4 +1,4 @@
-"""Runs a perturbation: checks what is asked, cuts the batch into pieces, gives each its random numbers."""
+"""Runs a perturbation: checks the request, splits the batch into pieces, and provides the random numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tasks.perturbations.context import Context, Mode
 from tasks.perturbations.draws import Draws
 
 VERSION = "1"
-"""Raised whenever the arithmetic or the random numbers that all perturbations share may give other pixels."""
+"""Raised whenever the arithmetic or the random numbers that all perturbations share may give different pixels."""
 
 REFERENCE_SIDE = 224
 
@@ -64,7 +64,7 @@ def run(
 
 
 def _spread(work: Callable[[slice], None], images: UInt8[Tensor, "n 3 h w"], at_once: int | None) -> None:
-    """Do all pieces of a batch, on the processor one thread a piece: the steps are too short to share one."""
+    """Process all pieces of a batch, on the CPU one thread per piece: the steps are too short to share one."""
     threads = 1 if images.is_cuda else torch.get_num_threads()
     if at_once is not None:
         at_once = min(at_once, -(-len(images) // threads) * images.shape[2] * images.shape[3])
@@ -83,5 +83,5 @@ def _spread(work: Callable[[slice], None], images: UInt8[Tensor, "n 3 h w"], at_
             for _ in pool.map(in_thread, parts):
                 pass
         finally:
-            # A thread's own setting is also what later threads begin with; put that back.
+            # A thread's own setting is also the default of later threads; restore it.
             torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Frosted glass: a blur, pixels that take the place of their neighbours, and a blur again."""
+"""Frosted glass: a blur, pixels that take the values of their neighbours, and another blur."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ def glass_blur(
 
     Pixels are visited from bottom right to top left. The released code means to exchange two pixels, but its array
     views make it a copy: the neighbour keeps its value, so that values are lost at each visit. Its offsets also end one
-    pixel earlier down and right than up and left, so the whole picture moves down and right. ``repaired`` exchanges,
-    and reaches as far all ways.
+    pixel earlier down and right than up and left, so the whole image moves down and right. ``repaired`` exchanges, with
+    the same reach in all directions.
 
     Args:
         images: 0 to 255.
         parameters: Sigma of both blurs and largest offset, in pixels at 224 px; number of passes.
-        context: Random numbers, scale and mode.
     """
     sigma, reach, passes = parameters
     height, width = images.shape[2:]
@@ -44,10 +43,10 @@ def glass_blur(
 
 
 def offsets(reach: float, scale: float, exchange: bool) -> tuple[int, ...]:
-    """How far away a neighbour may be along one axis, each as likely as the others.
+    """Possible offsets of a neighbour along one axis, all equally likely.
 
-    An offset that scaling leaves between two pixels is rounded up in some of its 16 copies and down in the others, so
-    that the mean offset, which moves the picture, scales too.
+    An offset that scaling puts between two pixels is rounded up in some of its 16 copies and down in the others, so
+    that the mean offset, which moves the image, scales too.
     """
     scaled = np.arange(-reach, reach + exchange) * scale
     copies = 1 if (scaled == np.rint(scaled)).all() else 16
@@ -57,11 +56,11 @@ def offsets(reach: float, scale: float, exchange: bool) -> tuple[int, ...]:
 def shuffled(
     draws: Draws, count: int, size: tuple[int, int], steps: tuple[int, ...], passes: int, exchange: bool
 ) -> Int[Tensor, "n pixels"]:
-    """For each pixel, the pixel whose value it holds after all visits, one after the other.
+    """For each pixel, the pixel whose value it holds after all visits in sequence.
 
     No visit is so near the border that a step could leave the image. Two visits of pixels more than twice the longest
     step apart touch no common pixel, so all visits on one slanted front are made at once, in all images and passes; the
-    outcome is that of the sequential loop.
+    result is that of the sequential loop.
     """
     device, (height, width) = draws.device, size
     visits = _visits(height, width, (min(steps), max(steps)), passes, exchange, device)
@@ -85,7 +84,7 @@ def shuffled(
 
 @dataclass(frozen=True)
 class _Visits:
-    """The order of the visits: pixels front by front, and where each front begins and ends."""
+    """The order of the visits: pixels front by front, and the bounds of each front."""
 
     pixels: Int[Tensor, " visits"]
     fronts: tuple[tuple[int, int], ...]

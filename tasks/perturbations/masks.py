@@ -1,10 +1,10 @@
-"""Changes of one part of the image, foreground or background, that leave every pixel of the other part as it is.
+"""Changes of one part of the image, foreground or background, that leave every pixel of the other part unchanged.
 
-Blurring the whole image and pasting one part back would carry the colour of the object into a halo on the ground.
+Blurring the whole image and pasting one part back would bleed the colour of the object into a halo on the background.
 Normalised convolution takes the mean over the changed part alone: ``G(x·w) / G(w)`` with the weight ``w`` 1 inside and
 0 outside (Knutsson and Westin 1993, Normalized and Differential Convolution).
 
-The part is the foreground mask or what is left of the image. An empty part changes nothing.
+The part is the foreground mask or its complement. An empty part changes nothing.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Part = Bool[Tensor, "n h w"]
 
 
 def foreground_blur(images: Images, sigma: float, context: Context) -> Images:
-    """Blur the foreground with a Gaussian cut off at 4 sigma; sigma in pixels at 224 px."""
+    """Blur the foreground with a Gaussian truncated at 4 sigma; sigma in pixels at 224 px."""
     return _blurred(images, sigma, _foreground(context), context)
 
 
 def background_blur(images: Images, sigma: float, context: Context) -> Images:
-    """Blur the background with a Gaussian cut off at 4 sigma; sigma in pixels at 224 px."""
+    """Blur the background with a Gaussian truncated at 4 sigma; sigma in pixels at 224 px."""
     return _blurred(images, sigma, _background(context), context)
 
 
 def random_mask_blur(images: Images, sigma: float, context: Context) -> Images:
-    """Blur where the foreground mask comes to lie when it is moved to a random place, round the border."""
+    """Blur inside the foreground mask after moving it to a random position, wrapped around the border."""
     part = moved(_foreground(context), context.draws.number(0, 1), context.draws.number(0, 1))
     return _blurred(images, sigma, part, context)
 
@@ -52,12 +52,12 @@ def background_blur_matched(images: Images, sigma: float, context: Context) -> I
 
 
 def foreground_grey(images: Images, share: float, context: Context) -> Images:
-    """Fade the foreground to mid-grey; at share 1 nothing is left of it."""
+    """Fade the foreground to mid-grey; share 1 removes it completely."""
     return _faded(images, _GREY, share, _foreground(context), context)
 
 
 def background_grey(images: Images, share: float, context: Context) -> Images:
-    """Fade the background to mid-grey; at share 1 nothing is left of it."""
+    """Fade the background to mid-grey; share 1 removes it completely."""
     return _faded(images, _GREY, share, _background(context), context)
 
 
@@ -82,12 +82,12 @@ def background_noise(images: Images, sigma: float, context: Context) -> Images:
 
 
 def blurred_inside(images: Images, part: Part, sigma: float) -> Float[Tensor, "n 3 h w"]:
-    """Blur by normalised convolution; outside the part the values mean nothing.
+    """Blur by normalised convolution; values outside the part are meaningless.
 
     Args:
         images: 0 to 255.
-        part: Where the blur is wanted, and what it takes its means of.
-        sigma: In pixels of these images. The kernel is cut off at 4 sigma, the border mirrored.
+        part: The region to blur, over which means are taken.
+        sigma: In pixels of these images. The kernel is truncated at 4 sigma, the border mirrored.
 
     Returns:
         float64, 0 to 255.
@@ -100,7 +100,7 @@ def blurred_inside(images: Images, part: Part, sigma: float) -> Float[Tensor, "n
 
 
 def mean_inside(images: Images, part: Part) -> Float[Tensor, "n 3 1 1"]:
-    """The mean colour of a part; 0 where it is empty."""
+    """The mean colour of a part; 0 if it is empty."""
     inside = part[:, None]
     total = images.mul(inside).sum((2, 3), keepdim=True, dtype=torch.int64)
     return total.double() / inside.sum((2, 3), keepdim=True).clamp(min=1)
@@ -114,7 +114,7 @@ def moved(mask: Part, down: list[float], right: list[float]) -> Part:
 
 
 def _foreground(context: Context) -> Part:
-    assert context.foreground is not None  # noqa: S101 checked where the request is
+    assert context.foreground is not None  # noqa: S101 checked with the request
     return context.foreground
 
 
@@ -123,7 +123,7 @@ def _background(context: Context) -> Part:
 
 
 def _blend(images: Images, changed: Float[Tensor, "n 3 h w"], part: Part, context: Context) -> Images:
-    """The changed values inside the part, rounded; over the feather they set in gradually from the part's border on."""
+    """The changed values inside the part, rounded; over the feather the change sets in gradually."""
     if context.feather > 0:
         depth = distance_to(~part, int(context.feather) + 1).double().div_(context.feather + 1).clamp_(max=1)
         changed = (changed - images).mul_(depth[:, None]).add_(images)

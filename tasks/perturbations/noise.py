@@ -1,6 +1,6 @@
-"""Noise that is drawn for each value on its own: Gaussian, Poisson, salt and pepper, speckle.
+"""Noise drawn independently for each value: Gaussian, Poisson, salt and pepper, speckle.
 
-It belongs to the pixel, so its strength does not change with the size of the image.
+It is per pixel, so its severity does not change with the size of the image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ def gaussian_noise(images: UInt8[Tensor, "n 3 h w"], sigma: float, context: Cont
     Args:
         images: 0 to 255.
         sigma: Standard deviation on the scale 0 to 1.
-        context: Random numbers.
     """
     added = normal(context.draws.uniform16(*images.shape[1:]), 0.0, 255.0 * sigma)
     return to_uint8(added.add_(images))
@@ -35,19 +34,17 @@ def speckle_noise(images: UInt8[Tensor, "n 3 h w"], sigma: float, context: Conte
     Args:
         images: 0 to 255.
         sigma: Standard deviation of the factor.
-        context: Random numbers.
     """
     factor = normal(context.draws.uniform16(*images.shape[1:]), 1.0, sigma)
     return to_uint8(factor.mul_(images))
 
 
 def shot_noise(images: UInt8[Tensor, "n 3 h w"], counts: float, context: Context) -> UInt8[Tensor, "n 3 h w"]:
-    """Replace each value by a Poisson count with the value as its mean.
+    """Replace each value by a Poisson count whose mean is the value.
 
     Args:
         images: 0 to 255.
         counts: Expected count of a white pixel.
-        context: Random numbers.
     """
     place = context.draws.uniform16(*images.shape[1:]).add_(images.to(torch.int32) << 16)
     return look_up(_poisson_table(counts, images.device), place)
@@ -59,7 +56,6 @@ def impulse_noise(images: UInt8[Tensor, "n 3 h w"], amount: float, context: Cont
     Args:
         images: 0 to 255.
         amount: The share, 0 to 1.
-        context: Random numbers.
     """
     half = round(amount * 2**15)
     drawn = context.draws.uniform16(*images.shape[1:])
@@ -74,7 +70,7 @@ def normal(uniform: Int[Tensor, "*shape"], mean: float, deviation: float) -> Flo
 
 
 def look_up(table: Tensor, place: Int[Tensor, "*shape"]) -> Tensor:
-    """The table's values at int32 places."""
+    """The table's values at int32 indices."""
     # index_select takes int32 and is several times faster than table[place] on a CPU.
     return table.index_select(0, place.reshape(-1)).reshape(place.shape)
 
@@ -86,13 +82,13 @@ def _normal_table(mean: float, deviation: float, device: torch.device) -> Float[
 
 @lru_cache(maxsize=2)
 def _poisson_table(counts: float, device: torch.device) -> UInt8[Tensor, " 16777216"]:
-    """Pixel after the noise for each pixel before and each number of ``uniform16``: 16 MB."""
+    """The noisy pixel for each input pixel and each number of ``uniform16``: 16 MB."""
     from scipy.stats import poisson
 
     most = int(poisson.ppf(1 - 2.0**-18, counts)) + 1
     values = np.minimum(np.arange(most + 1) / counts * 255, 255).astype(np.uint8)
     means = np.arange(256)[:, None] / 255 * counts
-    # How many of the 65,536 mid-quantiles lie below each count's cumulative probability.
+    # How many of the 65,536 mid-quantiles are below each count's cumulative probability.
     ends = np.ceil(poisson.cdf(np.arange(most), means) * 65536 - 0.5).clip(0, 65536).astype(int)
     lengths = np.diff(ends, axis=1, prepend=0, append=65536)
     table = np.repeat(np.tile(values, 256), lengths.ravel())

@@ -1,15 +1,15 @@
 """A private, repaired copy of the corruptions module of the pip package ``imagecorruptions`` 1.1.2.
 
-The copy is loaded from the package's file under another name, so that an ``imagecorruptions`` that the user's own code
-imports is neither replaced nor changed. What is repaired, and why:
+The copy is loaded from the package's file under another name, so that an ``imagecorruptions`` imported by the user's
+own code is neither replaced nor changed. What is repaired, and why:
 
-* ``pkg_resources`` is gone from setuptools and ``scipy.ndimage.interpolation`` goes in SciPy 2: both are stood in for
-  while the file runs, and only then.
+* ``pkg_resources`` is gone from setuptools and ``scipy.ndimage.interpolation`` goes in SciPy 2: both are replaced by
+  stand-ins while the file runs, and only then.
 * ``gaussian(multichannel=...)`` is gone from scikit-image, ``np.float_`` from NumPy 2.
 * Every draw went to NumPy's global generator (scikit-image's own one for impulse_noise). The copy sees a NumPy whose
   ``random`` is a generator of the calling thread, so that no global state is read or changed and threads do not mix.
-* Its glass_blur visits each pixel in a Python loop, half a second an image: the same bits come from whole arrays here.
-* It prints to the terminal at some sizes, and does no longer.
+* Its glass_blur visits each pixel in a Python loop, half a second per image: here whole arrays give the same bits.
+* It prints to the terminal at some sizes, and no longer does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _drawing = threading.local()
 
 
 class _NumpyProxy:
-    """NumPy as the corruptions see it: ``random`` is what ``drawing`` set for this thread."""
+    """NumPy as the corruptions see it: ``random`` is the generator that ``drawing`` set for this thread."""
 
     float_ = np.float64
 
@@ -49,7 +49,7 @@ class _NumpyProxy:
 
 
 class _SkimageProxy:
-    """scikit-image as the corruptions see it: its noise draws from what ``drawing`` set, too."""
+    """scikit-image as the corruptions see it: its noise uses the generator that ``drawing`` set, too."""
 
     @property
     def util(self) -> Any:
@@ -70,7 +70,7 @@ class _SkimageProxy:
 
 @contextmanager
 def drawing(seed: int) -> Iterator[np.random.RandomState]:
-    """Let the corruptions of this thread draw from a generator of their own.
+    """Let the corruptions of this thread draw from their own generator.
 
     Args:
         seed: Any non-negative integer.
@@ -103,7 +103,7 @@ def _corruptions() -> ModuleType:
 
 
 def folder() -> Path:
-    """Where the package lies; the frost textures are in its folder ``frost``.
+    """The package's folder; the frost textures are in its subfolder ``frost``.
 
     Raises:
         UserError: The package is not installed.
@@ -126,7 +126,7 @@ def _load(path: Path) -> ModuleType:
 
 @contextmanager
 def _stand_ins(package: Path) -> Iterator[None]:
-    """Put stand-ins for two vanished modules in place, and put back what was there."""
+    """Install stand-ins for two removed modules, and restore what was there."""
     import scipy.ndimage
 
     resources = ModuleType("pkg_resources")
@@ -191,7 +191,7 @@ def _copied_from(height: int, width: int, reach: int, random: np.random.RandomSt
     neighbour = visited + offsets[:, 1] * width + offsets[:, 0]
     turn = np.full(height * width, visited.size)
     turn[visited] = np.arange(visited.size)
-    # A neighbour visited before holds a copy by now, so follow it; any other still holds its own value.
+    # A neighbour visited before holds a copy by now, so follow it; any other still has its own value.
     after = np.arange(height * width)
     source = np.arange(height * width)
     source[visited] = neighbour

@@ -1,7 +1,7 @@
 """The 19 corruptions by the package ``imagecorruptions`` itself, repaired and seeded: the reference engine.
 
-Slow, image by image on the processor, and only ever used to check CLEAR's own engine or a number that someone else got:
-``--corruptions reference``. It takes raw pixel lengths and keeps the released faults.
+Slow, image by image on the CPU, and only used to check CLEAR's own engine or to reproduce someone else's numbers:
+``--corruptions reference``. It uses raw pixel lengths and keeps the released faults.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def perturb(
         images: Images of one size, both sides at least 32 px.
         name: One of the 19 names.
         severity: 1 to 5, or 0 for the identity.
-        seeds: One non-negative integer an image.
+        seeds: One non-negative integer per image.
 
     Raises:
-        UserError: As ``tasks.perturbations.perturb``, or no corruption of the package.
+        UserError: As ``tasks.perturbations.perturb``, or not a corruption of the package.
     """
     check_request(name, severity)
     if name not in names():
-        raise UserError(f"{name} is no corruption of imagecorruptions: leave out --corruptions reference for it.")
+        raise UserError(f"{name} is not a corruption of imagecorruptions: leave out --corruptions reference for it.")
     images = check_images(images)
     seeds = check_seeds(seeds, len(images))
     if severity == 0:

@@ -7,8 +7,8 @@ A perturbation of your own is a function and an entry::
 
     DARKER = Perturbation("darker", "digital", "Darker (share that is taken away)", (0.1, 0.2, 0.3, 0.4, 0.5), darker)
 
-``register(DARKER)`` makes it known to this process; an installed package makes it known to every command by the entry
-point ``darker = "my_package:DARKER"`` in the group ``clear.perturbations``.
+``register(DARKER)`` adds it to this process; an installed package adds it to every command by the entry point
+``darker = "my_package:DARKER"`` in the group ``clear.perturbations``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tasks.common.plugins import plugins
 
 ENTRY_POINT_GROUP = "clear.perturbations"
 SEVERITIES = (1, 2, 3, 4, 5)
-"""The strengths of every perturbation; severity 0 is the identity."""
+"""The severities of every perturbation; severity 0 is the identity."""
 
 Family = Literal["noise", "blur", "weather", "digital", "mask"]
 Need = Literal["foreground", "imagecorruptions"]
@@ -36,22 +36,22 @@ Transform = Callable[[Any, Any, Any], Any]
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One image transform at five strengths.
+    """One image transform at five severities.
 
     Attributes:
         name: The name used on the command line and in the results.
         family: Its group; brightness counts as weather, as in the order of the ImageNet-C list.
         description: One line for ``list``, with the meaning of the parameters.
-        parameters: Those of severities 1 to 5; lengths are pixels at 224 px.
-        transform: ``transform(images, parameters, context)``: uint8 [n, 3, h, w] → the same, each image on its own,
-            with the ``Context`` of ``tasks.perturbations.context``; or ``"module:function"``, imported when first used.
+        parameters: One entry for each severity 1 to 5; lengths are pixels at 224 px.
+        transform: ``transform(images, parameters, context)``: uint8 [n, 3, h, w] → the same, each image independently,
+            with the ``Context`` of ``tasks.perturbations.context``; or ``"module:function"``, imported on first use.
         random: Whether the result depends on the seed.
-        needs: A foreground mask, or the package whose pictures are used.
-        pixels_at_once: Pixels of a batch that are best handed over together; by default about one 224-px image, which
-            stays in a processor's cache. Many small steps want more.
-        version: Raised whenever the same seed may give another image.
-        source: Where definition and parameters come from.
-        package: What the package imagecorruptions has under this name, where that is another perturbation.
+        needs: A foreground mask, or the package whose images are used.
+        pixels_at_once: Pixels of a batch that are best processed together; by default about one 224-px image, which
+            fits the CPU cache. Many small steps need more.
+        version: Raised whenever the same seed may give a different image.
+        source: Origin of definition and parameters.
+        package: The entry for what the package imagecorruptions has under this name, if it differs.
     """
 
     name: str
@@ -68,11 +68,11 @@ class Perturbation:
 
     @property
     def needs_foreground(self) -> bool:
-        """Whether every image must come with a foreground mask."""
+        """Whether every image needs a foreground mask."""
         return "foreground" in self.needs
 
     def form(self, corruptions: str) -> Perturbation:
-        """What a run with these ``corruptions`` makes under this name."""
+        """The variant that a run with these ``corruptions`` uses under this name."""
         return self.package if self.package and corruptions in ("package", "reference") else self
 
     def facts(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Perturbation:
         return {"version": self.version, "parameters": self.parameters}
 
     def load(self) -> Transform:
-        """The function, imported if need be."""
+        """The function, imported if needed."""
         if not isinstance(self.transform, str):
             return self.transform
         module, _, function = self.transform.partition(":")
@@ -91,10 +91,10 @@ _registered: dict[str, Perturbation] = {}
 
 
 def register(entry: Perturbation) -> Perturbation:
-    """Make a perturbation known to this process.
+    """Add a perturbation to this process.
 
     Raises:
-        UserError: Its name is taken or no name, or a part of it is missing.
+        UserError: Its name is taken or invalid, or a part of it is missing.
     """
     _check(entry)
     if entry.name in PERTURBATIONS:
@@ -105,15 +105,17 @@ def register(entry: Perturbation) -> Perturbation:
 
 def _check(entry: object) -> None:
     if not isinstance(entry, Perturbation):
-        raise UserError(f"{entry!r} is no tasks.perturbations.Perturbation.")
+        raise UserError(f"{entry!r} is not a tasks.perturbations.Perturbation.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,59}", entry.name):
-        raise UserError(f"{entry.name!r} is no name for a perturbation: use small letters, digits and underscores.")
+        raise UserError(
+            f"{entry.name!r} is not a valid name for a perturbation: use small letters, digits and underscores."
+        )
     if entry.family not in get_args(Family):
         raise UserError(f"{entry.name}: unknown family {entry.family!r}; choose from {', '.join(get_args(Family))}.")
     if not set(entry.needs) <= set(get_args(Need)):
         raise UserError(f"{entry.name}: unknown needs {entry.needs!r}; choose from {', '.join(get_args(Need))}.")
     if len(entry.parameters) != len(SEVERITIES):
-        raise UserError(f"{entry.name} has {len(entry.parameters)} strengths: give one for each severity 1 to 5.")
+        raise UserError(f"{entry.name} has {len(entry.parameters)} parameters: give one for each severity 1 to 5.")
 
 
 class _Perturbations(Mapping[str, Perturbation]):
@@ -140,7 +142,7 @@ def perturbation(name: str) -> Perturbation:
     """The perturbation of that name.
 
     Raises:
-        UserError: There is none; the message names the nearest.
+        UserError: Unknown name; the message lists close matches.
     """
     if name not in PERTURBATIONS:
         raise unknown_name("perturbation", name, PERTURBATIONS)
@@ -156,7 +158,7 @@ def _own() -> Mapping[str, Perturbation]:
 
 @lru_cache(maxsize=1)
 def _plugins() -> Mapping[str, Perturbation]:
-    """Those of installed packages; a broken one is a warning that names it."""
+    """Perturbations of installed packages; a broken one is a warning that names it."""
     return plugins("perturbation", ENTRY_POINT_GROUP, _own(), _read)
 
 

@@ -1,4 +1,4 @@
-"""The choices of a run that hold for all its perturbations. Imports nothing heavy."""
+"""The options of a run that apply to all its perturbations. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Feather = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices of a run that hold for all its perturbations.
+    """The options of a run that apply to all its perturbations.
 
     Attributes:
         corruptions: A ``mode`` of ``tasks.perturbations.perturb``: ``published``, ``package`` or ``repaired``; or
             ``reference``: the package imagecorruptions for its 19 corruptions, and CLEAR's engine for all others.
-        lengths: ``scaled`` with the shorter side, or ``raw`` pixels; the reference engine knows raw pixels only.
-        feather: Pixels over which a change of one part of the image sets in.
+        lengths: ``scaled`` with the shorter side, or ``raw`` pixels; the reference engine supports only raw pixels.
+        feather: Width in pixels of the soft mask edge.
     """
 
     corruptions: Corruptions = "published"

@@ -29,7 +29,6 @@ def spatter(
         images: 0 to 255.
         parameters: Mean and deviation of the noise, sigma of its blur in pixels at 224 px, threshold, intensity of the
             water or sigma of the mud's edge in pixels at 224 px, 0 for water or 1 for mud.
-        context: Random numbers and scale.
     """
     mean, deviation, sigma, threshold, intensity, mud = parameters
     grains = normal(context.draws.uniform16(*images.shape[2:]), mean * _UNIT, deviation * _UNIT).round_()
@@ -41,13 +40,13 @@ def spatter(
     drops = torch.where(liquid < threshold, 0.0, liquid).mul_(255).to(torch.uint8)
     glint = _glint(drops, max(1, round(20 * context.scale))).mul_(drops)
     brightest = glint.amax((1, 2), keepdim=True)
-    # A small image can get no drop at all; then nothing is laid over it.
+    # A small image may get no drop at all; then nothing is added.
     glint = glint.mul_(intensity).div_(torch.where(brightest > 0, brightest, 1.0))[:, None]
     return to_uint8(glint.mul(_colour(_WATER, images.device)).add_(images))
 
 
 def _glint(drops: UInt8[Tensor, "n h w"], reach: int) -> Float[Tensor, "n h w"]:
-    """Relief of the distance to the nearest edge, evened out over the image; whole numbers from 0 to 255."""
+    """Relief of the distance to the nearest edge, equalised over the image; integers from 0 to 255."""
     distance = distance_to(edges(drops.to(torch.int32)), reach)
     levels = equalised(_box(distance).mul_(1 / 9).to(torch.uint8))
     padded = _padded(levels.float(), "reflect").to(torch.int32)
@@ -91,7 +90,7 @@ def edges(images: Int[Tensor, "n h w"], low: int = 50, high: int = 150) -> Bool[
         height, width = strength.shape[1:]
         return around[:, 1 + row : 1 + row + height, 1 + column : 1 + column + width]
 
-    # tan 22.5° and tan 67.5° in 15 bits after the point.
+    # tan 22.5° and tan 67.5° in 15 fractional bits.
     flat = (size_down << 15) < size_right * 13573
     steep = (size_down << 15) > size_right * (13573 + (1 << 16))
     falling = (right ^ down) >= 0
@@ -140,7 +139,7 @@ def distance_to(marked: Bool[Tensor, "n h w"], reach: int) -> Float[Tensor, "n h
 
 
 def equalised(images: UInt8[Tensor, "n h w"]) -> UInt8[Tensor, "n h w"]:
-    """Histogram equalisation as OpenCV does it: the darkest level becomes 0, the brightest 255."""
+    """Histogram equalisation as in OpenCV: the darkest level becomes 0, the brightest 255."""
     count, height, width = images.shape
     offset = torch.arange(count, dtype=torch.int32, device=images.device)[:, None] * 256
     place = images.flatten(1).to(torch.int32) + offset
@@ -151,7 +150,7 @@ def equalised(images: UInt8[Tensor, "n h w"]) -> UInt8[Tensor, "n h w"]:
     first = histogram.gather(1, darkest)
     rest = height * width - first
     spread = ((below - first).float() * (255.0 / rest.clamp(min=1).float())).round_().clamp_(0, 255)
-    # An image of one level stays as it is.
+    # An image of one level is unchanged.
     table = torch.where(rest > 0, spread, levels.float()).to(torch.uint8)
     return look_up(table.flatten(), place).view(count, height, width)
 

@@ -22,7 +22,7 @@ def _as_tuple(value: object) -> object:
 
 
 def _with_severities(value: object) -> object:
-    """A list of names stands for names without severities of their own."""
+    """A list of names means names without severities of their own."""
     return dict.fromkeys(value) if isinstance(value, list) else value
 
 
@@ -36,8 +36,7 @@ class Suite(BaseModel):
         name: The name used on the command line; also the name of its file.
         description: One line for ``list suites``.
         perturbations: Names, or name → the severities of this perturbation.
-        severities: Of the perturbations that have none of their own; absent: those of the task or the command line.
-        source: Who made the list.
+        severities: Severities of perturbations without their own; if absent, those of the task or the command line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,8 +51,8 @@ class Suite(BaseModel):
         """Perturbation and severity of each condition, in the suite's order.
 
         Args:
-            asked: The command line's severities, which go before all others.
-            usual: The task's, which come last.
+            asked: The command line's severities, which take precedence.
+            usual: The task's severities, used last.
         """
         return [
             (name, severity)
@@ -63,7 +62,7 @@ class Suite(BaseModel):
 
 
 def suite_names() -> tuple[str, ...]:
-    """CLEAR's own suites; besides, each perturbation is a suite of its own."""
+    """CLEAR's own suites; in addition, each perturbation is a suite of its own."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
@@ -71,7 +70,7 @@ def load_suite(name_or_path: str) -> Suite:
     """A suite by its name, by the name of its only perturbation, or from a file.
 
     Raises:
-        UserError: There is none, or a mistake in the file.
+        UserError: Unknown name, or a mistake in the file.
     """
     if name_or_path in suite_names():
         return _read(_FOLDER / f"{name_or_path}.yaml")
@@ -94,5 +93,5 @@ def _read(path: Path) -> Suite:
 
 
 def perturbations_of(suites: Iterable[Suite]) -> list[str]:
-    """The perturbations of some suites, each once."""
+    """The perturbations of some suites, without duplicates."""
     return list(dict.fromkeys(name for suite in suites for name in suite.perturbations))

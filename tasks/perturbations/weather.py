@@ -26,13 +26,12 @@ def snow(
     parameters: tuple[float, float, float, float, float, float, float],
     context: Context,
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Flakes from noise, enlarged and smeared downwards, laid over a whitened image twice, once turned round.
+    """Flakes from noise, enlarged and smeared downwards, laid over a whitened image twice, once rotated by 180 degrees.
 
     Args:
         images: 0 to 255.
         parameters: Mean and deviation of the noise, size of a flake in pixels at 224 px, threshold, blur radius and
             sigma in pixels at 224 px, share of the image that is not whitened.
-        context: Random numbers and scale.
     """
     mean, deviation, zoom, threshold, radius, sigma, kept = parameters
     height, width = images.shape[-2:]
@@ -67,16 +66,15 @@ def _enlarge_rows(grains: Float[Tensor, "n a b"], zoom: float, length: int) -> F
 def frost(
     images: UInt8[Tensor, "n 3 h w"], parameters: tuple[float, float], context: Context
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Lay a random piece of a photograph of frost over the image.
+    """Lay a random crop of a photograph of frost over the image.
 
     The six photographs are those of the installed package imagecorruptions. The released code never draws the sixth;
-    ``repaired`` does. A 224-px image gets a piece of a photograph at its own size (``package``: enlarged 1.1 times),
-    any other the same piece larger or smaller, unless raw lengths were asked for.
+    ``repaired`` does. A 224-px image gets a crop of a photograph at its own size (``package``: enlarged 1.1 times), any
+    other the same crop, rescaled, unless raw lengths are requested.
 
     Args:
         images: 0 to 255.
         parameters: Weight of the image, weight of the frost.
-        context: Random numbers, scale and mode.
     """
     kept, laid = parameters
     height, width = images.shape[-2:]
@@ -120,12 +118,11 @@ def _photograph(number: int) -> UInt8[np.ndarray, "a b 3"]:
 def fog(
     images: UInt8[Tensor, "n 3 h w"], parameters: tuple[float, float], context: Context
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Add a cloudy map and keep the brightest value; the map is as large as the image, so it scales by itself.
+    """Add a cloudy map and keep the brightest value; the map is as large as the image, so it scales with it.
 
     Args:
         images: 0 to 255.
-        parameters: Strength, and by how much each finer level of the map is weaker than the one before.
-        context: Random numbers.
+        parameters: Amplitude, and the factor by which each finer level of the map is weaker than the one before.
     """
     strength, decay = parameters
     height, width = images.shape[-2:]
@@ -143,8 +140,6 @@ def plasma(draws: Draws, count: int, side: int, decay: float) -> Float[Tensor, "
     """Diamond-square height maps, wrapped around at the border, from 0 to 1 (Fournier, Fussell and Carpenter 1982).
 
     Args:
-        draws: Random numbers.
-        count: Number of maps.
         side: A power of two.
         decay: Each level's noise is divided by it; the noise itself is the square of this factor.
     """
@@ -175,7 +170,6 @@ def brightness(images: UInt8[Tensor, "n 3 h w"], added: float, context: Context)
     Args:
         images: 0 to 255.
         added: On the scale 0 to 1.
-        context: Unused.
     """
     value = images.amax(1, keepdim=True).to(torch.int32)
     place = (value << 8).add(images)
@@ -189,5 +183,5 @@ def _brightness_table(added: float, device: torch.device) -> UInt8[Tensor, " 655
     pixel = np.arange(256)[None] / 255
     grown = np.minimum(value + added, 1)
     scaled = np.divide(pixel * grown, value, out=np.full((256, 256), added), where=value > 0)
-    # A hair above, since the published float arithmetic rarely falls below a whole number that it should reach.
+    # Slightly above, since the published float arithmetic rarely falls below an integer that it should reach.
     return torch.from_numpy((scaled.clip(0, 1) * 255 + 1e-6).astype(np.uint8).ravel()).to(device)

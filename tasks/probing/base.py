@@ -1,4 +1,4 @@
-"""What a probing set is to a run, and the one kind that reads its images from disk when they are asked for."""
+"""The interface of a probing set, and the implementation that reads its images from disk on demand."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 class ProbingSet(Protocol):
-    """The images of a run, as its network sees them, and what is known about them.
+    """The images of a run, in the network's view, and what is known about them.
 
     Nothing depends on how a machine lists or sorts its files.
     """
 
     @property
     def name(self) -> str:
-        """What kind of set it is."""
+        """The kind of set."""
         ...
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """One identifier an image, sorted by code point."""
+        """One identifier per image, sorted by code point."""
         ...
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content, in the order of ``ids``: what identity uses."""
+        """SHA-256 of the content, in the order of ``ids``; part of a run's identity."""
         ...
 
     def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
@@ -52,7 +52,7 @@ class ProbingSet(Protocol):
         ...
 
     def load_foreground(self, indices: Sequence[int]) -> Bool[Tensor, "k h w"] | None:
-        """The foreground of some of the images; None if the set has no masks."""
+        """The foreground masks of some of the images; None if the set has no masks."""
         ...
 
     def only(self, kept: Sequence[int]) -> ProbingSet:
@@ -61,7 +61,7 @@ class ProbingSet(Protocol):
 
     @property
     def images(self) -> UInt8[Tensor, "n 3 h w"]:
-        """All images at once, for small sets: a run takes them in parts, by ``load``."""
+        """All images at once, for small sets: a run reads them in parts, with ``load``."""
         ...
 
     @property
@@ -76,25 +76,25 @@ class ProbingSet(Protocol):
 
     @property
     def presence(self) -> Bool[np.ndarray, "n concepts"]:
-        """Which concepts an image shows; no columns where no concept is known."""
+        """Which concepts an image shows; no columns if no concept is known."""
         ...
 
     @property
     def segmentation(self) -> Segmentation | None:
-        """Concept annotation, where there is one."""
+        """Concept annotation, if there is one."""
         ...
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a reader should know about how a set came to be.
+    """What a reader should know about how a set was formed.
 
     Attributes:
-        available: How many images there are to choose from.
-        skipped: (identifier, sentence) of the images that were looked at and refused.
+        available: Number of images to choose from.
+        skipped: (identifier, sentence) of the images that were examined and refused.
         duplicates: Groups of identifiers whose images are equal in every pixel; all of them are in the set.
-        ignored: How many entries of the folder were not looked at: hidden, no image, a link around itself.
-        licence: Of the images.
+        ignored: Number of entries of the folder that were not examined: hidden, not an image, a link to a parent
+            folder.
     """
 
     available: int
@@ -106,21 +106,21 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class StoredSet:
-    """A probing set whose images stay on disk until they are asked for.
+    """A probing set whose images stay on disk until they are needed.
 
     Attributes:
-        name: What kind of set it is.
-        ids: One identifier an image, sorted by code point.
+        name: The kind of set.
+        ids: One identifier per image, sorted by code point.
         digest: SHA-256 over identifiers, pixels and annotation, see ``tasks.probing.scan``, and over the view.
-        size: (h, w) of every image; None where they have several sizes, so that only a view can be loaded.
+        size: (h, w) of every image; None if they have several sizes, so that only a view can be loaded.
         facts: What was skipped, duplicated or ignored, and the licence.
-        read: ``read(index)`` gives one image.
+        read: ``read(index)`` returns one image.
         concepts: Names of the columns of ``presence``.
         presence: Which concepts an image shows.
-        class_names: Names of all classes of the set, where it has classes.
+        class_names: Names of all classes of the set, if it has classes.
         classes: Index into ``class_names`` of each image.
         segmentation: Concept annotation in Broden's shape.
-        mask: ``mask(index)`` gives one image's foreground.
+        mask: ``mask(index)`` returns one image's foreground mask.
     """
 
     name: str
@@ -140,12 +140,9 @@ class StoredSet:
         return len(self.ids)
 
     def seen_by(self, view: View) -> StoredSet:
-        """The same set as a network sees it: images, masks and annotation.
+        """The same set in a network's view: images, masks and annotation.
 
-        Presence stays that of the whole image, also where the view cuts a concept at the border away.
-
-        Args:
-            view: Of the network.
+        Presence remains that of the whole image, even if the view crops a concept at the border away.
         """
         mask, whole = self.mask, self.segmentation
 
@@ -190,12 +187,12 @@ class StoredSet:
         return torch.from_numpy(self._pixels.read(indices))
 
     def load_foreground(self, indices: Sequence[int]) -> Bool[Tensor, "k h w"] | None:
-        """The foreground of some of the images, kept like them; None if the set has no masks."""
+        """The foreground masks of some of the images, cached like them; None if the set has no masks."""
         return None if self._masks is None else torch.from_numpy(self._masks.read(indices))
 
     @property
     def images(self) -> UInt8[Tensor, "n 3 h w"]:
-        """All images at once, for small sets: a run takes them in parts, by ``load``."""
+        """All images at once, for small sets: a run reads them in parts, with ``load``."""
         return self.load(range(len(self)))
 
     @property
@@ -235,6 +232,6 @@ class StoredSet:
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """``function`` of each item, in their order; decoding leaves Python's lock, so threads help."""
+    """``function`` of each item, in order; decoding releases the GIL, so threads help."""
     with ThreadPoolExecutor(_THREADS) as threads:
         yield from threads.map(function, items)

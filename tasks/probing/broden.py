@@ -1,15 +1,15 @@
 """Broden (Bau et al., CVPR 2017, arXiv 1704.05796): images with per-pixel and image-level concept annotation.
 
-``index.csv`` says which files are images; the folder is never walked, because label maps lie beside the photographs.
-A cell of it lists, separated by ``;``, label maps (PNG, label = R + 256·G) and labels of the whole image. Label maps of
-one cell, such as the parts of parts, are separate layers: a pixel may have a label in each.
+``index.csv`` defines which files are images; the folder is never walked, because label maps are in the same place as
+the photographs. A cell lists, separated by ``;``, label maps (PNG, label = R + 256·G) and image-level labels. Label
+maps of one cell, such as the parts of parts, are separate layers: a pixel may have a label in each.
 
 Foreground: a pixel whose object is not one of ``BACKGROUND``, or that has a part and no object of ``BACKGROUND``. So a
-window that is annotated as a part of a wall is background, and one that is an object is foreground. Masks have the
+window annotated as a part of a wall is background, and one annotated as an object is foreground. Masks have the
 annotation's resolution (half the image's), each value repeated. An image without annotated objects and parts (textures,
-most photographs of materials) has an empty mask; conditions that need a foreground leave it out.
+most photographs of materials) has an empty mask; conditions that need a foreground exclude it.
 
-Presence says what is annotated: a concept counts as absent also from images in which nobody looked for its category.
+Presence is what is annotated: a concept also counts as absent from images in which its category was not annotated.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class _Row:
     """One image of the index.
 
     Attributes:
-        image: Its file below ``images``; also its identifier.
+        image: Path below ``images``; also the identifier.
         size: (h, w) of its label maps.
         maps: (Category, file below ``images``) of each label map.
-        numbers: Category → labels of the whole image.
+        numbers: Category → image-level labels.
     """
 
     image: str
@@ -73,12 +73,12 @@ class _Reader:
         self._is_background = np.array([name in BACKGROUND for name in names], np.bool_)
 
     def settings(self) -> dict[str, Any]:
-        """What decides how any image is seen, as JSON."""
+        """Everything that affects how images are read, as JSON."""
         known = text_sha256(canonical(sorted(self._vocabulary.known))).hex() if self._vocabulary else None
         return {"reader": "broden", "side": self._side, "known_labels": known}
 
     def origin(self, name: str) -> Origin:
-        """What decides how one image is seen; with it, its row of the index."""
+        """Everything that affects how one image is read: its files, and its row of the index."""
         row = self._rows[name]
         files = [self._images / file for file in (row.image, *(file for _, file in row.maps))]
         return Origin(files, [row.size, row.maps, dict(row.numbers)])
@@ -87,13 +87,13 @@ class _Reader:
         image = load_image(self._images / name)
         if image.shape[:2] != (self._side, self._side):
             raise UserError(
-                f"{self._images / name} has {image.shape[1]} × {image.shape[0]} px, not {self._side} a side; set "
+                f"{self._images / name} has {image.shape[1]} × {image.shape[0]} px, not {self._side} per side; set "
                 "'size' to the one of the archive."
             )
         return image
 
     def layers(self, name: str) -> Layers:
-        """Layer → label map or labels of the whole image; a category's further maps are ``CATEGORY 2`` and so on."""
+        """Layer → label map or image-level labels; a category's further maps are ``CATEGORY 2`` and so on."""
         row = self._rows[name]
         found: dict[str, Int[np.ndarray, "h w"] | list[int]] = dict(row.numbers)
         for category, file in row.maps:
@@ -114,7 +114,7 @@ class _Reader:
         unknown = sorted(number for number in shown if number not in self._vocabulary.known)
         if unknown:
             raise UserError(f"The annotation of {self._images / name} has the label {unknown[0]}, which has no name.")
-        # Names of layers belong to the content: the same map as objects and as parts is not the same annotation.
+        # Names of layers are part of the content: the same map as objects and as parts is not the same annotation.
         keys = np.frombuffer("\n".join(sorted(layers)).encode(), np.uint8)
         return Content(image, (keys, *arrays), shown)
 
@@ -158,17 +158,14 @@ def open_broden(
     """Open Broden, or a folder in its format.
 
     Args:
-        folder: The one with ``index.csv``.
-        licence: Of the images.
-        choice: Which images.
-        size: Their pixels a side.
-        split: Only these images; None takes all.
-        categories: Which annotation counts.
-        annotation: False reads the images alone, also where the label maps have been deleted.
-        cache: Where it is remembered what the images are; None remembers nothing.
+        size: Pixels per side.
+        split: Only images of this split; None takes all.
+        categories: The categories to read.
+        annotation: False reads the images alone, even if the label maps have been deleted.
+        cache: Stores the results of scanning the images; None stores nothing.
 
     Returns:
-        A set with segmentation, foreground and presence, unless ``annotation`` is False; no foreground where
+        A set with segmentation, foreground and presence, unless ``annotation`` is False; no foreground if
         ``categories`` has neither objects nor parts. Label names are words: "red-c" is "red color", "street-s" is
         "street".
 
@@ -223,7 +220,7 @@ def open_broden(
 
 
 def _read_index(path: Path, split: str | None, wanted: Sequence[str]) -> dict[str, _Row]:
-    """Image → row, of the wanted split, with the wanted categories."""
+    """Image → row, of the requested split, with the requested categories."""
     rows: dict[str, _Row] = {}
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -270,7 +267,7 @@ def _inside(name: str) -> str:
 
 
 def _check_maps(folder: Path, rows: Mapping[str, _Row], size: int) -> None:
-    """Say at once when the label maps are gone, before every image is looked at."""
+    """Report missing label maps at once, before every image is examined."""
     first = next((row for row in rows.values() if row.maps), None)
     if first is not None and not any((folder / "images" / file).exists() for _, file in first.maps):
         raise UserError(

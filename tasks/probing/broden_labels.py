@@ -1,4 +1,4 @@
-"""Broden's label tables: which concept a number is, and in which category it counts."""
+"""Broden's label tables: the concept of each number, and its primary category."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Vocabulary:
     """Broden's concepts.
 
     Attributes:
-        labels: Names as words; the index is the number, 0 is "", and so is a number that is not used.
+        labels: Names as words; the index is the number, 0 is "", and so is an unused number.
         categories: Category → numbers of the concepts whose primary category it is.
         known: All numbers with a primary category.
     """
@@ -31,10 +31,10 @@ class Vocabulary:
 
 
 def read_vocabulary(folder: Path, categories: Sequence[str]) -> Vocabulary:
-    """Read ``label.csv``, ``category.csv`` and, where they are, ``c_CATEGORY.csv``.
+    """Read ``label.csv``, ``category.csv`` and, if present, ``c_CATEGORY.csv``.
 
-    A label's primary category is the one of ``categories`` that it covers most of; coverage is told by ``c_*.csv``.
-    Without that file the numbers of images in ``label.csv`` stand in. The first category wins a tie.
+    A label's primary category is the one of ``categories`` that it covers most of, according to ``c_*.csv``. Without
+    that file the numbers of images in ``label.csv`` are used. The first category wins a tie.
 
     Raises:
         UserError: A table is missing or broken, or a category does not exist.
@@ -77,7 +77,7 @@ def readable(name: str) -> str:
 
 
 def _weights(folder: Path, category: str, rows: Mapping[int, Mapping[str, str]]) -> dict[int, float]:
-    """Number → how much of the set the label covers as this category."""
+    """Number → the label's coverage of the set in this category."""
     path = folder / f"c_{category}.csv"
     if not path.exists():
         counts = {number: dict(_COUNTED.findall(row["category"])) for number, row in rows.items()}
@@ -87,7 +87,7 @@ def _weights(folder: Path, category: str, rows: Mapping[int, Mapping[str, str]])
         try:
             found[_whole(row["number"], path)] = float(row["coverage"] or 0)
         except ValueError:
-            raise UserError(f"{path}: the coverage {row['coverage']!r} is no number.") from None
+            raise UserError(f"{path}: the coverage {row['coverage']!r} is not a number.") from None
     return found
 
 
@@ -95,7 +95,7 @@ def _whole(text: str, path: Path) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UserError(f"{path}: the label number {text!r} is no whole number.") from None
+        raise UserError(f"{path}: the label number {text!r} is not an integer.") from None
 
 
 def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""From a profile's source to the probing set."""
+"""Builds a probing set from a profile's source."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def build(source: Source, count: int | None = None, seed: int = 0, cache: Cache 
 
     Args:
         source: With absolute paths.
-        count: How many images; None takes all.
-        seed: Of the choice among more images than that.
-        cache: Where it is remembered what the images are, so that only changed files are decoded when the set is opened
-            again; None remembers nothing.
+        count: Number of images; None takes all.
+        seed: Seed of the choice if there are more images.
+        cache: Stores the results of scanning the images, so that only changed files are decoded when the set is opened
+            again; None stores nothing.
 
     Raises:
-        UserError: Something is missing or broken; the sentence says what and what to do.
+        UserError: Something is missing or broken; the message says what and what to do.
     """
     if isinstance(source, UnionSource):
         return _build_union(source, count, seed, cache)
@@ -70,8 +70,8 @@ def _build_union(source: UnionSource, count: int | None, seed: int, cache: Cache
 
 
 def _available(part: Part, seed: int, cache: Cache | None) -> int:
-    """How many images a part has to choose from, read by opening one."""
+    """The number of images of a part, determined by opening it with a single one."""
     try:
         return build(part, 1, seed, cache).facts.available
-    except UserError:  # the one may be broken, or the whole part
+    except UserError:  # that image may be broken, or the whole part
         return build(part, None, seed, cache).facts.available

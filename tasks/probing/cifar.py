@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from the binary version or from a folder of exported images.
 
-The Python version is a set of pickles, and unpickling a file runs whatever code it holds, so it is not read. The
+The Python version is a set of pickles, and unpickling a file runs whatever code it contains, so it is not read. The
 binary version has the same images: a record is one label byte (CIFAR-100: two, coarse and fine) and 3 × 32 × 32 bytes,
 channel by channel, row by row.
 """
@@ -49,19 +49,17 @@ def open_cifar(
     split: Literal["train", "test"] = "test",
     cache: Cache | None = None,
 ) -> StoredSet:
-    """Open CIFAR's images in their own size, 32 × 32.
+    """Open CIFAR's images at their own size, 32 × 32.
 
     Args:
-        path: The folder with the ``.bin`` files, the folder around it, or a folder of exported images: class folders,
-            or ``train`` and ``test`` with class folders in them.
-        licence: Of the images.
-        choice: Which images of the split.
+        path: The folder with the ``.bin`` files, its parent, or a folder of exported images: class folders, or
+            ``train`` and ``test`` with class folders in them.
         variant: ``cifar10`` or ``cifar100`` (its 100 fine classes).
-        split: Which file or files.
-        cache: Where it is remembered what the images are; None remembers nothing.
+        split: Which files to read.
+        cache: Stores the results of scanning the images; None stores nothing.
 
     Raises:
-        UserError: The folder is missing or broken, or holds the pickled version.
+        UserError: The folder is missing or broken, or contains the pickled version.
     """
     kind = CIFAR[variant]
     if not path.is_dir():
@@ -126,7 +124,7 @@ def _class_names(path: Path, count: int) -> tuple[str, ...]:
 
 
 def _rows(path: Path, width: int) -> UInt8[np.ndarray, "rows width"]:
-    """A file's records, mapped into memory, not read."""
+    """A file's records, memory-mapped."""
     size = path.stat().st_size if path.is_file() else 0
     if size == 0 or size % width:
         raise UserError(

@@ -1,9 +1,9 @@
-"""Fetching an archive from the first of several sources that gives it whole.
+"""Downloading an archive from the first of several sources that provides it completely.
 
-A download goes to a temporary file beside its place and gets its name when it is complete and has the right hash. A
-cut connection is resumed; a wrong hash, an error, a redirect to another host or a crawl removes the temporary file and
-moves on to the next source. Where no checksum has been published, the first download's SHA-256 is recorded beside the
-archive, and a later one must have the same.
+A download goes to a temporary file in the target folder and is renamed when it is complete and has the right hash. A
+broken connection is resumed; a wrong hash, an error, a redirect to another host or a very slow transfer removes the
+temporary file and moves on to the next source. If no checksum is published, the first download's SHA-256 is recorded
+next to the archive, and later ones must match it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _ATTEMPTS = 4
 
 
 class Response(Protocol):
-    """What is used of ``http.client.HTTPResponse``."""
+    """The part of ``http.client.HTTPResponse`` that is used."""
 
     status: int
     headers: Any
 
     def read(self, amount: int, /) -> bytes:
-        """The next bytes, none at the end."""
+        """The next bytes, empty at the end."""
         ...
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         ...
 
 
@@ -45,13 +45,12 @@ Opener = Callable[[urllib.request.Request, float], Response]
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that several hosts have.
+    """A file that several hosts offer.
 
     Attributes:
-        name: Its file name.
-        sources: Addresses, tried in this order.
-        manual: What the user can do when none of them works, in a sentence.
-        md5: Published checksum in hex; None where none has been published.
+        sources: URLs, tried in this order.
+        manual: What the user can do if none of them works, as a sentence.
+        md5: Published checksum in hex; None if none is published.
     """
 
     name: str
@@ -65,10 +64,10 @@ class Patience:
     """When to give up on a source.
 
     Attributes:
-        timeout: Seconds without a byte.
+        timeout: Seconds without data.
         window: Seconds over which the rate is measured.
-        least_rate: Bytes a second that must come, on average over a window.
-        most_bytes: Largest file.
+        least_rate: Minimum average rate over a window, in bytes per second.
+        most_bytes: Maximum file size.
     """
 
     timeout: float = 30.0
@@ -78,11 +77,11 @@ class Patience:
 
 
 class _Failed(Exception):
-    """Why a source did not give the file, as the end of a sentence."""
+    """Why a source did not provide the file, as the end of a sentence."""
 
 
 class _Cut(_Failed):
-    """The connection ended early; what came so far is good."""
+    """The connection ended early; the bytes received so far are valid."""
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
@@ -115,26 +114,24 @@ def fetch(
     opener: Opener = open_url,
     say: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Download an archive, unless it is there.
+    """Download an archive, unless it already exists.
 
     Args:
-        archive: What to get.
-        folder: Where to; made if needed.
-        offline: Open no connection.
+        folder: Target folder; created if needed.
         patience: When to give up on a source.
-        opener: Opens a request within a number of seconds.
-        say: Told what happens, a sentence at a time.
+        opener: Opens a request with a timeout in seconds.
+        say: Receives progress messages, one sentence each.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        UserError: No source gave it; the message lists what each did, and the manual way.
+        UserError: No source provided it; the message lists what happened with each, and the manual way.
     """
     target = folder / archive.name
     if target.is_file():
         if wrong := _wrong_hash(target, archive):
-            raise UserError(f"{target} {wrong}; remove it, or the record beside it if that is wrong.")
+            raise UserError(f"{target} {wrong}; remove it, or the record next to it if that is wrong.")
         return target
     if offline:
         raise UserError(
@@ -144,14 +141,14 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _first(archive, target, patience, opener, say)
-    except OSError as error:  # what the network raises has been dealt with
+    except OSError as error:  # network errors were handled above
         raise UserError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from None
 
 
 def _first(archive: Archive, target: Path, patience: Patience, opener: Opener, say: Callable[[str], None]) -> Path:
     failures = []
     for source in archive.sources:
-        # One temporary file a source: what two hosts sent is never joined.
+        # One temporary file per source: data from two hosts are never joined.
         part = target.with_name(f"{archive.name}.{hashlib.sha256(source.encode()).hexdigest()[:8]}.part")
         say(f"Downloading {source}")
         try:
@@ -176,12 +173,12 @@ def _fetch(source: str, part: Path, patience: Patience, opener: Opener, say: Cal
         except _Cut as reason:
             if attempt == _ATTEMPTS:
                 raise
-            say(f"{source} {reason}; going on from there")
+            say(f"{source} {reason}; continuing from there")
     return None
 
 
 def _transfer(source: str, part: Path, start: int, patience: Patience, opener: Opener) -> None:
-    """Get a source from byte ``start`` on, or whole where the host cannot do that."""
+    """Download a source from byte ``start`` on, or completely if the host does not support ranges."""
     request = urllib.request.Request(source, headers={"User-Agent": "clear-benchmark"})  # noqa: S310 - opener checks
     if start:
         request.add_header("Range", f"bytes={start}-")
@@ -197,7 +194,7 @@ def _transfer(source: str, part: Path, start: int, patience: Patience, opener: O
     try:
         resumed = response.status == http.client.PARTIAL_CONTENT and bool(start)
         if resumed and not str(response.headers.get("Content-Range", "")).startswith(f"bytes {start}-"):
-            raise _Failed("goes on at another place than asked")
+            raise _Failed("continues at a different offset than requested")
         begin = start if resumed else 0
         length = response.headers.get("Content-Length")
         total = begin + int(length) if str(length).isdigit() else None
@@ -217,9 +214,9 @@ def _transfer(source: str, part: Path, start: int, patience: Patience, opener: O
 
 
 def _blocks(response: Response, patience: Patience) -> Iterator[bytes]:
-    """What a response sends, as long as it sends fast enough."""
+    """The blocks of a response, as long as they arrive fast enough."""
     begin, came = time.monotonic(), 0
-    read = getattr(response, "read1", response.read)  # read waits for a whole block, and a crawl would go unseen
+    read = getattr(response, "read1", response.read)  # read waits for a whole block, and a crawl would go unnoticed
     while True:
         try:
             block = read(_BLOCK)
@@ -234,12 +231,12 @@ def _blocks(response: Response, patience: Patience) -> Iterator[bytes]:
         passed = time.monotonic() - begin
         if passed > patience.window:
             if came < patience.least_rate * passed:
-                raise _Failed(f"sends less than {patience.least_rate:g} bytes a second")
+                raise _Failed(f"sends less than {patience.least_rate:g} bytes per second")
             begin, came = time.monotonic(), 0
 
 
 def _wrong_hash(path: Path, archive: Archive) -> str | None:
-    """How a file differs from what it should be, as the end of a sentence; None if it does not."""
+    """How a file differs from the expected one, as the end of a sentence; None if it does not."""
     if archive.md5 is not None:
         found = _hash(path, "md5")
         return None if found == archive.md5 else f"has MD5 {found}, not the published {archive.md5}"

@@ -1,6 +1,6 @@
-"""A folder of images of any sizes, flat or with a folder for each class.
+"""A folder of images of any size, flat or with one subfolder per class.
 
-What becomes of each kind of file stands in ``tasks.common.image_files``; a file that is refused is left out and listed.
+``tasks.common.image_files`` says how each kind of file is handled; refused files are skipped and listed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Choice:
     """Which images of a set, and when to give up.
 
     Attributes:
-        count: How many; None takes all.
-        seed: Of the choice among more.
-        max_skipped: Largest share, of the images looked at, that may be unusable.
+        count: Number of images; None takes all.
+        seed: Seed of the choice if there are more.
+        max_skipped: Largest share of the examined images that may be unusable.
     """
 
     count: int | None = None
@@ -47,8 +47,8 @@ class Found:
 
     Attributes:
         files: Identifier → file.
-        ignored: How many entries of the folder were not looked at.
-        class_names: Names of the classes, where they are known.
+        ignored: Number of entries of the folder that were not examined.
+        class_names: Names of the classes, if known.
         classes: Identifier → index of its class.
     """
 
@@ -63,16 +63,13 @@ def open_folder(
 ) -> StoredSet:
     """Open a folder of images; links are followed.
 
-    An identifier is the path below the folder, with ``/``. Where all images lie in two or more folders of the first
-    level, those are the classes. Where every file, or the folder it lies in, is named by one of ImageNet's WordNet
-    identifiers (``n01440764_tench.JPEG``), ImageNet's 1,000 are.
+    An identifier is the path below the folder, with ``/``. If all images are in two or more first-level folders, those
+    are the classes. If every file, or the folder it is in, is named by one of ImageNet's WordNet identifiers
+    (``n01440764_tench.JPEG``), the classes are ImageNet's 1,000.
 
     Args:
-        path: The outermost folder.
-        licence: Of the images.
-        choice: Which images.
-        cache: Where it is remembered what the images are; None remembers nothing.
-        hold_out: Whether a quarter of the files is left out, see ``tasks.probing.held_out``.
+        cache: Stores the results of scanning the images; None stores nothing.
+        hold_out: Whether a quarter of the files is held out, see ``tasks.probing.held_out``.
 
     Raises:
         UserError: The folder is missing or without images; too many are unusable, or too few usable.
@@ -94,15 +91,12 @@ def open_folder(
 
 
 def open_found(name: str, where: str, found: Found, licence: str, choice: Choice, cache: Cache | None) -> StoredSet:
-    """A probing set of files that have been found.
+    """A probing set of the given files.
 
     Args:
-        name: What kind of set it is.
-        where: How to call it in messages.
-        found: The files.
-        licence: Of the images.
-        choice: Which of them.
-        cache: Where it is remembered what the images are; None remembers nothing.
+        name: The kind of set.
+        where: Its name in messages.
+        cache: Stores the results of scanning the images; None stores nothing.
 
     Raises:
         UserError: Too many files are unusable, or too few usable.
@@ -147,7 +141,7 @@ def open_found(name: str, where: str, found: Found, licence: str, choice: Choice
 def one_hot(
     classes: Sequence[int] | np.ndarray | None, count: int, names: Sequence[str] | None
 ) -> Bool[np.ndarray, "n classes"]:
-    """Presence from classes: an image shows its class, as far as is known no other; without classes no columns."""
+    """Presence from classes: an image shows its class and, as far as is known, no other; without classes no columns."""
     presence = np.zeros((count, len(names or ())), np.bool_)
     if classes is not None:
         presence[np.arange(count), classes] = True

@@ -1,8 +1,8 @@
-"""ImageNet's validation images (ILSVRC 2012), from where the user has them; their terms allow no copy in a project.
+"""ImageNet's validation images (ILSVRC 2012), from the user's folder; their terms forbid redistribution.
 
-Both usual forms are read: 1,000 class folders named by WordNet identifier (``n01440764/ILSVRC2012_val_00000293.JPEG``),
-and all images in one folder with a file that says their classes. An image has the same identifier in both: its file's
-name without suffix, so that both forms give the same set.
+Both usual layouts are read: 1,000 class folders named by WordNet identifier
+(``n01440764/ILSVRC2012_val_00000293.JPEG``), and all images in one folder with a file of their classes. An image has
+the same identifier in both: its file name without suffix, so that both layouts give the same set.
 """
 
 from __future__ import annotations
@@ -31,19 +31,17 @@ def open_imagenet(
     ground_truth: Path | None = None,
     cache: Cache | None = None,
 ) -> StoredSet:
-    """Open ImageNet's validation images, or a part of them.
+    """Open ImageNet's validation images, or a subset of them.
 
     Args:
         path: The folder with the class folders or the images.
-        licence: Of the images.
-        choice: Which images.
         ground_truth: For images in one folder: the official ``ILSVRC2012_validation_ground_truth.txt`` with
-            ``meta.mat`` beside it, ``LOC_val_solution.csv``, or lines "image class", where the class is a WordNet
+            ``meta.mat`` next to it, ``LOC_val_solution.csv``, or lines "image class", where the class is a WordNet
             identifier or a number from 0 in their alphabetical order. Without it no classes are known.
-        cache: Where it is remembered what the images are; None remembers nothing.
+        cache: Stores the results of scanning the images; None stores nothing.
 
     Raises:
-        UserError: The folder is missing or of another form, an image's class is not known, or too many images are
+        UserError: The folder is missing or has another layout, an image's class is not known, or too many images are
             unusable.
     """
     if not path.is_dir():
@@ -111,7 +109,7 @@ def _read_truth(path: Path, numbers: dict[str, int]) -> dict[str, int]:
 
 
 def _official_order(path: Path, numbers: dict[str, int]) -> dict[int, int]:
-    """The development kit's class number (from 1, in an order of its own) → place in alphabetical order."""
+    """The development kit's class number (from 1, in its own order) → place in alphabetical order."""
     from scipy.io import loadmat
 
     if not path.is_file():

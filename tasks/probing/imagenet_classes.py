@@ -1,4 +1,4 @@
-"""ImageNet's 1,000 classes: their names in WordNet, and the class that a file's name tells."""
+"""ImageNet's 1,000 classes: their names in WordNet, and the class given by a file's name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 IMAGENET_CLASSES: Final = 1000
 
 _NAMED_BY_SYNSET: Final = re.compile(r"(?:.*/)?(n\d{8})(?![0-9A-Za-z])[^/]*(?:/[^/]*)?")
-# Two classes have one name in WordNet; the published class lists tell them apart like this.
+# Two classes have the same name in WordNet; the published class lists distinguish them like this.
 _CRANES: Final = {134: "crane, bird", 517: "crane, machine"}
 
 
 @cache
 def imagenet_names() -> tuple[str, ...]:
-    """What each class is called in WordNet, all its names with commas between them; two are "crane"."""
-    from timm.data.imagenet_info import ImageNetInfo  # seconds of imports that no other set needs
+    """The WordNet names of each class, comma-separated; two are "crane"."""
+    from timm.data.imagenet_info import ImageNetInfo  # imports that take seconds and only this set needs
 
     info = ImageNetInfo("imagenet-1k")
     return tuple(info.index_to_description(number) for number in range(IMAGENET_CLASSES))
@@ -25,7 +25,7 @@ def imagenet_names() -> tuple[str, ...]:
 
 @cache
 def known_classes() -> tuple[tuple[str, ...], dict[str, int]]:
-    """The class names, each another one, and WordNet identifier → number."""
+    """The class names, made unique, and WordNet identifier → number."""
     from timm.data.imagenet_info import ImageNetInfo
 
     names = tuple(_CRANES.get(number, name) for number, name in enumerate(imagenet_names()))
@@ -33,9 +33,9 @@ def known_classes() -> tuple[tuple[str, ...], dict[str, int]]:
 
 
 def imagenet_numbers() -> dict[str, int]:
-    """What a class of ImageNet may be called, in small letters → its number.
+    """Every possible name of an ImageNet class, in lower case → its number.
 
-    That is its WordNet identifier, all its names with commas between them, and each name that no other class has.
+    These are its WordNet identifier, all its names joined by commas, and each name that no other class has.
     """
     names, numbers = known_classes()
     owners: dict[str, set[int]] = {}
@@ -47,13 +47,13 @@ def imagenet_numbers() -> dict[str, int]:
 
 
 def imagenet_classes(files: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]] | None:
-    """The classes of photographs whose files, or the folders they lie in, start with a WordNet identifier.
+    """The classes of photographs whose files, or the folders they are in, start with a WordNet identifier.
 
     Args:
         files: Identifiers: paths below the folder.
 
     Returns:
-        Names of all classes, and identifier → its class; None unless every file tells one of the 1,000.
+        Names of all classes, and identifier → its class; None unless every file name gives one of the 1,000.
     """
     matches = [_NAMED_BY_SYNSET.fullmatch(name) for name in files]
     synsets = {name: match[1] for name, match in zip(files, matches, strict=True) if match is not None}

@@ -1,4 +1,4 @@
-"""What of a probing set is not there, before anything is loaded; for the preflight and ``doctor``."""
+"""Missing files of a probing set, found before anything is loaded; for the preflight and ``doctor``."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ BRODEN_TABLES = ("index.csv", "label.csv", "category.csv")
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that has to be got.
+    """A missing file or folder.
 
     Attributes:
-        path: Where it is looked for.
-        size: Bytes to download; None where that is not known.
+        size: Bytes to download; None if unknown.
         how: How to get it, in sentences.
     """
 
@@ -40,7 +39,7 @@ class Missing:
 
 
 def missing(source: Source) -> list[Missing]:
-    """What a source names that does not exist; empty when it can be opened, as far as names can tell.
+    """The files that a source names and that do not exist; empty if it can be opened, as far as names can tell.
 
     Args:
         source: With absolute paths, or paths relative to the working directory.

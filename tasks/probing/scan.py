@@ -1,9 +1,9 @@
-"""Choosing the images of a set and looking at each once: is it usable, what is its content, has it a twin.
+"""Choosing the images of a set and examining each once: is it usable, what is its content, does it have a duplicate.
 
-The choice has an address, the seed and the image's identifier, so it depends on nothing else; a smaller choice is part
+The choice is seeded by the seed and the image's identifier, so it depends on nothing else; a smaller choice is a subset
 of a larger one. Every chosen image is decoded once and dropped again: only then is it known which files are broken, and
-the digest is of the decoded pixels, whatever the file format, and whatever decoder made them. What was seen is
-remembered until a file changes, see ``tasks.probing.seen``.
+the digest is of the decoded pixels, whatever the file format and decoder. Results are cached until a file changes, see
+``tasks.probing.seen``.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ _SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What one image of a set is.
+    """The content of one image of a set.
 
     Attributes:
-        image: Whole.
-        annotation: What else the digest covers, e.g. label maps.
+        annotation: Further content in the digest, e.g. label maps.
         concepts: Numbers of the concepts that it shows.
     """
 
@@ -41,14 +40,14 @@ class Content:
 
 @dataclass(frozen=True)
 class Scan:
-    """The images chosen, sorted by identifier.
+    """The chosen images, sorted by identifier.
 
     Attributes:
-        ids: One identifier an image.
-        size: (h, w) of all of them; None where they have several.
+        ids: One identifier per image.
+        size: (h, w) of all of them; None if they have several sizes.
         digest: SHA-256 over identifiers, pixels and annotation.
         concepts: Numbers of the concepts that each shows.
-        skipped: (identifier, sentence) of the images refused.
+        skipped: (identifier, sentence) of the refused images.
         duplicates: Groups of identifiers whose images are equal in every pixel.
     """
 
@@ -61,7 +60,7 @@ class Scan:
 
 
 def choice(ids: Sequence[str], seed: int) -> list[str]:
-    """The identifiers in an order of chance that depends on nothing but the seed and each identifier."""
+    """The identifiers in a random order that depends only on the seed and each identifier."""
     return sorted(ids, key=lambda name: (integer_seed(seed, "probing", name), name))
 
 
@@ -76,26 +75,26 @@ def scan(
     memory: Memory,
     vocabulary: Hashable = (),
 ) -> Scan:
-    """Look at images until there are ``count`` usable ones.
+    """Examine images until there are ``count`` usable ones.
 
     Args:
-        ids: All identifiers, each once.
-        examine: What an image is; raises ``UserError`` to refuse it.
-        where: How to call the set in messages, e.g. its folder.
-        count: How many images; None takes all.
-        seed: Of the choice; it matters only where fewer than all are taken.
-        max_skipped: Largest share, of the images looked at, that may be refused.
-        memory: What the images were found to be before.
-        vocabulary: What else the digest covers: the meaning of numbers in the annotation; only its ``repr`` counts.
+        ids: All identifiers, without duplicates.
+        examine: Returns an image's content; raises ``UserError`` to refuse it.
+        where: Name of the set in messages, e.g. its folder.
+        count: Number of images; None takes all.
+        seed: Seed of the choice; only used if fewer than all are taken.
+        max_skipped: Largest share of the examined images that may be refused.
+        memory: Cached results of earlier scans.
+        vocabulary: Also in the digest: the meaning of numbers in the annotation, by its ``repr``.
 
     Raises:
         UserError: Too many images are refused, or too few are usable.
     """
     if count is not None and count < 1:
-        raise UserError(f"{count} images were asked of {where}; ask for at least 1.")
+        raise UserError(f"{count} images were requested from {where}; request at least 1.")
     wanted = len(ids) if count is None else count
     if wanted > len(ids) or not ids:
-        raise UserError(f"{where} holds {len(ids)} images, but {max(wanted, 1)} are asked for.")
+        raise UserError(f"{where} holds {len(ids)} images, but {max(wanted, 1)} are requested.")
 
     kept: dict[str, Seen] = {}
     skipped: list[tuple[str, str]] = []
@@ -110,12 +109,12 @@ def scan(
                 kept[name] = seen
         _check_share(where, len(kept), skipped, max_skipped)
     if count is not None and len(kept) < count:
-        raise UserError(f"{where} holds {len(kept)} usable images, but {count} are asked for; {_reasons(skipped)}.")
+        raise UserError(f"{where} holds {len(kept)} usable images, but {count} are requested; {_reasons(skipped)}.")
     names = sorted(kept)
     sizes = {kept[name].size for name in names}
     whole = hashlib.sha256(repr(vocabulary).encode())
     for name in names:
-        # Hashes have one length, and a name's length is told: no two lists of images read the same.
+        # Hashes have one length, and a name's length is included: no two lists of images give the same bytes.
         encoded = name.encode()
         whole.update(len(encoded).to_bytes(8, "big") + encoded + kept[name].content)
     return Scan(

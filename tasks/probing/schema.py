@@ -1,4 +1,4 @@
-"""What a profile file says about a probing set on disk, and how each set is got; read without torch."""
+"""The profile fields of a probing set on disk, and how to get each set; read without torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BrodenCategory = Literal["object", "part", "scene", "texture", "color", "materia
 CifarVariant = Literal["cifar10", "cifar100"]
 
 BRODEN_CATEGORIES: tuple[BrodenCategory, ...] = ("object", "part", "scene", "texture", "color")
-"""Network Dissection's own choice: material is annotated, but off."""
+"""Network Dissection's own choice: material is annotated, but excluded."""
 
 IMAGENET_BYTES = 6_744_924_160
 IMAGENET_HELP = (
@@ -27,18 +27,15 @@ FOLDER_HELP = "name a folder of images with --images FOLDER."
 
 @dataclass(frozen=True)
 class Cifar:
-    """Where the parts of one CIFAR stand.
+    """The layout of one CIFAR version.
 
     Attributes:
-        classes: How many there are.
         labels: Bytes before the pixels of a record; the last one is the class.
-        folder: The archive's folder.
         train: Files of the training images.
         test: Files of the test images.
         names: File of the class names.
         pickled: Folder of the Python version's archive.
         size: Bytes of the archive.
-        help: How to get it.
     """
 
     classes: int
@@ -98,12 +95,11 @@ def _as_tuple(value: object) -> object:
 
 
 class _Source(BaseModel):
-    """What all sources say.
+    """The fields of all sources.
 
     Attributes:
         path: The folder; relative to the profile file.
-        licence: Of the images.
-        max_skipped: Largest share, of the images looked at, that may be unusable.
+        max_skipped: Largest share of the examined images that may be unusable.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,11 +114,11 @@ class _Source(BaseModel):
 
 
 class FolderSource(_Source):
-    """A folder of images, flat or with a folder for each class.
+    """A folder of images, flat or with one subfolder per class.
 
     Attributes:
-        hold_out: Whether the quarter of the files that ``tasks.probing.held_out`` tells by their content is left to a
-            retrieval generator.
+        hold_out: Whether the quarter of the files selected by ``tasks.probing.held_out`` is left to a retrieval
+            generator.
     """
 
     loader: Literal["folder"]
@@ -133,7 +129,7 @@ class ImagenetSource(_Source):
     """ImageNet's validation images.
 
     Attributes:
-        ground_truth: Classes of images that lie in one folder; relative to the profile file.
+        ground_truth: File with the classes of images in a single folder; relative to the profile file.
     """
 
     loader: Literal["imagenet"]
@@ -149,10 +145,10 @@ class BrodenSource(_Source):
     """Broden with its annotation.
 
     Attributes:
-        size: Pixels a side: which of the published archives it is.
-        split: Only these images; null takes all.
-        categories: Which annotation counts; a label's primary category is one of them.
-        annotation: False reads the images alone, also where the label maps have been deleted.
+        size: Pixels per side, which selects the published archive.
+        split: Only images of this split; null takes all.
+        categories: The categories to read; a label's primary category is one of them.
+        annotation: False reads the images alone, even if the label maps have been deleted.
     """
 
     loader: Literal["broden"]
@@ -173,11 +169,11 @@ class CifarSource(_Source):
 
 
 Part = Annotated[FolderSource | ImagenetSource | BrodenSource | CifarSource, Field(discriminator="loader")]
-"""A probing set in one place; ``loader`` says which kind it is."""
+"""A probing set in one place; ``loader`` selects the kind."""
 
 
 class UnionSource(BaseModel):
-    """Several sets as one; what becomes of their annotation stands in ``tasks.probing.union``.
+    """Several sets as one; ``tasks.probing.union`` says how their annotation is combined.
 
     Attributes:
         parts: Name → set; an image's identifier starts with the name of its part.
@@ -200,4 +196,4 @@ class UnionSource(BaseModel):
 
 
 Source = FolderSource | ImagenetSource | BrodenSource | CifarSource | UnionSource
-"""A probing set on disk; ``loader`` says which kind it is."""
+"""A probing set on disk; ``loader`` selects the kind."""

@@ -1,8 +1,8 @@
-"""What images were found to be, kept in the cache: opening a set again decodes only the files that have changed.
+"""Cached results of examining images: opening a set again decodes only the files that have changed.
 
-A file counts as unchanged while its path, size, time of change and time of its entry's change (which also copying with
-the old time, or other rights, sets anew) are the same. Of everything else that decides what is seen (how images are
-read and cropped, the decoders, this project's code) the key holds the values or a hash.
+A file counts as unchanged while its path, size, modification time and status change time (which is also reset by
+copying with the old modification time, or by other permissions) are the same. The key contains the values or a hash of
+everything else that affects the result (how images are read and cropped, the decoders, this project's code).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tasks.probing.base import in_threads
 
 _CODE = ("common/image_files.py", "probing/broden.py", "probing/folder.py", "probing/scan.py", "probing/seen.py")
 _DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "libtiff", "webp", "zlib", "zlib_ng")
-# What was seen is kept after so many images, so that a kill loses little.
+# Results are stored in chunks of this many images, so that a killed run loses little.
 _AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one usable image was found to be.
+    """The result of examining one usable image.
 
     Attributes:
         size: (h, w).
@@ -51,8 +51,7 @@ class Refused:
     """Why an image cannot be used.
 
     Attributes:
-        sentence: For the user.
-        lasting: Whether its files decide so, and not a machine that could not read them this time.
+        lasting: Whether the files themselves are the reason, and not a temporary read error.
     """
 
     sentence: str
@@ -61,11 +60,11 @@ class Refused:
 
 @dataclass(frozen=True)
 class Origin:
-    """What decides how one image is seen, beside the set's settings.
+    """Everything that affects how one image is read, besides the set's settings.
 
     Attributes:
         files: The image's file and those of its annotation.
-        facts: What else, as JSON, e.g. its row of an index.
+        facts: Anything else, as JSON, e.g. its row of an index.
     """
 
     files: Sequence[Path]
@@ -73,12 +72,12 @@ class Origin:
 
 
 class Memory:
-    """What the images of a set were found to be when it was opened before.
+    """Cached results of examining the images of a set.
 
     Args:
-        cache: Where it is kept; None keeps nothing.
+        cache: None stores nothing.
         settings: How this set reads images, as JSON.
-        origin: ``origin(identifier)`` gives what the image is read from.
+        origin: ``origin(identifier)`` returns what the image is read from.
     """
 
     def __init__(self, cache: Cache | None, settings: Mapping[str, Any], origin: Callable[[str], Origin]) -> None:
@@ -87,16 +86,15 @@ class Memory:
         self._origin = origin
 
     def look(self, names: Sequence[str], examine: Callable[[str], Seen | Refused]) -> dict[str, Seen | Refused]:
-        """What these images are: as remembered, where their files have not changed since, else as examined now.
+        """The results for these images: cached if their files have not changed, else examined now.
 
         Args:
-            names: Identifiers.
-            examine: Looks at the image of one identifier; called in threads.
+            examine: Examines the image of one identifier; called in threads.
         """
         if not self._cache.keeps:
             return _examined(names, examine)
         identity = {"what": "image facts", "settings": self._settings, **_decoding()}
-        # Before the files are read: what is written meanwhile has another stamp, and is looked at again next time.
+        # Before the files are read: a file written meanwhile has another stamp, and is examined again next time.
         stamps = {name: stamp for name in names if (stamp := _stamp(self._origin(name))) is not None}
         known = self._cache.find(identity, list(stamps.values()))
         found = {name: _told(known[stamp]) for name, stamp in stamps.items() if stamp in known}
@@ -110,10 +108,10 @@ class Memory:
 
 
 def refused(error: Exception) -> Refused:
-    """An image that was refused by an error, whose causes tell whether it would be again."""
+    """An image refused by an error, whose causes show whether it would be refused again."""
     cause: BaseException | None = error
     while cause is not None:
-        # Pillow's own errors about files are OSErrors too, but without a number of the system.
+        # Pillow's own errors about files are OSErrors too, but without an errno.
         if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None):
             return Refused(str(error), lasting=False)
         cause = cause.__cause__ or cause.__context__
@@ -122,7 +120,7 @@ def refused(error: Exception) -> Refused:
 
 @cache
 def source_sha256(*files: str) -> str:
-    """SHA-256 over files of this project's code, so that a correction counts at once, in a working copy too.
+    """SHA-256 over files of this project's code, so that a fix takes effect at once, also in a working copy.
 
     Args:
         files: Their paths below ``tasks``.
@@ -148,7 +146,7 @@ def _decoding() -> dict[str, Any]:
 
 
 def _stamp(origin: Origin) -> bytes | None:
-    """What changes with the files; None where one is not there."""
+    """A value that changes with the files; None if one is missing."""
     try:
         files = [(os.path.abspath(file), os.stat(file)) for file in origin.files]
     except (OSError, ValueError):

@@ -1,12 +1,12 @@
 """Several stored sets as one, e.g. ImageNet's validation images and Broden, which Describe-and-Dissect probes together.
 
-What is not known of all images is not known of the union, so that nothing counts as absent where nobody looked:
+What is not known of all images is not known of the union, so that nothing counts as absent where it was not annotated:
 
-* Presence has columns only where all parts know the same concepts.
-* There are foreground masks only where all parts have them; otherwise a segmenter can make all of them alike.
-* Annotation stays with the part that has it, and the other images have none. Network Dissection then takes a unit's
-  threshold from all images, as of any probing set, but counts regions of annotated images alone: an image without
-  annotation adds neither to a concept's pixels nor to what the unit covers beyond them.
+* Presence has columns only if all parts have the same concepts.
+* There are foreground masks only if all parts have them; otherwise a segmenter can compute all of them.
+* Annotation stays with its part, and the other images have none. Network Dissection then computes a unit's threshold on
+  all images, as for any probing set, but counts regions of annotated images alone: an image without annotation adds
+  neither to a concept's pixels nor to what the unit covers beyond them.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ Value = TypeVar("Value")
 
 
 def shares(available: Mapping[str, int], count: int) -> dict[str, int]:
-    """How many images each part gives: in proportion to its size, and never fewer when more are asked for.
+    """The number of images from each part: in proportion to its size, and never fewer when more are requested.
 
-    Webster's method, so that a smaller choice stays a part of a larger one.
+    Webster's method, so that a smaller choice is a subset of a larger one.
 
     Args:
-        available: Part → how many images there are to choose from.
-        count: How many are wanted of all together.
+        available: Part → number of images to choose from.
+        count: Total number requested.
 
     Raises:
-        UserError: There are not as many.
+        UserError: There are too few.
     """
     if not 1 <= count <= sum(available.values()):
         raise UserError(
-            f"The parts {', '.join(available)} hold {sum(available.values())} images together, but {count} are asked "
-            "for."
+            f"The parts {', '.join(available)} hold {sum(available.values())} images together, but {count} are "
+            "requested."
         )
     seats = [(size / (2 * place + 1), name) for name, size in available.items() for place in range(size)]
-    # Equal claims go to the first part by name.
+    # Ties go to the first part by name.
     seats.sort(key=lambda seat: (-seat[0], seat[1]))
     given = [name for _, name in seats[:count]]
     return {name: given.count(name) for name in available}
@@ -51,10 +51,10 @@ def shares(available: Mapping[str, int], count: int) -> dict[str, int]:
 def union(parts: Mapping[str, StoredSet]) -> StoredSet:
     """Stored sets as one; an image's identifier is ``PART/`` and its own.
 
-    Equal images are found within parts, not across them.
+    Duplicates are found within parts, not across them.
 
     Args:
-        parts: Name → set; an empty one must be left out.
+        parts: Name → set; empty ones must be left out.
 
     Raises:
         UserError: Two parts are annotated in different ways.
@@ -121,5 +121,5 @@ def _facts(names: list[str], sets: list[StoredSet]) -> Facts:
 
 
 def _same(values: list[Value]) -> Value | None:
-    """The value that all have."""
+    """The value that all have in common, or None."""
     return values[0] if all(value == values[0] for value in values) else None

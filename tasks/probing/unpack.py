@@ -1,4 +1,4 @@
-"""Unpacking a zip archive that nobody vouches for."""
+"""Unpacking an untrusted zip archive."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold.
+    """Limits of an archive's content.
 
     Attributes:
-        entries: How many.
-        entry_bytes: Bytes of one, unpacked.
-        all_bytes: Bytes of all, unpacked.
+        entry_bytes: Bytes of one entry, unpacked.
+        all_bytes: Bytes of all entries, unpacked.
     """
 
     entries: int = 1_000_000
@@ -30,16 +29,14 @@ class Limits:
 
 
 def unpack(archive: Path, folder: str, into: Path, limits: Limits = Limits()) -> Path:
-    """Unpack the one folder that an archive is expected to hold; whatever else lies in it stays there.
+    """Unpack the one folder that an archive is expected to contain; everything else in it is ignored.
 
-    All names and sizes are checked before the first byte is written, sizes once more while writing; the folder appears
+    All names and sizes are checked before the first byte is written, sizes again while writing; the folder appears only
     when it is complete.
 
     Args:
-        archive: A zip file.
         folder: The folder's name in the archive.
-        into: Where it goes; ``into / folder`` must not exist.
-        limits: What the archive may hold.
+        into: Parent of the new folder; ``into / folder`` must not exist.
 
     Returns:
         The unpacked folder.
@@ -79,7 +76,7 @@ def _checked(
         raise UserError(f"{archive} unpacks to more than {limits.all_bytes:,} bytes; it is not unpacked.")
     checked = []
     for info in entries:
-        # Python cuts names at a NUL; what the archive says is judged, not what would be left of it.
+        # Python truncates names at a NUL; the name in the archive is checked, not the truncated one.
         path = PurePosixPath(info.orig_filename)
         if path.is_absolute() or ".." in path.parts or any(sign in info.orig_filename for sign in ("\\", ":", "\0")):
             raise UserError(

@@ -1,1 +1,1 @@
-"""Profiles: which checkpoints and data stand behind the names of tasks and roles."""
+"""Profiles: the checkpoints and data behind the names of tasks and roles."""

@@ -1,4 +1,4 @@
-"""From names to objects: builds the roles of a profile when they are first asked for, and checks every file's hash."""
+"""Builds the roles of a profile on first use, and checks every file's hash."""
 
 from __future__ import annotations
 
@@ -56,15 +56,13 @@ from tasks.view import View
 
 
 class Roles:
-    """The models and data behind a profile, each built once and only if it is used.
+    """The models and data of a profile, each built once and only if it is used.
 
     Args:
-        profile: As read from its file.
-        device: Where models run.
-        batch_size: Images a forward pass of the target.
-        replies: File in which a language model's replies are kept; None keeps them in memory.
-        cache: Where answers of the models are kept for other runs; None keeps none. With a cache, models are loaded
-            only when an answer is missing.
+        batch_size: Images per forward pass of the target.
+        replies: File that stores a language model's replies; None keeps them in memory.
+        cache: Stores the models' answers for other runs; None stores none. With a cache, models are loaded only on a
+            miss.
     """
 
     def __init__(
@@ -87,10 +85,10 @@ class Roles:
         self._seen: dict[tuple[str, int, View], StoredSet] = {}
 
     def target(self, name: str) -> TargetModel:
-        """The target network of that name.
+        """The target network with that name.
 
         Raises:
-            UserError: for an unknown name, a missing or wrong file, or one that cannot be fetched.
+            UserError: An unknown name, a missing or wrong file, or one that cannot be downloaded.
         """
         if name not in self._targets:
             entry = self.profile.target(name)
@@ -105,15 +103,15 @@ class Roles:
         return self._targets[name]
 
     def halved(self) -> dict[str, int]:
-        """Target → images a forward pass, where memory sufficed for fewer than were asked for."""
+        """Target → images per forward pass, if memory sufficed for fewer than requested."""
         sizes = {name: target.batch_size for name, target in self._targets.items()}
         return {name: size for name, size in sizes.items() if size < self.batch_size}
 
     def unit_count(self, name: str, layer: str) -> int:
-        """How many units a layer of a target has, read by a pass over one grey image.
+        """The number of units of a layer of a target, determined by a pass over one grey image.
 
         Raises:
-            UserError: for an unknown model or layer.
+            UserError: An unknown model or layer.
         """
 
         def count() -> int:
@@ -126,10 +124,10 @@ class Roles:
         return self.cache.answer({"what": "unit count", "network": network, "layer": layer}, count)
 
     def output_layer(self, name: str) -> str:
-        """Dotted name of the layer that gives a target's own output, found by a pass over one grey image.
+        """Dotted name of the layer that gives a target's output, found by a pass over one grey image.
 
         Raises:
-            UserError: for an unknown model, or where no layer gives its output.
+            UserError: An unknown model, or no layer gives its output.
         """
 
         def found() -> str | None:
@@ -148,13 +146,13 @@ class Roles:
         return layer
 
     def network_identity(self, name: str) -> dict[str, Any] | None:
-        """What a target's activations depend on beside images, layer and pooling, as JSON, for cache keys.
+        """What a target's activations depend on besides images, layer and pooling, as JSON, for cache keys.
 
         Returns:
-            None for a function of the user's, whose code no hash tells: its activations must not be kept.
+            None for a user's function, whose code has no hash: its activations must not be cached.
 
         Raises:
-            UserError: for an unknown name, a missing or wrong file.
+            UserError: An unknown name, a missing or wrong file.
         """
         return network_identity(self.profile, name, lambda: self.target(name))
 
@@ -162,7 +160,7 @@ class Roles:
         """The planted units of a target: number in its ``layer4`` → what the unit detects, and how well.
 
         Raises:
-            UserError: for an unknown name, a target without planted units, a missing or wrong file.
+            UserError: An unknown name, a target without planted units, a missing or wrong file.
         """
         entry = self.profile.target(name).planted
         if entry is None:
@@ -175,21 +173,21 @@ class Roles:
         return dict(enumerate(planted.units, start=planted.first))
 
     def unknown_texts(self) -> int:
-        """How many different concepts the generator could not read and drew as random images."""
+        """Number of distinct concepts that the generator could not parse and rendered as random images."""
         return 0 if self._renderer is None else self._renderer.unknown
 
     def pool_digest(self) -> str | None:
-        """SHA-256 over the photographs that the generator retrieves; None where it draws.
+        """SHA-256 over the photographs that the generator retrieves; None if it generates images.
 
         Raises:
-            UserError: Their folder is missing or holds none.
+            UserError: Their folder is missing or has none.
         """
         source = self.profile.generator
         return pool_sha256(pool_of(self.profile, source)) if isinstance(source, RetrievalSource) else None
 
     def language_usage(self) -> dict[str, Any] | None:
-        """What a language model was asked in all sessions of the run; None if none was built."""
-        # A describer that was never asked must not be loaded for its name.
+        """A language model's usage over all sessions of the run; None if none was built."""
+        # A describer that was never used must not be loaded for its name.
         built = [self._namers[role].model for role in ("summariser", "describer") if role in self._namers]
         chats = [model for model in built if isinstance(model, CachedChat)]
         used = [chat for chat in chats if chat.asked or chat.cached] or chats[:1]
@@ -198,23 +196,21 @@ class Roles:
         return {"model": " and ".join(dict.fromkeys(c.identity for c in used)), **asdict(used[0].store.usage())}
 
     def view(self, model: str) -> View:
-        """What a target sees of a picture; the network itself is not loaded for it.
+        """A target's view of an image; the network itself is not loaded for it.
 
         Raises:
-            UserError: for an unknown name, or a preparation that CLEAR cannot give.
+            UserError: An unknown name, or a preprocessing that CLEAR does not support.
         """
         return preparation(self.profile.target(model), f"the target {model}").view
 
     def probing_set(self, name: str, count: int | None, view: View) -> StoredSet:
-        """``count`` images of a probing set: the first of the miniature, else a seeded choice; None takes all.
+        """``count`` images of a probing set: the first of the miniature's, else a seeded choice; None takes all.
 
         Args:
-            name: Of the set.
-            count: How many images.
-            view: What the target sees of each image, see ``view``; masks and annotation are cut like it.
+            view: The target's view of each image, see ``view``; masks and annotation are cropped like it.
 
         Raises:
-            UserError: for an unknown name, missing files, or if it holds fewer images.
+            UserError: An unknown name, missing files, or fewer images than requested.
         """
         whole = self._whole_set(name, count)
         key = (name, len(whole.ids), view)
@@ -238,20 +234,20 @@ class Roles:
         return self._probing[name, count]
 
     def class_names(self, outputs: int | None = None) -> tuple[str, ...] | None:
-        """The names of a classifier's output units; None where unknown.
+        """The names of a classifier's output units; None if unknown.
 
         Args:
-            outputs: How many there are, if that is known. Without a vocabulary, 1,000 are taken for ImageNet's classes.
+            outputs: Number of outputs, if known. Without a vocabulary, 1,000 are taken as ImageNet's classes.
 
         Returns:
-            Names in the order of the units; of ImageNet's classes all names of each, with commas between them.
+            Names in the order of the units; for ImageNet's classes all names of each, comma-separated.
         """
         if self.profile.vocabulary:
             return CONCEPTS if outputs in (None, len(CONCEPTS)) else None
         return imagenet_names() if outputs == IMAGENET_CLASSES else None
 
     def rivals(self, concept: str) -> tuple[str, ...]:
-        """The other concepts of a concept's category, which a label that is right must not name; none where unknown."""
+        """The other concepts of a concept's category, which a right label must not name; none if unknown."""
         if not self.profile.vocabulary or concept not in CATEGORY_OF:
             return ()
         return tuple(name for name in CATEGORIES[CATEGORY_OF[concept]] if name != concept)
@@ -268,19 +264,19 @@ class Roles:
 
     @cached_property
     def plain_clip(self) -> ImageTextEncoder:
-        """The image-text encoder, asked each time: for answers that are kept in another form."""
+        """The uncached image-text encoder, for answers that are cached in another form."""
         return PaddedEncoder(lambda: self._clip_model, rows_for(self.device))
 
     @cached_property
     def clip_identity(self) -> dict[str, Any] | None:
-        """What the embeddings depend on beside image and text, for cache keys; None without a cache."""
+        """What the embeddings depend on besides image and text, for cache keys; None without a cache."""
         entry = self.profile.clip
         packages = ("timm", "torchvision") if isinstance(entry, ConseSource) else ("open_clip_torch",)
         return self._identity("clip", entry, lambda: self._clip_model, packages)
 
     @cached_property
     def _clip_model(self) -> ImageTextEncoder:
-        # Importing these libraries takes seconds, which a run that finds all answers in the cache need not wait.
+        # Importing these libraries takes seconds, which a run that finds all answers in the cache need not wait for.
         entry = self.profile.clip
         if isinstance(entry, ConseSource):
             return conse_encoder(entry, self.sentence_encoder, self.device)
@@ -319,7 +315,7 @@ class Roles:
 
     @cached_property
     def plain_captioner(self) -> Captioner | None:
-        """The captioner, asked each time."""
+        """The uncached captioner."""
         return self.profile.captioner and PaddedCaptioner(lambda: self._captioner_model, rows_for(self.device))
 
     @cached_property
@@ -327,7 +323,7 @@ class Roles:
         from tasks.models.blip_captioner import BlipCaptioner
 
         entry = self.profile.captioner
-        assert entry is not None  # noqa: S101 - asked only where the profile names one
+        assert entry is not None  # noqa: S101 - called only if the profile names one
         with loading("captioner", entry, entry.loader) as source:
             return BlipCaptioner(
                 source,
@@ -351,7 +347,7 @@ class Roles:
 
     @cached_property
     def describer(self) -> PictureDescriber | None:
-        """The vision-language model that looks at pictures, if the profile has one."""
+        """The vision-language model that names what images have in common, if the profile has one."""
         entry = self.profile.describer
         if entry is None:
             return None
@@ -364,11 +360,11 @@ class Roles:
         """The image generator, if the profile has one."""
         entry = self.profile.generator
         if entry is None or isinstance(entry, str):
-            # Not kept: drawing an image again costs little more than reading it.
+            # Not cached: rendering an image again costs little more than reading it.
             self._renderer = RenderingGenerator() if entry else None
             return self._renderer
         if isinstance(entry, RetrievalSource):
-            # Not kept either: of the photographs the embeddings are.
+            # Not cached either: the embeddings of the photographs are.
             return RetrievalGenerator(pool_of(self.profile, entry), self.clip, entry.side)
 
         @cache
@@ -384,7 +380,7 @@ class Roles:
         return CachedGenerator(load, identity, self.cache) if identity else load()
 
     def generator_for(self, view: View) -> ImageGenerator | None:
-        """The image generator, if the profile has one, with its images as a target sees them."""
+        """The image generator, if the profile has one, with its images in a target's view."""
         return None if self.generator is None else SeenGenerator(self.generator, view)
 
     @cached_property
@@ -402,7 +398,7 @@ class Roles:
     def _identity(
         self, role: str, entry: Source | ConseSource | str, load: Callable[[], object], packages: tuple[str, ...]
     ) -> dict[str, Any] | None:
-        """What a role's answers depend on; without a cache the model is loaded at once, and there is none."""
+        """What a role's answers depend on; None without a cache, and the model is then loaded at once."""
         if not self.cache.keeps:
             load()
             return None

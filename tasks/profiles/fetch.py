@@ -1,4 +1,4 @@
-"""Fetching published weights through the libraries' own ways, or saying in one sentence why it did not work."""
+"""Downloading published weights through the libraries' own mechanisms, or one sentence on why it failed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def fetching(what: str, local: str) -> Iterator[None]:
-    """Turn whatever a library raises while it fetches or reads files into one sentence with the local alternative.
+    """Turn any error of a library that downloads or reads files into one sentence with the local alternative.
 
     Args:
-        what: What is loaded, for the message.
-        local: The profile's line that names a local copy, e.g. ``path: FOLDER``.
+        what: What is being loaded, for the message.
+        local: The profile line that names a local copy, e.g. ``path: FOLDER``.
 
     Raises:
-        UserError: In place of the library's error.
+        UserError: Replaces the library's error.
     """
     try:
         yield
@@ -42,15 +42,15 @@ def fetching(what: str, local: str) -> Iterator[None]:
 
 
 def torchvision_path(weights: WeightsEnum) -> Path:
-    """Where torchvision keeps the published file of those weights, whether it is there or not."""
+    """Where torchvision stores the published file of those weights, whether or not it exists."""
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
 
 
 def torchvision_file(weights: WeightsEnum, what: str) -> Path:
-    """The published file of those weights, fetched if it is not there; its name carries the first digits of its hash.
+    """The published file of those weights, downloaded if missing; its name contains the first digits of its hash.
 
     Raises:
-        UserError: It is not there and cannot be fetched.
+        UserError: It is missing and cannot be downloaded.
     """
     path = torchvision_path(weights)
     if path.is_file():

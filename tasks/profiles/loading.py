@@ -1,4 +1,4 @@
-"""Loading what a profile names: where its files are, whether they are the right ones, and one sentence if not."""
+"""Loading a profile's models: where their files are, whether they are the right ones, and one sentence if not."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tasks.roles import ImageTextEncoder, Segmenter, SentenceEncoder
 
 
 def trained_segmenter(entry: SegmenterSource, device: torch.device) -> Segmenter:
-    """A segmentation network with trained weights; every loader but ``grabcut`` is one.
+    """A segmentation network with trained weights, for all loaders except ``grabcut``.
 
     Raises:
-        UserError: for a missing or wrong file, or one that cannot be fetched.
+        UserError: A missing or wrong file, or one that cannot be downloaded.
     """
-    side = entry.side or 0  # the schema requires it of these loaders, and the others below
+    side = entry.side or 0  # the schema requires it for these loaders, and the others below
     if entry.weights is not None and package_of(entry.weights):
         require([locate_segmenter(entry)])
     if entry.loader == "onnx_u2net":
@@ -45,7 +45,7 @@ def trained_segmenter(entry: SegmenterSource, device: torch.device) -> Segmenter
 
 
 def conse_encoder(entry: ConseSource, sentences: SentenceEncoder | None, device: torch.device) -> ImageTextEncoder:
-    """The classifier and its class names behind the image-text role.
+    """A ConSE encoder from a classifier and its class names, as the image-text role.
 
     Raises:
         UserError: A missing or wrong file, or weights that do not fit.
@@ -70,13 +70,13 @@ def _lines(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The class names {path} cannot be read as text ({error}).") from None
     if not names or any(not name.strip(" ,") for name in names):
-        raise UserError(f"{path} must name one class a line, and has a line without a name.")
+        raise UserError(f"{path} must name one class per line, but has a line without a name.")
     return names
 
 
 @contextmanager
 def loading(role: str, entry: Source, loader: str) -> Iterator[Path | str]:
-    """Gives what a library is to load: a checked folder, or a name that it fetches and whose hash is checked then."""
+    """Yields what a library is to load: a checked folder, or a name that it downloads, with its hash checked then."""
     source = _ready(role, entry, loader)
     with fetching(f"the {role.replace('_', ' ')} {source}", "path: FOLDER"):
         yield source
@@ -96,6 +96,6 @@ def _ready(role: str, entry: Source, loader: str) -> Path | str:
 
 
 def require_offline(found: Resource) -> None:
-    """Without network, refuse at once what is not there; a wrong file is refused in any case."""
+    """Offline, refuse missing files at once; a wrong file is refused in any case."""
     if is_offline() or found.state == "hash differs":
         require([found])

@@ -1,4 +1,4 @@
-"""Where the files of one model of a profile are, or would be: looked up on this machine alone, nothing is loaded."""
+"""Where the files of a profile's model are, or would be: looked up on this machine alone, nothing is loaded."""
 
 from __future__ import annotations
 
@@ -37,22 +37,21 @@ _NEEDED: Final[Mapping[str, Groups]] = {
         ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin"),
     ),
 }
-# Copies of the weights in other formats, which some repositories hold beside those that are read.
+# Copies of the weights in other formats, which some repositories also contain.
 _EXCLUDED: Final = "--exclude '*.ckpt' --exclude '*.h5' --exclude '*.msgpack'"
 
 
 @dataclass(frozen=True)
 class Resource:
-    """What one role of a profile needs.
+    """The files of one role of a profile.
 
     Attributes:
-        role: ``clip``, ``target resnet50`` and the like.
-        source: What it is, in words.
-        state: Whether its files are on this machine; a ``server`` cannot be known without asking it.
-        where: File or folder where they are, or would be; None where only the library knows.
-        size: Bytes: of the files that are there, else as published; None where that is not known.
-        licence: Of the weights or images; None where it is not known.
-        get: How to get it.
+        role: ``clip``, ``target resnet50`` and so on.
+        source: A description of the source.
+        state: Whether its files are on this machine; a ``server`` cannot be checked without a request.
+        where: File or folder where they are, or would be; None if only the library knows.
+        size: Bytes: of the existing files, else as published; None if unknown.
+        licence: Of the weights or images; None if unknown.
     """
 
     role: str
@@ -65,7 +64,7 @@ class Resource:
 
 
 def locate_target(name: str, entry: Target) -> Resource:
-    """Where a target network's weights are.
+    """The location of a target network's weights.
 
     Raises:
         UserError: An unknown architecture or tag.
@@ -92,7 +91,7 @@ def locate_target(name: str, entry: Target) -> Resource:
 
 
 def locate_source(role: str, entry: Source | TransformersSource, loader: str) -> Resource:
-    """Where a hub repository's or folder's files are."""
+    """The location of a hub repository's or folder's files."""
     if entry.path is not None:
         folder = entry.path
         lookup = _in_folder(folder)
@@ -110,7 +109,7 @@ def locate_source(role: str, entry: Source | TransformersSource, loader: str) ->
 
 
 def locate_conse(role: str, entry: ConseSource) -> Resource:
-    """Where the weights of a ConSE encoder's classifier are.
+    """The location of the weights of a ConSE encoder's classifier.
 
     Raises:
         UserError: An unknown architecture or tag.
@@ -120,7 +119,7 @@ def locate_conse(role: str, entry: ConseSource) -> Resource:
 
 
 def locate_segmenter(entry: SegmenterSource) -> Resource:
-    """Where a segmenter's weights are.
+    """The location of a segmenter's weights.
 
     Raises:
         UserError: An unknown architecture or tag.
@@ -134,14 +133,14 @@ def locate_segmenter(entry: SegmenterSource) -> Resource:
 
 
 def locate_file(role: str, source: str, path: Path, licence: str | None = None, get: str | None = None) -> Resource:
-    """Where one file or folder is."""
+    """The location of one file or folder."""
     state: State = "present" if path.exists() else "missing"
     size = path.stat().st_size if path.is_file() else None
     return Resource(role, source, state, path, size, licence, get or f"put it at {path}")
 
 
 def _file(role: str, source: str, path: Path, entry: Target | SegmenterSource) -> Resource:
-    package = package_of(path)  # one that is not installed: its files have no place yet
+    package = package_of(path)  # if it is not installed, its files have no path yet
     if package is not None:
         get = entry.get or install_command(package)
         return Resource(role, f"{source} of {package}", "missing", None, entry.size, entry.licence, get)
@@ -204,7 +203,7 @@ def _state(found: Sequence[Path], weights: Path | None, sha256: str | None) -> S
 
 
 def _groups(entry: Source | TransformersSource, loader: str, lookup: Lookup) -> Groups:
-    """Groups of files of which one each is needed; of a diffusion pipeline its own index says them."""
+    """Groups of files of which one each is needed; for a diffusion pipeline, from its own index."""
     if not isinstance(entry, GeneratorSource):
         return _NEEDED["blip" if loader == "blip2" else loader]
     index = lookup("model_index.json")
@@ -233,7 +232,7 @@ def _diffusers_weights(variant: str | None) -> Iterator[str]:
 
 
 def _found(lookup: Lookup, groups: Groups) -> list[Path] | None:
-    """One file of each group, and what their indexes name; None if something is missing."""
+    """One file of each group, and the files named by their indexes; None if something is missing."""
     found: list[Path] = []
     for group in groups:
         path = next((path for name in group if (path := lookup(name)) is not None), None)

@@ -1,4 +1,4 @@
-"""Target networks by torchvision, timm, or a function of the user's, with their weights and preprocessing."""
+"""Target networks by torchvision, timm, or a user's function, with their weights and preprocessing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tasks.profiles.sources import Target
 
 
 def build_network(entry: Target, name: str = "the network") -> tuple[nn.Module, Preprocessing]:
-    """Build a target network, load its weights and say how its images are prepared.
+    """Build a target network, load its weights and determine its preprocessing.
 
     Args:
-        entry: From a profile; paths are absolute.
-        name: What messages call it.
+        entry: A profile's entry; paths are absolute.
+        name: Its name in messages.
 
     Raises:
-        UserError: An unknown architecture or tag, a missing, wrong or unsafe file, weights that do not fit, weights
-            that cannot be fetched, or a factory that gives no network.
+        UserError: An unknown architecture or tag, a missing, wrong or unsafe file, weights that do not fit or cannot be
+            downloaded, or a factory that returns no network.
     """
     build = {"torchvision": _torchvision, "timm": _timm, "factory": _factory}[entry.loader]
     network = build(entry, name)
@@ -42,14 +42,13 @@ def build_network(entry: Target, name: str = "the network") -> tuple[nn.Module, 
 
 
 def preparation(entry: Target, name: str = "the network") -> Preprocessing:
-    """How a network's images are prepared: as the profile says, else as its library does; nothing is loaded for it.
+    """A network's preprocessing: the profile's, else its library's; nothing is loaded for it.
 
     Args:
-        entry: From a profile.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
-        UserError: An unknown architecture or tag, or a preparation that is no resizing and centre crop.
+        UserError: An unknown architecture or tag, or a preprocessing other than resizing and centre crop.
     """
     if entry.input is not None:
         given = entry.input
@@ -65,10 +64,10 @@ def preparation(entry: Target, name: str = "the network") -> Preprocessing:
 
 
 def torchvision_tag(architecture: str, tag: str) -> WeightsEnum:
-    """The published weights of that tag.
+    """The published weights with that tag.
 
     Raises:
-        UserError: An unknown architecture or tag, with the nearest names.
+        UserError: An unknown architecture or tag; the message lists close matches.
     """
     _check_architecture(architecture)
     known = torchvision.models.get_model_weights(architecture)
@@ -78,7 +77,7 @@ def torchvision_tag(architecture: str, tag: str) -> WeightsEnum:
 
 
 def torchvision_preprocessing(weights: WeightsEnum) -> Preprocessing | None:
-    """How images are prepared for published weights; None where it is no resizing and centre crop."""
+    """The preprocessing of published weights; None if it is not a resizing and centre crop."""
     steps: Any = weights.transforms()
     if not hasattr(steps, "crop_size"):
         return None
@@ -89,13 +88,11 @@ def torchvision_preprocessing(weights: WeightsEnum) -> Preprocessing | None:
 def published_torchvision(architecture: str, tag: str, path: Path, **options: Any) -> nn.Module:
     """A network of torchvision with its published weights from a local file, read without running code from it.
 
-    torchvision knows how older files fit its newer networks, and which switches go with them; only the reading is ours.
+    torchvision adapts older files to its newer networks and sets their options; only the reading is done here.
 
     Args:
         architecture: Name in torchvision.
-        tag: Of the weights.
-        path: The published file.
-        options: For torchvision's builder.
+        options: Arguments of torchvision's builder.
 
     Raises:
         UserError: The file cannot be read or does not fit.
@@ -108,10 +105,10 @@ def published_torchvision(architecture: str, tag: str, path: Path, **options: An
 
 
 class _ReadWeights:
-    """Stands for published weights whose tensors were read already.
+    """Stands in for published weights whose tensors were already read.
 
-    An enumeration with members takes no subclass, so this names the weights' class as its own: builders of torchvision
-    check it with ``isinstance``, compare it with their members, and ask it for ``meta`` and the tensors.
+    An enumeration with members cannot be subclassed, so this names the weights' class as its own: builders of
+    torchvision check it with ``isinstance``, compare it with the members, and read ``meta`` and the tensors.
     """
 
     def __init__(self, weights: WeightsEnum, state: dict[str, Tensor]) -> None:
@@ -191,10 +188,10 @@ def _timm_preparation(entry: Target) -> Preprocessing:
 
 
 def timm_tag(architecture: str, tag: str) -> Any:
-    """The description that timm has of the published weights of that tag.
+    """The description in timm of the published weights with that tag.
 
     Raises:
-        UserError: An unknown architecture or tag, with the nearest names.
+        UserError: An unknown architecture or tag; the message lists close matches.
     """
     import timm
 
@@ -207,10 +204,10 @@ def timm_tag(architecture: str, tag: str) -> Any:
 
 
 def timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
-    """What timm's data configuration asks for.
+    """The preprocessing of timm's data configuration.
 
     Raises:
-        UserError: If images would be prepared in another way than by resizing and a centre crop.
+        UserError: The preprocessing is not a resizing and centre crop.
     """
     channels, height, width = config["input_size"]
     squeezed = config["crop_mode"] == "squash" and config["crop_pct"] == 1
@@ -241,7 +238,7 @@ def _factory(entry: Target, name: str) -> nn.Module:
 
 
 def _with_weights(network: nn.Module, entry: Target) -> nn.Module:
-    if entry.weights is None:  # of a factory, which brings its own; the schema requires them of the others
+    if entry.weights is None:  # a factory brings its own; the schema requires weights for the others
         return network
     state = read_checkpoint(entry.weights, entry.sha256, entry.strip_prefix)
     if entry.match == "order":
@@ -274,7 +271,7 @@ def _in_order(network: nn.Module, state: Mapping[str, Tensor], entry: Target) ->
 
 
 def _prefix_hint(network: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """Where all names differ by the same prefix, that is the mistake."""
+    """A hint if all names differ by the same prefix."""
     wanted = next(iter(network.state_dict()), "")
     longer = next((name for name in state if name.endswith("." + wanted)), None)
     prefix = longer[: -len(wanted)] if longer and wanted else ""

@@ -1,4 +1,4 @@
-"""A network of the user's own in place of a task's: of timm, of torchvision, or of a function that makes it."""
+"""A user's own network instead of a task's: from timm, torchvision, or a function that builds it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from tasks.profiles.sources import FACTORY, Input, Target
 from tasks.schema import Pooling, Task, Units
 
 IMAGENET = Input(resize=256, crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-"""How images are prepared for a factory's network; a profile of the user's can say it otherwise."""
+"""The default preprocessing of a factory's network; a user's profile can override it."""
 
 
 def own_target(model: str, weights: Path | None = None, strip_prefix: str = "") -> Target:
-    """The profile entry of a network of the user's.
+    """The profile entry of a user's network.
 
-    Without ``weights`` a library's published ones are taken: torchvision's first (V1), timm's default, or those of a
-    tag written behind a dot (``torchvision:resnet50.IMAGENET1K_V2``). With ``weights`` and a tag the file is the
-    published one; with ``weights`` alone it is any state dict of that architecture, whose number of outputs it decides.
+    Without ``weights``, published ones are used: torchvision's first (V1), timm's default, or those of a tag written
+    after a dot (``torchvision:resnet50.IMAGENET1K_V2``). With ``weights`` and a tag the file is the published one; with
+    ``weights`` alone it is any state dict of that architecture, which determines the number of outputs.
 
     Args:
         model: ``timm:NAME``, ``torchvision:NAME`` or ``package.module:factory``. A factory is called without arguments;
             only name one that you trust, because importing it runs its code.
         weights: ``.safetensors``, or a PyTorch file, which is read without running code from it.
-        strip_prefix: Cut from the front of the names in that file, e.g. ``module.``.
+        strip_prefix: Removed from the front of the names in that file, e.g. ``module.``.
 
     Raises:
-        UserError: Another form, an unknown name or tag, or a file that is missing or cannot be read.
+        UserError: Invalid format, an unknown name or tag, or a file that is missing or cannot be read.
     """
     if weights is not None and not weights.is_file():
         raise UserError(f"There is no weights file {weights}.")
@@ -56,12 +56,12 @@ def own_target(model: str, weights: Path | None = None, strip_prefix: str = "") 
 def with_own_model(
     profile: Profile, task: Task, model: str, target: Target, layer: str | None = None, pooling: Pooling | None = None
 ) -> tuple[Profile, Task]:
-    """A profile that has the network, and the task that asks for it; the task's name says so, to keep results apart.
+    """A profile that contains the network, and the task that uses it; the task's name says so, to keep results apart.
 
     Args:
-        profile: Gives all other roles.
-        task: Gives images, perturbations and the number of units to label.
-        model: As on the command line; names the network in results.
+        profile: Provides all other roles.
+        task: Provides images, perturbations and the number of units to label.
+        model: As on the command line; identifies the network in results.
         target: From ``own_target``.
         layer: Dotted name; None means the task's.
         pooling: None means the task's.
@@ -78,7 +78,7 @@ def with_own_model(
             "layer": chosen,
             "pooling": pooling or task.pooling,
             "units": Units(label=task.units.label),
-            # Only what the images show can be the truth of a network that nobody has described.
+            # Only the images' annotation can be the truth of a network that nobody has described.
             "truth": "best_concept" if task.truth == "best_concept" else None,
         }
     )
@@ -89,7 +89,7 @@ def layers_of(target: Target) -> dict[str, tuple[int, ...]]:
     """Every layer that CLEAR can read, with the shape of its output for one image; from one pass over a grey image.
 
     Raises:
-        UserError: If the network cannot be built; see ``build_network``.
+        UserError: The network cannot be built; see ``build_network``.
     """
     network, steps = build_network(target)
     return list_layers(network, steps(torch.full((1, 3, steps.side, steps.side), 127, dtype=torch.uint8)))
@@ -133,7 +133,7 @@ def _timm(name: str, weights: Path | None, strip_prefix: str) -> dict[str, objec
 
 
 def _outputs(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> int | None:
-    """How many outputs weights have, where they fit the architecture in all but that; None for its usual number."""
+    """The number of outputs of the weights if they differ from the architecture only in that; None for its default."""
     with torch.device("meta"):
         usual = build().state_dict()
     other = {

@@ -1,4 +1,4 @@
-"""The photographs that a retrieval generator may give: never one that is probed too."""
+"""The photographs that a retrieval generator may return: never one that is also probed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from tasks.profiles.sources import RetrievalSource
 
 
 def pool_of(profile: Profile, source: RetrievalSource) -> list[tuple[str, Path]]:
-    """The pool: files of the folder, less those that a probing folder holds as well, byte for byte.
+    """The pool: files of the folder except those that a probing folder also contains, byte for byte.
 
-    Of more than ``source.most`` those of the least hashes are taken, which is a choice by chance that depends on the
-    files alone.
+    Of more than ``source.most`` those with the smallest hashes are taken, which is a pseudo-random choice that depends
+    on the files alone.
 
     Args:
-        profile: Its probing sets of the loaders ``folder`` and ``imagenet`` are looked through, where they are there.
-        source: The generator.
+        profile: Its existing probing folders with the loaders ``folder`` and ``imagenet`` are checked.
 
     Returns:
-        (SHA-256, path), sorted by hash, each hash once.
+        (SHA-256, path), sorted by hash, without duplicates.
 
     Raises:
         UserError: The folder is missing, or nothing of it is left.
@@ -51,14 +50,14 @@ def pool_of(profile: Profile, source: RetrievalSource) -> list[tuple[str, Path]]
 
 
 def _probed(profile: Profile, held_out: bool) -> Iterator[set[str]]:
-    """The hashes of the files of each probing folder that may meet the pool's."""
+    """The hashes of the files of each probing folder that may overlap with the pool."""
     for source in profile.probing_sets.values():
         for part in source.parts.values() if isinstance(source, UnionSource) else (source,):
             if not isinstance(part, FolderSource | ImagenetSource) or not part.path.is_dir():
                 continue
             holds_out = isinstance(part, FolderSource) and part.hold_out
             if holds_out and held_out:
-                continue  # equal files are on one side, so these cannot meet
+                continue  # equal files are on one side, so these cannot overlap
             with suppress(UserError):  # a folder without images
                 hashes = hashes_of(find_images(part.path)[0])
                 yield {sha256 for sha256 in hashes if not (holds_out and is_held_out(sha256))}

@@ -1,4 +1,4 @@
-"""What a profile needs, role by role, and what of it is on this machine; no socket is opened and nothing is loaded."""
+"""What a profile needs, role by role, and whether it is on this machine; opens no socket and loads nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.profiles.schema import MiniatureSource, Profile
 from tasks.profiles.sources import ConseSource, RetrievalSource
 
 ROLES = ("clip", "sentence_encoder", "captioner", "summariser", "describer", "generator", "segmenter")
-"""The roles that a profile fills once; targets, probing sets and concept sets have names."""
+"""The roles of which a profile has one each; targets, probing sets and concept sets have names."""
 
 
 def resolve(
@@ -22,10 +22,10 @@ def resolve(
     concept_sets: Collection[str] | None = None,
     roles: Collection[str] = ROLES,
 ) -> list[Resource]:
-    """Where everything is that a profile names, or what a run needs of it.
+    """The locations of everything that a profile names, or that a run needs of it.
 
     Args:
-        profile: With absolute paths, as ``load_profile`` gives it.
+        profile: From ``load_profile``, with absolute paths.
         targets: Only these; None means all.
         probing_sets: Only these; None means all.
         concept_sets: Only these; None means all.
@@ -41,21 +41,21 @@ def resolve(
         found.append(_probing(profile, name))
     for name in profile.concept_sets if concept_sets is None else concept_sets:
         path = profile.concept_set(name)
-        how = f"put a text file with one concept a line at {path}; docs/profiles.md names published ones"
+        how = f"put a text file with one concept per line at {path}; docs/profiles.md names published ones"
         found.append(locate_file(f"concept set {name}", "text file", path, get=how))
     return found + [resource for role in ROLES if role in roles for resource in _role(profile, role)]
 
 
 def absent(resources: Sequence[Resource]) -> list[Resource]:
-    """Those that are not on this machine, or not as the profile expects them."""
+    """The resources that are not on this machine, or not as the profile expects them."""
     return [resource for resource in resources if resource.state in ("missing", "hash differs")]
 
 
 def require(resources: Sequence[Resource]) -> None:
-    """Refuse a run that would miss files, before anything is loaded.
+    """Stop a run with missing files before anything is loaded.
 
     Raises:
-        UserError: Names all of them, and how to get each.
+        UserError: Lists all of them, and how to get each.
     """
     lacking = absent(resources)
     if len(lacking) == 1:

@@ -1,4 +1,4 @@
-"""What a profile file holds; strict, and read without torch."""
+"""The fields of a profile file; strict, and read without torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _kind(value: object) -> str:
 
 
 BY_KIND = Discriminator(_kind)
-"""Of a role that is a name (a class without settings) or a source: mistakes are told of the one that is meant."""
+"""For a role that is a name (a class without settings) or a source, so that errors are reported for the right one."""
 
 
 class MiniatureSource(Strict):
@@ -52,7 +52,7 @@ ProbingSource = Annotated[MiniatureSource | StoredSource, Field(discriminator="l
 
 
 _OF_ALL_RUNS = frozenset({"dnd", "dnd_refined"})
-"""Methods whose options count for every run of a profile, as they did from the beginning; see ``own_options``."""
+"""Methods whose options are part of every run's identity, as they always were; see ``own_options``."""
 
 
 class Profile(Strict):
@@ -61,19 +61,17 @@ class Profile(Strict):
     Attributes:
         name: Its name in every result.
         description: One sentence for ``list profiles``.
-        note: A sentence that every output made with it carries.
+        note: A sentence included in every output made with it.
         targets: Model name of tasks → network.
         probing_sets: Probing-set name of tasks → images.
-        concept_sets: Concept-set name of tasks → text file, one concept a line.
-        vocabulary: Where class names, categories and synonyms of the truth come from.
+        concept_sets: Concept-set name of tasks → text file, one concept per line.
+        vocabulary: Source of the truth's class names, categories and synonyms.
         clip: The image-text encoder, for methods and for the primary text similarity.
         sentence_encoder: The second text similarity.
-        captioner: Writes captions.
-        summariser: Turns captions into concepts.
-        describer: A vision-language model that names what several pictures share.
-        generator: Draws images of a concept.
-        segmenter: Finds the foreground where the probing set has no mask, or on request.
-        method_options: Method → option → value that fits this profile's models; ``--set`` goes before it.
+        describer: A vision-language model that names what several images have in common.
+        generator: Generates images of a concept.
+        segmenter: Detects the foreground if the probing set has no masks, or on request.
+        method_options: Method → option → value for this profile's models; ``--set`` takes precedence.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -119,22 +117,22 @@ class Profile(Strict):
         return self.generator == "miniature"
 
     def own_options(self, methods: Collection[str]) -> dict[str, Any]:
-        """Options that count for runs of these methods alone: a new method leaves the other runs what they were."""
+        """Options that count for runs of these methods alone: a new method changes no other run's identity."""
         return {name: self.method_options[name] for name in methods if name in {*self.method_options} - _OF_ALL_RUNS}
 
     def identity(
         self, targets: Collection[str] | None = None, probing_sets: Collection[str] | None = None
     ) -> dict[str, Any]:
-        """What a result depends on, as JSON: files count by their hash, not by where they lie.
+        """What a result depends on, as JSON: files are identified by their hash, not their path.
 
-        Images and concepts are not in it: a run names their content itself, and the options of methods that came later.
+        Images and concepts are not in it: a run adds their content itself, and the options of methods added later.
 
         Args:
-            targets: The networks that the result is of; others may come and go. None means all.
-            probing_sets: The same of the images.
+            targets: The networks of the result; others may be added or removed. None means all.
+            probing_sets: The same for the images.
 
         Raises:
-            UserError: For an unknown name.
+            UserError: An unknown name.
         """
         used = {
             "targets": {name: self.target(name) for name in (self.targets if targets is None else targets)},
@@ -148,7 +146,7 @@ class Profile(Strict):
                 for place in ("path", "ground_truth"):
                     part.pop(place, None)
         if isinstance(self.generator, RetrievalSource):
-            facts["generator"].pop("path")  # what the pool holds counts, see ``Roles.pool``
+            facts["generator"].pop("path")  # its content counts, see ``Roles.pool``
         facts["method_options"] = {
             name: options for name, options in facts["method_options"].items() if name in _OF_ALL_RUNS
         }
@@ -159,19 +157,19 @@ class Profile(Strict):
         return _without_places(facts)
 
     def target(self, name: str) -> Target:
-        """The target network of that name, or an error with the names there are."""
+        """The target network with that name, or an error with all names."""
         if name not in self.targets:
             raise unknown_name(f"model (in profile {self.name!r})", name, self.targets)
         return self.targets[name]
 
     def probing_set(self, name: str) -> ProbingSource:
-        """The probing set of that name, or an error with the names there are."""
+        """The probing set with that name, or an error with all names."""
         if name not in self.probing_sets:
             raise unknown_name(f"probing set (in profile {self.name!r})", name, self.probing_sets)
         return self.probing_sets[name]
 
     def concept_set(self, name: str) -> Path:
-        """The concept file of that name, or an error with the names there are."""
+        """The concept file with that name, or an error with all names."""
         if name not in self.concept_sets:
             raise unknown_name(f"concept set (in profile {self.name!r})", name, self.concept_sets)
         return self.concept_sets[name]

@@ -1,4 +1,4 @@
-"""Where each model of a profile comes from: a library's published weights, a hub repository, or files of the user's."""
+"""Sources of a profile's models: a library's published weights, a hub repository, or the user's files."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, m
 # A factory is imported by this name and never evaluated, so nothing but a name may pass.
 FACTORY = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
-# By these timm would find weights its own way, which may run code from a file; weights and classes are fields here.
+# With these timm would load weights its own way, which may run code from a file; weights and classes are fields here.
 NO_OPTIONS = r"pretrained\w*|checkpoint_path|cache_dir|num_classes"
 
 
 class Strict(BaseModel):
-    """No unknown fields, and nothing changes after reading."""
+    """No unknown fields, and immutable after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def optional(default: Any = None) -> Any:
-    """A field that is dumped only where it differs from its default, so that older profiles keep their identity."""
+    """A field that is dumped only if it differs from its default, so that older profiles keep their identity."""
     return Field(default=default, exclude_if=lambda value: value == default)
 
 
 def unhashed() -> Any:
-    """An optional field that tells a reader something but no result depends on; it is never dumped."""
+    """An informative optional field that does not affect results; it is never dumped."""
     return Field(default=None, exclude=True)
 
 
@@ -43,7 +43,7 @@ Count = Annotated[StrictInt, Field(ge=1)]
 
 
 class Input(Strict):
-    """How a target network wants its images: see ``tasks.models.target.Preprocessing``."""
+    """A target network's preprocessing: see ``tasks.models.preprocessing.Preprocessing``."""
 
     resize: Side
     crop: Side | None = None
@@ -69,25 +69,25 @@ class Target(Strict):
     """A target network.
 
     Attributes:
-        loader: Whose model definition it is; ``factory`` is a function of the user's.
+        loader: The library of the model definition; ``factory`` is a user's function.
         architecture: Its name there, or ``package.module:function``; the function is called without arguments.
-        options: Keyword arguments of timm's model function, e.g. ``depth``, for weights of one's own.
-        classes: Number of outputs; absent means as many as the library gives it.
-        pretrained: Tag of the published weights: a name of torchvision's weights enum, or timm's tag. It also says how
-            images are prepared, so ``input`` may be left out.
+        options: Keyword arguments of timm's model function, e.g. ``depth``, for your own weights.
+        classes: Number of outputs; absent means the library's default.
+        pretrained: Tag of the published weights: a name of torchvision's weights enum, or timm's tag. It also defines
+            the preprocessing, so ``input`` may be left out.
         revision: Commit of timm's hub repository; absent means the newest.
         weights: File with the weights (safetensors, or a PyTorch file that is read with ``weights_only``), relative to
             the profile file, or ``package:NAME/FILE`` for a file of an installed package. Together with ``pretrained``
-            it is the published file, kept by the user.
-        strip_prefix: What to cut from the front of the names in that file, e.g. ``module.``.
-        match: ``order`` takes the file's tensors as the architecture's in their order, for weights of another
-            implementation of it, whose names differ; shapes are checked. The file must be pinned by ``sha256``.
-        sha256: Of the weights; a missing hash is not checked.
-        size: Of the weights, in bytes.
-        licence: Of the weights; null where it is not known.
+            it is a local copy of the published file.
+        strip_prefix: Removed from the front of the names in that file, e.g. ``module.``.
+        match: ``order`` assigns the file's tensors to the architecture's in order, for weights of another
+            implementation with other names; shapes are checked. The file must be pinned by ``sha256``.
+        sha256: Hash of the weights; not checked if missing.
+        size: Size of the weights in bytes.
+        licence: Licence of the weights; null if unknown.
         get: How to get the file, for ``doctor``.
         input: Its preprocessing; required for a factory, and for torchvision's without ``pretrained``.
-        planted: Units to add behind the channels of its last stage.
+        planted: Units to add after the channels of its last stage.
     """
 
     loader: Literal["torchvision", "timm", "factory"]
@@ -138,13 +138,13 @@ class Source(Strict):
     """A model that a library loads from a hub repository or from a local folder of the same content.
 
     Attributes:
-        name: Of the hub repository, e.g. ``Salesforce/blip-image-captioning-base``.
+        name: Name of the hub repository, e.g. ``Salesforce/blip-image-captioning-base``.
         revision: Its commit; absent means the newest.
-        path: Local folder, relative to the profile file; goes before ``name``.
+        path: Local folder, relative to the profile file; takes precedence over ``name``.
         weights: The weights file inside, for its hash.
-        sha256: Of the weights file; a missing hash is not checked.
+        sha256: Hash of the weights file; not checked if missing.
         size: In bytes, as published.
-        licence: Of the weights; null where it is not known.
+        licence: Licence of the weights; null if unknown.
     """
 
     name: str | None = optional()
@@ -187,11 +187,11 @@ class ConseSource(Strict):
     """An image-text encoder made of a classifier and the profile's sentence encoder: see ``tasks.models.conse``.
 
     Attributes:
-        classifier: The classifier; another one than the networks under study, or they would judge themselves.
-        class_names: Text file with the names of its classes, one class a line, names separated by commas; absent means
-            ImageNet's 1,000.
-        top: How many of an image's most probable classes count.
-        licence: Of the classifier's weights.
+        classifier: The classifier; must differ from the networks under study, or they would judge themselves.
+        class_names: Text file with the names of its classes, one class per line, names separated by commas; absent
+            means ImageNet's 1,000.
+        top: Number of an image's most probable classes used.
+        licence: Licence of the classifier's weights.
     """
 
     loader: Literal["conse"]
@@ -211,9 +211,9 @@ class CaptionerSource(Source):
     """A captioner of transformers, decoding greedily.
 
     Attributes:
-        loader: Which class reads it.
-        max_new_tokens: Upper bound of a caption's length.
-        min_length: Least length in tokens as transformers counts it; absent means its default.
+        loader: The class that reads it.
+        max_new_tokens: Maximum caption length.
+        min_length: Minimum length in tokens as transformers counts it; absent means its default.
         half_on_cuda: Whether weights are float16 on a CUDA device.
     """
 
@@ -229,9 +229,9 @@ class GeneratorSource(Source):
     Attributes:
         scheduler: ``dpmsolver++`` (multistep, as published for Describe-and-Dissect), or the pipeline's ``own``.
         steps: Denoising steps.
-        guidance: Classifier-free guidance; 0 (or up to 1) is none, as distilled models want.
-        side: Of the images in pixels; absent means the pipeline's own.
-        variant: Of the weights files in the repository, e.g. ``fp16``.
+        guidance: Classifier-free guidance; up to 1 there is none, as distilled models require.
+        side: Image side in pixels; absent means the pipeline's own.
+        variant: Variant of the weights files in the repository, e.g. ``fp16``.
         half_on_cuda: Whether weights are float16 on a CUDA device.
     """
 
@@ -245,16 +245,15 @@ class GeneratorSource(Source):
 
 
 class RetrievalSource(Strict):
-    """Photographs found by the profile's ``clip`` in place of drawn ones: see ``tasks.models.retrieval``.
+    """Photographs retrieved by the profile's ``clip`` instead of generated ones: see ``tasks.models.retrieval``.
 
     Attributes:
         path: Folder of photographs, relative to the profile file.
-        held_out: Whether only the quarter of its files is taken that a ``folder`` probing set with ``hold_out`` leaves
-            to it, so that one folder serves both. False takes all files but those that a probing folder of the profile
-            holds too.
-        side: Of the images in pixels.
-        most: Photographs that are looked at, at most.
-        licence: Of the photographs.
+        held_out: Whether only the quarter of its files is used that a ``folder`` probing set with ``hold_out`` leaves
+            to it, so that one folder serves both. False uses all files except those that a probing folder of the
+            profile also contains.
+        side: Side of the images in pixels.
+        most: Maximum number of photographs considered.
     """
 
     loader: Literal["retrieval"]
@@ -272,13 +271,13 @@ class SegmenterSource(Strict):
         loader: ``lraspp_mobilenet_v3_large`` (weights with one output, from a file), ``torchvision`` (a published
             semantic segmentation whose class 0 is the background), ``onnx_u2net`` (a U²-Net in ONNX, from a file) or
             ``grabcut`` (no weights).
-        architecture: Of torchvision, e.g. ``deeplabv3_resnet50``.
+        architecture: Name in torchvision, e.g. ``deeplabv3_resnet50``.
         pretrained: Tag of its published weights.
-        weights: Weights file, also of a package as of a target; with ``torchvision`` the published file, kept by the
-            user.
-        sha256: Of that file; a missing hash is not checked.
-        side: Of the network's input in pixels.
-        licence: Of the weights; null where it is not known.
+        weights: Weights file, also from a package as for a target; with ``torchvision`` a local copy of the published
+            file.
+        sha256: Hash of that file; not checked if missing.
+        side: Side of the network's input in pixels.
+        licence: Licence of the weights; null if unknown.
         get: How to get the file, for ``doctor``.
     """
 

@@ -116,7 +116,7 @@ def test_a_planted_concept_wins(name, mode):
 @pytest.mark.parametrize(("name", "needed"), [("soft_wpmi", 100), ("wpmi", 28)])
 def test_too_few_images_is_an_error_not_a_wrap(name, needed, mode):
     p, a = random_inputs(images=needed - 1)
-    with pytest.raises(UserError, match=f"{name} looks at the {needed} .* has {needed - 1}: .*top_k"):
+    with pytest.raises(UserError, match=f"{name} uses the {needed} .* has {needed - 1}: .*top_k"):
         similarity(name, p, a, mode=mode)
     assert similarity(name, p, a, mode=mode, top_k=needed - 1).isfinite().all()
 
@@ -243,7 +243,7 @@ def test_what_is_missing_is_named(world):
         ClipDissect(similarity="cos", top_k=5)
     with pytest.raises(UserError, match="at least 1"):
         ClipDissect(top_k=0)
-    with pytest.raises(UserError, match="looks at the 200 strongest"):
+    with pytest.raises(UserError, match="uses the 200 most activating"):
         ClipDissect(top_k=200).label(seen, [0], tools)
 
 

@@ -97,7 +97,7 @@ def test_ties_go_to_the_larger_index():
 
 def test_bad_input_is_named():
     assert select_concepts([], []) == []
-    with pytest.raises(ValueError, match="one image similarity a concept"):
+    with pytest.raises(ValueError, match="one image similarity per concept"):
         select_concepts([[0, 1], [2, 3]], [0.5])
     with pytest.raises(UserError, match="topk_sq_mean"):
         concept_scores("topk-sq-mean", np.arange(4).reshape(2, 2), np.zeros(2))

@@ -243,10 +243,13 @@ def test_of_two_plugins_with_one_name_the_first_stays(install: Install) -> None:
     ("code", "reason"),
     [
         (METHOD_CODE.format(version="1", needs="").replace('"mine"', '"yours"'), "it calls itself 'yours'"),
-        (METHOD_CODE.format(version="1", needs="").replace("frozenset()", '"clip"'), "its needs are no set of names"),
-        (METHOD_CODE.format(version="1", needs="[1]"), "its needs are no set of names"),
+        (
+            METHOD_CODE.format(version="1", needs="").replace("frozenset()", '"clip"'),
+            "its needs are not a set of names",
+        ),
+        (METHOD_CODE.format(version="1", needs="[1]"), "its needs are not a set of names"),
         (METHOD_CODE.format(version="1", needs="").replace("def label", "def labels"), "no attribute 'label'"),
-        ("def Mine():\n    pass\n", "it is no class"),
+        ("def Mine():\n    pass\n", "it is not a class"),
     ],
 )
 def test_an_unfit_method_is_left_out(code: str, reason: str, install: Install) -> None:

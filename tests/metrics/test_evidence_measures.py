@@ -133,5 +133,5 @@ def test_few_images_or_none():
     two = activation_correlation(np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[2.0, 3.0], [3.0, 2.0]]))
     np.testing.assert_allclose(two.pearson, [1, -1])
     assert activation_correlation(np.ones((4, 0)), np.ones((4, 0))).pearson.shape == (0,)
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="of the same shape"):
         activation_correlation(np.ones((4, 2)), np.ones((4, 3)))

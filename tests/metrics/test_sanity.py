@@ -83,7 +83,7 @@ def test_labels_that_cannot_be_damaged():
         missing_labels(np.arange(50) < 1, draw)
     with pytest.raises(ValueError, match="not 26 of 50"):
         extra_labels(np.arange(50) < 26, draw)
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="of the same shape"):
         sanity_check(cosine, np.ones((4, 2)), np.ones((4, 3), dtype=bool))
 
 

@@ -175,7 +175,7 @@ def test_four_way_at_the_edge():
     empty = four_way(np.array([]), np.array([]))
     assert empty[:] == (0, 0, 0, 0, 0)
     assert all(math.isnan(share) for share in empty.shares)
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="of the same shape"):
         four_way(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match="verdict must be"):
         four_way(np.array([0.5]), np.array([1.0]))

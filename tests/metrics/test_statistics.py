@@ -156,7 +156,7 @@ def test_bad_input_is_refused():
         bootstrap_interval(np.array([1.0, np.inf, 2.0]))
     with pytest.raises(ValueError, match="confidence"):
         bootstrap_interval(values(), confidence=95)
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="of the same shape"):
         paired_interval(np.ones(3), np.ones(4))
 
 

@@ -157,7 +157,7 @@ def test_a_constant_method_beside_others_is_no_accident():
 
 
 def test_bad_rows_are_refused():
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="of the same length"):
         mixed_model(np.ones(3), ["a"] * 2, np.ones(3), np.arange(3))
     with pytest.raises(ValueError, match="finite"):
         mixed_model(np.full(3, np.inf), ["a"] * 3, np.ones(3), np.arange(3))

@@ -122,7 +122,7 @@ def test_the_edge(function):
         few = function(np.arange(1.0, n + 1), np.zeros(n))
         assert few.p_value == pytest.approx(2 / 2**n)
         assert few.reason.startswith("fewer than six")
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="of the same shape"):
         function(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match="finite"):
         function(np.array([np.inf]), np.ones(1))

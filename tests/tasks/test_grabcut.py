@@ -122,5 +122,5 @@ def test_it_works_at_the_stated_size(scenes, masks, monkeypatch):
 
 
 def test_images_below_32_px_are_refused():
-    with pytest.raises(UserError, match="at least 32 px a side; these have 31 × 90 px"):
+    with pytest.raises(UserError, match="at least 32 px per side, not 31 × 90 px"):
         GrabCutSegmenter().foreground(torch.zeros(1, 3, 31, 90, dtype=torch.uint8))

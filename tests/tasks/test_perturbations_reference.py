@@ -133,7 +133,7 @@ def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.Mo
 
 
 def test_nothing_else_is_made_here(image: np.ndarray) -> None:
-    with pytest.raises(UserError, match="background_blur is no corruption of imagecorruptions"):
+    with pytest.raises(UserError, match="background_blur is not a corruption of imagecorruptions"):
         perturb(batch(image), "background_blur", 1, [0])
     assert torch.equal(perturb(batch(image), "fog", 0, [0]), batch(image))
     assert perturb(batch(image)[:0], "fog", 1, []).shape[0] == 0

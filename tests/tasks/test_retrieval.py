@@ -98,7 +98,7 @@ def test_too_few_photographs_are_said_and_broken_ones_left_out(folder):
     (folder / "broken.png").write_bytes(b"no picture")
     generator = RetrievalGenerator(pool(folder), ByColour(), side=32)
     assert len(generator.generate("red", COUNT, 0)) == COUNT
-    with pytest.raises(UserError, match=f"{COUNT + 1} photographs are asked .* holds {COUNT} usable"):
+    with pytest.raises(UserError, match=f"{COUNT + 1} photographs are requested .* has {COUNT} usable"):
         generator.generate("red", COUNT + 1, 0)
 
 

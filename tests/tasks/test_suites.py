@@ -125,10 +125,10 @@ def test_names_cannot_be_taken_twice(registered: None) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (entry("Darker!"), "no name for a perturbation"),
-        (Perturbation("mine", "digital", "", (1, 2), darker), "has 2 strengths"),  # type: ignore[arg-type]
+        (entry("Darker!"), "not a valid name for a perturbation"),
+        (Perturbation("mine", "digital", "", (1, 2), darker), "has 2 parameters"),  # type: ignore[arg-type]
         (Perturbation("mine", "digitl", "", (1, 2, 3, 4, 5), darker), "unknown family 'digitl'"),  # type: ignore[arg-type]
-        (darker, "is no tasks.perturbations.Perturbation"),
+        (darker, "is not a tasks.perturbations.Perturbation"),
     ],
 )
 def test_an_unfit_entry_is_refused(wrong, sentence: str) -> None:

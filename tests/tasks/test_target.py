@@ -157,7 +157,7 @@ def test_without_memory_the_batch_is_halved_and_stays_so(caplog):
     assert torch.equal(reading.maps, expected.maps)
     assert model.network[0].seen == [8, 4, 2, 2, 2, 2, 2, 1]
     assert model.batch_size == 2
-    assert "out of memory with 8 images at once; going on with 4" in caplog.text
+    assert "out of memory with 8 images at once; continuing with 4" in caplog.text
     model.read(images[:2], {"4": "mean"})
     assert model.network[0].seen[-1] == 2
 

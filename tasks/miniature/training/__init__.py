@@ -1,1 +1,1 @@
-"""How the miniature's models are trained and measured; each script is seeded and runs on CPU or GPU."""
+"""Training and measuring the miniature's models; each script is seeded and runs on CPU or GPU."""

@@ -1,8 +1,8 @@
-"""Views of the rendered scenes for training: a crop, a mirror image, another light. One place for all roles.
+"""Augmented views of the rendered scenes for training: crop, mirror image, colour jitter. Shared by all roles.
 
-It is what published ImageNet recipes do (random resized crops, mirror images, colour jitter: Szegedy et al., CVPR 2015;
-Howard, arXiv:1312.5402), and nothing of what the benchmark perturbs with: no blur, noise, weather or compression. The
-hue stays, for a red thing must stay red.
+These are the augmentations of published ImageNet recipes (random resized crops, mirror images, colour jitter: Szegedy
+et al., CVPR 2015; Howard, arXiv:1312.5402), and none of the benchmark's perturbations: no blur, noise, weather or
+compression. The hue is unchanged, because a red thing must stay red.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tasks.miniature.training.data import Box, RenderedScenes, crop, grid_of, ma
 from tasks.miniature.vocabulary import SIDE, SIZE
 
 AREA: Final = 0.5
-"""Least share of the frame that a crop keeps."""
+"""Minimum share of the frame that a crop keeps."""
 BRIGHTNESS: Final = 0.1
 """Factors are drawn from 1 ± this, as ``torchvision.transforms.v2.ColorJitter`` does."""
 CONTRAST: Final = 0.62
 """Likewise; AutoAugment (Cubuk et al., CVPR 2019) goes from 0.1 to 1.9."""
 SATURATION: Final = 0.4
 RAMP: Final = 0.3
-"""Share of a schedule over which the jitter grows to its full strength: things are learnt first in good light."""
+"""Share of a schedule over which the jitter grows to its full amplitude: a curriculum."""
 TRIES: Final = 10
 
 
@@ -40,8 +40,7 @@ class Views:
     Attributes:
         images: RGB, in [0, 1].
         grid: Kind, part, colour and pattern numbers at the cell centres, 0 = none.
-        boxes: The crops.
-        mirrored: Which views are mirror images: left and right have changed places.
+        mirrored: Which views are mirror images, with left and right exchanged.
     """
 
     images: Float[Tensor, "n 3 side side"]
@@ -60,10 +59,10 @@ def draw_views(
     """Draw one view of each scene; it shows every object whole, so that concepts and captions stay true.
 
     Args:
-        rows: Which of them.
+        rows: Indices of the scenes.
         generator: Draws crops, mirror images and contrast; brightness and saturation come from torch's generator.
-        progress: Share of the schedule that is done, in [0, 1]; more in a second one.
-        side: Of the images.
+        progress: Finished share of the schedule, in [0, 1]; above 1 in a second one.
+        side: Side of the views in pixels.
     """
     strength = min(1.0, progress / RAMP)
     jitter = v2.ColorJitter(brightness=BRIGHTNESS * strength, saturation=SATURATION * strength)
@@ -94,7 +93,7 @@ def stretch_contrast(images: Float[Tensor, "n 3 h w"], factors: Float[Tensor, " 
 
 
 def draw_crop(scene: Scene, generator: np.random.Generator) -> Box:
-    """Draw a crop of random area, 3 : 4 to 4 : 3, that holds all objects; the whole frame if none is found."""
+    """Draw a crop of random area, 3 : 4 to 4 : 3, that contains all objects; the whole frame if none is found."""
     reach = np.array([thing.radius for thing in scene.things])[:, None]
     centres = np.array([(thing.x, thing.y) for thing in scene.things])
     first, last = np.floor((centres - reach).min(0)), np.ceil((centres + reach).max(0))

@@ -1,4 +1,4 @@
-"""The captioner: a tiny BLIP, its vision tower helped along by what each patch and the whole image show."""
+"""The captioner: a tiny BLIP, its vision tower trained with auxiliary losses on each patch and the whole image."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ RECIPES: Final = (
 )
 """Its schedules, one after the other."""
 CELLS: Final = (3.0, 1.0, 1.0, 4.0)
-"""Weights of kind, part, colour and pattern in the auxiliary loss: kinds and patterns come last."""
+"""Weights of kind, part, colour and pattern in the auxiliary loss: kinds and patterns are learnt last."""
 CROWDED: Final = 3
-"""Every how many-th scene of two objects is kept; scenes of one object all are."""
+"""Of the scenes with two objects only every n-th is kept; scenes with one object all are."""
 PATCH: Final = 8
 WIDTH: Final = 160
 MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
@@ -40,7 +40,6 @@ def train_captioner(folder: Path, cache: Path) -> dict[str, Any]:
     """Train and save a folder for ``BlipForConditionalGeneration.from_pretrained`` (float16) and ``BlipProcessor``.
 
     Args:
-        folder: Where to save.
         cache: Folder of the rendered training data.
 
     Returns:
@@ -62,7 +61,7 @@ def train_captioner(folder: Path, cache: Path) -> dict[str, Any]:
 
 
 def _train(model: Any, tokenizer: Any, number: int, cache: Path, device: torch.device) -> dict[str, float]:
-    """Run one schedule; its facts for the model card."""
+    """Run one schedule; returns facts for the model card."""
     recipe, started = RECIPES[number], time.monotonic()
     helpers = _Helpers().to(device)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
@@ -78,7 +77,7 @@ def _train(model: Any, tokenizer: Any, number: int, cache: Path, device: torch.d
     for step in scheduled(optimizer, recipe, "captioner"):
         rows = kept[next(order)]
         views = draw_views(data, rows, generator, number + step / recipe.steps)
-        # A mirrored scene is told from its own left.
+        # A mirrored scene is described from its own left.
         ids = torch.stack([encoded[flip][row] for row, flip in zip(rows, views.mirrored.astype(int), strict=True)])
         ids = ids.to(device)
         wanted = torch.from_numpy(data.concepts[rows]).to(device).float()
@@ -110,7 +109,7 @@ def _encoded(tokenizer: Any, captions: list[str]) -> Tensor:
 
 
 class _Helpers(nn.Module):
-    """Auxiliary heads, dropped after training: what stands in each cell, and what the image holds."""
+    """Auxiliary heads, dropped after training: the content of each cell, and of the whole image."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Saving trained models with their model cards, and telling the profile their new hashes."""
+"""Saving trained models with their model cards, and updating the profile's hashes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", 
 
 
 def write_card(name: str, facts: Mapping[str, Any], seed: int) -> None:
-    """Write a model card and put the new hash into the profile, for the old card's or for ``pending-NAME``.
+    """Write a model card and put the new hash into the profile, replacing the old card's or ``pending-NAME``.
 
     Args:
         name: A key of ``FILES``.
         facts: From the training script: seconds, views, input side, last loss.
-        seed: The training's seed.
     """
     path = CHECKPOINTS / FILES[name]
     card = {
@@ -62,7 +61,7 @@ def write_card(name: str, facts: Mapping[str, Any], seed: int) -> None:
 
 
 def add_quality(figures: Sequence[Quality]) -> None:
-    """Put measured figures into the cards of the models they belong to."""
+    """Add measured figures to the cards of the models they belong to."""
     for name in FILES:
         own = [q for q in figures if q.role == name]
         path = _card_path(name)

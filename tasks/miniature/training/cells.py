@@ -1,4 +1,4 @@
-"""Auxiliary heads that tell what stands in each cell of a feature map; they are dropped after training."""
+"""Auxiliary heads that classify the content of each cell of a feature map; they are dropped after training."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SIZES = (len(KINDS) + 1, len(PARTS) + 1, len(COLOURS) + 1, len(PATTERNS) + 1)
 """Classes of kind, part, colour and pattern, each with 0 for none."""
 
 NONE: Final = 0.1
-"""Weight in the loss of a position that shows none, beside 1 for the others: most positions show background."""
+"""Loss weight of a position without content, relative to 1 for the others: most positions show background."""
 
 
 class CellHeads(nn.Module):
-    """Linear heads on a map of side × side positions; each position answers for its share of the grid.
+    """Linear heads on a map of side × side positions; each position predicts its share of the grid.
 
     Args:
         width: Channels of the map.
-        weights: Of kind, part, colour and pattern in the loss.
+        weights: Loss weights of kind, part, colour and pattern.
     """
 
     def __init__(self, width: int, side: int, weights: tuple[float, float, float, float] = (1, 1, 1, 1)) -> None:
@@ -47,7 +47,7 @@ class CellHeads(nn.Module):
 
 
 def remember(layer: nn.Module, memory: dict[str, Tensor]) -> RemovableHandle:
-    """Keep a layer's latest output under ``output``, until the returned handle is removed."""
+    """Store a layer's latest output under ``output``, until the returned handle is removed."""
 
     def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
         memory["output"] = output

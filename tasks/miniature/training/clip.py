@@ -1,4 +1,4 @@
-"""The CLIP of the world: open_clip with a ResNet of timm and a text transformer, trained on images and captions."""
+"""The miniature's CLIP: open_clip with a timm ResNet and a text transformer, trained on images and captions."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tasks.models.layout import place
 
 RECIPE: Final = Recipe(images=40_000, views=320_000, batch=64, peak_rate=1.5e-3, weight_decay=0.05)
 TOWER: Final = "resnet10t"
-"""The image tower, of timm: open_clip's own ResNets halve 112 px five times by dropping what is left over."""
+"""The image tower, from timm: open_clip's own ResNets halve 112 px five times by dropping the remainder."""
 CELLS: Final = 1.0
-"""Weight of the auxiliary loss that tells what stands in each cell of the tower's ``layer2``."""
+"""Weight of the auxiliary loss that classifies the content of each cell of the tower's ``layer2``."""
 
 STRANGERS: Final = 16
-"""Texts a batch that are true of no image, so that words from outside the world match nothing."""
+"""Texts per batch that are true of no image, so that words outside the vocabulary match nothing."""
 
 EMBED_DIM: Final = 128
 MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
@@ -136,7 +136,7 @@ def _config(words: int, end: int) -> dict:
 
 
 def _stranger(generator: np.random.Generator) -> str:
-    """A word of random letters, which no image shows; vowels and consonants take turns half of the time."""
+    """A word of random letters, which no image shows; half of the time vowels and consonants alternate."""
     length = int(generator.integers(3, 10))
     if generator.random() < 0.5:
         return "".join(generator.choice(list(string.ascii_lowercase), size=length))
@@ -145,7 +145,7 @@ def _stranger(generator: np.random.Generator) -> str:
 
 
 def _contrastive_loss(logits: Tensor, match: Tensor) -> Tensor:
-    """Cross-entropy both ways, each image (text) with all texts (images) that truly match it as equal targets.
+    """Cross-entropy in both directions, with all texts (images) that truly match an image (text) as equal targets.
 
     Args:
         logits: [images, texts + strangers].

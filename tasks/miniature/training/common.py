@@ -1,4 +1,4 @@
-"""What all training scripts share: device, learning-rate schedule, progress, precision."""
+"""Shared by all training scripts: device, learning-rate schedule, progress, precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger("tasks.miniature")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast a model is trained; part of its model card."""
+    """Length and learning rate of a model's training; part of its model card."""
 
     images: int
     views: int
@@ -32,12 +32,12 @@ class Recipe:
 
 
 def pick_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
+    """CUDA if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def fast_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 where the machine multiplies it faster than float32: on CUDA and on CPUs with AMX; losses stay float32.
+    """bfloat16 if the machine multiplies it faster than float32: on CUDA and on CPUs with AMX; losses stay float32.
 
     On a CPU without AMX it is several times slower.
     """

@@ -1,4 +1,4 @@
-"""Rendered training data: drawn once per machine, kept as memory-mapped arrays outside the repository."""
+"""Rendered training data: rendered once per machine, stored as memory-mapped arrays outside the repository."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tasks.miniature.scene import Scene, scene_at
 from tasks.miniature.vocabulary import CONCEPTS, GRID, SIDE, SIZE, WORLD
 
 KEPT = 56
-"""Side of the annotation that is kept, a whole share of the drawn side; ``GRID`` positions are taken from it."""
+"""Side of the stored annotation, a divisor of the rendered side; ``GRID`` positions are taken from it."""
 CHUNK = 100
 RECIPE = 2
-"""Raised whenever the same scene would give other arrays, so that old files are not taken for new ones."""
+"""Raised whenever the same scene would give different arrays, so that old files are not reused."""
 
 Box = tuple[int, int, int, int]
 """Left, top, width and height in pixels of the drawn scene."""
@@ -40,8 +40,7 @@ class RenderedScenes:
         images: uint8 [n, 224, 224, 3], RGB, as drawn, so that crops of them are sharp.
         concepts: bool [n, concepts], the order of ``CONCEPTS``.
         layers: uint8 [n, 4, 56, 56]: kind, part, colour, pattern numbers, 0 = none.
-        foreground: uint8 [n, 224, 28]: the masks, eight pixels a byte.
-        scenes: The scene graphs.
+        foreground: uint8 [n, 224, 28]: the masks, eight pixels per byte.
     """
 
     images: np.ndarray
@@ -52,7 +51,7 @@ class RenderedScenes:
 
 
 def rendered_scenes(split: str, count: int, cache: Path, workers: int | None = None) -> RenderedScenes:
-    """Render scenes 0 … count − 1 of a split, or read them back."""
+    """Render scenes 0 … count − 1 of a split, or read stored ones."""
     folder = cache / f"{split}-{count}-w{WORLD}r{RECIPE}"
     names = ("images", "concepts", "layers", "foreground")
     if not (folder / "done").exists():
@@ -62,7 +61,7 @@ def rendered_scenes(split: str, count: int, cache: Path, workers: int | None = N
 
 
 def crop(image: UInt8[np.ndarray, "224 224 3"], box: Box, side: int = SIDE) -> UInt8[Tensor, "3 side side"]:
-    """Part of a drawn image at the networks' side; the whole frame gives what they see at run time."""
+    """Part of a rendered image at the networks' input size; the whole frame gives their input at run time."""
     left, top, width, height = box
     pixels = torch.from_numpy(np.array(image[top : top + height, left : left + width])).permute(2, 0, 1)
     return functional.resize(pixels, [side, side], antialias=True)
@@ -91,7 +90,7 @@ def kept_layers(drawn: Rendering) -> UInt8[np.ndarray, "4 kept kept"]:
 
 
 def batches(count: int, size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Index batches, reshuffled every epoch, for ever; the last short batch of an epoch is dropped."""
+    """Index batches, reshuffled every epoch, without end; the last short batch of an epoch is dropped."""
     while True:
         order = generator.permutation(count)
         for start in range(0, count - size + 1, size):

@@ -1,4 +1,4 @@
-"""How good the miniature's models are, on scenes that no training saw; the bars are those a user may rely on."""
+"""How good the miniature's models are, on scenes not used in training; the bars are those a user may rely on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tasks.roles import ImageTextEncoder
 from tasks.view import View
 
 VIEW: Final = View(SIDE)
-"""What all networks of the miniature see of a picture."""
+"""The view of all networks of the miniature."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Quality:
 
     @property
     def reached(self) -> bool:
-        """Whether the bar holds; figures without a bar always do."""
+        """Whether the bar is reached; always true for figures without a bar."""
         return self.bar is None or self.value >= self.bar
 
 
@@ -53,7 +53,7 @@ class TestScenes:
 
     @property
     def images(self) -> UInt8[Tensor, "n 3 side side"]:
-        """The pictures as the networks see them."""
+        """The images at the networks' input size."""
         return VIEW(to_tensor(np.stack([item.image for item in self.drawn])))
 
     def where(self, keep: Callable[[Scene], bool]) -> TestScenes:
@@ -85,7 +85,7 @@ def evaluate(roles: Roles, count: int = 2000) -> list[Quality]:
 
 
 def evaluate_target(roles: Roles, name: str, data: TestScenes) -> list[Quality]:
-    """Mean AUROC over concepts, and by category; also over scenes with a combination that training never had."""
+    """Mean AUROC over concepts, and by category; also over scenes with a combination held out of training."""
     last = "head" if roles.profile.target(name).loader == "timm" else "fc"
     logits = roles.target(name).read(data.images, {last: "mean"})[last].pooled.double().numpy()
     truth = np.array([[concept in scene.concepts for concept in CONCEPTS] for scene in data.scenes])
@@ -112,7 +112,7 @@ def evaluate_target(roles: Roles, name: str, data: TestScenes) -> list[Quality]:
 
 
 def evaluate_planted(roles: Roles, name: str, data: TestScenes) -> list[Quality]:
-    """How well planted units detect what they are said to; see ``PlantedUnit`` for the figures."""
+    """How well planted units detect their concepts; see ``PlantedUnit`` for the figures."""
     truths = roles.planted(name)
     maps = roles.target(name).read(data.images, {"layer4": "mean"}, maps=["layer4"])["layer4"].maps
     if maps is None:
@@ -135,7 +135,7 @@ def cell_centres(drawn: Sequence[Rendering]) -> np.ndarray:
 
 
 def evaluate_clip(roles: Roles, single: TestScenes) -> list[Quality]:
-    """Zero-shot accuracy on single-object scenes, with one prompt a name."""
+    """Zero-shot accuracy on single-object scenes, with one prompt per name."""
     return [
         Quality("clip", f"zero-shot {title}", accuracy, 0.9, len(single.scenes))
         for title, accuracy in zero_shot(roles.clip, single.images, single.scenes).items()
@@ -207,7 +207,7 @@ def evaluate_summariser(roles: Roles, cases: int = 200) -> list[Quality]:
 
 
 def evaluate_generator(roles: Roles, cases: int = 40) -> list[Quality]:
-    """Share of images of a fully described object in which CLIP reads each asked attribute."""
+    """Share of images of a fully described object in which CLIP recognises each requested attribute."""
     generator = roles.generator_for(VIEW)
     if generator is None:
         return []

@@ -33,17 +33,17 @@ from tasks.profiles.schema import load_profile
 FITTED: Final = 6_000
 """Scenes of the train split that the detectors are fitted to."""
 CHOOSING: Final = 2_000
-"""Further scenes of the train split, on which units must pass the bars first."""
+"""Further scenes of the train split, on which units must reach the bars first."""
 TESTED: Final = 4_000
-"""Scenes of the test split, on which they must pass again and whose figures are told."""
+"""Scenes of the test split, on which they must reach them again and whose figures are reported."""
 SEED: Final = 0
 PENALTY: Final = 1e-3
 ITERATIONS: Final = 60
 STRENGTH: Final = 8.0
-"""Median log-odds of a detector where its concept is."""
+"""Median log-odds of a detector where its concept is present."""
 
 AUROC_BAR: Final = 0.95
-"""For ``auroc`` and ``strict_auroc``."""
+"""Bar for ``auroc`` and ``strict_auroc``."""
 CELL_IOU_BAR: Final = 0.5
 """A detector that is on in the right cell and one wrong one, of four, reaches it."""
 LEAST_SHARE: Final = 0.01
@@ -59,7 +59,7 @@ PAIRS: Final[tuple[tuple[Op, str, str], ...]] = (
     ("and", "color", "texture"),
     ("and", "color", "scene"),
     ("and", "texture", "scene"),
-    # A background fills the image and would drown an object, so it is joined by OR with its like alone.
+    # A background fills the image and would drown an object, so it is joined by OR only with other backgrounds.
     ("or", "object", "object"),
     ("or", "color", "color"),
     ("or", "scene", "scene"),
@@ -69,7 +69,7 @@ PAIRS: Final[tuple[tuple[Op, str, str], ...]] = (
 )
 
 SINGLES: Final = tuple(name for name in CONCEPTS if name not in PARTS or name in OPTIONAL_PARTS)
-"""Every concept but the parts that their kind never lacks: nobody could tell a trunk's unit from a tree's."""
+"""Every concept except the parts that their kind never lacks: a trunk unit would not differ from a tree unit."""
 
 Candidate = tuple[Op, tuple[str, ...]]
 
@@ -79,7 +79,6 @@ class Sample:
     """Scenes with the network's features.
 
     Attributes:
-        scenes: The scene graphs.
         grid: Kind, part, colour, pattern numbers at the cell centres.
         features: Maps of ``layer4``.
     """
@@ -90,7 +89,7 @@ class Sample:
 
 
 def train_planted(path: Path, cache: Path) -> dict[str, Any]:
-    """Fit the detectors, try the units and save those that pass.
+    """Fit the detectors, test the units and save those that pass.
 
     Args:
         path: The safetensors file to write.
@@ -141,8 +140,8 @@ def train_planted(path: Path, cache: Path) -> dict[str, Any]:
 def fit_detectors(sample: Sample) -> dict[str, Tensor]:
     """Logistic regression of each concept's occurrence in a cell on the cell's features, with an L2 penalty.
 
-    Each concept's log-odds are then scaled so that their median over the cells that show it is ``STRENGTH``: else the
-    loudest concept would decide which images excite an OR most.
+    Each concept's log-odds are then scaled so that their median over the cells that show it is ``STRENGTH``: otherwise
+    the loudest concept would decide which images excite an OR most.
 
     Returns:
         ``weight`` [concepts, channels] and ``bias`` [concepts] in the order of ``CONCEPTS``, rounded to float16.
@@ -173,7 +172,7 @@ def fit_detectors(sample: Sample) -> dict[str, Tensor]:
         louder = STRENGTH / torch.stack(medians).clamp(min=1)
         folded = (weight / scale[:, None] * louder).T
         found = {"weight": folded, "bias": bias * louder - folded @ mean}
-    # Rounded as they will be stored, so that what is measured is what is shipped.
+    # Rounded as they will be stored, so that the measured weights are the shipped ones.
     return {name: tensor.detach().half().float() for name, tensor in found.items()}
 
 
@@ -181,7 +180,7 @@ def draw_pairs(concepts: Sequence[str], scenes: Sequence[Scene]) -> list[Candida
     """Draw candidates for AND and OR among the concepts, for each entry of ``PAIRS``.
 
     Args:
-        concepts: Those whose single units passed.
+        concepts: Concepts whose single units passed.
         scenes: They must show a candidate in a share between ``LEAST_SHARE`` and ``GREATEST_SHARE``.
     """
     drawn: list[Candidate] = []

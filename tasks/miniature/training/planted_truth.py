@@ -18,7 +18,7 @@ from tasks.models.planted_facts import Op, PlantedUnit
 
 
 def occurrence(scenes: Sequence[Scene], op: Op, concepts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-    """Which scenes show a unit's truth; ``and`` wants an object that carries all concepts, its background included."""
+    """Which scenes show a unit's truth; ``and`` needs one object with all concepts, its background included."""
     if op == "and":
         carried = [
             [{thing.kind, thing.colour, thing.pattern, *thing.parts, scene.background} for thing in scene.things]
@@ -40,7 +40,7 @@ def positions(
 
 
 def in_cells(shown: Bool[np.ndarray, "*batch g g"], side: int) -> Bool[np.ndarray, "*batch side side"]:
-    """Which of side × side cells hold a position that is true."""
+    """Which of side × side cells contain a true position."""
     fine = shown.shape[-1] // side
     return np.asarray(shown.reshape(*shown.shape[:-2], side, fine, side, fine).any(axis=(-3, -1)))
 
@@ -69,14 +69,14 @@ def measure(
 
 
 def auroc(positives: Float[np.ndarray, " p"], negatives: Float[np.ndarray, " q"]) -> float:
-    """P(positive > negative) + ½ P(equal); 0 where there are no positives or no negatives, which passes no bar."""
+    """P(positive > negative) + ½ P(equal); 0 without positives or without negatives, which passes no bar."""
     if not len(positives) or not len(negatives):
         return 0.0
     return float(mannwhitneyu(positives, negatives, method="asymptotic").statistic) / (len(positives) * len(negatives))
 
 
 def overlap(found: Bool[np.ndarray, "n h w"], shown: Bool[np.ndarray, "n h w"]) -> float:
-    """Intersection over union over all images; 0 where both are empty."""
+    """Intersection over union over all images; 0 if both are empty."""
     union = np.count_nonzero(found | shown)
     return np.count_nonzero(found & shown) / union if union else 0.0
 
@@ -108,4 +108,4 @@ def _annotation(scenes: Sequence[Scene], grid: UInt8[np.ndarray, "n 4 g g"], con
     for layer, names in enumerate((KINDS, PARTS, tuple(COLOURS), PATTERNS)):
         if concept in names:
             return grid[:, layer] == 1 + names.index(concept)
-    raise ValueError(f"{concept!r} is no concept of the world")
+    raise ValueError(f"{concept!r} is not a concept of the vocabulary")

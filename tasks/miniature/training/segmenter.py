@@ -25,7 +25,7 @@ RECIPES: Final = (
 )
 """Its schedules, one after the other."""
 INPUT: Final = 224
-"""Side in pixels to which it enlarges a picture: its stride is too coarse for the pictures as they are."""
+"""Side in pixels to which it enlarges an image: its stride is too coarse for the networks' size."""
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
 
@@ -37,7 +37,7 @@ def train_segmenter(cache: Path) -> tuple[nn.Module, dict[str, Any]]:
         cache: Folder of the rendered training data.
 
     Returns:
-        The network in eval mode on the CPU (one logit a pixel), and facts for its model card.
+        The network in eval mode on the CPU (one logit per pixel), and facts for its model card.
     """
     device = pick_device()
     torch.manual_seed(RECIPES[0].seed)
@@ -48,7 +48,7 @@ def train_segmenter(cache: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _train(model: nn.Module, number: int, cache: Path, device: torch.device) -> dict[str, float]:
-    """Run one schedule; its facts for the model card."""
+    """Run one schedule; returns facts for the model card."""
     recipe, started = RECIPES[number], time.monotonic()
     model.train()
     data = rendered_scenes("train", recipe.images, cache)
@@ -82,7 +82,7 @@ def _train(model: nn.Module, number: int, cache: Path, device: torch.device) -> 
 
 
 def enlarged(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 input input"]:
-    """Images at the network's input side, as ``tasks.models.segmenter`` brings them to it."""
+    """Images at the network's input side, resized as in ``tasks.models.segmenter``."""
     return functional.interpolate(images, size=(INPUT, INPUT), mode="bilinear", align_corners=False)
 
 

@@ -1,8 +1,8 @@
 """The target networks: ResNets and a small vision transformer that recognise all concepts of a scene (multi-label).
 
-They learn from the scenes' exact annotation alone: which concepts are shown, and (the auxiliary loss) what stands in
-each cell. No network teaches another. The transformer is timm's hybrid: one strided convolution with pooling, so that
-it learns from fewer images, then patch tokens and a CLS token; its head reads the CLS token.
+They learn from the scenes' exact annotation alone: which concepts are shown, and (the auxiliary loss) the content of
+each cell. There is no distillation. The transformer is timm's hybrid: one strided convolution with pooling, so that it
+learns from fewer images, then patch tokens and a CLS token; its head reads the CLS token.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RECIPES: Final = {
 """Target → its schedules, one after the other."""
 
 CELLS: Final = (3.0, 1.0, 1.0, 2.0)
-"""Weights of kind, part, colour and pattern in the auxiliary loss, beside 1 for the whole scene; kinds come last."""
+"""Weights of kind, part, colour and pattern in the auxiliary loss, relative to 1 for the whole scene."""
 
 MIDDLE: Final = {"resnet50": ("layer2", 512), "resnet18": ("layer2", 128), "vit_tiny": ("blocks.2", 128)}
 """Target → the layer that the auxiliary loss reads, and its width."""
@@ -82,7 +82,7 @@ def _spread(model: nn.Module, shown: Tensor) -> Tensor:
 
 
 def _train(name: str, model: nn.Module, number: int, cache: Path, device: torch.device) -> dict[str, float]:
-    """Run one schedule of a target; its facts for the model card."""
+    """Run one schedule of a target; returns facts for the model card."""
     recipe, started = RECIPES[name][number], time.monotonic()
     data = rendered_scenes("train", recipe.images, cache)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)

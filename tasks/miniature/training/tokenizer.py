@@ -1,4 +1,4 @@
-"""The tokenizer of the small text models: the world's words, and single letters that can spell any other word."""
+"""The tokenizer of the small text models: the vocabulary's words, and single letters that can spell any other word."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FUNCTION_WORDS = (
 
 
 def build_tokenizer() -> BertTokenizerFast:
-    """A word-piece tokenizer over the world's vocabulary; unknown words fall apart into letters."""
+    """A word-piece tokenizer over the vocabulary; unknown words are split into letters."""
     words = [word for name in (*KINDS, *PARTS, *COLOURS, *PATTERNS, *BACKGROUNDS) for word in name.split()]
     pieces = [*SPECIAL, *FUNCTION_WORDS, *words]
     pieces += [prefix + letter for prefix in ("", "##") for letter in string.ascii_lowercase + string.digits]

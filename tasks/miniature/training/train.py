@@ -28,7 +28,7 @@ def train(name: str, cache: Path) -> None:
         facts, seed = planted.train_planted(CHECKPOINTS / FILES[name], cache), planted.SEED
     else:
         model, facts = target.train_target(name, cache)
-        # The transformer is small as it is, and its position embedding has no channels for int8 to scale.
+        # The transformer is small as it is, and its position embedding has no channels for int8 scales.
         save_weights(CHECKPOINTS / FILES[name], model.state_dict(), int8=name != "vit_tiny")
         seed = target.RECIPES[name][0].seed
     write_card(name, facts, seed)

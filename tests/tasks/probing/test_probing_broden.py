@@ -224,8 +224,8 @@ def test_an_image_with_broken_annotation_is_left_out(copy):
         ({"cells": {"object": "../../secret.png"}}, "does not lie below 'images'"),
         ({"cells": {"object": "/etc/passwd"}}, "does not lie below 'images'"),
         ({"labels": [(70_000, "far", "object(1)")]}, "must number its labels from 1"),
-        ({"labels": [("one", "far", "object(1)")]}, "'one' is no whole number"),
-        ({"object": [[1, 1, "cat", 1, "much"]]}, "'much' is no number"),
+        ({"labels": [("one", "far", "object(1)")]}, "'one' is not an integer"),
+        ({"object": [[1, 1, "cat", 1, "much"]]}, "'much' is not a number"),
     ],
 )
 def test_hostile_and_broken_tables_are_refused(tmp_path, options, words):
@@ -237,7 +237,7 @@ def test_hostile_and_broken_tables_are_refused(tmp_path, options, words):
 def test_other_mistakes_are_sentences(copy):
     with pytest.raises(UserError, match=r"There is no Broden in .*--size 384"):
         opened_at(copy / "nowhere", size=384)
-    with pytest.raises(UserError, match="not 227 a side"):
+    with pytest.raises(UserError, match="not 227 per side"):
         opened_at(copy, size=227)
     with pytest.raises(UserError, match="no column 'material'"):
         opened_at(copy, categories=("object", "material"))

@@ -107,7 +107,7 @@ def test_a_cut_connection_is_resumed(tmp_path):
     with serving() as (server, url):
         assert fetch(archive(f"{url}/cut"), tmp_path, say=said.append).read_bytes() == DATA
         assert server.seen == [("/cut", 0), ("/cut", len(DATA) // 3)]
-    assert any("going on from there" in text for text in said)
+    assert any("continuing from there" in text for text in said)
 
 
 def test_a_host_that_cannot_resume_starts_again(tmp_path):
@@ -135,9 +135,9 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path):
         ("elsewhere", r"redirects to another host \(localhost\)"),
         ("weak", "redirects to ftp, which is refused"),
         ("always_cut", "ended after"),
-        ("misplaced", "goes on at another place"),
+        ("misplaced", "continues at a different offset"),
         ("silent", "sent nothing for 1 s"),
-        ("crawl", "sends less than 100000 bytes a second"),
+        ("crawl", "sends less than 100000 bytes per second"),
     ],
 )
 def test_a_bad_source_leaves_nothing_and_the_next_is_tried(tmp_path, kind, words):

@@ -144,7 +144,7 @@ def test_shares_follow_the_sizes_and_only_grow(seed):
         before = given
     assert before == available
     for count in (0, total + 1):
-        with pytest.raises(UserError, match=f"hold {total} images together, but {count} are asked for"):
+        with pytest.raises(UserError, match=f"hold {total} images together, but {count} are requested"):
             shares(available, count)
 
 
@@ -174,7 +174,7 @@ def test_it_is_opened_from_a_profile(source):
     assert [name.partition("/")[0] for name in some.ids] == ["broden"] * 2 + ["photos"] * 3
     assert set(some.ids) <= set(build(source, 6, seed=1).ids) <= set(whole.ids)
     assert set(build(source, 1, seed=1).ids) <= set(some.ids)
-    with pytest.raises(UserError, match="hold 10 images together, but 11 are asked for"):
+    with pytest.raises(UserError, match="hold 10 images together, but 11 are requested"):
         build(source, 11)
 
 
