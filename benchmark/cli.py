@@ -161,6 +161,10 @@ def score(
         Path | None, typer.Option(help="Class names, one line per output unit, synonyms separated by commas.")
     ] = None,
     profile: Annotated[str, typer.Option(help="Profile that provides the text encoders; see run.")] = "miniature",
+    bertscore: Annotated[
+        Path | None, typer.Option(help="Folder of a language model, for BERTScore against the references.")
+    ] = None,
+    bert_layer: Annotated[int, typer.Option(help="Its layer; 17 of roberta-large as published.")] = 17,
     seed: Annotated[int, option("seed")] = 0,
     device: Annotated[str, option("device")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for the tables. [default: none written]")] = None,
@@ -172,9 +176,10 @@ def score(
 
     loaded = load_task(task)
     files = gather(loaded, labels, label_format, layer)
-    from benchmark.external.score import score_labels, write_scored_labels
+    from benchmark.external.score import bert_scorer, score_labels, write_scored_labels
 
-    scored = score_labels(loaded, files, profile, references, device, seed)
+    scorer = bert_scorer(bertscore, bert_layer) if bertscore else None
+    scored = score_labels(loaded, files, profile, references, device, seed, scorer)
     if out is not None:
         write_scored_labels(scored, out)
     if as_json:

@@ -17,6 +17,7 @@ from metrics.statistics import wilson_interval
 if TYPE_CHECKING:
     from benchmark.external.references import References
     from benchmark.run.scoring import LabelEmbeddings
+    from metrics.bertscore import BertScorer
 
 WORD: Final = "depiction"
 """One word for every unit: on ImageNet's class names it beats published methods by cosine."""
@@ -36,6 +37,7 @@ def name_scores(
     references: References,
     embeddings: LabelEmbeddings,
     seed: int,
+    bert: BertScorer | None = None,
 ) -> pd.DataFrame:
     """Means over units of how well labels name what the units should be called.
 
@@ -45,6 +47,7 @@ def name_scores(
         references: What the units should be called.
         embeddings: Of all labels, references and ``WORD``.
         seed: Of the bootstrap.
+        bert: The language model of BERTScore; None for none.
 
     Returns:
         Three rows a method (``labels`` is ``own``, ``most_frequent`` or ``one_word``): ``method``, ``labels``, ``text``
@@ -52,7 +55,8 @@ def name_scores(
         ``sentence`` (mean cosine of label and reference, in [-1, 1], over the units with a label), ``exact`` (share of
         units whose label is one of the names) and ``concept`` (share whose label holds one), each with ``_low`` and
         ``_high`` of its 95 % interval. A missing label is no value for a cosine, and wrong for a share: or a method
-        could raise its share by leaving hard units unnamed.
+        could raise its share by leaving hard units unnamed. With ``bert`` also
+        ``bertscore``, the mean F1, treated like a cosine.
     """
     rows = []
     for method, asked in units.items():
@@ -61,12 +65,17 @@ def name_scores(
         for kind, text in ((OWN, None), (MOST_FREQUENT, frequent), (ONE_WORD, WORD)):
             said = [labels[method].get(unit) if text is None else text for unit in known]
             head = {"method": method, "labels": kind, "text": text, "units": len(known), "missing": said.count(None)}
-            rows.append(head | _means(known, said, references, embeddings, seed))
+            rows.append(head | _means(known, said, references, embeddings, seed, bert))
     return pd.DataFrame(rows)
 
 
 def _means(
-    units: Sequence[int], said: Sequence[str | None], references: References, embeddings: LabelEmbeddings, seed: int
+    units: Sequence[int],
+    said: Sequence[str | None],
+    references: References,
+    embeddings: LabelEmbeddings,
+    seed: int,
+    bert: BertScorer | None,
 ) -> dict[str, float]:
     truth = [references.of_unit[unit] for unit in units]
     texts = [reference.text for reference in truth]
@@ -80,6 +89,7 @@ def _means(
     return {
         **ends("clip", mean_interval(clip, seed)),
         **ends("sentence", mean_interval(sentence, seed)),
+        **({} if bert is None else ends("bertscore", mean_interval(bert.score(said, texts).f1, seed))),
         **ends("exact", wilson_interval(exact, len(units))),
         **ends("concept", wilson_interval(concept, len(units))),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,6 +24,7 @@ from leaderboard.store.escape import csv
 from leaderboard.store.frames import parquet_bytes, to_arrow
 from leaderboard.store.identity import as_json
 from leaderboard.store.schema import LABELS, SCORES, SUMMARY
+from metrics.bertscore import BertScorer
 from tasks.common.errors import UserError
 from tasks.common.validation import parse
 from tasks.profiles.build import Roles
@@ -104,6 +105,7 @@ def score_labels(
     references: Path | None = None,
     device: str = "auto",
     seed: int = 0,
+    bertscore: Callable[[str], BertScorer] | None = None,
 ) -> ScoredLabels:
     """Score labels in a task.
 
@@ -114,6 +116,7 @@ def score_labels(
         references: List of class names, for the units of a classifier's output.
         device: Where the encoders run.
         seed: Of the bootstrap.
+        bertscore: Gives the language model on a device, for BERTScore against the references; see ``bert_scorer``.
 
     Raises:
         UserError: For a device or seed that is none, for units without a class, for a list of classes where units
@@ -134,6 +137,7 @@ def score_labels(
     frame = pd.concat([file.frame for file in files], ignore_index=True)
     methods = dict(_by_method(frame))
     embeddings = LabelEmbeddings(roles, _texts(methods, known))
+    scorer = bertscore(str(roles.device)) if bertscore and known else None
     scores = _scores(task.name, loaded.name, methods, known, embeddings)
     clean = {name: labels.clean for name, labels in methods.items()}
     units = {name: labels.units for name, labels in methods.items()}
@@ -152,9 +156,26 @@ def score_labels(
         labels=_stored(frame, task.name, loaded.name),
         scores=scores,
         summary=summarise(scores, seed),
-        naming=name_scores(units, clean, known, embeddings, seed) if known else pd.DataFrame(),
+        naming=name_scores(units, clean, known, embeddings, seed, scorer) if known else pd.DataFrame(),
         agreement=agreement(clean, embeddings, seed),
     )
+
+
+def bert_scorer(folder: Path, layer: int) -> Callable[[str], BertScorer]:
+    """What loads a language model for BERTScore.
+
+    Args:
+        folder: With config.json, model.safetensors and the tokenizer's files.
+        layer: From 1; 17 of roberta-large as published.
+    """
+
+    def load(device: str) -> BertScorer:
+        try:
+            return BertScorer(folder, layer, device)
+        except ValueError as error:
+            raise UserError(f"--bertscore: {error}") from error
+
+    return load
 
 
 def write_scored_labels(scored: ScoredLabels, folder: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 from sklearn.metrics.pairwise import cosine_similarity
+from transformers import BertConfig, BertModel, BertTokenizerFast
 from typer.testing import CliRunner
 
 from benchmark.cli import app
@@ -26,11 +27,14 @@ from benchmark.external.score import ScoredLabels, score_labels, write_scored_la
 from benchmark.run.scoring import LabelEmbeddings
 from leaderboard.store.frames import read_parquet, to_pandas
 from leaderboard.store.schema import LABELS, SCORES, SUMMARY
+from metrics.bertscore import BertScorer
 from metrics.stability import chance, clip_similarity, noise_floor, stability
 from report.agreement import terminal_scored_labels
 from tasks.catalogue import load_task
 from tasks.common.errors import UserError
 from tasks.models.planted_facts import PlantedUnit
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import load_profile
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -379,3 +383,27 @@ def test_the_miniatures_classes_through_the_command_line(tmp_path: Path) -> None
     text = call("--task", "resnet50_fc", "--labels", path, "--device", "cpu").stdout
     assert told["note"] in text.replace("\n", " ")
     assert "always “depiction”" in text
+
+
+@pytest.mark.usefixtures("miniature")
+def test_bertscore_with_a_language_model_of_ones_own(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "disc", "eyes", "tail", "fin", "circle", "ball", ","]
+    BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(tmp_path / "bert")
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(tmp_path / "bert")
+    path = csv_file(tmp_path / "x.csv", unit=[0, 12], label=["a disc", "eyes"])
+    asked = ("--task", "resnet50_fc", "--labels", path, "--device", "cpu", "--bertscore", tmp_path / "bert")
+    result = call(*asked, "--bert-layer", 2, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["naming"]
+    known = profile_references(load_task("resnet50_fc"), Roles(load_profile("miniature"), torch.device("cpu")))
+    texts = [known.of_unit[unit].text for unit in (0, 12)]
+    expected = BertScorer(tmp_path / "bert", 2).score(["a disc", "eyes"], texts).f1.mean()
+    assert rows[0]["bertscore"] == pytest.approx(expected)
+    refused = call(*asked)  # the model has no layer 17
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("--bertscore: layer must be 1 to 2")
