@@ -279,7 +279,7 @@ DEPENDENCE = TableSchema(
         Column(
             "foreground",
             "number",
-            "Share of its excess activation that the unit loses when the foreground alone changes; of a part, share of "
+            "Share of its excess activation that the unit loses when only the foreground changes; for a part, share of "
             "the captions that no longer contain it. Absent if no change affects the foreground.",
             optional=True,
             low=0.0,

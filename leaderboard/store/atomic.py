@@ -80,7 +80,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
     """Remove temporary files that killed writers left anywhere under ``folder``; call only while nobody else writes.
 
     Returns:
-        What was removed: paths.
+        Paths of the removed files.
     """
     removed = []
     for path in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):

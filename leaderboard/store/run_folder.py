@@ -88,8 +88,8 @@ class RunFolder:
             True if the folder existed and is continued.
 
         Raises:
-            StoreError: The folder holds another run (the message lists what differs), was written by a newer version,
-                is not a run folder, or cannot be written.
+            StoreError: The folder contains a different run (the message lists what differs), was written by a newer
+                version, is not a run folder, or cannot be written.
         """
         plain = json.loads(canonical_json(as_json(identity)))
         self._make_folder()
@@ -295,7 +295,7 @@ class RunFolder:
         if run["identity_hash"] != identity_hash(identity):
             changed = "; ".join(differences(run["identity"], identity))
             raise StoreError(
-                f"{self.path} holds a run with other settings ({changed}). Use those settings to continue it, "
+                f"{self.path} contains a run with different settings ({changed}). Use those settings to continue it, "
                 "or choose another --out for the new ones."
             )
         return run
