@@ -85,17 +85,17 @@ def show(
 def trace(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     unit: Annotated[int, typer.Option(help="The unit.")],
-    task: Annotated[str | None, typer.Option(help="Task, where the run has several.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task, if the run has several.")] = None,
     method: Annotated[
         str | None, typer.Option(help="dnd, dnd_refined, dnd_vision or clear. [default: the first that ran]")
     ] = None,
     condition: Annotated[str, typer.Option(help="clean or a perturbation.")] = "clean",
     severity: Annotated[int | None, typer.Option(help="Severity. [default: the only one that ran]")] = None,
     repeat: Annotated[int, typer.Option(help="Clean repeat, from 0.")] = 0,
-    images: Annotated[Path | None, typer.Option(help="The run's images, where they were a folder of yours.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The run's images, if they were your own folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="PNG file. [default: one in RUN/traces]")] = None,
 ) -> None:
-    """Draw how Describe-and-Dissect or clear came to a label: pictures, captions, candidates, tests, choice."""
+    """Draw how Describe-and-Dissect or clear arrived at a label: images, captions, candidates, tests, choice."""
     from benchmark.trace.draw import Question, write_trace
     from leaderboard.store.escape import terminal
 
@@ -117,7 +117,7 @@ def preview(
     feather: Annotated[float, option("feather")] = 0.0,
     seed: Annotated[int, option("seed")] = 0,
 ) -> None:
-    """Draw an image of yours under perturbations at all severities."""
+    """Draw your own image under perturbations at all severities."""
     from benchmark.commands.arguments import settings_from, words
     from benchmark.commands.preview import write_preview
     from leaderboard.store.escape import terminal
@@ -133,7 +133,7 @@ def doctor(
     profile: Annotated[str, option("profile")] = "miniature",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a profile needs and what of it is missing here; nothing is loaded, no connection is opened."""
+    """List what a profile needs and which of it is missing here; loads nothing, opens no connection."""
     from benchmark.commands.doctor import diagnose
 
     facts = diagnose(profile)
@@ -154,9 +154,9 @@ def score(
     task: Annotated[str, typer.Option(help="Task name or YAML file.")],
     labels: Annotated[list[Path], typer.Option("--labels", help="CSV or Parquet file; repeat it to compare methods.")],
     label_format: Annotated[
-        str, typer.Option("--format", help="Format of the files; auto reads it from their columns.")
+        str, typer.Option("--format", help="Format of the files; auto detects it from the columns.")
     ] = "auto",
-    layer: Annotated[str | None, typer.Option(help="The files' name of the layer. [default: the task's]")] = None,
+    layer: Annotated[str | None, typer.Option(help="The layer's name in the files. [default: the task's]")] = None,
     references: Annotated[
         Path | None, typer.Option(help="Class names, one line per output unit, synonyms separated by commas.")
     ] = None,
@@ -170,7 +170,7 @@ def score(
     out: Annotated[Path | None, typer.Option(help="Folder for the tables. [default: none written]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score labels made elsewhere, in our format or as their authors released them; no image is looked at."""
+    """Score labels made elsewhere, in our format or as their authors released them; reads no images."""
     from benchmark.external.files import gather
     from tasks.catalogue import load_task
 

@@ -60,18 +60,17 @@ from tasks.schema import Task
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves.
+    """Result of a run.
 
     Attributes:
-        folder: The run folder.
-        failed: Cells that failed, each with its reason.
-        scores: In the columns of ``leaderboard.store.schema.SCORES``.
-        summary: In the columns of ``leaderboard.store.schema.SUMMARY``.
-        comparisons: In the columns of ``leaderboard.store.schema.COMPARISONS``.
-        facts: What tables must know of the run besides.
-        faithfulness: Tables of how faithful the labels are; none if they were not asked for.
-        studies: Study → its tables: those that were asked for, and ``dependence`` where a method says what units
-            depend on. ``bottleneck`` stands alone, and all else is empty then.
+        failed: Failed cells, each with its reason.
+        scores: Columns of ``leaderboard.store.schema.SCORES``.
+        summary: Columns of ``leaderboard.store.schema.SUMMARY``.
+        comparisons: Columns of ``leaderboard.store.schema.COMPARISONS``.
+        facts: Further facts of the run that tables need.
+        faithfulness: Faithfulness tables; empty if not requested.
+        studies: Study → its tables: the requested ones, and ``dependence`` if a method states what units depend on.
+            With ``bottleneck`` everything else is empty.
     """
 
     folder: Path
@@ -85,16 +84,15 @@ class RunResult:
 
 
 def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = None) -> RunResult:
-    """Do a run, or what is left of it.
+    """Execute a run, or what is left of it.
 
     Args:
-        options: Validated options.
-        display: For progress.
-        tasks: From ``benchmark.run.preflight.check``, where the options were checked before.
+        display: Shows progress.
+        tasks: From ``benchmark.run.preflight.check``, if the options were already checked.
 
     Raises:
-        UserError: For anything that the user can put right.
-        StoreError: If the run folder cannot be used.
+        UserError: Anything that the user can correct.
+        StoreError: The run folder cannot be used.
     """
     place = options.folder()
     budget = TimeBudget(options.budget_seconds)
@@ -141,7 +139,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         seen = [work.observation_key(condition) for work in works for condition in work.conditions]
         done = all(map(folder.is_done, cells)) and all(folder.is_done(key, "evidence") for key in seen)
         if done and is_finished(folder, tables_key(folder, options.faithfulness, options.analyses)):
-            display.message("everything was done before; nothing is done again")
+            display.message("everything was already done; nothing is computed again")
             return _stored(folder, options)
         build_summariser(folder, works, methods, roles)
         probes = {work.task.name: _probe(work, roles, masks) for work in works}
@@ -190,7 +188,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
 
 
 def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) -> RunResult:
-    """The result as its tables in the run folder say it."""
+    """The result, read from the tables in the run folder."""
     measured = empty_frame(FAITHFULNESS) if options.faithfulness == "none" else folder.read_table("faithfulness")
     info = folder.info()
     facts, shown = run_facts(info), {"dependence", *options.analyses}
@@ -207,7 +205,7 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
 
 
 class _Tables(dict[str, pd.DataFrame]):
-    """The tables of a run folder, each read when it is first asked for."""
+    """The tables of a run folder, each read on first access."""
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__()
@@ -231,7 +229,7 @@ def _say_left_out(
     probes: Mapping[str, tuple[Probe, ProbingSet]],
     display: Display,
 ) -> None:
-    """Name the images that the run does without, task by task."""
+    """Report the excluded images, task by task."""
     left_out = {}
     for work in works:
         task = work.task
@@ -240,8 +238,8 @@ def _say_left_out(
         if missing:
             left_out[task.name] = missing
             display.warning(
-                f"{task.name}: {len(missing)} of {len(whole)} images have no usable foreground mask and are left out "
-                "of all conditions, so that labels are compared on the same images; run.json names them."
+                f"{task.name}: {len(missing)} of {len(whole)} images have no usable foreground mask and are excluded "
+                "from all conditions, so that labels are compared on the same images; run.json lists them."
             )
     folder.record("left_out", left_out)
 
@@ -272,10 +270,10 @@ def _write_text(folder: RunFolder, name: str, text: str) -> None:
 
 
 def _sweep(sweeps: Sequence[Sweep], folder: RunFolder, cells: Sequence[CellKey], display: Display) -> list[str]:
-    """Do all cells, and wait for those that other processes do; what such a process leaves undone is done here.
+    """Compute all cells, and wait for those of other processes; what such a process leaves undone is computed here.
 
     Returns:
-        The cells that failed, each with its reason.
+        The failed cells, each with its reason.
     """
     while True:
         for sweep in sweeps:
@@ -283,15 +281,15 @@ def _sweep(sweeps: Sequence[Sweep], folder: RunFolder, cells: Sequence[CellKey],
         failed = {key: reason for sweep in sweeps for key, reason in sweep.failed.items()}
         left = [key for key in cells if key not in failed and not folder.is_done(key)]
         if not left:
-            # What failed here may have been done elsewhere meanwhile.
+            # What failed here may have succeeded elsewhere meanwhile.
             return [f"{key.name}: {reason}" for key, reason in failed.items() if not folder.is_done(key)]
         folder.wait_for_others(left, display.message)
 
 
 def _probe(work: Work, roles: Roles, masks: str | None) -> tuple[Probe, ProbingSet]:
-    """The images of a task: where masks are needed, those that have a foreground and a background.
+    """The images of a task: if masks are needed, those that have a foreground and a background.
 
-    All conditions are made of the same images, because clean labels found with others would differ for that alone.
+    All conditions use the same images, because clean labels found with other images would differ for that reason alone.
     """
     probing = roles.probing_set(work.task.probing_set, work.images, roles.view(work.task.model))
     segmenter = roles.segmenter if masks == "segmenter" else None
@@ -302,6 +300,6 @@ def _probe(work: Work, roles: Roles, masks: str | None) -> tuple[Probe, ProbingS
     if len(kept) < 2:
         raise UserError(
             f"Of the {len(probe.ids)} images of {work.task.name}, {len(kept)} have a foreground and a background, "
-            "which conditions of this run change apart: try --masks segmenter, or leave these perturbations out."
+            "which conditions of this run perturb separately: try --masks segmenter, or leave out these perturbations."
         )
     return probe.only(kept), probing.only(kept)

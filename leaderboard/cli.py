@@ -1,4 +1,4 @@
-"""``python -m leaderboard``: the board and its site, made from run folders alone."""
+"""``python -m leaderboard``: the board and its site, made from run folders only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from leaderboard.commands import application, guarded, say
 from leaderboard.store.results import runs_folder
 
-app = application("leaderboard", "Rank the methods of finished runs, and make the site that shows them.")
+app = application("leaderboard", "Rank the methods of finished runs, and build the site that shows them.")
 
 
 @app.command()
@@ -23,7 +23,7 @@ def build(
     out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("leaderboard/site"),
 ) -> None:
     """Write the site, board.json and board.csv; the same runs give the same bytes."""
-    # Here, so that --help need not wait for pandas and jinja.
+    # Imported here so that --help does not wait for pandas and jinja.
     from leaderboard.board.build import build_board
     from leaderboard.board.merge import merge_runs
     from leaderboard.pages import write_site
@@ -40,22 +40,22 @@ def build(
     for group in board.runs.bottlenecks:
         say(f"{group.task} ({group.profile}): a concept bottleneck, from {group.sources[0].run}")
     for left in board.runs.left_out:
-        say(f"left out {left.run}: {left.reason}")
+        say(f"skipped {left.run}: {left.reason}")
     if not board.standings and not board.runs.bottlenecks:
-        say(f"{root} holds no finished run: the board is empty")
+        say(f"{root} contains no finished run: the board is empty")
     say(f"wrote {len(files)} files; open {out / 'index.html'}")
 
 
 @app.command()
 @guarded
 def pack(
-    out: Annotated[Path, typer.Option(help="Where the copies go, one folder a run.")],
+    out: Annotated[Path, typer.Option(help="Where to put the copies, one folder per run.")],
     runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
-    units: Annotated[int, typer.Option(min=0, help="Units of each task that keep their pictures.")] = 6,
-    images: Annotated[int, typer.Option(min=1, max=10, help="Top images of a unit that are kept.")] = 4,
-    pixels: Annotated[int, typer.Option(min=16, max=96, help="Greatest side of a picture.")] = 64,
+    units: Annotated[int, typer.Option(min=0, help="Units of each task that keep their images.")] = 6,
+    images: Annotated[int, typer.Option(min=1, max=10, help="Top images to keep per unit.")] = 4,
+    pixels: Annotated[int, typer.Option(min=16, max=96, help="Maximum thumbnail side in pixels.")] = 64,
 ) -> None:
-    """Copy runs without what a board, a page and a report do not need, to publish or keep them."""
+    """Copy runs, reduced to what boards, pages and reports need, to publish or archive them."""
     from leaderboard.board.pack import pack_runs
 
     for name, size in pack_runs(runs, out, units, images, pixels).items():
@@ -71,15 +71,15 @@ def validity(
         typer.Option(help="Folder of run folders.  [default: runs if there is a run, else CLEAR's own results]"),
     ] = None,
     pair: Annotated[
-        tuple[str, str] | None, typer.Option(help="A task of each.  [default: all tasks with units of one kind]")
+        tuple[str, str] | None, typer.Option(help="One task of each.  [default: all tasks with units of the same kind]")
     ] = None,
     conditions: Annotated[
-        str | None, typer.Option(help="Only these perturbations, with commas.  [default: all that both ran]")
+        str | None, typer.Option(help="Only these perturbations, separated by commas.  [default: all that both ran]")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File for the same as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare what two profiles measure under the same conditions: does the miniature predict the real network?"""
+    """Compare the results of two profiles under the same conditions: does the miniature predict the real network?"""
     import json
 
     from rich.console import Console

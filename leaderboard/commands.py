@@ -1,4 +1,4 @@
-"""What the command lines of ``leaderboard`` and ``report`` share: one clear sentence for a user's mistake."""
+"""Shared by the command lines of ``leaderboard`` and ``report``: one clear sentence per user error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISTAKE = 1
 
 
 def application(name: str, what: str) -> typer.Typer:
-    """A command line that knows subcommands only."""
+    """A command line with subcommands only."""
     app = typer.Typer(
         name=name,
         help=what,
@@ -28,7 +28,7 @@ def application(name: str, what: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    # With a single command typer would drop its name; `build` has to be said.
+    # With a single command typer would drop its name; `build` has to be given.
     app.callback()(_nothing)
     return app
 
@@ -48,7 +48,7 @@ def guarded(command: Command) -> Command:
 
 
 def say(sentence: str) -> None:
-    """One plain line for the user."""
+    """Print one plain line."""
     typer.echo(terminal(sentence))
 
 

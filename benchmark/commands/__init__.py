@@ -1,1 +1,1 @@
-"""Commands that are too long to stand in ``benchmark.cli``; what they need is imported when they run."""
+"""Commands that are too long for ``benchmark.cli``; their imports happen when they run."""

@@ -1,4 +1,4 @@
-"""From the texts of a command line to ``RunOptions``: lists by comma or repetition, and a sentence for each mistake."""
+"""From command-line texts to ``RunOptions``: lists by commas or repetition, one clear sentence per mistake."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _UNITS = {
     "min": ("budget_seconds", 60.0),
     "h": ("budget_seconds", 3600.0),
 }
-"""Unit of a budget → field of ``RunOptions``, and how much one is."""
+"""Unit of a budget → field of ``RunOptions``, factor."""
 
 
 def options_from(given: Mapping[str, Any], image_count: int | None) -> RunOptions:
-    """The options of a run.
+    """The options of a run from what the command line was given.
 
     Args:
-        given: Field of ``RunOptions`` → what typer read for its option; ``None`` where it was not given.
+        given: Field of ``RunOptions`` → the option's value as parsed by typer; ``None`` if it was not given.
         image_count: ``--image-count``.
 
     Raises:
         UserError: A value is out of range.
-        typer.BadParameter: A text cannot be read, e.g. a word where a number belongs, or ``--task`` is missing.
+        typer.BadParameter: A text cannot be read, e.g. a word instead of a number, or ``--task`` is missing.
     """
     if not words(given["tasks"]):
         raise typer.BadParameter("it is needed; 'python -m benchmark list tasks' shows them.", param_hint="--task")
@@ -59,7 +59,7 @@ def settings_from(corruptions: str, lengths: str, feather: float) -> Settings:
     """How images are perturbed.
 
     Raises:
-        UserError: A value is none of those allowed.
+        UserError: A value is not allowed.
     """
     values = {"corruptions": corruptions, "lengths": lengths, "feather": feather}
     return Settings(**dict(parse(_Perturbing, values, "the command line")))
@@ -109,7 +109,7 @@ def budgets(texts: Texts) -> dict[str, float]:
         match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+)", text.lower())
         if match is None or match[2] not in _UNITS:
             raise typer.BadParameter(
-                f"{text!r} is no budget: give an amount with a unit, e.g. 5USD, 90s, 30min or 2h.",
+                f"{text!r} is not a budget: give an amount with a unit, e.g. 5USD, 90s, 30min or 2h.",
                 param_hint="--budget",
             )
         field, scale = _UNITS[match[2]]
@@ -134,7 +134,7 @@ def _units(text: str) -> int | str:
         return text
     count = _number("--units", text)
     if count < 1:
-        raise UserError(f"--units {count} labels nothing: give a whole number from 1, or all.")
+        raise UserError(f"--units {count} labels nothing: give a whole number of at least 1, or all.")
     return count
 
 
@@ -145,7 +145,7 @@ def _images(text: str | None, count: int | None) -> dict[str, Any]:
     if text is not None and not re.fullmatch(r"[+-]?\d+", text):
         return {"image_folder": Path(text), "images": count}
     if count is not None:
-        raise UserError("--image-count says how many of a folder's images are used: give --images FOLDER with it.")
+        raise UserError("--image-count is the number of images to use from a folder: give --images FOLDER with it.")
     return {"images": None if text is None else int(text)}
 
 

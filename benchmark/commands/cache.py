@@ -1,4 +1,4 @@
-"""``cache``: what is kept for other runs, what a key is made of, and making it smaller."""
+"""``cache``: list what is kept for other runs, explain a key, and prune."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from tasks.cache import Cache
 
 app = typer.Typer(
-    help="What is kept on disk for other runs: list it, explain a key, make it smaller.",
+    help="The on-disk cache shared by runs: list it, explain a key, prune it.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-Place = Annotated[str | None, typer.Option("--cache", help="Its folder. [default: CLEAR_CACHE, or the user's cache]")]
+Place = Annotated[str | None, typer.Option("--cache", help="Cache folder. [default: CLEAR_CACHE, or the user's cache]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
 @guarded
 def list_entries(place: Place = None, as_json: AsJson = False) -> None:
-    """List what is kept, most recently used first."""
+    """List the cache entries, most recently used first."""
     from benchmark.commands import cache_view
     from tasks.cache import inventory
 
@@ -45,7 +45,7 @@ def explain(
     place: Place = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the fields that made a key."""
+    """Show the fields from which a key was computed."""
     from benchmark.commands import cache_view
     from tasks.cache import inventory
 
@@ -61,13 +61,13 @@ def prune(
     place: Place = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove damaged files, then what was not used for longest, until the rest fits."""
+    """Remove damaged files, then the least recently used entries, until the rest fits."""
     from benchmark.commands import cache_view
     from tasks.cache import inventory
     from tasks.common.errors import UserError
 
     if (max_size is None) == (not everything):
-        raise UserError("Say what may stay: --max-size SIZE, or --all to remove everything.")
+        raise UserError("Give the size to keep: --max-size SIZE, or --all to remove everything.")
     done = inventory.prune(_opened(place), 0 if max_size is None else cache_view.size_of(max_size))
     if as_json:
         removed = [cache_view.as_row(entry) for entry in done.removed]

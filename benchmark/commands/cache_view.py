@@ -1,4 +1,4 @@
-"""What ``cache`` prints, and the sizes that it reads. Identities hold texts of models: all is escaped here."""
+"""What ``cache`` prints, and the sizes that it parses. Identities contain text from models, so all is escaped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
-# What tells entries of one kind apart, most telling first.
+# What distinguishes entries of one kind, most distinctive first.
 _TELLING = ("layer", "condition", "severity", "concept", "seed", "loader", "name", "architecture", "model", "sha256")
 _KEY_SHOWN, _DETAIL_SHOWN = 12, 60
 
@@ -26,16 +26,16 @@ def size_of(text: str) -> int:
     """Bytes of a size such as ``5GB``, ``500 MB`` or ``1.5GiB``.
 
     Raises:
-        UserError: It is none.
+        UserError: The text is not a size.
     """
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise UserError(f"{text!r} is no size; write it like 5GB, 500MB or 1.5GiB.")
+        raise UserError(f"{text!r} is not a size; write it as in 5GB, 500MB or 1.5GiB.")
     return int(float(found[1]) * _UNITS[(found[2] or "").lower()])
 
 
 def size_text(count: int) -> str:
-    """Bytes for a reader, e.g. ``1.9 MB``."""
+    """A readable size, e.g. ``1.9 MB``."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -56,7 +56,7 @@ def as_row(entry: Entry) -> dict[str, Any]:
 
 
 def listed(entries: Sequence[Entry], folder: object, on_disk: int) -> str:
-    """One line an entry, and the sum."""
+    """One line per entry, and the total."""
     head = ("key", "what", "number", "size", "last used (UTC)", "of")
     rows = [
         (
@@ -81,7 +81,7 @@ def listed(entries: Sequence[Entry], folder: object, on_disk: int) -> str:
 
 
 def explained(entry: Entry) -> str:
-    """The fields that made a key."""
+    """The fields from which a key was computed."""
     head = [
         f"key: {entry.key}",
         f"{'tensors' if entry.kind == 'blob' else 'answers'}: {entry.count}",
@@ -113,7 +113,7 @@ def _detail(identity: Mapping[str, Any]) -> str:
 
 
 def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Scalars of all depths by their last name; outer ones count before inner ones."""
+    """Scalars of all depths by their innermost name; outer ones count before inner ones."""
     found = {name: part for name, part in value.items() if isinstance(part, str | int | float)}
     for part in value.values():
         if isinstance(part, Mapping):

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, one clear sentence for a mistake, and where output goes."""
+"""Shared by all commands: exit codes, one clear sentence per mistake, and where output goes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., None])
 
 MISTAKE, USAGE, SOME_FAILED = 1, 2, 3
-"""Exit codes; 0 is done, and ``benchmark.run.interrupt`` has those of a run that was stopped."""
+"""Exit codes; 0 is done, and ``benchmark.run.interrupt`` has those of an interrupted run."""
 
 
 def guarded(command: Command) -> Command:
-    """One clear sentence and an exit code for everything that is not a fault of ours."""
+    """One clear sentence and an exit code for every error that is not a bug of CLEAR."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         again = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
-        stopped = f"Interrupted. What is finished is kept; to continue: {again}"
+        stopped = f"Interrupted. Finished work is kept; to continue: {again}"
         try:
             with stopping_on_signals(stopped):
                 command(*args, **kwargs)
@@ -57,12 +57,12 @@ def console() -> Console:
     """Standard output, for tables."""
     from rich.console import Console
 
-    # A log has no width of its own; 120 columns hold four methods with their intervals.
+    # A log has no width; 120 columns fit four methods with their intervals.
     return Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
-    """A line on standard output, on which nothing else is folded or read as markup."""
+    """A line on standard output, neither wrapped nor parsed as markup."""
     from rich.text import Text
 
     from leaderboard.store.escape import terminal

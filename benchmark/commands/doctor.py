@@ -1,4 +1,4 @@
-"""What a profile needs and what of it this machine has; nothing of it is loaded and no socket is opened."""
+"""What a profile needs and which of it this machine has; nothing is loaded and no socket is opened."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _OF_LOADER = {
 
 
 def diagnose(name_or_path: str) -> dict[str, Any]:
-    """Everything that a profile names, as JSON.
+    """State of every resource that a profile names, as JSON.
 
     Args:
         name_or_path: Name of a profile, or a YAML file.
 
     Returns:
-        ``profile``; ``complete``: whether nothing is missing; ``resources``: role, source, state (``present``,
+        ``profile``; ``complete``: true if nothing is missing; ``resources``: role, source, state (``present``,
         ``missing``, ``hash differs`` or ``server``), where, size in bytes (null where unknown), licence and how to get
         it; ``packages``: module, whether it is installed, how to get it; ``keys``: variables that must hold a key,
         whether each is set (never its value); ``devices``: what could run it.

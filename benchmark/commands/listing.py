@@ -1,4 +1,4 @@
-"""What ``list``, ``show`` and ``--list-layers`` say."""
+"""Output of ``list``, ``show`` and ``--list-layers``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.common.errors import UserError
 
 
 def tasks() -> list[dict[str, Any]]:
-    """Name, description, model, layer and number of units of each task of CLEAR's own."""
+    """Name, description, model, layer and number of units of each built-in task."""
     from tasks.catalogue import task_literal, task_names
 
     literals = [task_literal(name) for name in task_names()]
@@ -74,14 +74,14 @@ def suites() -> list[dict[str, Any]]:
 
 
 def profiles() -> list[dict[str, Any]]:
-    """Name and description of each profile of CLEAR's own."""
+    """Name and description of each built-in profile."""
     from tasks.catalogue import profile_description, profile_names
 
     return [{"name": name, "description": " ".join(profile_description(name).split())} for name in profile_names()]
 
 
 def task(name: str) -> dict[str, Any]:
-    """Everything about one task, with the perturbations that its suites come to.
+    """Everything about one task, with the perturbations that its suites contain.
 
     Raises:
         UserError: No such task, or a mistake in its file.
@@ -100,17 +100,15 @@ def layers(
     """The layers of a network, in the order of its modules.
 
     Args:
-        task_names: Whose network, unless there is a ``model``.
-        profile: Where those tasks' networks come from.
-        model: As in ``RunOptions``, like the next two.
-        weights: Its weights.
-        strip_prefix: Cut from the front of their names.
+        task_names: Tasks whose network is listed, unless ``model`` is given.
+        profile: Provides those tasks' networks.
+        model: As in ``RunOptions``, like ``weights`` and ``strip_prefix``.
 
     Returns:
         ``name``; ``kind``: ``spatial``, ``tokens`` or ``vector``; ``units``; ``shape`` of the output for one image.
 
     Raises:
-        UserError: No network is named, or several; or it cannot be built.
+        UserError: No network or several are named, or it cannot be built.
     """
     from tasks.catalogue import load_task
     from tasks.profiles.own import layers_of, own_target

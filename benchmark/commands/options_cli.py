@@ -15,29 +15,29 @@ from benchmark.run.options import Flag, RunOptions
 
 _BEHIND = {
     "pooling": ("list_layers", bool, False, "Only show the network's layers."),
-    "images": ("image_count", int, None, "How many of the folder. [default: the task's, or all if fewer]"),
+    "images": ("image_count", int, None, "How many images of the folder. [default: the task's, or all if fewer]"),
     "out": ("offline", bool, False, "Work offline; if files are missing, list them and exit."),
 }
-"""Field → the option behind it that is no field: its name, type, default and help."""
+"""Field → the option after it that is not a field: its name, type, default and help."""
 
 _AS_TWO_FIELDS = {"images": str, "budget_usd": list[str]}
-"""Options that give this field or the one behind it, and their type."""
+"""Options that set this field or the one after it, and their type."""
 
 
 def with_run_options(command: Callable[[RunOptions], None]) -> Callable[..., None]:
     """A command with the options of a run.
 
-    ``--list-layers`` is answered here, whatever the command does, and ``--offline`` holds from here on.
+    ``--list-layers`` is handled here, whatever the command does, and ``--offline`` takes effect here.
 
     Args:
-        command: Gets the options; its docstring is the command's help.
+        command: Receives the options; its docstring is the command's help.
     """
 
     def wrapped(**given: Any) -> None:
         if given.pop("offline"):
             from tasks.common.offline import go_offline
 
-            go_offline()  # before any library is imported that reads its variables at import
+            go_offline()  # before importing any library that reads its variables at import
         if given.pop("list_layers"):
             _list_layers(given)
             return
@@ -51,7 +51,7 @@ def with_run_options(command: Callable[[RunOptions], None]) -> Callable[..., Non
 
 
 def option(field: str) -> Any:
-    """A field of ``RunOptions`` as typer's option, for other commands that have it."""
+    """A field of ``RunOptions`` as typer's option, for other commands that also have it."""
     found = RunOptions.model_fields[field]
     flags = [mark.name for mark in found.metadata if isinstance(mark, Flag)]
     return typer.Option(*flags or [f"--{field.replace('_', '-')}"], help=found.description)
@@ -72,7 +72,7 @@ def _parameters() -> Iterator[Parameter]:
 
 
 def _kind(annotation: Any) -> Any:
-    """What typer reads for a field of that type: lists as texts, and text where it is not one plain type."""
+    """The type that typer parses for a field: lists as texts, and text for anything but a single plain type."""
     parts = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     plain = [get_args(part)[0] if get_origin(part) is Annotated else part for part in parts]
     plain = [part for part in plain if part is not types.NoneType]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @with_run_options
 def plan(options: RunOptions) -> None:
-    """Say what a run will cost before it starts: give it the options of run."""
+    """Estimate the cost of a run before it starts; takes the options of run."""
     started = time.monotonic()
     from benchmark.run.preflight import check
 

@@ -28,22 +28,20 @@ def write_preview(
 ) -> Path:
     """Draw an image under every perturbation of some suites.
 
-    The middle square at 224 px is perturbed.
+    The centre square at 224 px is perturbed.
 
     Args:
-        image: An image file.
         suites: Names of suites or perturbations, or YAML files.
-        settings: How images are perturbed.
-        seed: Of the draws.
+        seed: Seed of the perturbations.
         out: The PNG file to write.
-        profile: Whose segmenter finds the foreground, where a perturbation needs it.
+        profile: Profile whose segmenter finds the foreground, if a perturbation needs it.
 
     Raises:
         UserError: No such image or suite, or a mask is needed and none is found.
-        StoreError: The picture cannot be written.
+        StoreError: The file cannot be written.
     """
     if out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: previews are PNG files, so give a name that ends in .png.")
+        raise UserError(f"--out {out}: previews are PNG files, so the name must end in .png.")
     names = perturbations_of([load_suite(suite) for suite in suites])
     square = to_tensor(centre_square(load_image(image), SIDE)[None].copy()).contiguous()
     masked = next((name for name in names if needs_foreground(name)), None)
@@ -53,7 +51,7 @@ def write_preview(
     sheet.gap(8)
     sheet.text(
         f"Severities 1 to 5, seed {seed}, corruptions {settings.corruptions}, lengths {settings.lengths}; "
-        f"middle square of 224 px{f', foreground by the segmenter of {profile}' if masked else ''}.",
+        f"centre square of 224 px{f', foreground by the segmenter of {profile}' if masked else ''}.",
         SMALL,
         SOFT,
     )
@@ -74,7 +72,7 @@ def write_preview(
 
 def _foreground(image: Path, square: torch.Tensor, masked: str, profile: str | None) -> torch.Tensor:
     if profile is None:
-        raise UserError(f"{masked} needs the foreground of {image.name}: name a profile with a segmenter by --profile.")
+        raise UserError(f"{masked} needs the foreground of {image.name}: give --profile with a segmenter.")
     mask = Roles(load_profile(profile), torch.device("cpu")).segmenter.foreground(square)
     if not mask.any():
         raise UserError(

@@ -1,4 +1,4 @@
-"""How far methods agree on what to call the same units."""
+"""Agreement of methods on the labels of the same units."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 def agreement(labels: Mapping[str, Mapping[int, str]], embeddings: LabelEmbeddings, seed: int) -> pd.DataFrame:
-    """Agreement of each pair of methods, over the units that both name.
+    """Agreement of each pair of methods, over the units that both label.
 
     Args:
         labels: Method → unit → its label on clean images.
-        embeddings: Of all these labels.
-        seed: Of the bootstrap.
+        embeddings: Embeddings of all these labels.
+        seed: Seed of the bootstrap.
 
     Returns:
-        One row a pair: ``first``, ``second``, ``units`` (named by both), ``first_only``, ``second_only`` (named by one
-        alone), and ``clip``, ``sentence`` (mean cosine of the two labels of a unit, in [-1, 1]) and ``equal`` (share of
-        units with equal labels, after normalising), each with ``_low`` and ``_high`` of its 95 % interval.
-        ``clip_chance`` and ``sentence_chance`` are the mean cosine of the labels of two different units: what two
-        methods reach that say such things about the layer, but of any unit.
+        One row per pair: ``first``, ``second``, ``units`` (labelled by both), ``first_only``, ``second_only`` (labelled
+        by one only), and ``clip``, ``sentence`` (mean cosine of the two labels of a unit, in [-1, 1]) and ``equal``
+        (share of units with equal labels, after normalising), each with ``_low`` and ``_high`` of its 95 % interval.
+        ``clip_chance`` and ``sentence_chance`` are the mean cosine of the labels of two different units: the agreement
+        of two methods whose labels suit the layer, but not the unit.
     """
     rows = [
         {"first": first, "second": second, **_pair(labels[first], labels[second], embeddings, seed)}
@@ -46,7 +46,7 @@ def cross_chance(first: Float[np.ndarray, "units d"], second: Float[np.ndarray, 
 
     Args:
         first: Embeddings of one method's labels.
-        second: Embeddings of the other's labels of the same units.
+        second: Embeddings of the other method's labels of the same units.
 
     Returns:
         In [-1, 1]; NaN with fewer than two units.
@@ -87,5 +87,5 @@ def _pair(
 
 
 def ends(name: str, interval: Interval) -> dict[str, float]:
-    """An estimate and the ends of its interval as three columns."""
+    """An estimate and the bounds of its interval as three columns."""
     return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}

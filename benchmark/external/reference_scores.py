@@ -1,4 +1,4 @@
-"""Labels against what the units should be called, always beside methods that say one thing of every unit."""
+"""Scores labels against reference names, always beside baselines that give every unit the same label."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from metrics.bertscore import BertScorer
 
 WORD: Final = "depiction"
-"""One word for every unit: on ImageNet's class names it beats published methods by cosine."""
+"""Constant label for every unit: on ImageNet's class names it beats published methods by cosine."""
 
 OWN, MOST_FREQUENT, ONE_WORD = "own", "most_frequent", "one_word"
-"""Whose labels a row is about: the method's, its most frequent one for every unit, or ``WORD`` for every unit."""
+"""Labels that a row scores: the method's, its most frequent one for every unit, or ``WORD`` for every unit."""
 
 
 def most_frequent(labels: Mapping[int, str]) -> str:
-    """The label that most units have; of several, that of the lowest unit."""
+    """The most frequent label; for ties, that of the lowest unit."""
     return Counter(labels[unit] for unit in sorted(labels)).most_common(1)[0][0]
 
 
@@ -39,24 +39,24 @@ def name_scores(
     seed: int,
     bert: BertScorer | None = None,
 ) -> pd.DataFrame:
-    """Means over units of how well labels name what the units should be called.
+    """Mean scores over units of labels against reference names.
 
     Args:
-        units: Method → the units that it was asked about.
+        units: Method → the units that it was to label.
         labels: Method → unit → its label on clean images; a unit without one has a missing label.
-        references: What the units should be called.
-        embeddings: Of all labels, references and ``WORD``.
-        seed: Of the bootstrap.
-        bert: The language model of BERTScore; None for none.
+        references: Reference names of the units.
+        embeddings: Embeddings of all labels, references and ``WORD``.
+        seed: Seed of the bootstrap.
+        bert: Language model of BERTScore, or None.
 
     Returns:
-        Three rows a method (``labels`` is ``own``, ``most_frequent`` or ``one_word``): ``method``, ``labels``, ``text``
-        (what is said of every unit; absent for ``own``), ``units`` (with a reference), ``missing``, and ``clip`` and
+        Three rows per method (``labels`` is ``own``, ``most_frequent`` or ``one_word``): ``method``, ``labels``,
+        ``text`` (the constant label; absent for ``own``), ``units`` (with a reference), ``missing``, and ``clip`` and
         ``sentence`` (mean cosine of label and reference, in [-1, 1], over the units with a label), ``exact`` (share of
-        units whose label is one of the names) and ``concept`` (share whose label holds one), each with ``_low`` and
-        ``_high`` of its 95 % interval. A missing label is no value for a cosine, and wrong for a share: or a method
-        could raise its share by leaving hard units unnamed. With ``bert`` also
-        ``bertscore``, the mean F1, treated like a cosine.
+        units whose label is one of the names) and ``concept`` (share whose label contains one), each with ``_low`` and
+        ``_high`` of its 95 % interval. A missing label is excluded from a cosine, and wrong for a share: otherwise a
+        method could raise its share by leaving hard units unnamed. With ``bert`` also ``bertscore``: the mean F1,
+        treated like a cosine.
     """
     rows = []
     for method, asked in units.items():

@@ -1,4 +1,4 @@
-"""What units should be called, where it is known without looking at images: class names, and planted concepts."""
+"""Reference names of units that are known without images: class names, and planted concepts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """What one unit should be called.
+    """Reference name of one unit.
 
     Attributes:
-        text: What cosines compare a label with: all names of a class, as its line in the list has them.
-        names: Each is a right answer word for word.
+        text: Text for cosines with a label: all names of a class, as in its line of the list.
+        names: Each is a correct answer verbatim.
         concepts: One, or two for planted AND and OR units.
-        op: How the concepts belong together.
+        op: How the concepts are combined.
         synonyms: Concept → other names for it.
-        rivals: Concept → concepts that a right label must not name.
+        rivals: Concept → concepts that a correct label must not name.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Reference:
         return f" {self.op} ".join(self.concepts)
 
     def exact(self, label: str) -> bool:
-        """Whether the label equals one of the names, or all of them, but for case, space and punctuation."""
+        """Whether the label equals one of the names, or all of them, ignoring case, space and punctuation."""
         return any(exact_match(label, name) for name in (self.text, *self.names))
 
     def matches(self, label: str) -> bool:
@@ -53,12 +53,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class References:
-    """What the units of a layer should be called.
+    """Reference names of the units of a layer.
 
     Attributes:
         of_unit: Unit → its reference.
-        source: The file, or the profile that knows them.
-        sha256: Of the file's bytes, or of the profile's texts, one a line: scores of two lists do not compare.
+        source: The file, or the profile that provides them.
+        sha256: Of the file's bytes, or of the profile's texts, one per line: scores with different lists are not
+            comparable.
     """
 
     of_unit: Mapping[int, Reference]
@@ -70,13 +71,13 @@ def class_references(lines: Sequence[str], source: str, sha256: str) -> Referenc
     """References of the units of a classifier's output.
 
     Args:
-        lines: One a class in the order of the units, all its names with commas between them.
-        source: Where they come from.
-        sha256: Of their source.
+        lines: One per class in the order of the units, with all its names separated by commas.
+        source: File that they come from.
+        sha256: Hash of their source.
 
     Raises:
-        ValueError: A single string stands where the list belongs.
-        UserError: A line holds no word: leaving it out would shift all that follow.
+        ValueError: A single string is given instead of a list.
+        UserError: A line has no word: skipping it would shift all following lines.
     """
     if isinstance(lines, str):
         raise ValueError("the references must be a list of lines, not one string")
@@ -90,7 +91,7 @@ def class_references(lines: Sequence[str], source: str, sha256: str) -> Referenc
 
 
 def read_references(path: Path) -> References:
-    """Read a list of classes, such as ``imagenet_labels.txt``; line ends after the last one do not matter.
+    """Read a list of classes, such as ``imagenet_labels.txt``; trailing line ends are ignored.
 
     Raises:
         UserError: The file cannot be read, is empty, or has a line without a name.
@@ -110,7 +111,7 @@ def read_references(path: Path) -> References:
 
 
 def profile_references(task: Task, roles: Roles) -> References | None:
-    """The truth that a profile knows by itself; None where there is none, or where finding it takes the images."""
+    """The truth that a profile provides; None if there is none, or if determining it needs the images."""
     if task.truth == "planted":
         found = {
             unit: _reference(planted.text, planted.op, planted.concepts, roles)

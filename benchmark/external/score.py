@@ -1,4 +1,4 @@
-"""Scores labels that were made elsewhere: stability, naming, and agreement between methods. No image is looked at."""
+"""Scores labels that were made elsewhere: stability, naming, and agreement between methods. Reads no images."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _IMAGES: Final = "Faithfulness and the overlap of evidence are not scored: they 
 
 @dataclass(frozen=True)
 class ScoredLabels:
-    """What there is to say about labels that were made elsewhere.
+    """Scores of labels that were made elsewhere.
 
     Attributes:
         facts: Task, profile with its note, files, references with their hash, and what is not scored and why; JSON.
-        about_run: What tables must know besides.
-        labels: In the columns of ``leaderboard.store.schema.LABELS``.
-        scores: In the columns of ``leaderboard.store.schema.SCORES``; what takes images is absent.
-        summary: In the columns of ``leaderboard.store.schema.SUMMARY``.
-        naming: See ``benchmark.external.reference_scores``; empty where nothing says what the units should be called.
+        about_run: Further facts for the tables.
+        labels: Columns of ``leaderboard.store.schema.LABELS``.
+        scores: Columns of ``leaderboard.store.schema.SCORES``; columns that need images are absent.
+        summary: Columns of ``leaderboard.store.schema.SUMMARY``.
+        naming: See ``benchmark.external.reference_scores``; empty without reference names.
         agreement: See ``benchmark.external.agreement``; empty for one method.
     """
 
@@ -79,7 +79,7 @@ class _Labels(NamedTuple):
     """The rank-1 labels of one method.
 
     Attributes:
-        units: That the file names, also those without a label, sorted.
+        units: Units in the file, including those without a label, sorted.
         conditions: (perturbation, severity, repeat), clean repeat 0 first, the others in the file's order.
         said: Condition → unit → label.
     """
@@ -94,7 +94,7 @@ class _Labels(NamedTuple):
         return self.said[CLEAN, 0, 0]
 
     def under(self, condition: tuple[str, int, int]) -> list[str | None]:
-        """One label a unit; None where missing."""
+        """One label per unit; None where missing."""
         return [self.said[condition].get(unit) for unit in self.units]
 
 
@@ -110,17 +110,16 @@ def score_labels(
     """Score labels in a task.
 
     Args:
-        task: The task.
-        files: From ``benchmark.external.files.gather``.
-        profile: Name or file of the profile, for its text encoders and what it knows of the truth.
+        files: Labels from ``benchmark.external.files.gather``.
+        profile: Name or file of the profile, for its text encoders and its truth.
         references: List of class names, for the units of a classifier's output.
-        device: Where the encoders run.
-        seed: Of the bootstrap.
-        bertscore: Gives the language model on a device, for BERTScore against the references; see ``bert_scorer``.
+        device: Device of the encoders.
+        seed: Seed of the bootstrap.
+        bertscore: Loads the language model on a device, for BERTScore against the references; see ``bert_scorer``.
 
     Raises:
-        UserError: For a device or seed that is none, for units without a class, for a list of classes where units
-            have none, or if a part of the profile is missing.
+        UserError: An invalid device or seed, units without a class, a list of classes for units without classes, or a
+            missing part of the profile.
     """
     checked = parse(_Choices, {"device": device, "seed": seed}, "the command line")
     named = _named_classes(task, files, references)
@@ -132,7 +131,7 @@ def score_labels(
             files,
             len(known.of_unit),
             f"{task.layer} in profile {loaded.name}",
-            "--references FILE gives the class names of another network, one line a class.",
+            "--references FILE gives the class names of a different network, one line per class.",
         )
     frame = pd.concat([file.frame for file in files], ignore_index=True)
     methods = dict(_by_method(frame))
@@ -181,14 +180,14 @@ def bert_scorer(folder: Path, layer: int) -> Callable[[str], BertScorer]:
 def write_scored_labels(scored: ScoredLabels, folder: Path) -> None:
     """Write ``labels``, ``scores`` and ``summary`` as Parquet, ``naming.csv``, ``agreement.csv``, ``score.json``.
 
-    ``references.sha256`` holds the hash of what the units should be called, in the form of ``sha256sum``.
+    ``references.sha256`` contains the hash of the reference names, in the form of ``sha256sum``.
 
     Raises:
-        UserError: The folder holds a run, whose tables this would replace.
+        UserError: The folder contains a run, whose tables this would replace.
         StoreError: The folder cannot be written.
     """
     if (folder / "run.json").exists():
-        raise UserError(f"{folder} holds a run, whose tables would be replaced; choose another --out.")
+        raise UserError(f"{folder} contains a run, whose tables would be replaced; choose another --out.")
     for schema, frame in ((LABELS, scored.labels), (SCORES, scored.scores), (SUMMARY, scored.summary)):
         atomic.write_bytes(folder / f"{schema.name}.parquet", parquet_bytes(to_arrow(schema, frame)))
     for name, frame in (("naming", scored.naming), ("agreement", scored.agreement)):
@@ -206,7 +205,7 @@ def _named_classes(task: Task, files: Sequence[LabelFile], path: Path | None) ->
         return None
     if task.truth not in (None, "class_names"):
         raise UserError(
-            f"--references names classes, but the units of {task.layer} are none; leave it out, or choose a task on "
+            f"--references lists classes, but the units of {task.layer} are not classes; omit it, or choose a task on "
             "the network's output."
         )
     known = read_references(path)
@@ -250,7 +249,7 @@ def _scores(
                 "repeat": repeat,
                 "unit": labels.units,
                 **compare_with_clean(now, clean, embeddings),
-                # Which units are dead only the images could tell.
+                # Which units are dead is unknown without the images.
                 "dead": False,
                 "missing": [a is None or b is None for a, b in zip(now, clean.labels, strict=True)],
                 "truth": [reference and reference.truth for reference in truth],
@@ -262,7 +261,7 @@ def _scores(
                     for label, reference in zip(said, truth, strict=True)
                 ]
             frames.append(pd.DataFrame(columns))
-    # What takes images stays absent.
+    # Columns that need images stay absent.
     return pd.concat(frames, ignore_index=True).reindex(columns=[column.name for column in SCORES.columns])
 
 

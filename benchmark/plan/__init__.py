@@ -1,1 +1,1 @@
-"""What a run will cost, before it starts: counted from its options, and timed by a short probe of each stage."""
+"""Estimates the cost of a run before it starts: counted from its options, and timed by a short probe of each stage."""

@@ -41,17 +41,17 @@ from tasks.schema import Pooling, Task
 
 HEADS: Final = ("head-backbone_dense", "head-backbone_sparse", "head-concepts_dense", "head-concepts_sparse")
 STEPS: Final = Amount(1_000, 300)
-"""Of the projection: the first check that does not improve ends it; 300 on the miniature, with 4,000 images."""
+"""Steps of the projection: it ends at the first check without improvement; 300 on the miniature, with 4,000 images."""
 
 _ROUNDS: Final = {"dense": 70, "sparse": 550}
 """Evaluations of a head's loss: 62 to 67 and 433 to 505 on the miniature."""
 _WORKING: Final = 200
-"""Inputs that a sparse head is solved for at a time."""
+"""Number of inputs of a sparse head that are solved for at a time."""
 _FEW: Final = 8
 _BATCH: Final = 64
-"""Images that are opened and shown to the networks for the probe, at most; ``_FEW`` for what is slower."""
+"""Maximum number of images opened and passed through the networks by the probe; ``_FEW`` for slower stages."""
 _ROWS: Final = 2_000
-"""Images that the training is probed with, at most."""
+"""Maximum number of images for probing the training."""
 
 Clock = Callable[[], float]
 
@@ -59,18 +59,15 @@ Clock = Callable[[], float]
 def make_bottleneck_plan(
     options: RunOptions, profile: Profile, tasks: Sequence[Task], display: Display, roles: CountedRoles, started: float
 ) -> dict[str, Any]:
-    """What such a run will cost, in the keys of ``benchmark.plan.make.make_plan``.
+    """The cost of such a run, in the keys of ``benchmark.plan.make.make_plan``.
 
-    Here a task's ``methods`` are ``training`` and ``tests``, whose cells are pieces that a stopped run keeps; the first
-    has ``training_steps`` of the projection.
+    Here a task's ``methods`` are ``training`` and ``tests``, whose cells are pieces that an interrupted run keeps; the
+    first has ``training_steps`` of the projection.
 
     Args:
-        options: Of the run.
-        profile: The profile.
-        tasks: Each with a bottleneck.
-        display: For what a run would say while it prepares.
-        roles: The profile's models and data; what is not on this machine is not loaded.
-        started: ``time.monotonic()`` when the command began.
+        display: For the messages of a run while it prepares.
+        roles: The profile's models and data; what is missing on this machine is not loaded.
+        started: ``time.monotonic()`` at the start of the command.
 
     Raises:
         UserError: The run would be refused for the same reason.
@@ -98,14 +95,14 @@ def make_bottleneck_plan(
                 for stage, seconds in _Probe(one, roles, options, masks).stages(facts).items():
                     stages[stage] = (stages.get(stage) or 0.0) + (seconds or 0.0)
             notes.append(
-                f"The time takes {STEPS.expected:,.0f} steps of the projection and as many evaluations of the final "
+                f"The time assumes {STEPS.expected:,.0f} steps of the projection and as many evaluations of the final "
                 f"layers as the miniature needs; at most {STEPS.most:,.0f} steps are taken."
             )
     return _facts(options, profile, roles, folder, counted, stages, notes, started)
 
 
 def _stated(task: Task, profile: Profile, options: RunOptions) -> dict[str, Any]:
-    """What the task's own words say, without its images."""
+    """What the task's file states, without its images."""
     section = bottleneck_of(task)
     work = plan_work(task, profile, options, task.units.total or 1)
     images = {f"{IMAGES}training": section.training_images}
@@ -154,7 +151,7 @@ def _task(
 
 
 class _Probe:
-    """Measures the stages of one task with a few images and made-up features."""
+    """Measures the stages of one task with a few images and synthetic features."""
 
     def __init__(
         self, one: Planned, roles: CountedRoles, options: RunOptions, masks: str, clock: Clock = time.monotonic
@@ -162,7 +159,7 @@ class _Probe:
         self._one, self._roles, self._options, self._masks, self._clock = one, roles, options, masks, clock
 
     def stages(self, facts: dict[str, Any]) -> Stages:
-        """Stage → seconds of what is left; notes in the facts how much is stored meanwhile."""
+        """Stage → seconds of what is left; records in the facts how much is stored meanwhile."""
         left = set(facts["_left"])
         split, work = self._one.split, self._one.work
         count = min(_BATCH, len(split.training.ids))
@@ -194,7 +191,7 @@ class _Probe:
         return found | self._training(draws, features, left) | {"tables": self._tables(draws, features)}
 
     def _each(self, work: Callable[[], Any], count: int) -> float:
-        """Seconds for one of so many."""
+        """Seconds per item of ``count``."""
         started = self._clock()
         work()
         return (self._clock() - started) / count
@@ -258,7 +255,7 @@ class _Probe:
 
 
 def _bytes(tasks: Sequence[Mapping[str, Any]]) -> float | None:
-    """What lies in the run folder before the last image's features go; None where the network was not there to ask."""
+    """Peak size of the run folder, with the features of all images; None if the network was not available."""
     return float(sum(task["_bytes"] for task in tasks)) if all("_bytes" in task for task in tasks) else None
 
 

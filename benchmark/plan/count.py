@@ -1,4 +1,4 @@
-"""What a run has to do, counted from its options and its folder; nothing is loaded."""
+"""The work of a run, counted from its options and its folder; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ if TYPE_CHECKING:
     from benchmark.plan.studies import StudyCount
 
 Done = Callable[[CellKey, PartKind], bool]
-"""Whether a part of the run folder is there already."""
+"""Whether a part of the run folder already exists."""
 
 DIFFERENT_LABELS: Final = 0.5
-"""Share of the labels on clean images that are expected to be different: 117 of 240 on the miniature's layer4."""
+"""Share of the labels on clean images that are expected to be distinct: 117 of 240 on the miniature's layer4."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What is to be done.
+    """Amounts of work.
 
     Attributes:
-        cells: Cells.
         target: Images that the target network reads.
         clip: Images that CLIP embeds.
         captioned: Images that are captioned.
         generated: Images that are generated.
         language_calls: Answers of a language model.
-        prompt_tokens: Tokens that it reads.
-        completion_tokens: Tokens that it writes.
+        prompt_tokens: Tokens of its prompts.
+        completion_tokens: Tokens of its answers.
     """
 
     cells: Amount = NOTHING
@@ -69,10 +68,10 @@ class MethodCount:
 
     Attributes:
         cells: All of them.
-        open: Those that are not done.
-        each: What each open cell costs; the first of a repeat has nothing to share.
-        counts: What all open cells ask, besides the passes over the probing images.
-        unstated: Why nobody knows what a cell costs, as a predicate; empty where the method states it.
+        open: Cells that are not done.
+        each: Cost of each open cell; the first of a repeat has nothing to share.
+        counts: What all open cells need, besides the passes over the probing images.
+        unstated: Why the cost of a cell is unknown, as a predicate; empty if the method states it.
     """
 
     cells: int
@@ -92,8 +91,8 @@ class TaskCount:
     """One task.
 
     Attributes:
-        work: What is asked.
-        passes: Conditions under which its images have to be looked at.
+        work: The work of the task.
+        passes: Conditions that need a pass over its images.
         methods: By name.
     """
 
@@ -103,7 +102,7 @@ class TaskCount:
 
     @property
     def counts(self) -> Counts:
-        """What it costs alone; tasks that share network and images cost less together."""
+        """Its cost by itself; tasks that share network and images cost less together."""
         read = Amount.of(len(self.passes) * self.work.images)
         return sum((method.counts for method in self.methods.values()), Counts(target=read, clip=read))
 
@@ -114,11 +113,11 @@ class RunCount:
 
     Attributes:
         tasks: In the order of the run.
-        passes: For each group of tasks that share network and images, the conditions under which these are looked at.
-        shared: What the tasks do once for all: passes over the images, captions of all images.
-        faithfulness: The measuring of labels after the cells.
-        texts: Labels that are measured then.
-        studies: Those that are left, see ``benchmark.plan.studies``.
+        passes: For each group of tasks that share network and images, the conditions that need a pass.
+        shared: Work that is done once for all tasks: passes over the images, captions of all images.
+        faithfulness: Measurement of the labels' faithfulness after the cells.
+        texts: Labels that are measured there.
+        studies: Studies that are left, see ``benchmark.plan.studies``.
     """
 
     tasks: tuple[TaskCount, ...]
@@ -130,13 +129,13 @@ class RunCount:
 
     @property
     def total(self) -> Counts:
-        """Everything that is left to do."""
+        """All work that is left."""
         counts = [method.counts for task in self.tasks for method in task.methods.values()]
         return sum([*counts, *(one.counts for one in self.studies)], self.shared + self.faithfulness)
 
     @property
     def cells(self) -> tuple[int, int]:
-        """All cells, and those that are not done."""
+        """All cells, and the cells that are not done."""
         methods = [method for task in self.tasks for method in task.methods.values()]
         return sum(method.cells for method in methods), sum(method.open for method in methods)
 
@@ -148,14 +147,13 @@ def count_run(
     scope: str,
     done: Done = lambda key, kind: False,
 ) -> RunCount:
-    """Count what is left of a run.
+    """Count the work that is left of a run.
 
     Args:
-        groups: The tasks, those together that share a pass over the images.
+        groups: The tasks, grouped by shared passes over the images.
         methods: By name; see ``baselines.costs`` for how they state their costs.
-        profile: The profile.
-        scope: Which labels' faithfulness is measured.
-        done: What the run folder holds.
+        scope: Labels whose faithfulness is measured.
+        done: Tells which parts the run folder contains.
     """
     tasks: list[TaskCount] = []
     passes: list[tuple[Work, tuple[Condition, ...]]] = []
@@ -179,18 +177,18 @@ def count_run(
 
 
 def cost_of(method: Method, units: int, images: int) -> tuple[Cost, str]:
-    """What a method states, and an empty text; or ``UNSTATED``, and why as a predicate."""
+    """The cost that a method states, and an empty text; or ``UNSTATED``, and the reason as a predicate."""
     hook = getattr(method, "cost", None)
     if not callable(hook):
-        return UNSTATED, "does not state what it costs"
+        return UNSTATED, "does not state its cost"
     try:
         stated = hook(units, images)
-    except Exception as error:  # a plugin's mistake here must not keep a run from being planned
+    except Exception as error:  # a plugin's bug must not keep a run from being planned
         why = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-        return UNSTATED, f"failed when asked what it costs ({why})"
+        return UNSTATED, f"failed when asked for its cost ({why})"
     if isinstance(stated, Cost):
         return stated, ""
-    return UNSTATED, f"states what it costs as {type(stated).__name__}, not as baselines.costs.Cost"
+    return UNSTATED, f"states its cost as {type(stated).__name__}, not as baselines.costs.Cost"
 
 
 def _task(work: Work, methods: Mapping[str, Method], profile: Profile, done: Done) -> TaskCount:
@@ -212,7 +210,7 @@ def _method(name: str, work: Work, method: Method, profile: Profile, done: Done)
 
 
 def counts_of(cost: Cost, profile: Profile) -> Counts:
-    """What a cell that costs so much asks of a profile's models."""
+    """The use of a profile's models by a cell of that cost."""
     calls, read, written = language_counts(cost, profile)
     return Counts(
         cells=Amount.of(1),
@@ -227,7 +225,7 @@ def counts_of(cost: Cost, profile: Profile) -> Counts:
 
 
 def _passes(group: Sequence[Work], done: Done) -> tuple[Condition, ...]:
-    """The conditions under which the images have to be looked at, in the sweep's order."""
+    """The conditions that need a pass over the images, in the sweep's order."""
     unseen, opened = set(), set()
     for work in group:
         for condition in work.conditions:
@@ -235,7 +233,7 @@ def _passes(group: Sequence[Work], done: Done) -> tuple[Condition, ...]:
                 unseen.add(condition)
             if not all(done(key, "labels") for key in work.cells(condition)):
                 opened.add(condition)
-    # What a condition changes is told against the clean images, which are then looked at in any case.
+    # Changes under a condition are measured against the clean images, which then need a pass in any case.
     wanted = unseen | opened | ({CLEAN} if unseen else set())
     return tuple(condition for condition in all_conditions(group) if condition in wanted)
 
@@ -258,5 +256,5 @@ def _faithfulness(works: Sequence[Work], texts: Amount, profile: Profile) -> Cou
 
 
 def _distinct(sources: Iterable[tuple[str | int, ...]]) -> int:
-    """Images of all different sources; the number of images comes last in each."""
+    """Images of all distinct sources; the number of images comes last in each."""
     return sum(int(source[-1]) for source in dict.fromkeys(sources))

@@ -17,19 +17,19 @@ Stages: TypeAlias = dict[str, Number]
 
 
 def stage_seconds(count: RunCount, rates: Mapping[str, Rates], start: float, thumbnails: int) -> Stages:
-    """Time of each stage of what is left of a run.
+    """Time of each stage for the work left of a run.
 
     Args:
-        count: What is left.
-        rates: Task → what was measured for it.
+        count: The work left.
+        rates: Task → the measured rates.
         start: Seconds for imports and for loading models.
-        thumbnails: Small images kept of each unit.
+        thumbnails: Number of thumbnails kept per unit.
     """
     stages: Stages = {"start": start, "images and masks": _images(count, rates)}
     for work, passes in count.passes:
         own = rates[work.task.name].seconds
         read = len(passes) * work.images
-        # Several tasks that share neither network nor images have passes of their own.
+        # Several tasks that share neither network nor images have separate passes.
         _add(stages, "perturbations", _perturbing(work, passes, rates[work.task.name]))
         _add(stages, "target network", read * own["target"])
         _add(stages, "CLIP", read * own["clip"])
@@ -52,7 +52,7 @@ def stage_seconds(count: RunCount, rates: Mapping[str, Rates], start: float, thu
 
 
 def disk_bytes(count: RunCount, rates: Mapping[str, Rates], thumbnails: int) -> Number:
-    """Bytes that what is left of a run adds to its folder; None where a method was not measured."""
+    """Bytes that the work left adds to the run folder; None if a method was not measured."""
     total = 0.0
     for task in count.tasks:
         rate = rates[task.work.task.name]
@@ -110,7 +110,7 @@ def _cells(name: str, method: MethodCount, work: Work, rates: Rates) -> Number:
     measured = rates.methods[name]
     drawn = sum((cost.generated for cost in method.each), Amount.of(0)).likely
     if drawn is None:
-        # Without a stated cost its images were not told apart from the rest.
+        # Without a stated cost its images cannot be distinguished from the rest.
         drawn = 0.0
     drawing = sum(rates.seconds.get(stage, 0.0) for stage in ("generated", "target", "clip"))
     cells = measured.once + method.open * (measured.cell + len(work.units) * measured.unit)

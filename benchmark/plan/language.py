@@ -1,4 +1,4 @@
-"""What a language model is asked, in tokens, and what that costs by the dated price table."""
+"""Use of language models in tokens, and its cost by the dated price table."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tasks.language.prompts import MOST_LETTERS, corrected_messages, simplify_me
 from tasks.profiles.schema import Profile
 
 LETTERS_A_TOKEN: Final = 4
-"""Of English text; a rule of thumb."""
+"""Rule of thumb for English text."""
 CAPTION_LETTERS: Final = 60
 REPLY_TOKENS: Final = 8
 _WIDEST: Final = "\U00010400" * MOST_LETTERS
-"""The longest caption or reply that is shown, in letters of four bytes each."""
+"""The longest caption or reply that is sent, in letters of four bytes each."""
 
 
 def language_model(profile: Profile) -> OpenAISource | TransformersSource | None:
@@ -25,20 +25,20 @@ def language_model(profile: Profile) -> OpenAISource | TransformersSource | None
 
 
 def language_roles(profile: Profile) -> set[str]:
-    """The roles that a language model fills."""
+    """The roles that are filled by a language model."""
     sources = {"summariser": profile.summariser, "describer": profile.describer}
     return {role for role, source in sources.items() if isinstance(source, OpenAISource | TransformersSource)}
 
 
 def language_counts(cost: Cost, profile: Profile) -> tuple[Amount, Amount, Amount]:
-    """Answers asked of language models, tokens read and tokens written.
+    """Answers requested from language models, prompt tokens and completion tokens.
 
-    At most, each summary is asked for twice and every text is as long as it can be; a request that fails on the way is
-    made again, which counts once. Tokens of pictures are not known.
+    At most, each summary is requested twice and every text has its maximum length; a request that fails in transit is
+    repeated, which counts once. Tokens of images are unknown.
 
     Args:
-        cost: What is asked of the summariser and of the describer.
-        profile: Who they are; a role that is no language model asks none.
+        cost: Use of the summariser and of the describer.
+        profile: Defines the two roles; a role that is not a language model counts as none.
     """
     source = language_model(profile)
     simplified, summarised = cost.simplified, Amount(_twice(cost.summarised.most), cost.summarised.expected)
@@ -55,7 +55,7 @@ def language_counts(cost: Cost, profile: Profile) -> tuple[Amount, Amount, Amoun
     read = _tokens(simplified, _simplify(_WIDEST, exact=False), _simplify("x" * CAPTION_LETTERS, exact=True))
     captions = cost.summary_captions
     asked = summarise_messages([_WIDEST] * captions, source.mode)
-    # The second request holds the first one, its reply and more; each is half of what is counted.
+    # The second request contains the first one, its reply and more; each is half of what is counted.
     most = (most_prompt_tokens(asked) + most_prompt_tokens(corrected_messages(asked, _WIDEST))) / 2
     usual = summarise_messages(["x" * (CAPTION_LETTERS // 2)] * captions, source.mode)
     read += _tokens(summarised, most, sum(len(m.content) for m in usual) / LETTERS_A_TOKEN)
@@ -63,7 +63,7 @@ def language_counts(cost: Cost, profile: Profile) -> tuple[Amount, Amount, Amoun
 
 
 def money(profile: Profile, read: Amount, written: Amount) -> dict[str, Any]:
-    """What the tokens of a run cost.
+    """Cost of a run's tokens.
 
     Returns:
         ``usd``: an amount, unknown without a price; ``model``, ``price`` (see ``tasks.language.config.PriceEntry``;

@@ -1,4 +1,4 @@
-"""What the probe makes up where a run would have more: images over and over, and scores out of nowhere."""
+"""Synthetic inputs for the timing probe: repeated images and random scores."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ TABLE_CONDITIONS: Final = 2
 def enlarged(
     probe: Probe, layer: str, reading: LayerReading, embeddings: Float[Tensor, "few d"], images: int
 ) -> Observation:
-    """An observation as large as that of a run: a few images over and over.
+    """An observation as large as that of a run, made of a few repeated images.
 
     Args:
-        probe: The few images.
-        layer: The layer that was read.
-        reading: What it shows of them.
+        layer: Name of the layer.
+        reading: Its output for these images.
         embeddings: Their CLIP embeddings.
-        images: How many there seem to be.
+        images: Number of images to imitate.
     """
     few = len(probe.ids)
     again = [number % few for number in range(images)]
@@ -52,11 +51,11 @@ def enlarged(
 
 
 class TiledMaps:
-    """A few maps over and over.
+    """A few maps, repeated.
 
     Args:
-        maps: The few.
-        images: How many there seem to be.
+        maps: The maps to repeat.
+        images: Number of images to imitate.
     """
 
     def __init__(self, maps: Maps, images: int) -> None:
@@ -64,18 +63,18 @@ class TiledMaps:
         self.shape = (images, *maps.shape[1:])
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        """As ``tasks.activations.maps.Maps``."""
+        """See ``tasks.activations.maps.Maps``."""
         return self._maps.read([image % self._maps.shape[0] for image in images], units)
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        """As ``tasks.activations.maps.Maps``."""
+        """See ``tasks.activations.maps.Maps``."""
         images, count, height, width = self.shape
         for part in image_blocks(images, count * height * width):
             yield part, self.read(part, range(count) if units is None else units)
 
 
 def made_up_scores(work: Work, seed: int) -> pd.DataFrame:
-    """Scores of a few conditions, to see how long their statistics take."""
+    """Random scores of a few conditions, to time their statistics."""
     conditions = (CLEAN, *(condition for condition in work.conditions if condition != CLEAN))[:TABLE_CONDITIONS]
     draw = generator(seed, "plan", "scores")
     rows = []

@@ -50,19 +50,18 @@ from tasks.schema import Task
 def make_plan(
     options: RunOptions, display: Display, tasks: Sequence[Task] | None = None, started: float | None = None
 ) -> dict[str, Any]:
-    """What a run will cost.
+    """Estimate the cost of a run.
 
     Args:
-        options: Of the run.
-        display: For what a run would say while it prepares.
-        tasks: From ``benchmark.run.preflight.check``, where the options were checked before.
-        started: ``time.monotonic()`` when the command began; what passes until the models load is the run's start.
+        display: For the messages of a run while it prepares.
+        tasks: From ``benchmark.run.preflight.check``, if the options were already checked.
+        started: ``time.monotonic()`` at the start of the command; the time until the models load is the run's start.
 
     Returns:
         ``folder``, ``profile``, ``device``, ``tasks`` and ``total`` (see ``_task_facts`` and ``benchmark.plan.count``),
         ``shared`` by all tasks, ``faithfulness``, ``cells`` (``all`` and ``done``), ``seconds`` (``total``, ``stages``
-        and how long the ``probe`` took), ``bytes`` (``folder``, ``cache``), ``money`` (see
-        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``. Null is unknown.
+        and the duration of the ``probe``), ``bytes`` (``folder``, ``cache``), ``money`` (see
+        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``. Null means unknown.
 
     Raises:
         UserError: The run would be refused for the same reason.
@@ -76,7 +75,7 @@ def make_plan(
     methods = load_methods(options, profile)
     try:
         check_key(methods, profile)
-    except LanguageModelError as error:  # a plan asks no language model, so it needs no key
+    except LanguageModelError as error:  # a plan sends no requests, so it needs no key
         notes.append(f"The run will be refused: {error}")
     studies = [load_study(name) for name in options.analyses]
     masked = any(study.masked for study in studies) or needs_masks(options, tasks)
@@ -91,7 +90,7 @@ def make_plan(
         works = tuple(plan_work(task, profile, options, _stated_units(task)) for task in tasks)
         prepared = Prepared(works, methods, options.masks)
     else:
-        # Annotation is the same throughout a set, so two images tell.
+        # Annotation is the same throughout a set, so two images suffice.
         prepared = prepare(options, profile, tasks, methods, roles, display, images=2)
     groups = pass_groups(prepared.works)
     for study in () if missing else studies:
@@ -128,7 +127,7 @@ def _bottlenecks(
 def _counted(
     count: RunCount, profile: Profile, options: RunOptions, roles: CountedRoles, folder: RunFolder
 ) -> dict[str, Any]:
-    """What needs no measuring."""
+    """The part of the plan that needs no measurement."""
     everything, opened = count.cells
     left = opened or count.studies
     read, written = count.total.prompt_tokens, count.total.completion_tokens
@@ -151,9 +150,9 @@ def _counted(
 
 
 def _task_facts(task: TaskCount) -> dict[str, Any]:
-    """``name``, ``images``, ``units``, ``conditions``, ``passes`` that are left, ``methods`` and ``counts``.
+    """``name``, ``images``, ``units``, ``conditions``, the remaining ``passes``, ``methods`` and ``counts``.
 
-    A method has ``cells``, ``done`` and what its open cells ask besides the passes over the images.
+    A method has ``cells``, ``done`` and the needs of its open cells besides the passes over the images.
     """
     methods = {
         name: {"cells": method.cells, "done": method.cells - method.open, "stated": method.stated}
@@ -174,14 +173,14 @@ def _task_facts(task: TaskCount) -> dict[str, Any]:
 def _stated_units(task: Task) -> int:
     if task.units.total is None:
         raise UserError(
-            f"How many units {task.layer} of {task.model} has is not known without the network, which is not on this "
-            "machine: put it there, or state units.total in the task's file."
+            f"The number of units of {task.layer} of {task.model} is unknown without the network, which is not on this "
+            "machine: install it, or state units.total in the task's file."
         )
     return task.units.total
 
 
 def _held(folder: RunFolder, identity: Mapping[str, Any]) -> list[str]:
-    """What the folder says against a run whose options have that identity."""
+    """Reasons for which the folder refuses a run with that identity."""
     if not (folder.path / "run.json").exists():
         return []
     try:
@@ -190,19 +189,19 @@ def _held(folder: RunFolder, identity: Mapping[str, Any]) -> list[str]:
         return [f"The run will be refused: {error}"]
     asked = json.loads(canonical_json(as_json(identity)))
     changed = differences({key: value for key, value in before.items() if key != "content"}, asked)
-    return [f"The run will be refused: {folder.path} holds another one ({'; '.join(changed)})."] if changed else []
+    return [f"The run will be refused: {folder.path} holds a different one ({'; '.join(changed)})."] if changed else []
 
 
 def _unstated(count: RunCount) -> list[str]:
     own = [(name, method) for task in count.tasks for name, method in task.methods.items() if method.open]
     whys = dict.fromkeys(f"{name} {method.unstated}" for name, method in own if method.unstated)
-    return [f"{why}, so totals that it may add to are unknown." for why in whys]
+    return [f"{why}, so the totals that it contributes to are unknown." for why in whys]
 
 
 def _measured(
     prepared: Prepared, groups: Sequence[Sequence[Work]], roles: CountedRoles, options: RunOptions
 ) -> dict[str, Rates]:
-    """Task → rates; tasks that share network and images are measured once, at the first of them."""
+    """Task → rates; tasks that share network and images are measured once, with the first of them."""
     rates: dict[str, Rates] = {}
     for group in groups:
         first = group[0]
@@ -216,7 +215,7 @@ def _measured(
 
 
 def _spent(folder: Path) -> float | None:
-    """USD booked by earlier sessions; None where that is unknown."""
+    """USD booked by earlier sessions; None if unknown."""
     path = folder / "replies.sqlite"
     if not path.exists():
         return 0.0

@@ -1,4 +1,4 @@
-"""A short probe of each stage of a run on this machine: a few images, a few units, nothing that costs money."""
+"""A short probe of each stage of a run on this machine: a few images, a few units, at no cost."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.profiles.sources import GeneratorSource
 
 IMAGES: Final = 128
-"""Probing images that the probe looks at, at most; CLIP-Dissect needs 100."""
+"""Maximum number of probing images for the probe; CLIP-Dissect needs 100."""
 
 FEW_IMAGES: Final = 8
-"""For what is slow or varies little: perturbations, masks, captions."""
+"""Number of images for stages that are slow or vary little: perturbations, masks, captions."""
 
 UNITS: Final = (1, 2, 6)
-"""Units that a method labels in three calls: the first one loads, the others tell what a unit costs."""
+"""Units labelled in three calls of a method: the first includes loading, the others give the cost per unit."""
 
 SECONDS: Final = 20.0
-"""No further method is begun after this time; on two free cores the miniature needs a third of it."""
+"""No further method is started after this time; on two idle cores the miniature needs a third of it."""
 
 
 def measure(
@@ -64,13 +64,8 @@ def measure(
     """Measure a task's stages.
 
     Args:
-        work: The task.
-        methods: By name.
-        concepts: Its concept set.
-        roles: The profile's models and data, built here.
-        settings: How images are perturbed.
-        seed: The run's seed.
-        masks: Where foreground masks come from; None if none are needed.
+        roles: Models are built here, as part of the measured time.
+        masks: Source of foreground masks; None if none are needed.
         clock: Seconds from any origin.
     """
     return _Measuring(work, methods, concepts, roles, settings, seed, masks, clock).all()
@@ -105,7 +100,7 @@ class _Measuring:
         observation = self._observation(target, probe)
         self._roles(probe)
         self._evidence(observation)
-        # Those that ask little come first, should the time not suffice for all.
+        # The cheapest come first, in case the time does not suffice for all.
         for name in sorted(self.work.methods, key=lambda name: len(registry.entry(name).needs)):
             self._method(name, observation, target)
         self._tables()
@@ -132,7 +127,7 @@ class _Measuring:
 
     def _perturbations(self, probe: Probe) -> None:
         images = _pixels(probe, FEW_IMAGES)
-        # A grid: every image has both, and as many pixels of the one as of the other.
+        # A grid: every image has both, with equally many pixels of each.
         rows, columns = torch.meshgrid(*(torch.arange(side) // 56 for side in images.shape[2:]), indexing="ij")
         part = ((rows + columns) % 2 == 0).expand(len(images), -1, -1)
         for name in dict.fromkeys(condition.name for condition in self.work.conditions if condition != CLEAN):
@@ -150,7 +145,7 @@ class _Measuring:
         self.settings.apply(images.to(device), name, severity, seeds, None if masks is None else masks.to(device)).cpu()
 
     def _observation(self, target: TargetModel, probe: Probe) -> Observation:
-        """What the clean condition shows, as large as in the run: the few images over and over."""
+        """Observation under the clean condition, as large as in the run, from the few images repeated."""
         layer, pooling = self.work.task.layer, self.work.task.pooling
         images = _pixels(probe, IMAGES)
         with self._timed("target", len(images)):
@@ -161,7 +156,7 @@ class _Measuring:
 
     def _roles(self, probe: Probe) -> None:
         needed = asked_roles(self.methods)
-        # A summariser that counts words counts them in the captions of all images.
+        # A summariser that uses word frequencies needs the captions of all images.
         counts = "summariser" in needed and isinstance(self.roles.profile.summariser, str)
         if ("captioner" in needed or counts) and self.roles.captioner is not None:
             with self._timed("loading"):
@@ -174,7 +169,7 @@ class _Measuring:
         if source is None:
             return
         if isinstance(source, GeneratorSource) and self.roles.device.type == "cpu":
-            self.rates.unmeasured["generated images"] = "a diffusion model takes minutes an image on a CPU"
+            self.rates.unmeasured["generated images"] = "a diffusion model takes minutes per image on a CPU"
             return
         with self._timed("loading"):
             assert self.roles.generator is not None  # noqa: S101 - the profile names it
@@ -204,13 +199,13 @@ class _Measuring:
             return
         try:
             self.rates.methods[name] = self._label(name, observation, self._tools(target))
-        except Exception as error:  # the run will say the same of each cell; the rest can be planned
+        except Exception as error:  # the run will report the same for each cell; the rest can be planned
             self.rates.unmeasured[name] = f"it fails: {type(error).__name__}: {error}"
 
     def _unfit(self, name: str) -> str | None:
         asked = asked_roles({name: self.methods[name]})
         if asked & language_roles(self.roles.profile):
-            return "a plan asks no language model"
+            return "a plan sends no requests to language models"
         if "generator" in asked and "generated" not in self.rates.seconds:
             return self.rates.unmeasured.get("generated images", "the profile has no generator")
         return None
@@ -220,7 +215,7 @@ class _Measuring:
         alive = [unit for unit in self.work.units if not dead[unit]] or list(self.work.units)
         seconds, sizes, start = [], [], 0
         for count in UNITS:
-            # Other units each time: what a method remembers of some must not make the next ones cheap.
+            # Different units each time: what a method remembers of some must not make the next ones cheap.
             units = [alive[(start + place) % len(alive)] for place in range(min(count, len(alive)))]
             start += count
             drawn = self.roles.tally["generated"]
@@ -239,7 +234,7 @@ class _Measuring:
         return MethodTime(max(0.0, seconds[0] - cell - first * unit), cell, unit, cell_bytes, unit_bytes)
 
     def _drawing(self) -> float:
-        """Seconds of one generated image, which the target reads and CLIP embeds."""
+        """Seconds per generated image, including its pass through the target and CLIP."""
         return sum(self.rates.seconds.get(stage, 0.0) for stage in ("generated", "target", "clip"))
 
     def _tools(self, target: TargetModel) -> Toolbox:
@@ -267,7 +262,7 @@ def _size(folder: RunFolder) -> int:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float]:
-    """Start and slope, neither below 0, of the line through two points; through the origin where they fall."""
+    """Start and slope, neither below 0, of the line through two points; through the origin if they decrease."""
     slope = (y2 - y1) / (x2 - x1) if x2 > x1 else y2 / x2
     if slope < 0:
         return (y1 + y2) / 2, 0.0
@@ -276,5 +271,5 @@ def _line(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float]:
 
 
 def _pixels(probe: Probe, count: int) -> UInt8[Tensor, "few 3 h w"]:
-    """The first images, as many as there are."""
+    """The first images, at most ``count``."""
     return probe.load(range(min(count, len(probe.ids))))

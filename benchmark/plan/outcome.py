@@ -1,4 +1,4 @@
-"""What a run did, against what was planned, in its folder and in two lines at its end."""
+"""Planned and actual amounts of a run, in its folder and in two lines at its end."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ _LANGUAGE = {"language_calls": "requests", "prompt_tokens": "prompt_tokens", "co
 
 
 def record_outcome(folder: RunFolder, count: RunCount, roles: CountedRoles, display: Display) -> None:
-    """Record planned and actual amounts of a session under ``plan`` in ``run.json``, and say them.
+    """Record planned and actual amounts of a session under ``plan`` in ``run.json``, and show them.
 
     ``sessions`` gets one entry: ``planned``, each with ``expected`` and ``most`` (null where unknown), and ``actual``:
     ``cells`` (failed ones included), ``images``, ``target``, ``clip``, ``captioned`` and ``generated`` images,
     ``language_calls``, ``prompt_tokens``, ``completion_tokens``, ``usd`` and ``seconds`` by stage. Nothing is recorded
-    for a session that found everything done.
+    for a session in which everything was already done.
 
     Args:
-        folder: Of the run, open for writing.
-        count: What was left when the session began.
-        roles: Those that the run used.
-        display: That the run used.
+        folder: The run folder, open for writing.
+        count: The work left at the start of the session.
+        roles: The roles used by the run.
     """
     if not count.cells[1]:
         return
@@ -51,7 +50,7 @@ def _actual(roles: CountedRoles, display: Display, before: list[dict[str, Any]])
     counts = {name: units.get(name, 0) for name in ("cells", "images")}
     counts |= {name: roles.tally[name] for name in ("target", "clip", "captioned", "generated")}
     usage = roles.language_usage() or dict.fromkeys([*_LANGUAGE.values(), "usd"], 0)
-    # The usage is that of all sessions.
+    # The usage covers all sessions.
     spent = {name: usage[key] - sum(s["actual"][name] for s in before) for name, key in _LANGUAGE.items()}
     paid = [session["actual"]["usd"] for session in before]
     usd = None if usage["usd"] is None or None in paid else usage["usd"] - sum(paid)

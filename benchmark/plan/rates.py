@@ -1,4 +1,4 @@
-"""What the stages of a run take on this machine."""
+"""Measured rates of the stages of a run on this machine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class MethodTime:
-    """What a cell of a method takes; generated images are left out, since cells share them.
+    """Time and space of a method's cells; generated images are excluded, since cells share them.
 
     Attributes:
-        once: Seconds for the first cell alone.
-        cell: Seconds a cell, whatever the number of units.
-        unit: Seconds a unit.
-        cell_bytes: On disk, a cell, whatever the number of units.
-        unit_bytes: On disk, a unit.
+        once: Seconds for the first cell only.
+        cell: Seconds per cell, independent of the number of units.
+        unit: Seconds per unit.
+        cell_bytes: Bytes on disk per cell, independent of the number of units.
+        unit_bytes: Bytes on disk per unit.
     """
 
     once: float
@@ -26,15 +26,15 @@ class MethodTime:
 
 @dataclass
 class Rates:
-    """What one of each takes on this machine; what was not measured is absent.
+    """Measured rates on this machine; what was not measured is absent.
 
     Attributes:
-        seconds: Stage → seconds for one image; ``tables`` for one method under one condition; ``loading`` in all.
-        perturbed: Perturbation → seconds for one image.
-        methods: Method → what a cell takes.
-        evidence_bytes: On disk: the evidence of one condition.
-        thumbnail_bytes: The thumbnail of one image.
-        unmeasured: What could not be measured → why.
+        seconds: Stage → seconds per image; ``tables`` per method and condition; ``loading`` in total.
+        perturbed: Perturbation → seconds per image.
+        methods: Method → rates of its cells.
+        evidence_bytes: Bytes on disk of one condition's evidence.
+        thumbnail_bytes: Bytes per thumbnail.
+        unmeasured: Stage or method that could not be measured → reason.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)

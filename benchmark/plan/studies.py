@@ -1,4 +1,4 @@
-"""What the studies of a run ask besides its cells."""
+"""Work of a run's studies, besides its cells."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile
 
 TRAINED: Final = 0.75
-"""Passes that one image of a training step takes: the last of four stages as costly as each other, there and back."""
+"""Forward passes per image and training step: the last of four equally costly stages, forward and backward."""
 
 
 @dataclass(frozen=True)
 class StudyCount:
-    """What one study asks of one task, or of tasks that share network and images.
+    """Work of one study for one task, or of tasks that share network and images.
 
     Attributes:
-        name: Of the study.
-        work: The task, or the first of them.
-        counts: What is asked in all; no cells.
-        labellings: Method → how often it labels the units, and the images that are generated for that.
-        trained: Images that networks are trained with, counted again in each step.
+        name: Name of the study.
+        work: The task, or the first of the tasks.
+        counts: Total work; no cells.
+        labellings: Method → number of times it labels the units, and the images generated for that.
+        trained: Training images, counted in each step.
     """
 
     name: str
@@ -39,7 +39,7 @@ class StudyCount:
     trained: int = 0
 
     def seconds(self, rates: Rates) -> float | None:
-        """How long it takes; None if a method was not measured. Statistics are left out."""
+        """Estimated duration without statistics; None if a method was not measured."""
         own = rates.seconds
         target, clip = self.counts.target.likely, self.counts.clip.likely
         if target is None or clip is None:
@@ -63,7 +63,7 @@ def with_studies(
     roles: Roles,
     folder: RunFolder,
 ) -> RunCount:
-    """A run's count with its studies; those that the folder, which need not exist, holds ask nothing."""
+    """A run's count with its studies; those already in the folder, which need not exist, add nothing."""
     found = [
         _count(study.name, cost, methods, roles.profile)
         for study in studies

@@ -1,4 +1,4 @@
-"""What a run asks of its models, counted while it runs."""
+"""Counts the use of models during a run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder
 
 
 class CountedRoles(Roles):
-    """The roles of a profile; how many images each was given is counted, not what text.
+    """The roles of a profile, counting the images that each receives; texts are not counted.
 
     Attributes:
-        tally: ``target``, ``clip``, ``captioned`` and ``generated`` images so far. What a cache gave is not in it, but
-            for generated images.
+        tally: ``target``, ``clip``, ``captioned`` and ``generated`` images so far. Cached results are not counted,
+            except for generated images.
     """
 
     tally: Counter[str]
@@ -36,13 +36,13 @@ class CountedRoles(Roles):
         built = name in self._targets
         found = super().target(name)
         if not built:
-            # On the network itself, so that it does not matter who reads it.
+            # On the network itself, so that it counts whoever reads it.
             found.network.register_forward_pre_hook(lambda _, inputs: self.tally.update(target=len(inputs[0])))
         return found
 
     @cached_property
     def plain_clip(self) -> ImageTextEncoder:
-        """See ``Roles.plain_clip``; what a cache gives was not computed, so the model behind it is watched."""
+        """See ``Roles.plain_clip``; cached results are not computed, so the model behind the cache is counted."""
         return _CountedEncoder(super().plain_clip, self.tally)
 
     @cached_property

@@ -1,9 +1,9 @@
-"""``--budget``: a run stops before it costs more, in money or in time, and what is done stays done.
+"""``--budget``: a run stops before it costs more, in money or in time, and finished work is kept.
 
-Money is kept by the language model's client, which books each request before it is made (``tasks.language.prices``);
-here the run's cap takes the place of the profile's. It holds for all sessions of a run together. Time counts from the
-start of one session and is looked at before each piece of work: what by the measured rate would not end in time is not
-begun. What has never been measured is begun while there is any time left.
+Money is tracked by the language model's client, which books each request before it is made (``tasks.language.prices``);
+here the run's cap replaces the profile's. It applies to all sessions of a run together. Time counts from the start of
+one session and is checked before each piece of work: work that would not finish in time at the measured rate is not
+started. Work that has never been measured is started while there is any time left.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tasks.profiles.schema import Profile
 
 
 class BudgetReached(UserError):
-    """The time of ``--budget`` does not suffice for what comes next."""
+    """The time of ``--budget`` does not suffice for the next piece of work."""
 
 
 class TimeBudget:
-    """The time that one session may take.
+    """Time limit of one session.
 
     Args:
-        seconds: How much; None for no limit.
+        seconds: The limit; None for no limit.
         clock: Seconds from any origin; for tests.
     """
 
@@ -36,14 +36,14 @@ class TimeBudget:
         self._started = clock()
 
     def check(self, what: str, expected: float | None = None) -> None:
-        """Stop before work that would not end in time.
+        """Stop before work that would not finish in time.
 
         Args:
-            what: What is about to begin, for the message.
-            expected: How many seconds it will take, if that is known.
+            what: The next piece of work, for the message.
+            expected: Its duration in seconds, if known.
 
         Raises:
-            BudgetReached: It would not; the sentence says what is spent, what remains and how to continue.
+            BudgetReached: It would not; the message gives the time spent, the time remaining and how to continue.
         """
         if self.seconds is None:
             return
@@ -54,20 +54,19 @@ class TimeBudget:
         needs = "" if expected is None else f", which takes about {duration(expected)}"
         raise BudgetReached(
             f"The time budget of {duration(self.seconds)} is reached: {duration(spent)} spent, "
-            f"{duration(max(left, 0.0))} remaining, next would be {what}{needs}. "
-            "Run the same command again, with a higher --budget if need be: what is done is not done again."
+            f"{duration(max(left, 0.0))} remaining, the next step is {what}{needs}. "
+            "Run the same command again, with a higher --budget if necessary: finished work is not repeated."
         )
 
 
 def with_budget(profile: Profile, usd: float | None) -> Profile:
-    """The profile with the run's cap on money in place of its own; as it is where nothing costs money.
+    """The profile with the run's cap on money instead of its own; unchanged if nothing costs money.
 
     Args:
-        profile: The profile.
-        usd: ``--budget``, in USD; None leaves the profile's cap.
+        usd: ``--budget``, in USD; None keeps the profile's cap.
 
     Raises:
-        UserError: The price of the language model is unknown, so that no cap can be kept.
+        UserError: The price of the language model is unknown, so that no cap can be enforced.
     """
     update = {}
     for role in ("summariser", "describer"):
@@ -76,8 +75,8 @@ def with_budget(profile: Profile, usd: float | None) -> Profile:
             continue
         if source.price is None and source.model not in price_table():
             raise UserError(
-                f"The price of the model {source.model!r} is unknown, so --budget {usd:g}USD cannot be kept: give "
-                "'price' (input, output, as_of, source) in the profile, or leave the budget out."
+                f"The price of the model {source.model!r} is unknown, so --budget {usd:g}USD cannot be enforced: give "
+                "'price' (input, output, as_of, source) in the profile, or omit the budget."
             )
         # Both roles book their requests in the same file, so this is a cap on their sum.
         update[role] = source.model_copy(update={"price_cap_usd": usd})

@@ -1,4 +1,4 @@
-"""What methods say that units depend on, out of their cells into one table."""
+"""Collects from the cells what units depend on according to the methods, in one table."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ _VALUES = ("foreground", "background", "context")
 
 
 def dependence_rows(folder: RunFolder, works: Sequence[Work]) -> pd.DataFrame:
-    """One row a unit, and one a part of its label, of every finished cell whose method says what they depend on.
-
-    Args:
-        folder: The run folder.
-        works: The tasks.
+    """One row per unit and one per part of its label, for every finished cell whose method states their dependence.
 
     Returns:
-        In the columns of ``leaderboard.store.schema.DEPENDENCE``. What is no number from 0 to 1 is absent.
+        Columns of ``leaderboard.store.schema.DEPENDENCE``. Anything but a number in [0, 1] is absent.
     """
     rows = list(_rows(folder, works))
     if not rows:

@@ -1,13 +1,14 @@
-"""How a run shows its progress: bars on a terminal, plain lines in a log, and JSON lines in the run folder.
+"""Progress display: bars on a terminal, plain lines in a log, and JSON lines in the run folder.
 
-Everything goes to standard error, so that standard output holds results only. Text is never read as markup.
+Everything goes to standard error, so that standard output holds results only. Text is never parsed as markup.
 
-The JSON lines (``progress.jsonl``) hold an object each, with ``time`` (UTC) and ``event``:
+The JSON lines (``progress.jsonl``) are one object each, with ``time`` (UTC) and ``event``:
 
-- ``begin`` of a stage: ``stage``, ``unit`` (what is counted), ``done`` and ``total`` (null if unknown), ``note``, and
-  ``parts``: kind of work → how many pieces the stage has, empty where all units are alike.
-- ``part``: one piece is done: ``stage``, ``kind``, ``note`` (the condition), ``seconds`` it took, ``done`` so far.
-- ``progress``, at most one a stage in ``PLAIN_SECONDS``: as ``begin``, with ``seconds`` since the stage began and
+- ``begin`` of a stage: ``stage``, ``unit`` (of the counts), ``done`` and ``total`` (null if unknown), ``note``, and
+  ``parts``: kind of work → number of pieces, empty if all units cost alike.
+- ``part``: a finished piece: ``stage``, ``kind``, ``note`` (the condition), its duration in ``seconds``, ``done`` so
+  far.
+- ``progress``, at most one per stage in ``PLAIN_SECONDS``: as ``begin``, with ``seconds`` since the stage began and
   ``remaining`` seconds (null while unknown) instead of ``parts``.
 - ``end``: as ``progress``, with ``outcome``: ``done``, ``stopped`` (by the user or by ``--budget``) or ``failed``.
 - ``message`` and ``warning``: ``text``.
@@ -39,14 +40,14 @@ from leaderboard.store.escape import terminal
 Mode = Literal["auto", "rich", "plain", "quiet"]
 
 PLAIN_SECONDS = 5.0
-"""At most one plain line a stage in this time."""
+"""Minimum time between two plain lines of a stage."""
 
 
 class Stage:
-    """One stage of a run while it goes on; made by ``Display.stage``.
+    """A running stage; created by ``Display.stage``.
 
-    A stage whose units cost about the same is counted by ``advance``. One whose work is of several kinds measures each
-    piece by ``part``, and what remains is told from the kinds that are left.
+    A stage whose units cost about the same is counted by ``advance``. One with several kinds of work measures each
+    piece by ``part``, and the remaining time is estimated from the kinds that are left.
     """
 
     def __init__(self, name: str, total: int | None, unit: str, parts: Mapping[str, int], display: Display) -> None:
@@ -70,8 +71,8 @@ class Stage:
         """Measure one piece of work; it counts unless the block raises.
 
         Args:
-            kind: What kind of work; one of the stage's ``parts``.
-            units: How many of the stage's units it completes.
+            kind: Kind of work, one of the stage's ``parts``.
+            units: Number of the stage's units that it completes.
         """
         started = self._display.clock()
         yield
@@ -82,7 +83,7 @@ class Stage:
         self._display.show(self)
 
     def skip(self, kind: str, units: int = 0) -> None:
-        """Count a piece that another process did.
+        """Count a piece done by another process.
 
         Args:
             kind: As in ``part``.
@@ -92,13 +93,13 @@ class Stage:
         self.advance(units)
 
     def note(self, text: str) -> None:
-        """Say what is being done now, e.g. the condition."""
+        """Set what is being done now, e.g. the condition."""
         self._note = terminal(text, limit=120)
         self._display.show(self)
 
     @property
     def noted(self) -> str:
-        """What was said by ``note`` last."""
+        """The last text given to ``note``."""
         return self._note
 
     @property
@@ -108,7 +109,7 @@ class Stage:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that the rest will take; None while that is unknown."""
+        """Estimated seconds for the rest; None while unknown."""
         if self._by_kind:
             return self.pace.remaining()
         if self.total is None or not self.done:
@@ -116,7 +117,7 @@ class Stage:
         return max(0, self.total - self.done) * self.seconds / self.done
 
     def due(self) -> bool:
-        """Whether a plain line may be written again; asking counts as writing."""
+        """Whether a plain line may be written again; calling this counts as writing."""
         now = self._display.clock()
         if now - self._shown < PLAIN_SECONDS:
             return False
@@ -124,7 +125,7 @@ class Stage:
         return True
 
     def line(self) -> str:
-        """The stage in one line: how far, how fast, how long still."""
+        """The stage in one line: progress, rate and remaining time."""
         parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}", self.unit]
         text = f"{self.name}: {' '.join(parts)}"
         if self.done and self.seconds > 0:
@@ -139,7 +140,7 @@ class Stage:
 
 
 class Display:
-    """Shows stages, messages and warnings; create one for each run.
+    """Shows stages, messages and warnings; create one per run.
 
     Args:
         mode: ``rich``, ``plain``, ``quiet`` (warnings only), or ``auto``: ``rich`` on a terminal, ``plain`` elsewhere.
@@ -171,10 +172,10 @@ class Display:
         """Show a stage while the block runs; stages may be nested.
 
         Args:
-            name: What is done.
-            total: How many units there are, if that is known.
-            unit: What is counted.
-            parts: Kind of work → how many pieces, where units cost so differently that one rate says nothing.
+            name: Name of the stage.
+            total: Number of units, if known.
+            unit: What a unit is, e.g. cells.
+            parts: Kind of work → number of pieces, if units differ so much in cost that a single rate is meaningless.
         """
         stage = Stage(terminal(name, limit=80), total, terminal(unit, limit=20), parts or {}, self)
         self._open(stage, parts or {})
@@ -189,23 +190,23 @@ class Display:
             self._close(stage, outcome)
 
     def seconds(self) -> dict[str, float]:
-        """Time of each stage that has ended, by its name; of a stage's kinds of work by ``STAGE: KIND``."""
+        """Time of each stage that has ended, by its name; for a stage's kinds of work by ``STAGE: KIND``."""
         return dict(self._seconds)
 
     def units(self) -> dict[str, int]:
-        """What the stages that have ended counted, by unit: cells, images, labels."""
+        """Totals of the stages that have ended, by unit: cells, images, labels."""
         return dict(self._units)
 
     def message(self, text: str) -> None:
-        """Say something that a reader of the log wants to know."""
+        """Show something of interest to a reader of the log."""
         self._write("message", text, "")
 
     def warning(self, text: str) -> None:
-        """Say something that the user should know even in a quiet run."""
+        """Show something that the user should know even in a quiet run."""
         self._write("warning", text, "yellow")
 
     def show(self, stage: Stage) -> None:
-        """Bring a stage's bar or line up to date."""
+        """Update a stage's bar or line."""
         if stage in self._bars and self._progress is not None:
             shown = {"note": stage.noted, "left": stage.remaining}
             self._progress.update(self._bars[stage], completed=stage.done, **shown)
@@ -215,7 +216,7 @@ class Display:
                 self._print(stage.line())
 
     def log_part(self, stage: Stage, kind: str, seconds: float) -> None:
-        """Write down that a piece of a stage's work is done."""
+        """Log that a piece of a stage's work is done."""
         entry = {"stage": stage.name, "kind": kind, "note": stage.noted, "seconds": round(seconds, 4)}
         self._note("part", entry | {"done": stage.done})
 
@@ -263,13 +264,13 @@ class Display:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = {"time": now, "process": os.getpid(), "event": event, **facts}
         try:
-            # One write of one line: lines of several processes do not mix.
+            # One write per line: lines of several processes do not mix.
             with open(self._log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry, ensure_ascii=True) + "\n")
         except OSError as error:
-            # No result rests on this file, so a run does not end for it.
+            # No result depends on this file, so a run continues without it.
             path, self._log = self._log, None
-            self.warning(f"{path} cannot be written any more: {error.strerror}.")
+            self.warning(f"{path} can no longer be written: {error.strerror}.")
 
 
 class _Rate(ProgressColumn):

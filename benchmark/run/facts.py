@@ -1,7 +1,7 @@
-"""What readers of the results must know of tasks, profile, methods and perturbations, written into the run folder.
+"""Facts about tasks, profile, methods and perturbations that readers of the results need, kept in the run folder.
 
-Boards, pages and reports are made from the store alone, perhaps years later and elsewhere: by then a name may stand
-for something else.
+Boards, pages and reports are made from the store only, perhaps years later and elsewhere, when a name may refer to
+something else.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from tasks.view import View
 
 
 def about_task(task: Task, view: View) -> dict[str, Any]:
-    """The task's own words, and what a complete result of it covers.
+    """The task's own description, and what a complete result of it covers.
 
     Args:
-        task: The task.
-        view: What its network sees of an image.
+        view: How its network crops and resizes an image.
 
     Returns:
         The task's fields; ``suites``: name → list of (perturbation, severity) at the task's own severities; and
-        ``view``: how images are prepared before they are perturbed, in words.
+        ``view``: how images are prepared before they are perturbed, as text.
     """
     own = {suite: load_suite(suite).conditions(None, task.severities) for suite in task.suites}
     suites = {name: [list(condition) for condition in conditions] for name, conditions in own.items()}
@@ -35,14 +34,14 @@ def about_task(task: Task, view: View) -> dict[str, Any]:
 
 
 def about_profile(profile: Profile) -> dict[str, Any]:
-    """Name, note, description, and ``licences``: a list of (part, source, licence) for every model and data set."""
+    """Name, note, description, and ``licences``: a list of (part, source, licence) for each model and data set."""
     parts = [list(part) for part in _licensed((), profile.model_dump(mode="json"))]
     facts = {"name": profile.name, "note": profile.note, "description": profile.description}
     return {**facts, "licences": parts}
 
 
 def about_methods(methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
-    """What each method states of itself with the options of the run; see ``baselines.base.Method``.
+    """What each method states about itself with the options of the run; see ``baselines.base.Method``.
 
     Returns:
         Name → ``summary``, ``citation``, ``trivial``, ``uses_perturbations`` and ``trace``.
@@ -65,8 +64,7 @@ def about_perturbations(names: Collection[str], corruptions: str) -> dict[str, d
     """Family and description of each perturbation.
 
     Args:
-        names: Those of the run.
-        corruptions: Which implementation it asks for.
+        corruptions: Which implementation the run uses.
     """
     found = {name: PERTURBATIONS[name].form(corruptions) for name in sorted(names)}
     return {name: {"family": form.family, "description": form.description} for name, form in found.items()}

@@ -1,9 +1,9 @@
-"""How faithful the labels of a run are, without truth: does the unit respond to what its label says?
+"""How faithful the labels of a run are, without truth: does the unit respond to its label?
 
-A label is held against its unit on clean images, whatever condition it was given under. CoSy (Kopf et al., NeurIPS
-2024) draws images of the label and compares the unit's activations on them with those on the probing images; F1, IoU,
-correlation, cosine and AUPRC (Oikarinen, Yan & Weng, ICML 2025) compare the unit's activation on each probing image
-with the label's presence there.
+A label is evaluated on clean images, whatever condition it was found under. CoSy (Kopf et al., NeurIPS 2024) generates
+images of the label and compares the unit's activations on them with those on the probing images; F1, IoU, correlation,
+cosine and AUPRC (Oikarinen, Yan & Weng, ICML 2025) compare the unit's activation on each probing image with the label's
+presence there.
 
 The control images of CoSy are the probing images, as in the paper, so some of them show the label's concept: a perfect
 detector of what a share p of them shows has an AUC of 1 - p/2.
@@ -41,11 +41,11 @@ Scope = Literal["none", "clean", "all"]
 """Which labels are measured: none, those of clean repeat 0, or those of all conditions and repeats."""
 
 IMAGES_PER_LABEL: Final = 10
-"""CoSy draws 50. Ten take a fifth of the time and cost little: they give the mean AUC of 48 units with different labels
-a standard error of about 0.013."""
+"""CoSy generates 50. Ten take a fifth of the time and lose little: the mean AUC of 48 units with different labels has a
+standard error of about 0.013."""
 
 PROMPT: Final = "realistic photo of a close up of {concept}"
-"""The template of CoSy's released settings, for generators that read prompts."""
+"""The template of CoSy's released settings, for generators with text prompts."""
 
 _VERSION: Final = 1
 _READ_AT_ONCE: Final = 128
@@ -62,26 +62,21 @@ def measure_run(
     *,
     count: int = IMAGES_PER_LABEL,
 ) -> pd.DataFrame:
-    """Measure a run's rank-1 labels and store the table; what is stored for the same labels is read, not measured.
+    """Measure a run's rank-1 labels and store the table; results stored for the same labels are reused.
 
-    Dead units and missing labels have no row. Each different text is drawn and looked for once, whichever units and
-    methods share it; only the activations of the labelled units on the clean images are kept in memory.
+    Dead units and missing labels have no row. Images are generated and searched once per distinct label, whichever
+    units and methods share it; only the activations of the labelled units on the clean images are kept in memory.
 
     Args:
-        folder: The run folder, open for writing.
-        works: The tasks of the run.
-        roles: The profile's models and data.
-        seed: The run's seed.
-        scope: Which labels.
-        display: For progress.
-        count: Images drawn of each label.
+        scope: Which labels, see ``Scope``.
+        count: Number of images generated per label.
 
     Returns:
-        In the columns of ``leaderboard.store.schema.FAITHFULNESS``; empty for ``none``.
+        Columns of ``leaderboard.store.schema.FAITHFULNESS``; empty for ``none``.
 
     Raises:
-        StoreError: If the table cannot be written.
-        ValueError: For a count below 1.
+        StoreError: The table cannot be written.
+        ValueError: ``count`` is below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
@@ -95,7 +90,7 @@ def measure_run(
         stored = _stored(folder, key)
         if stored is not None:
             return stored
-        # Stopped between the two, the table must not pass for the one that was there before.
+        # If stopped between the two, the table must not be mistaken for the previous one.
         folder.record("faithfulness", {"key": ""})
         folder.write_table("faithfulness", _measured(rows, works, roles, seed, count, display))
         folder.record("faithfulness", facts | {"key": key, "texts": len(set(rows["label"]))})
@@ -120,7 +115,7 @@ def _labels(folder: RunFolder, works: Sequence[Work], scope: Scope) -> pd.DataFr
 
 
 def _without_cosy(works: Sequence[Work], roles: Roles) -> str:
-    """Why nothing is drawn, in a sentence; empty where it is."""
+    """Why no images are generated, as a sentence; empty if they are."""
     if roles.generator is None:
         return f"The profile {roles.profile.name} has no image generator."
     if roles.profile.knows_only_scenes and any(work.task.probing_set == OWN_IMAGES for work in works):
@@ -148,7 +143,7 @@ def _stored(folder: RunFolder, key: str) -> pd.DataFrame | None:
     try:
         return folder.read_table("faithfulness")
     except StoreError:
-        # Lost or damaged: it is made again.
+        # Lost or damaged: it is computed again.
         return None
 
 
@@ -200,11 +195,10 @@ class _Group:
     """Tasks that share network, pooling and images.
 
     Attributes:
-        works: The tasks.
-        carriers: Task name → label → the units that carry it.
+        carriers: Task name → label → the units with that label.
         units: Task name → all its labelled units.
-        clean: Task name → their activations on the clean probing images, in this order.
-        presence: Of labels in these images.
+        clean: Task name → activations of these units, in this order, on the clean probing images.
+        presence: Presence of labels in these images.
     """
 
     works: tuple[Work, ...]
@@ -214,7 +208,7 @@ class _Group:
     presence: Presence
 
     def measure(self, text: str, drawn: UInt8[Tensor, "count 3 h w"] | None, roles: Roles) -> Iterator[pd.DataFrame]:
-        """The measures of one label for each unit that carries it, task by task."""
+        """The measures of one label for each unit with that label, task by task."""
         carriers = {task: own[text] for task, own in self.carriers.items() if text in own}
         works = [work for work in self.works if work.task.name in carriers]
         if not works:
@@ -238,7 +232,7 @@ class _Group:
 def _activations(
     roles: Roles, works: Sequence[Work], images: Iterable[UInt8[Tensor, "k 3 h w"]], units: Mapping[str, Sequence[int]]
 ) -> dict[str, Float[np.ndarray, "n units"]]:
-    """Task name → pooled activations of its chosen units; the tasks share network and pooling."""
+    """Task name → pooled activations of its selected units; the tasks share network and pooling."""
     if not works:
         return {}
     target = roles.target(works[0].task.model)
@@ -257,7 +251,7 @@ def _cosy(
     if synthetic is None:
         absent = np.full(clean.shape[1], np.nan)
         return {"cosy_auc": absent, "cosy_mad": absent}
-    # Rows of their own: the order of a sum, and so its last digit, would depend on which units stand beside.
+    # Contiguous rows: otherwise the order of a sum, and so its last digit, would depend on the neighbouring units.
     control, drawn = np.ascontiguousarray(clean.T), np.ascontiguousarray(synthetic.T)
     return {"cosy_auc": cosy_auc(control, drawn), "cosy_mad": cosy_mad(control, drawn)}
 
@@ -269,8 +263,8 @@ def _against_presence(
     # One unit at a time, for the same reason as in CoSy.
     found = [faithfulness(np.ascontiguousarray(unit)[:, None], presence) for unit in clean.T]
     measures = {name: np.array([getattr(unit, name)[0, 0] for unit in found]) for name in Faithfulness._fields}
-    # A label that no image shows (or all do) says nothing of the unit; were it left out instead, a method that gives
-    # such labels would be judged by its other ones only.
+    # A label that no image shows (or that all show) says nothing about the unit; if it were excluded instead, a method
+    # with such labels would be judged only by its other labels.
     varied = ~np.isnan(measures["f1"])
     if shown.all() or not shown.any():
         measures["correlation"][varied] = 0.0

@@ -1,4 +1,4 @@
-"""What makes two runs the same run: their options, and the content that names stand for today."""
+"""What makes two runs the same run: their options, and the current content that names refer to."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_identity(
     concepts: Mapping[str, tuple[str, ...]],
     roles: Roles,
 ) -> dict[str, Any]:
-    """The options, and the content that their names stand for today."""
+    """The options, and the current content that their names refer to."""
     works, methods, pool = prepared.works, prepared.methods, roles.pool_digest()
     made = [work.task.model for work in works if profile.target(work.task.model).loader == "factory"]
     return {
@@ -67,18 +67,18 @@ def _perturbation_facts(works: Sequence[Work], corruptions: str) -> dict[str, An
 
 
 def _task_facts(task: Task, profile: Profile) -> dict[str, Any]:
-    """The task, and what its network and images come from: of the profile, only what it uses changes its results."""
-    # A bottleneck has a run of its own kind; without one the field must not change what older runs are.
+    """The task, and the sources of its network and images: only the parts of the profile in use change the results."""
+    # A bottleneck has its own kind of run; without one the field must not change the identity of older runs.
     words = {"description", "citation", "licences", "suites", "severities", "bottleneck"}
     facts = task.model_dump(mode="json", exclude=words)
     return {**facts, "profile": identity_hash(profile.identity((task.model,), (task.probing_set,)))}
 
 
 def weights_sha256(network: nn.Module) -> str:
-    """SHA-256 over the names and values of a network's weights: all that can be told of one that a function made."""
+    """SHA-256 over the names and values of a network's weights: all that identifies one made by a function."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        if not isinstance(tensor, Tensor):  # a module may keep what it likes beside its weights
+        if not isinstance(tensor, Tensor):  # a module may store anything beside its weights
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

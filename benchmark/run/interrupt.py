@@ -1,9 +1,9 @@
-"""Stopping in time: at Ctrl-C, at SIGTERM, and when one piece of work takes too long.
+"""Stopping promptly: at Ctrl-C, at SIGTERM, and when one piece of work takes too long.
 
-A signal raises ``KeyboardInterrupt`` in the main thread, so that everything is closed in order. Python does that only
-between two of its own steps: a long call into a library, or threads that are joined first, can take minutes. Signals
-are therefore also seen by a thread that ends the process after ``GRACE`` seconds. Nothing is lost by it, because files
-are written whole or not at all.
+A signal raises ``KeyboardInterrupt`` in the main thread, so that everything is closed properly. Python does that only
+between two bytecode instructions: a long call into a library, or threads that are joined first, can take minutes.
+Signals are therefore also received by a thread that ends the process after ``GRACE`` seconds. Nothing is lost by it,
+because files are written atomically.
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after Ctrl-C and after SIGTERM."""
 
 GRACE = 8.0
-"""Seconds for stopping in order."""
+"""Seconds allowed for an orderly stop."""
 
 _TWICE = 0.5
-"""A second signal within so many seconds is the first one again: ``timeout`` sends it to a process and to its group."""
+"""A second signal within this many seconds is a duplicate of the first: ``timeout`` sends it to a process and to its
+group."""
 
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, e.g. from a batch system that wants its machine back."""
+    """SIGTERM, e.g. from a batch system that reclaims its machine."""
 
 
 class TookTooLong(BaseException):
-    """A piece of work was stopped by ``time_limit``.
+    """A piece of work was interrupted by ``time_limit``.
 
-    No ``Exception``, so that a method that catches those, say to ask a server again, does not catch it.
+    Not an ``Exception``, so that a method that catches those, e.g. to retry a request, does not catch it.
     """
 
 
 @contextlib.contextmanager
 def stopping_on_signals(last_words: str) -> Iterator[None]:
-    """While the block runs, Ctrl-C and SIGTERM end it, and at the latest ``GRACE`` seconds later the process.
+    """While the block runs, Ctrl-C and SIGTERM end it, and at most ``GRACE`` seconds later the process.
 
-    A second Ctrl-C ends the process at once. Handlers are left as they are outside of the main thread, and where
-    SIGINT is ignored, as it is in a shell's background jobs.
+    A second Ctrl-C ends the process at once. Handlers are left unchanged outside the main thread, and where SIGINT is
+    ignored, as it is in a shell's background jobs.
 
     Args:
-        last_words: Written to standard error where the process is ended before the block is.
+        last_words: Written to standard error if the process ends before the block.
 
     Raises:
-        KeyboardInterrupt: In the block; ``Terminated`` after SIGTERM.
+        KeyboardInterrupt: Inside the block; ``Terminated`` after SIGTERM.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -76,7 +77,7 @@ def stopping_on_signals(last_words: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # After a signal the thread goes on watching: what is still running may hold up the exit.
+        # After a signal the thread keeps watching: what is still running may delay the exit.
         if not signalled:
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
@@ -85,7 +86,7 @@ def stopping_on_signals(last_words: str) -> Iterator[None]:
 
 
 def _watch(read: int, last_words: str) -> None:
-    """End the process some time after the first signal, or at the second; end quietly when the pipe is closed."""
+    """End the process ``GRACE`` seconds after the first signal, or at the second; return when the pipe is closed."""
     code, first = 0, 0.0
     while True:
         left = None if not code else max(0.0, first + GRACE - time.monotonic())
@@ -112,21 +113,21 @@ def _end(code: int, last_words: str) -> NoReturn:
 
 
 def can_limit_time() -> bool:
-    """Whether ``time_limit`` has an effect here: alarms reach the main thread only."""
+    """Whether ``time_limit`` has an effect here: alarms reach only the main thread."""
     return threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Stop the block once it has taken so long, between two of Python's steps; ``None`` for no limit.
+    """Interrupt the block after so many seconds, between two bytecode instructions; ``None`` for no limit.
 
-    A call into a library is stopped when it returns, and nothing is where ``can_limit_time`` is false.
+    A call into a library is interrupted when it returns; no effect if ``can_limit_time`` is false.
 
     Args:
         seconds: More than 0.
 
     Raises:
-        TookTooLong: In the block.
+        TookTooLong: Inside the block.
     """
     if seconds is None or not can_limit_time():
         yield
@@ -143,8 +144,8 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     finally:
         try:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        finally:  # the alarm may have come at this very moment
+        finally:  # the alarm may arrive at this very moment
             signal.signal(signal.SIGALRM, before)
         if other:
-            # Somebody else's alarm, which had to wait.
+            # Someone else's alarm, which had to wait.
             signal.setitimer(signal.ITIMER_REAL, max(other - (time.monotonic() - started), 1e-3), interval)

@@ -1,4 +1,4 @@
-"""Concept sets: a text file, or the labels that a method gave in a run."""
+"""Concept sets: a text file, or a method's labels in a run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tasks.observe import CLEAN
 def read_concepts(path: Path) -> tuple[str, ...]:
     """The concepts of a text file, of a run folder, or of one method of a run (``FOLDER:METHOD``).
 
-    Of a run they are the different labels of rank 1 on clean images, by all methods but the floors, sorted.
+    For a run: the distinct rank-1 labels on clean images of all methods but the trivial baselines, sorted.
 
     Raises:
-        UserError: Nothing there, no label, or no such method.
+        UserError: No such file, no label, or no such method.
         StoreError: The run folder cannot be read.
     """
     if path.is_dir():
@@ -29,7 +29,7 @@ def read_concepts(path: Path) -> tuple[str, ...]:
 
 
 def labels_of(folder: Path, method: str = "") -> tuple[str, ...]:
-    """The different labels of rank 1 on clean images, sorted; of all methods but the floors unless one is named."""
+    """The distinct rank-1 labels on clean images, sorted; of all but the trivial baselines unless a method is named."""
     run = RunFolder(folder)
     labels = run.read_table("labels")
     clean = labels.loc[((labels["perturbation"] == CLEAN.name) & (labels["rank"] == 1)).to_numpy()]
@@ -39,5 +39,5 @@ def labels_of(folder: Path, method: str = "") -> tuple[str, ...]:
     wanted = [method] if method else run_facts(run.info()).rivals(methods)
     concepts = unique_concepts(sorted(clean.loc[clean["method"].isin(wanted).to_numpy(), "label"].tolist()))
     if not concepts:
-        raise UserError(f"The run {folder} holds no label that could be a concept.")
+        raise UserError(f"The run {folder} contains no label that could be a concept.")
     return concepts

@@ -1,4 +1,4 @@
-"""The language model of a run: what keeps it from working is said before models are loaded, and its use is counted."""
+"""The language model of a run: problems are reported before models are loaded, and usage is counted."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tasks.profiles.schema import Profile
 
 
 def check_key(methods: Mapping[str, Method], profile: Profile) -> None:
-    """See that a server could be asked, where a method needs one; nothing is asked yet.
+    """Check that requests would be possible if a method needs a language model; sends none.
 
     Args:
-        methods: Those of a run, by name.
-        profile: Names the language model.
+        methods: By name.
+        profile: Specifies the language model.
 
     Raises:
         UserError: There is no usable key, no package, or no price for the model's price cap.
@@ -33,10 +33,10 @@ def check_key(methods: Mapping[str, Method], profile: Profile) -> None:
 
 
 def build_summariser(folder: RunFolder, works: Sequence[Work], methods: Mapping[str, Method], roles: Roles) -> None:
-    """Build the summariser if a cell that is not done needs it, so that its mistakes come before large models load.
+    """Build the summariser if an unfinished cell needs it, so that its errors appear before large models load.
 
     Raises:
-        UserError: It cannot be built.
+        UserError: The summariser cannot be built.
     """
     needing = {name for name, method in methods.items() if "summariser" in asked_roles({name: method})}
     keys = (key for work in works for condition in work.conditions for key in work.cells(condition))
@@ -45,7 +45,7 @@ def build_summariser(folder: RunFolder, works: Sequence[Work], methods: Mapping[
 
 
 def say_usage(folder: RunFolder, roles: Roles, display: Display) -> None:
-    """Record and say what a language model was asked in all sessions of a run, and what it cost."""
+    """Record and show the language model's usage and cost over all sessions of a run."""
     usage = roles.language_usage()
     if usage is None:
         return

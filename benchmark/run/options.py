@@ -1,9 +1,10 @@
-"""The options of a run: identity (another value may give another result), runtime (it may not), and places.
+"""The options of a run: identity (a different value may change the result), runtime (it must not), and places.
 
-Each is declared once, as a field of ``RunOptions``: the command line, ``IDENTITY``, ``PLACES`` and ``RUNTIME`` follow.
+Each is declared once, as a field of ``RunOptions``: the command line, ``IDENTITY``, ``PLACES`` and ``RUNTIME`` are
+derived.
 
-A place is a file or folder of the user's: its content is part of the identity, its path is not. Stores and caches go by
-identity alone, so a run can continue on another device, with another batch size, in more processes, and with its files
+A place is a user's file or folder: its content is part of the identity, its path is not. Stores and caches use the
+identity only, so a run can continue on another device, with another batch size, in more processes, and with its files
 moved.
 """
 
@@ -29,11 +30,11 @@ T = TypeVar("T")
 
 
 class Kind(Enum):
-    """What a field of ``RunOptions`` is to a run."""
+    """Role of a field of ``RunOptions``."""
 
-    IDENTITY = "another value may change a result"
-    LATER = "the same, but an identity holds it only where it is given, so that runs from before it existed go on"
-    PLACE = "a file or folder of the user's: the runner adds the hash of its content to the identity"
+    IDENTITY = "a different value may change a result"
+    LATER = "likewise, but in the identity only if given, so that runs older than the option can be continued"
+    PLACE = "a user's file or folder: the runner adds the hash of its content to the identity"
     RUNTIME = "it must not change a cell's result; faithfulness, analyses and thumbnails are tables beside the cells"
 
 
@@ -45,10 +46,10 @@ Runtime = Annotated[T, Kind.RUNTIME]
 
 @dataclass(frozen=True)
 class Flag:
-    """The field's name on the command line, where it is another one.
+    """The field's name on the command line, if it differs.
 
     Attributes:
-        name: With its hyphens.
+        name: Including its hyphens.
     """
 
     name: str
@@ -62,7 +63,7 @@ def _known_studies(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _distinct(value: object) -> object:
-    """The same values without doubles, in the order given."""
+    """The same values without duplicates, in the given order."""
     return tuple(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
 
 
@@ -87,10 +88,10 @@ Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class RunOptions(BaseModel):
-    """What ``python -m benchmark run`` was asked to do. ``None`` means: as the task (or the registry) says.
+    """The options of ``python -m benchmark run``. ``None`` means the default of the task (or the registry).
 
-    Each field with a description is an option of the command line, in this order, with the description as its help; the
-    others are read from the option before them.
+    Each field with a description is a command-line option, in this order, with the description as its help; the others
+    belong to the option before them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -109,7 +110,7 @@ class RunOptions(BaseModel):
         default=None, description="Number of units, or all. [default: the task's]"
     )
     unit_ids: Identity[Annotated[tuple[Unit, ...], BeforeValidator(_distinct), Field(min_length=1)] | None] = Field(
-        default=None, description="Unit numbers instead, from 0."
+        default=None, description="Unit indices instead, from 0."
     )
     repeats: Identity[Annotated[StrictInt, Field(ge=1, le=100)]] = Field(
         default=2, description="Runs of the clean condition; two or more give the noise floor."
@@ -133,12 +134,12 @@ class RunOptions(BaseModel):
         default=None, description="Number of probing images, or a folder of your own. [default: the task's]"
     )
     image_folder: Place[UserPath | None] = None
-    """Images of the user's in place of the task's; fewer than the task asks for are all taken."""
+    """The user's images instead of the task's; if fewer than the task requests, all are used."""
     concepts: Place[UserPath | None] = Field(
         default=None, description="Your concepts, one per line. [default: the task's]"
     )
     profile: Identity[str] = Field(default="miniature", description="miniature, open, paper, or a YAML file.")
-    seed: Identity[Seed] = Field(default=0, description="Seed of every random draw.")
+    seed: Identity[Seed] = Field(default=0, description="Random seed of the run.")
     method_options: Identity[Annotated[dict[str, dict[str, Scalar]], Flag("--set")]] = Field(
         default_factory=dict, description="Method option, METHOD.OPTION=VALUE."
     )
@@ -160,25 +161,25 @@ class RunOptions(BaseModel):
         default="clean", description="Labels whose faithfulness is measured: those on clean images, all, or none."
     )
     thumbnails: Runtime[Annotated[StrictInt, Field(ge=0, le=10)]] = Field(
-        default=4, description="Top images of each unit kept small for its page; 0 for none."
+        default=4, description="Thumbnails of top images to keep per unit for its page; 0 for none."
     )
     device: Runtime[Device] = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps.")
     batch_size: Runtime[Count | None] = Field(default=None, description="Images per forward pass.")
     cell_timeout: Runtime[Limit | None] = Field(
         default=None, description="Seconds a method may take for one cell. [default: no limit]"
     )
-    """A cell that takes longer has failed."""
+    """A cell that takes longer fails."""
     budget_usd: Runtime[Annotated[Limit | None, Flag("--budget")]] = Field(
         default=None, description="Stop before this much is spent: 5USD, 90s, 30min or 2h; repeat it."
     )
-    """Most that a language model may cost in all sessions of the run, in place of the profile's cap."""
+    """Maximum cost of the language model over all sessions of the run, instead of the profile's cap."""
     budget_seconds: Runtime[Limit | None] = None
-    """Most time that this session may take."""
+    """Maximum time for this session."""
     analyses: Runtime[
         Annotated[tuple[str, ...], BeforeValidator(_distinct), AfterValidator(_known_studies), Flag("--analysis")]
-    ] = Field(default=(), description=f"Studies beside the labels: {', '.join(STUDIES)}.")
+    ] = Field(default=(), description=f"Additional studies: {', '.join(STUDIES)}.")
     cache: Runtime[str | None] = Field(
-        default=None, description="Folder for answers that other runs share, or none. [default: see docs/cache.md]"
+        default=None, description="Folder of the cache shared by runs, or none. [default: see docs/cache.md]"
     )
     out: Runtime[Path | None] = Field(default=None, description="Run folder. [default: runs/TASKS]")
     as_json: Runtime[Annotated[bool, Flag("--json")]] = Field(
@@ -194,24 +195,24 @@ class RunOptions(BaseModel):
     @model_validator(mode="after")
     def _weights_of_a_model(self) -> RunOptions:
         if self.weights is not None and self.model is None:
-            raise ValueError("--weights needs --model, which says whose weights they are")
+            raise ValueError("--weights needs --model, the network that they belong to")
         if self.strip_prefix is not None and self.weights is None:
-            raise ValueError("--strip-prefix needs --weights, the file whose names it shortens")
+            raise ValueError("--strip-prefix needs --weights, the file whose parameter names it shortens")
         return self
 
     def method_names(self) -> tuple[str, ...]:
-        """The methods of the run: those asked for, or the default ones."""
+        """The methods of the run: the requested ones, or the defaults."""
         return registry.default_names() if self.methods is None else self.methods
 
     def perturbing(self) -> Settings:
-        """The choices that hold for all perturbations."""
+        """The settings of all perturbations."""
         return Settings(self.corruptions, self.lengths, self.feather)
 
     def identity(self) -> dict[str, Any]:
         """The options that may change a result, as JSON; lists are sorted, because their order does not matter.
 
-        Names stand for what they mean today. A store that must notice a changed task, method or profile, or what lies
-        in the user's files, adds their content to this.
+        Names stand for their present meaning. A store that must notice a changed task, method or profile, or changed
+        user files, adds their content to this.
         """
         values = as_json(self.model_dump(include=set(IDENTITY)) | {"methods": self.method_names()})
         return {
@@ -225,7 +226,7 @@ class RunOptions(BaseModel):
         return identity_hash(self.identity())
 
     def folder(self) -> Path:
-        """``out``, or ``runs/TASKS``, with a short hash where any option differs from its default.
+        """``out``, or ``runs/TASKS``, with a short hash if any option differs from its default.
 
         The same command resolves to the same folder; different commands never share one.
         """
@@ -234,7 +235,7 @@ class RunOptions(BaseModel):
         names = safe_name("+".join(sorted(Path(task).stem for task in self.tasks)), limit=120)
         places = as_json(self.model_dump(include=set(PLACES), exclude_none=True))
         usual = RunOptions(tasks=self.tasks).identity_hash() == self.identity_hash() and not places
-        # A task file's name says nothing of where it lies, so two of the same name must not meet.
+        # A task file's name says nothing about its location, so two with the same name must not collide.
         own = any(task != Path(task).stem for task in self.tasks)
         asked = identity_hash(self.identity() | places)
         return Path("runs") / (names if usual and not own else f"{names}-{asked[:8]}")

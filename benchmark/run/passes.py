@@ -1,4 +1,4 @@
-"""One pass over the images of a condition for all layers of one network; what the cache holds is not computed again."""
+"""One pass over the images of a condition for all layers of one network; cached results are not computed again."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tasks.profiles.build import Roles
 
 _KINDS: Final = get_args(LayerKind)
 _LARGEST: Final = 2**28
-"""Bytes of maps that are kept for other runs: more are cheaper to compute again."""
+"""Bytes of maps kept for other runs: larger ones are cheaper to recompute."""
 
 Units = Mapping[str, Sequence[int]]
-"""Layer → the units whose maps methods read."""
+"""Layer → the units whose maps are read by methods."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,11 @@ class Passes:
     """The passes of one network over one probing set.
 
     Attributes:
-        roles: The profile's models; their cache keeps what a pass finds.
+        roles: The profile's models; their cache keeps the results of a pass.
         model: Name of the network.
-        probe: All images, before any are left out.
-        digest: ``ProbingSet.digest`` of them.
+        probe: All images, before exclusions.
+        digest: ``ProbingSet.digest`` of ``probe``.
         settings: How images are perturbed.
-        seed: The run's seed.
     """
 
     roles: Roles
@@ -54,14 +53,13 @@ class Passes:
     def observe(
         self, probe: Probe, condition: Condition, images: Images, layers: Mapping[str, Pooling], units: Units
     ) -> dict[str, Observation]:
-        """What the layers and CLIP show under a condition; see ``tasks.observe.observe``.
+        """Observations of the layers and CLIP under a condition; see ``tasks.observe.observe``.
 
         Args:
-            probe: The images that the condition can be made of.
-            condition: The condition.
-            images: Those images under it.
+            probe: The images available under the condition.
+            images: Those images under the condition.
             layers: Dotted layer name → pooling.
-            units: Layer → the units whose maps can be read.
+            units: Layer → the units whose maps are available.
         """
         made: dict[str, Observation] = {}
 
@@ -104,7 +102,7 @@ class Passes:
                 segmentation=probe.segmentation,
             )
             maps = made[layer].maps if made else None
-            # Those of a pass that was just made are there and need not be computed late.
+            # Maps of a pass that was just made are available and need not be recomputed later.
             if maps is not None:
                 if _bytes(shown, units[layer]) <= _LARGEST:
                     self._keep({**identity, "what": "maps"}, units[layer], maps)
@@ -127,7 +125,7 @@ class Passes:
 
     @cached_property
     def _masks_digest(self) -> str | None:
-        """SHA-256 of all foreground masks; they may come from a segmenter, which the images' digest says nothing of."""
+        """SHA-256 of all foreground masks; they may come from a segmenter, which the images' digest does not cover."""
         if self.probe.masks is None:
             return None
         digest = hashlib.sha256()
@@ -144,7 +142,7 @@ class Passes:
         probe: Probe,
         images: Images,
     ) -> Maps | None:
-        """Maps that are read from the cache, or else computed, if a method asks for them; None where there are none."""
+        """Maps read from the cache or computed when a method requests them; None if there are none."""
         if not len(shown["map_size"]):
             return None
 

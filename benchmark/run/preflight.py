@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything heavy is loaded."""
+"""Checks that find mistakes before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -28,15 +28,12 @@ _HOUSE = frozenset({"baselines", "benchmark", "leaderboard", "metrics", "report"
 def check(options: RunOptions) -> tuple[Task, ...]:
     """Refuse a run that cannot work.
 
-    Args:
-        options: What was asked.
-
     Returns:
         The tasks, loaded.
 
     Raises:
         UserError: An unknown task, suite, method or profile (with the nearest names); a unit that the layer does not
-            have; an option for a method that does not run; two tasks of one name.
+            have; an option of a method that is not run; two tasks with the same name.
     """
     tasks = tuple(load_task(name) for name in options.tasks)
     double = first_double([task.name for task in tasks])
@@ -65,13 +62,12 @@ def check_units(task: Task, options: RunOptions, total: int, whose: str) -> None
     """Refuse units that a layer does not have.
 
     Args:
-        task: Says how many are labelled where the options do not.
-        options: What was asked.
-        total: How many units the layer has.
+        task: Gives the default number of units.
+        total: Number of units of the layer.
         whose: The layer, as messages call it.
 
     Raises:
-        UserError: More units than there are, or a number beyond the last.
+        UserError: More units than there are, or an index beyond the last.
     """
     beyond = [unit for unit in options.unit_ids or () if unit >= total]
     if beyond:
@@ -99,7 +95,7 @@ def _check_images(folder: Path, count: int | None) -> None:
     files, _ = find_images(folder)
     if len(files) < max(2, count or 0):
         needed = "a run needs at least 2" if count is None else f"--image-count asks for {count}"
-        raise UserError(f"The folder {folder} holds {len(files)} images, but {needed}.")
+        raise UserError(f"The folder {folder} contains {len(files)} images, but {needed}.")
 
 
 def _check_method_options(options: RunOptions) -> None:
@@ -111,10 +107,10 @@ def _check_method_options(options: RunOptions) -> None:
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """The sentence for a package that is not installed; ``None`` if the missing module is CLEAR's own, a fault of ours.
+    """The sentence for a package that is not installed; ``None`` if the missing module is CLEAR's own, which is a bug.
 
     Args:
-        error: What the import raised.
+        error: The error raised by the import.
     """
     module = (error.name or "").partition(".")[0]
     if not module or module in _HOUSE:

@@ -1,9 +1,9 @@
-"""From the options to what a run does.
+"""From the options to the work of a run.
 
-First the user's own network, layer, images and concepts take the place of a task's; then network and images decide on
-methods, units, number of images and masks, where the options leave them open.
+First the user's own network, layer, images and concepts replace a task's; then network and images determine methods,
+units, number of images and masks, as far as the options leave them open.
 
-A task with a part exchanged is another task, and its name says so: no board can take it for the one it came from.
+A task with an exchanged part is a different task with a different name: no board can confuse it with the original.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tasks.profiles.sources import RetrievalSource, Target
 from tasks.schema import Pooling, Task, Units
 
 OWN_IMAGES, OWN_CONCEPTS = "own_images", "own_concepts"
-"""Under these names a profile offers the user's images and concepts."""
+"""Names under which a profile provides the user's images and concepts."""
 
 _LONGEST_NAME = 60
 _NOT_STATED = "not stated: the user's own"
@@ -48,11 +48,11 @@ _NOT_STATED = "not stated: the user's own"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run does, which its options leave in part to the network and the images.
+    """The work of a run, which its options partly leave to the network and the images.
 
     Attributes:
         works: One per task.
-        methods: By name; without those left out because the images lack what they need.
+        methods: By name; without those for which the images lack the required annotation.
         masks: Source of the foreground masks.
     """
 
@@ -61,7 +61,7 @@ class Prepared:
     masks: Literal["probing_set", "segmenter"]
 
     def identity(self, options: RunOptions) -> dict[str, Any]:
-        """The identity of the options, with what is done in place of what was asked."""
+        """The identity of the options, with the settings in effect instead of the requested ones."""
         return options.identity() | {"methods": sorted(self.methods), "masks": self.masks}
 
 
@@ -74,20 +74,18 @@ def prepare(
     display: Display,
     images: int | None = None,
 ) -> Prepared:
-    """Settle what the options leave to the network and the images.
+    """Determine what the options leave to the network and the images.
 
     Args:
-        options: What was asked.
         profile: From ``apply_overrides``, as are the tasks.
-        tasks: Each with the user's own in it.
+        tasks: With the user's own parts.
         methods: From ``load_methods``.
-        roles: The profile's models and data.
-        display: Told what is done otherwise than usual.
-        images: How many images to open for this; None means all of the run.
+        display: Reports each deviation from the defaults.
+        images: Number of images to open for this; None for all of the run.
 
     Raises:
-        UserError: A layer that cannot be read, units that it does not have, images that cannot be used, or a method
-            that was asked for and needs annotation that a probing set does not have.
+        UserError: A layer that cannot be read, units that it does not have, images that cannot be used, or a requested
+            method that needs annotation that a probing set does not have.
     """
     units = {task.name: count_units(task, options, roles) for task in tasks}
     with display.stage("images", None, "images") as stage:
@@ -102,15 +100,14 @@ def prepare(
 
 
 def apply_overrides(options: RunOptions, tasks: Sequence[Task]) -> tuple[Profile, list[Task]]:
-    """The profile and the tasks of a run, with the user's own in them.
+    """The profile and the tasks of a run, with the user's own parts.
 
     Args:
-        options: What was asked.
-        tasks: The tasks that it names, from ``benchmark.run.preflight.check``.
+        tasks: The tasks of the options, from ``benchmark.run.preflight.check``.
 
     Raises:
         UserError: A mistake in the profile's file, an unknown network, a file that cannot be read, or two tasks that
-            become the same one.
+            become identical.
     """
     profile, tasks = load_profile(options.profile), list(tasks)
     if options.model is not None:
@@ -123,12 +120,12 @@ def apply_overrides(options: RunOptions, tasks: Sequence[Task]) -> tuple[Profile
     profile, tasks = _with_data(profile, tasks, options)
     double = first_double([task.name for task in tasks])
     if double is not None:
-        raise UserError(f"Several of the tasks come to the same, {double}: name one of them, or leave --layer out.")
+        raise UserError(f"Several of the tasks become the same, {double}: name one of them, or omit --layer.")
     return profile.model_copy(update={"note": _note(profile, options)}), tasks
 
 
 def with_images(profile: Profile, folder: Path) -> Profile:
-    """The profile that offers a folder's images as ``OWN_IMAGES`` too.
+    """The profile with a folder's images as ``OWN_IMAGES``.
 
     A generator that retrieves the photographs held out of the probing folder gets those of this folder.
     """
@@ -142,15 +139,15 @@ def with_images(profile: Profile, folder: Path) -> Profile:
 
 
 def with_concepts(profile: Profile, path: Path) -> Profile:
-    """The profile that offers a file's concepts as ``OWN_CONCEPTS`` too."""
+    """The profile with a file's concepts as ``OWN_CONCEPTS``."""
     return profile.model_copy(update={"concept_sets": {**profile.concept_sets, OWN_CONCEPTS: path.resolve()}})
 
 
 def with_image_count(task: Task, options: RunOptions, roles: Roles) -> Task:
-    """The task with the number of images that the user's folder has, where that is fewer than it asks for.
+    """The task with the number of images that the user's folder has, if that is fewer than it requests.
 
     Raises:
-        UserError: Too many images cannot be used.
+        UserError: Too many images are unusable.
     """
     if options.image_folder is None or options.images is not None:
         return task
@@ -166,7 +163,7 @@ def with_image_count(task: Task, options: RunOptions, roles: Roles) -> Task:
 
 
 def with_all_units(task: Task, options: RunOptions, unit_count: int) -> Task:
-    """The task, labelling all units of a layer of the user's choice that has fewer than the task labels."""
+    """The task; with a user-chosen layer that has fewer units than the task labels, all are labelled."""
     chosen_layer = options.model is not None or options.layer is not None
     if chosen_layer and task.units.label != "all" and task.units.label > unit_count:
         return task.model_copy(update={"units": Units(label="all")})
@@ -174,13 +171,13 @@ def with_all_units(task: Task, options: RunOptions, unit_count: int) -> Task:
 
 
 def shown_units(task: Task, options: RunOptions, roles: Roles) -> frozenset[int]:
-    """The outputs of a classifier whose class the probing images show, where the task asks for it and it is known."""
+    """The outputs of a classifier whose class the probing images show, if known and requested by the task."""
     if not task.units.shown:
         return frozenset()
     probing = roles.probing_set(task.probing_set, options.images or task.images, roles.view(task.model))
     if probing.classes is None or probing.class_names is None:
         return frozenset()
-    # Other classes, such as folders of the user's, have other numbers.
+    # Other classes, such as a user's folders, have other indices.
     alike = len(probing.class_names) == task.units.total
     return frozenset(int(number) for number in probing.classes) if alike else frozenset()
 
@@ -191,18 +188,15 @@ def adapt_options(
     """Options adapted to unannotated images; reports each change.
 
     Args:
-        options: What was asked.
-        tasks: The tasks of the run.
-        roles: For their images.
-        display: Told what changes.
-        images: How many images to open for this; None means all of the run.
+        display: Reports each change.
+        images: Number of images to open for this; None for all of the run.
 
     Returns:
-        The methods, without the default ones that need annotation where a probing set has none; and the source of
-        masks, the segmenter where masks are needed and a probing set has none.
+        The methods, without default ones that need annotation that a probing set does not have; and the source of
+        masks, which is the segmenter if masks are needed and a probing set has none.
 
     Raises:
-        UserError: A method that was asked for needs annotation, which a probing set does not have.
+        UserError: A requested method needs annotation, which a probing set does not have.
     """
     methods, masks = options.method_names(), options.masks
     sets = {
@@ -213,7 +207,7 @@ def adapt_options(
     }
     for name, probing in sets.items():
         if masks == "probing_set" and needs_masks(options, tasks) and probing.load_foreground([]) is None:
-            display.message(f"The images of {name} have no foreground masks: the segmenter makes them.")
+            display.message(f"The images of {name} have no foreground masks: the segmenter provides them.")
             masks = "segmenter"
         needing = [method for method in methods if "segmentation" in registry.entry(method).needs]
         if probing.segmentation is not None or not needing:
@@ -221,17 +215,15 @@ def adapt_options(
         without = f"{needing[0]} needs images with concept annotation, which those of {name} do not have"
         methods = tuple(method for method in methods if method not in needing)
         if options.methods is not None:
-            raise UserError(
-                f"{without}: leave it out of --methods ({','.join(methods) or 'for example clip_dissect'})."
-            )
-        display.warning(f"{without}: it is left out.")
+            raise UserError(f"{without}: remove it from --methods ({','.join(methods) or 'for example clip_dissect'}).")
+        display.warning(f"{without}: it is skipped.")
     if masks == "segmenter" and needs_masks(options, tasks) and roles.profile.segmenter is None:
         raise no_segmenter(roles.profile)
     return methods, masks
 
 
 def needs_masks(options: RunOptions, tasks: Sequence[Task]) -> bool:
-    """Whether a condition of the run changes the foreground or the background alone."""
+    """Whether a condition of the run perturbs only the foreground or only the background."""
     suites = {suite for task in tasks for suite in options.suites or task.suites}
     return any(needs_foreground(name) for name in perturbations_of(load_suite(suite) for suite in sorted(suites)))
 
@@ -239,14 +231,14 @@ def needs_masks(options: RunOptions, tasks: Sequence[Task]) -> bool:
 def needed_parts(
     options: RunOptions, profile: Profile, tasks: Sequence[Task], methods: Mapping[str, Method], masked: bool
 ) -> list[Resource]:
-    """The parts of the profile that a run uses, and where each is; nothing is loaded or fetched.
+    """The parts of the profile that a run uses, and where each is; loads and downloads nothing.
 
     Args:
-        methods: By name; none where bottlenecks are trained.
+        methods: By name; empty if bottlenecks are trained.
         masked: Whether a condition or a study needs foreground masks.
 
     Raises:
-        UserError: An unknown name, architecture or tag.
+        UserError: An unknown name, architecture or weights tag.
     """
     bottlenecks = [task.bottleneck for task in tasks if task.bottleneck is not None]
     roles = {"clip", "sentence_encoder"} | asked_roles(methods)
@@ -265,10 +257,10 @@ def needed_parts(
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` takes CUDA where there is one.
+    """The device of that name; ``auto`` prefers CUDA.
 
     Raises:
-        UserError: If the device is not there.
+        UserError: The device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -276,14 +268,14 @@ def pick_device(name: str) -> torch.device:
         count = torch.cuda.device_count()
         number = int(name.partition(":")[2] or 0)
         if number >= count:
-            raise UserError(f"--device {name}: this machine shows {count} CUDA devices; choose cpu or auto.")
+            raise UserError(f"--device {name}: this machine has {count} CUDA devices; choose cpu or auto.")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps is not there on this machine; choose cpu or auto.")
+        raise UserError("--device mps is not available on this machine; choose cpu or auto.")
     return torch.device(name)
 
 
 def asked_roles(methods: Mapping[str, Method]) -> set[str]:
-    """The roles that methods ask: by its options a method may ask fewer than it declares, or others."""
+    """The roles that methods use: depending on its options a method may use fewer than it declares, or others."""
     return {need for method in methods.values() for need in getattr(method, "asks", method.needs)} & set(ROLES)
 
 
@@ -291,7 +283,7 @@ def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
     """The methods of a run by name, with the profile's options and those of ``--set``.
 
     Raises:
-        UserError: An option that a method does not have, or a role that it needs and the profile cannot fill.
+        UserError: An option that a method does not have, or a role that it needs and the profile does not provide.
     """
     methods = {
         name: registry.load(name, **{**profile.method_options.get(name, {}), **options.method_options.get(name, {})})
@@ -301,24 +293,24 @@ def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
         for role in sorted(asked_roles({name: method})):
             if role in ("captioner", "summariser", "describer", "generator") and getattr(profile, role) is None:
                 raise UserError(
-                    f"The method {name} needs a {role}, which the profile {profile.name} does not have; "
-                    "leave the method out, or choose another profile."
+                    f"The method {name} needs a {role}, which the profile {profile.name} does not provide; "
+                    "omit the method, or choose another profile."
                 )
     return methods
 
 
 def count_units(task: Task, options: RunOptions, roles: Roles) -> int:
-    """How many units a task's layer has; refuses a layer of the user's choice that cannot be read."""
+    """Number of units of a task's layer; refuses a user-chosen layer that cannot be read."""
     if options.model is not None or options.layer is not None or options.pooling is not None:
         check_layer(roles.target(task.model), task.layer, task.pooling)
     return roles.unit_count(task.model, task.layer)
 
 
 def check_layer(target: TargetModel, layer: str, pooling: Pooling) -> None:
-    """Refuse a layer that cannot be read or pooled so; told by two passes over a grey image.
+    """Refuse a layer that cannot be read or pooled in this way, checked by two passes over a grey image.
 
     Raises:
-        UserError: No such layer (with the nearest names), or one that cannot be read or pooled so.
+        UserError: No such layer (with the nearest names), or one that cannot be read or pooled in this way.
     """
     resolve_layer(target.network, layer)
     side = target.preprocessing.side
@@ -326,14 +318,14 @@ def check_layer(target: TargetModel, layer: str, pooling: Pooling) -> None:
     readable = list_layers(target.network, target.preprocessing(grey).to(target.device))
     if layer not in readable:
         raise UserError(
-            f"The layer {layer!r} cannot be read: a pass over an image does not reach it, or it gives no [n, units], "
-            "[n, tokens, units] or [n, units, h, w]. --list-layers shows the layers that can be."
+            f"The layer {layer!r} cannot be read: no forward pass reaches it, or its output is not [n, units], "
+            "[n, tokens, units] or [n, units, h, w]. --list-layers lists the layers that can be read."
         )
     target.read(grey, {layer: pooling})
 
 
 def _described(own: Task, target: Target, task: Task, options: RunOptions) -> Task:
-    """The task of a network of the user's without what was said of the network before, and with a name that fits."""
+    """The task with the user's network, without the description of the original network, and with a matching name."""
     pooled = f"_{own.pooling}" if own.pooling != task.pooling else ""
     return own.model_copy(
         update={
@@ -377,7 +369,7 @@ def _with_data(profile: Profile, tasks: Sequence[Task], options: RunOptions) -> 
 
 
 def _note(profile: Profile, options: RunOptions) -> str:
-    """The profile's sentence, with what of the run is not the profile's."""
+    """The profile's note, with what in the run is not the profile's."""
     given = {"network": options.model, "images": options.image_folder, "concepts": options.concepts}
     own = [part for part, value in given.items() if value is not None]
     if not own:
@@ -388,7 +380,7 @@ def _note(profile: Profile, options: RunOptions) -> str:
 
 
 def _name(text: str) -> str:
-    """A task's name from any text; another one for another text."""
+    """A task's name from any text; unique per text."""
     name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     if len(name) <= _LONGEST_NAME:
         return name

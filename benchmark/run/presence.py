@@ -1,4 +1,4 @@
-"""Which probing images show what a label says: by their annotation where it knows the label, else by CLIP."""
+"""Which probing images show a label's concept: by their annotation if it covers the label, else by CLIP."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 
 CLIP_BAR: Final = 1.0
-"""An image shows a label if their CLIP similarity is more than so many standard deviations above its mean over images.
+"""An image shows a label if their CLIP similarity is more than this many standard deviations above its mean over
+images.
 
 Of the rules tried on the miniature this one agrees best with the annotation (F1 0.91 over its 46 concepts, which 8 to
-37 % of the images show). It never finds more than half of the images, and too many for a concept that few show.
+37 % of the images show). It never finds more than half of the images, and finds too many for a rare concept.
 """
 
 
 class Presence:
-    """Which probing images show a label.
+    """Finds the probing images that show a label.
 
     Args:
-        probing: The probing set, with the names of what its annotation knows.
-        roles: For synonyms, and CLIP where the annotation does not hold the label.
+        probing: The probing set, with the names of its annotated concepts.
+        roles: Provide synonyms, and CLIP for labels that are not annotated.
     """
 
     def __init__(self, probing: ProbingSet, roles: Roles) -> None:
@@ -38,13 +39,13 @@ class Presence:
         self._synonyms = roles.synonyms()
 
     def of(self, text: str) -> tuple[Bool[np.ndarray, " images"], Literal["annotation", "clip"]]:
-        """Where a label shows.
+        """The images that show a label.
 
-        A label that names concepts of the annotation shows where all of them do, on whichever objects of the image.
-        For any other label CLIP decides: see ``CLIP_BAR``.
+        A label that names concepts of the annotation is present where all of them are, on any objects of the image. Any
+        other label is decided by CLIP: see ``CLIP_BAR``.
 
         Returns:
-            The images, and how they were found.
+            The images, and how they were identified.
         """
         named = named_concepts(text, self._names, self._synonyms)
         if named:
@@ -52,7 +53,7 @@ class Presence:
             return np.all(self._probing.presence[:, columns], axis=1), "annotation"
         similarity = self._embeddings @ self._clip.encode_text([text])[0].double().numpy()
         bar = similarity.mean() + CLIP_BAR * similarity.std()
-        # The mean of equal numbers may be less than the number.
+        # The mean of equal numbers may be less than the number itself.
         return (similarity > bar) & (similarity > similarity.min()), "clip"
 
     @cached_property

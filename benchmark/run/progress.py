@@ -1,6 +1,6 @@
-"""How fast the kinds of work of a run go, and how long what is left of them will take.
+"""Measured duration of the kinds of work of a run, and the estimated remaining time.
 
-A cell of one method may cost a hundred times that of another, so time is measured a kind of work (a method, the pass
+A cell of one method may cost a hundred times that of another, so time is measured per kind of work (a method, the pass
 over the images, ...), never a mean over all of them.
 """
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 
 class Pace:
-    """Learns what one piece of each kind of work takes.
+    """Estimates the duration of one piece of each kind of work.
 
     Args:
-        planned: Kind of work → how many pieces there are to do.
+        planned: Kind of work → number of pieces to do.
     """
 
     def __init__(self, planned: Mapping[str, int]) -> None:
@@ -21,18 +21,18 @@ class Pace:
         self._times: dict[str, list[float]] = {}
 
     def add(self, kind: str, seconds: float) -> None:
-        """A piece was done in so many seconds."""
+        """Record that a piece took so many seconds."""
         self._times.setdefault(kind, []).append(seconds)
         self.drop(kind)
 
     def drop(self, kind: str) -> None:
-        """A piece need not be done any more: another process did it."""
+        """Record that a piece need not be done: another process did it."""
         self._left[kind] = max(0, self._left.get(kind, 0) - 1)
 
     def expected(self, kind: str) -> float | None:
-        """Seconds of one more piece; None before the first one is done.
+        """Expected seconds of one more piece; None before the first one is done.
 
-        The first piece of a kind loads models and fills memories, so it counts only while it is the only one.
+        The first piece of a kind loads models and fills caches, so it counts only while it is the only one.
         """
         times = self._times.get(kind)
         if not times:
@@ -41,7 +41,7 @@ class Pace:
         return sum(later) / len(later)
 
     def remaining(self) -> float | None:
-        """Seconds for all that is left; None while a kind of which work is left was never measured."""
+        """Expected seconds for all that is left; None while a kind with work left was never measured."""
         total = 0.0
         for kind, left in self._left.items():
             each = self.expected(kind) if left else 0.0
@@ -56,7 +56,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: ``4.2 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    """A readable duration: ``4.2 s``, ``3 min 05 s``, ``2 h 07 min``."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -67,10 +67,10 @@ def duration(seconds: float) -> str:
 
 
 def rate(each: float, unit: str) -> str:
-    """A speed for people: ``2.0 cells/s``, ``10.0 s each``.
+    """A readable rate: ``2.0 cells/s``, ``10.0 s each``.
 
     Args:
-        each: Units a second, more than 0.
-        unit: What is counted.
+        each: Units per second, more than 0.
+        unit: Name of the unit.
     """
     return f"{each:.1f} {unit}/s" if each >= 1 else f"{duration(1 / each)} each"

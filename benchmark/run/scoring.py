@@ -47,7 +47,7 @@ class LabelEmbeddings:
         return self._rows(self._sentence if self._sentence is not None else np.zeros((0, 1)), labels)
 
     def cut(self) -> dict[str, int]:
-        """Encoder → how many different labels are longer than it reads; it embeds their beginning."""
+        """Encoder → number of distinct labels longer than its limit; only their beginning is embedded."""
         return self._cut
 
     def _rows(self, table: np.ndarray, labels: Sequence[str | None]) -> np.ndarray:
@@ -60,11 +60,11 @@ class LabelEmbeddings:
 
 @dataclass(frozen=True)
 class CleanLabels:
-    """A method's labels on clean images: what its labels under each condition are compared with.
+    """A method's labels on clean images: the reference for its labels under each condition.
 
     Attributes:
-        labels: Those of repeat 0, one a unit; None where missing.
-        vectors: Their CLIP embeddings, [units, d].
+        labels: Those of repeat 0, one per unit; None where missing.
+        vectors: CLIP embeddings, [units, d].
         noise_floor: See ``metrics.stability``; NaN without repeats.
         chance: See ``metrics.stability``.
     """
@@ -78,7 +78,7 @@ class CleanLabels:
     def of(
         cls, labels: Sequence[str | None], repeats: Sequence[Sequence[str | None]], embeddings: LabelEmbeddings
     ) -> CleanLabels:
-        """From the labels of clean repeat 0, and those of the others."""
+        """From the labels of clean repeat 0 and of the other repeats."""
         vectors = embeddings.clip(labels)
         again = [embeddings.clip(repeat) for repeat in repeats]
         floor = noise_floor(np.stack(again), vectors) if again else np.full(len(labels), np.nan)
@@ -91,9 +91,8 @@ def compare_with_clean(
     """The columns of ``leaderboard.store.schema.SCORES`` that follow from the labels alone.
 
     Args:
-        now: Labels under a condition, of the units of ``clean``; None where missing.
-        clean: What they are compared with.
-        embeddings: Of all the texts.
+        now: Labels under a condition, for the units of ``clean``; None where missing.
+        embeddings: Embeddings of all the texts.
     """
     similarity = clip_similarity(embeddings.clip(now), clean.vectors)
     sentences = (
@@ -119,9 +118,7 @@ def score_run(folder: RunFolder, works: Sequence[Work], roles: Roles) -> pd.Data
     """Score all finished cells of a run.
 
     Args:
-        folder: The run folder.
-        works: The tasks of the run.
-        roles: For the text encoders, class names and synonyms.
+        roles: Provide the text encoders, class names and synonyms.
     """
     labels = folder.read_labels()
     best = labels.loc[labels["rank"].to_numpy() == 1]
@@ -205,7 +202,7 @@ def _labels_of(
 
 
 def _evidence(folder: RunFolder, work: Work, name: str, severity: int) -> dict[int, list[str]]:
-    """Unit → its top images, strongest first."""
+    """Unit → its top images, best first."""
     rows = folder.read_cell(work.observation_key(Condition(name, severity)), "evidence").sort_values("rank")
     return {int(str(unit)): group["image"].tolist() for unit, group in rows.groupby("unit")}
 
@@ -217,7 +214,7 @@ def _each(
     clean: Mapping[int, list[str]],
     measure: Callable[[list[str], list[str]], float],
 ) -> np.ndarray:
-    """A measure of each unit's two evidences; NaN for dead units."""
+    """A measure between each unit's two sets of evidence; NaN for dead units."""
     return np.array(
         [
             np.nan if lost else measure(now.get(unit, []), clean.get(unit, []))

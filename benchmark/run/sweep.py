@@ -1,4 +1,4 @@
-"""The sweep: one pass over the images for each condition, then every method's cell; what is done is not done again."""
+"""The sweep: one pass over the images per condition, then every method's cell; finished work is not repeated."""
 
 from __future__ import annotations
 
@@ -44,21 +44,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Sweep:
-    """Tasks that share a network and its images, so that one pass a condition serves them all.
+    """Tasks that share a network and its images, so that one pass per condition serves them all.
 
     Attributes:
-        works: The tasks.
-        methods: The methods by name.
         concepts: Task name → concept set.
-        roles: The profile's models and data.
-        probe: The images.
-        probing: Where they come from, with what is known of them.
-        seed: The run's seed.
+        probe: The probing images.
+        probing: The probing set that they come from, with its annotation.
         settings: How images are perturbed.
-        thumbnails: How many of a unit's top images are kept small.
-        budget: The session's time.
-        cell_timeout: Seconds after which a cell counts as failed, if there is a limit.
-        failed: The cells that failed in this session, each with its reason.
+        thumbnails: Number of top images per unit kept as thumbnails.
+        budget: The session's time budget.
+        cell_timeout: Seconds after which a cell counts as failed, or None for no limit.
+        failed: Cells that failed in this session, each with its reason.
     """
 
     works: tuple[Work, ...]
@@ -78,7 +74,7 @@ class Sweep:
         self._clean: dict[str, Float[np.ndarray, "images units"]] = {}
 
     def run(self, folder: RunFolder, display: Display) -> None:
-        """Do all cells that are not done, have not failed, and that no other process is doing."""
+        """Compute all cells that are not done, have not failed, and are not claimed by another process."""
         pending = [condition for condition in all_conditions(self.works) if self._open_work(folder, condition)]
         if not pending:
             return
@@ -92,12 +88,12 @@ class Sweep:
                         self._condition(folder, condition, left, stage)
                     else:
                         begun.append(condition)
-            # Another process has these images in memory, so it is helped with them last.
+            # Another process has these images in memory, so they come last.
             for condition in begun:
                 self._condition(folder, condition, left, stage)
 
     def _condition(self, folder: RunFolder, condition: Condition, left: Container[CellKey], stage: Stage) -> None:
-        """Do what is left of one condition, if anything still is."""
+        """Compute what is left of one condition, if anything."""
         keys = [key for key in self._cells(condition) if key in left]
         if not self._open_work(folder, condition):
             self._skip(stage, keys)
@@ -110,7 +106,7 @@ class Sweep:
                 observations = self._observe(condition, images)
         except (UserError, StoreError, MemoryError):
             raise
-        # A fault of one perturbation, perhaps a plugin's, must not lose the other conditions.
+        # A failure of one perturbation, perhaps a plugin's, must not lose the other conditions.
         except Exception as error:
             log.warning("condition %s failed", condition, exc_info=True)
             self.failed |= dict.fromkeys(keys, f"{type(error).__name__}: {error}")
@@ -140,7 +136,7 @@ class Sweep:
         return [key for work in self._with(condition) for key in work.cells(condition)]
 
     def _is_open(self, folder: RunFolder, key: CellKey) -> bool:
-        """Whether a cell is left to do that has not failed, and that no other process is doing."""
+        """Whether a cell is neither done nor failed nor claimed by another process."""
         return key not in self.failed and folder.is_free(key) and not folder.is_done(key)
 
     def _open_work(self, folder: RunFolder, condition: Condition) -> bool:
@@ -148,12 +144,12 @@ class Sweep:
         if any(self._is_open(folder, key) for key in keys):
             return True
         seen = [work.observation_key(condition) for work in self._with(condition)]
-        # Where the images themselves could not be had, there is no evidence of them either.
+        # If the images themselves could not be made, there is no evidence of them either.
         return not any(key in self.failed for key in keys) and not all(folder.is_done(key, "evidence") for key in seen)
 
     def _observe(self, condition: Condition, images: Images) -> dict[str, Observation]:
         layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
-        # Methods read the maps of the units they label, no others.
+        # Methods read the maps only of the units they label.
         maps = {
             layer: sorted({unit for work in self._with(condition) if work.task.layer == layer for unit in work.units})
             for layer in layers
@@ -203,10 +199,10 @@ class Sweep:
                 answer = self.methods[key.method].label(repeated(observation, key.repeat), work.units, tools)
             found = check_labels(key.method, answer, work.units, len(observation.image_ids))
             facts = as_json(unit_facts(found))
-            canonical_json(facts)  # what cannot be stored must fail here, as this cell's fault
+            canonical_json(facts)  # what cannot be stored must fail here, as this cell's error
         except (UserError, StoreError, KeyboardInterrupt, MemoryError):
             raise
-        # One method's fault must not lose the others' cells; it is listed at the end.
+        # One method's failure must not lose the others' cells; it is listed at the end.
         except (Exception, TookTooLong) as error:
             log.warning("cell %s failed", key.name, exc_info=True)
             self.failed[key] = f"{type(error).__name__}: {error}"
@@ -229,14 +225,14 @@ class Sweep:
             truth = unit_truth(work.task, work.units, observation, np.asarray(dead), *seen, self.roles)
             extra["truth"] = {str(unit): facts for unit, facts in truth.items()}
         evidence = evidence_rows(observation, work.units)
-        # The evidence comes last: once it is there, the condition is not looked at again.
+        # The evidence is written last: once it exists, the condition is not processed again.
         if self.thumbnails:
             shown = evidence.loc[evidence["rank"].to_numpy() <= self.thumbnails, "image"]
             folder.write_thumbnails(key, thumbnail_rows(observation, sorted(set(shown))))
         folder.write_evidence(key, evidence, extra)
 
     def _clean_activations(self, work: Work, observation: Observation | None) -> Float[np.ndarray, "images units"]:
-        """Those of the units to label; read once more where the clean condition was done by an earlier session."""
+        """Those of the units to label; computed again if an earlier session did the clean condition."""
         name = work.task.name
         if name not in self._clean:
             if observation is None:
@@ -247,14 +243,14 @@ class Sweep:
     def _correlation(
         self, work: Work, observation: Observation, before: Float[np.ndarray, "images units"]
     ) -> dict[str, float]:
-        """Unit → correlation of its activations with the clean ones, where there is one."""
+        """Unit → correlation of its activations with the clean ones, if there is one."""
         found = activation_correlation(before, observation.activations[:, list(work.units)].numpy()).pearson
         pairs = zip(work.units, found.tolist(), strict=True)
         return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}
 
 
 def label_rows(found: Sequence[UnitLabels]) -> pd.DataFrame:
-    """The rows of a cell: one a unit and rank."""
+    """The rows of a cell: one per unit and rank."""
     rows = [
         (labels.unit, rank, label.text, label.score)
         for labels in found
@@ -264,7 +260,7 @@ def label_rows(found: Sequence[UnitLabels]) -> pd.DataFrame:
 
 
 def unit_facts(found: Sequence[UnitLabels]) -> dict[str, Any]:
-    """What a method says of each unit besides its labels: detector flags, traces, the images it rests on."""
+    """A method's further facts about each unit: detector flags, traces, the images used."""
     return {str(labels.unit): {"evidence": list(labels.evidence), **labels.extra} for labels in found}
 
 

@@ -1,4 +1,4 @@
-"""Whether a run's tables are those that this code would make again from the same cells; then nothing is made."""
+"""Whether a run's tables are what this code would compute from the same cells; then they are kept."""
 
 from __future__ import annotations
 
@@ -28,17 +28,15 @@ _CODE = (
     "report/tables.py",
     "tasks",
 )
-"""Packages and modules that decide on what a run's tables hold, or write them: a change elsewhere re-makes no table."""
+"""Packages and modules that determine or write a run's tables: a change elsewhere recomputes no table."""
 _MEASURING = ("numpy", "pandas", "scipy", "statsmodels", "torch", "transformers", "open_clip_torch")
 
 
 def tables_key(folder: RunFolder, faithfulness: str, analyses: Sequence[str]) -> str:
-    """What the tables of a run follow from: its identity, its cells, this code and these libraries.
+    """Hash of what a run's tables depend on: its identity, its cells, this code and these libraries.
 
     Args:
-        folder: The run folder.
-        faithfulness: Which labels' faithfulness is measured.
-        analyses: Names of the analyses.
+        faithfulness: Labels whose faithfulness is measured.
     """
     markers = {
         f"{kind}/{key.name}": marker.sha256
@@ -52,13 +50,13 @@ def tables_key(folder: RunFolder, faithfulness: str, analyses: Sequence[str]) ->
 
 
 def is_finished(folder: RunFolder, key: str) -> bool:
-    """Whether the tables of that key are there, every byte of them."""
+    """Whether the tables of that key exist, with unchanged bytes."""
     noted = folder.info()["facts"].get("finished", {})
     return noted.get("key") == key and noted.get("files") == dict(_files(folder.path))
 
 
 def note_finished(folder: RunFolder, key: str) -> None:
-    """Say that the tables of that key are complete; written last."""
+    """Mark the tables of that key as complete; written last."""
     folder.record("finished", {"key": key, "files": dict(_files(folder.path))})
 
 
@@ -69,20 +67,20 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
 
 @cache
 def _source_hash(root: Path = _ROOT) -> str:
-    """SHA-256 over the code behind the tables, so that a corrected table is made again, in a working copy too.
+    """SHA-256 over the code behind the tables, so that a fix recomputes the tables, in a working copy too.
 
     Args:
-        root: Where the packages lie.
+        root: Folder of the packages.
 
     Raises:
-        FileNotFoundError: A path of ``_CODE`` has moved; its changes would pass unnoticed.
+        FileNotFoundError: A path of ``_CODE`` has moved; its changes would go unnoticed.
     """
     digest = hashlib.sha256()
     for path in _CODE:
         place = root / path
         files = [place] if place.suffix else sorted(place.rglob("*.py"))
         if not files:
-            raise FileNotFoundError(f"{place} holds no code; correct the list in {__name__}")
+            raise FileNotFoundError(f"{place} contains no code; correct the list in {__name__}")
         for file in files:
             digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Small pictures of the images that activate units most, for pages that are made from the store alone."""
+"""Thumbnails of the most activating images, for pages that are made from the store only."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from tasks.activations.spool import blocks
 from tasks.observation import Observation
 
 SIDE: Final = 96
-"""Greatest width and height in pixels."""
+"""Maximum width and height in pixels."""
 
 _QUALITY: Final = 70
 
 
 def thumbnail_rows(observation: Observation, ids: Sequence[str]) -> pd.DataFrame:
-    """The images of those identifiers as the observation's condition shows them.
+    """Thumbnails of the given images under the observation's condition.
 
     Args:
-        observation: One condition.
         ids: Identifiers among its ``image_ids``.
 
     Returns:
-        Columns ``image`` and ``webp``, one row an identifier.
+        Columns ``image`` and ``webp``, one row per identifier.
     """
     place = {name: index for index, name in enumerate(observation.image_ids)}
     parts = (observation.images([place[ids[index]] for index in part]) for part in blocks(len(ids)))
@@ -37,7 +36,7 @@ def thumbnail_rows(observation: Observation, ids: Sequence[str]) -> pd.DataFrame
 
 
 def thumbnail(image: UInt8[Tensor, "3 h w"]) -> bytes:
-    """One image as a WebP file of at most ``SIDE`` pixels a side."""
+    """One image as a WebP file of at most ``SIDE`` pixels per side."""
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The toolbox that methods label with: made in one place, so that a run, its analyses and its plan give the same."""
+"""The toolbox of labelling methods: made in one place, so that a run, its studies and its plan use the same."""
 
 from __future__ import annotations
 
@@ -28,16 +28,13 @@ def make_toolbox(
     asked: Container[str],
     target: TargetModel | None = None,
 ) -> Toolbox:
-    """What methods may use besides the observation.
+    """The tools that methods may use besides the observation.
 
     Args:
-        roles: The profile's models and data.
         task: Its layer is the one that ``activate`` reads.
-        concepts: The task's concept set.
-        seed: The run's seed.
-        background: Word → share of the clean images whose caption holds it; see ``background_words``.
-        target: The network; None for the task's as the profile has it.
-        asked: Names of the roles that the methods ask; others are left out and not built.
+        background: Word → share of the clean images whose caption contains it; see ``background_words``.
+        target: The network; None for the task's network from the profile.
+        asked: Names of the roles that the methods use; others are neither included nor built.
     """
     network = roles.target(task.model) if target is None else target
 
@@ -62,12 +59,10 @@ def make_toolbox(
 
 
 def background_words(captioner: Captioner | None, images: Images, count: int) -> dict[str, float]:
-    """Word → share of the images whose caption holds it; empty without a captioner.
+    """Word → share of the images whose caption contains it; empty without a captioner.
 
     Args:
-        captioner: The profile's captioner.
-        images: The clean images.
-        count: How many there are.
+        count: Number of images.
     """
     if captioner is None:
         return {}

@@ -1,4 +1,4 @@
-"""What a unit's true concept is, and whether a label names it; ``docs/numbers.md`` says what counts as the truth."""
+"""What a unit's true concept is, and whether a label names it; ``docs/numbers.md`` defines what counts as the truth."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tasks.profiles.build import Roles
 from tasks.schema import Task
 
 TRUTH_BAR = 0.9
-"""A hidden unit has a truth only if some concept's presence predicts its activation at least so well (AUROC)."""
+"""Minimum AUROC with which a concept's presence must predict a hidden unit's activation to be its truth."""
 
 Truth = Mapping[int, Mapping[str, Any]]
-"""Unit → its true concept, as the marker of a run's evidence holds it; units of unknown truth are absent."""
+"""Unit → its true concept, as stored in the marker of a run's evidence; units of unknown truth are absent."""
 
 
 def unit_truth(
@@ -32,16 +32,16 @@ def unit_truth(
     presence: Bool[np.ndarray, "images shown"],
     roles: Roles,
 ) -> Truth:
-    """The true concepts of units, as the task says that they are known.
+    """The true concepts of units, from the source that the task specifies.
 
     Args:
-        task: Says how.
-        units: Those asked for.
-        clean: What clean images show of the complete layer.
+        task: Specifies the source of the truth.
+        units: The requested units.
+        clean: Observation of the complete layer on clean images.
         dead: Which units of the layer are dead or constant on them.
-        shown: Names of the columns of ``presence``; empty where the probing set does not know what images show.
-        presence: Which concepts an image shows.
-        roles: For planted units and the names of classes.
+        shown: Names of the columns of ``presence``; empty if the probing set has no annotation.
+        presence: Concepts that an image shows.
+        roles: Provide planted units and class names.
     """
     if task.truth == "planted":
         planted = roles.planted(task.model)
@@ -61,7 +61,7 @@ def unit_truth(
 
 
 def class_truth(names: str) -> dict[str, Any]:
-    """The concept of a classifier's unit: the first of its names, which stand with commas between them."""
+    """The concept of a classifier's unit: the first of its comma-separated names."""
     concept, *others = (name.strip() for name in names.split(","))
     return {"concept": concept, **({"synonyms": others} if others else {})}
 
@@ -69,7 +69,7 @@ def class_truth(names: str) -> dict[str, Any]:
 def right_labels(
     labels: Sequence[str | None], known: Sequence[Mapping[str, Any] | None], roles: Roles
 ) -> list[bool | None]:
-    """Whether each label names the true concept and no rival of it; None for a missing label or an unknown truth."""
+    """Whether each label names the true concept and no rival concept; None for a missing label or unknown truth."""
     known_synonyms = roles.synonyms()
     right: list[bool | None] = []
     for label, truth in zip(labels, known, strict=True):

@@ -1,4 +1,4 @@
-"""What a run has to do for one task: which units, images, conditions and cells."""
+"""The work of a run for one task: units, images, conditions and cells."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ class Work:
     """One task of a run, with the command line's choices applied.
 
     Attributes:
-        task: The task.
-        profile: Name of the profile.
-        methods: Names of the methods.
         conditions: ``clean`` first.
         repeats: Number of clean repeats.
         images: Number of probing images.
@@ -39,7 +36,7 @@ class Work:
     units: tuple[int, ...]
 
     def observation_key(self, condition: Condition) -> CellKey:
-        """The address of what belongs to a condition, whichever method looks at it."""
+        """The key of what belongs to a condition, independent of the method."""
         return CellKey(self.task.name, self.profile, OBSERVATION, condition.name, condition.severity, 0)
 
     def cells(self, condition: Condition) -> list[CellKey]:
@@ -56,14 +53,12 @@ def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int
     """Apply the command line's choices to a task.
 
     Args:
-        task: The task.
-        profile: The profile.
-        options: The command line.
-        unit_count: How many units the layer has.
-        shown: The units that a sample is taken from first.
+        options: Options of the command line.
+        unit_count: Number of units of the layer.
+        shown: The units that are sampled first.
 
     Raises:
-        UserError: for units that the layer does not have.
+        UserError: Units that the layer does not have.
     """
     conditions = [CLEAN]
     for suite in options.suites or task.suites:
@@ -81,16 +76,16 @@ def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int
 
 
 def choose_units(task: Task, options: RunOptions, unit_count: int, shown: Collection[int] = ()) -> tuple[int, ...]:
-    """The units to label: those asked for, or a sample drawn by the run's seed and the task's name.
+    """The units to label: the requested ones, or a sample drawn with the run's seed and the task's name.
 
-    Of ``shown`` units as many as there are, before any others.
+    ``shown`` units are used up before any others.
 
     Raises:
-        UserError: for units that the layer does not have.
+        UserError: Units that the layer does not have.
     """
     if task.units.total is not None and task.units.total != unit_count:
         raise UserError(
-            f"The task {task.name} says that {task.layer} has {task.units.total} units, "
+            f"The task {task.name} states that {task.layer} has {task.units.total} units, "
             f"but the profile's model has {unit_count}: correct units.total, or choose another profile."
         )
     check_units(task, options, unit_count, f"{task.layer} of {task.model}")
@@ -111,7 +106,7 @@ def all_conditions(works: Sequence[Work]) -> tuple[Condition, ...]:
 
 
 def pass_groups(works: Sequence[Work]) -> list[list[Work]]:
-    """Tasks that share network and images run in one pass; one layer pooled in two ways needs two."""
+    """Tasks that share network and images run in one pass; one layer pooled in two ways needs two passes."""
     groups: list[list[Work]] = []
     for work in works:
         source = (work.task.model, work.task.probing_set, work.images)

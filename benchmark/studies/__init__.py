@@ -1,1 +1,1 @@
-"""What a run says of the units themselves, whatever they are called: ``--analysis NAME``."""
+"""Measurements of the units themselves, independent of their labels: ``--analysis NAME``."""

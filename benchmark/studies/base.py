@@ -1,7 +1,7 @@
-"""Studies: what is measured of a run's tasks beside their labels, asked for with ``--analysis``.
+"""Studies: measurements on a run's tasks besides their labels, requested with ``--analysis``.
 
-A study is one module, or one folder, ``benchmark.studies.NAME`` whose ``measure`` holds ``STUDY``. Its tables are
-declared in ``leaderboard.store.analysis_schema.STUDIES``, and what they say to readers in ``leaderboard.view.studies``.
+A study is one module, or one folder, ``benchmark.studies.NAME`` whose ``measure`` defines ``STUDY``. Its tables are
+declared in ``leaderboard.store.analysis_schema.STUDIES``, and their presentation in ``leaderboard.view.studies``.
 """
 
 from __future__ import annotations
@@ -28,20 +28,17 @@ from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 
 Groups = Sequence[Sequence[Work]]
-"""The tasks of a run, those together that share network and images."""
+"""The tasks of a run, grouped by shared network and images."""
 
 
 @dataclass(frozen=True)
 class StudyInput:
-    """What a study measures, and with what.
+    """Inputs of a study.
 
     Attributes:
-        methods: By name.
+        methods: Method name → method.
         concepts: Task name → concept set.
-        roles: The profile's models and data.
-        probes: Task name → its images, and where they come from.
-        seed: The run's own.
-        settings: How images are perturbed.
+        probes: Task name → its images, and their source.
     """
 
     groups: Groups
@@ -61,15 +58,15 @@ class StudyInput:
 
 @dataclass(frozen=True)
 class StudyCost:
-    """What a study asks of one task, or of tasks that share network and images; its statistics are not counted.
+    """Work of a study for one task, or of tasks that share network and images; its statistics are not counted.
 
     Attributes:
         work: The task, or the first of them.
         read: Images that the target network reads.
         embedded: Images that CLIP embeds.
-        labellings: How often each method labels the units of a network, and with how many networks.
-        captioned: Images that are captioned where a method counts the words of captions.
-        trained: Images that networks are trained with, counted again in each step.
+        labellings: Number of times that each method labels the units of a network, and number of networks.
+        captioned: Images that are captioned if a method uses word frequencies of captions.
+        trained: Training images, counted in each step.
     """
 
     work: Work
@@ -81,20 +78,20 @@ class StudyCost:
 
 
 class Study(Protocol):
-    """Something to measure."""
+    """Interface of a study."""
 
     @property
     def name(self) -> str:
-        """Of the option's value, of its facts in ``run.json``, and its key in ``STUDIES``."""
+        """Name in ``--analysis``, in the facts of ``run.json``, and in ``STUDIES``."""
         ...
 
     @property
     def masked(self) -> bool:
-        """Whether it needs foreground masks whatever the run's conditions are."""
+        """Whether it needs foreground masks, independent of the run's conditions."""
         ...
 
     def check(self, groups: Groups, roles: Roles) -> None:
-        """Refuse tasks that it cannot be made of, before anything is measured.
+        """Refuse unsuitable tasks before anything is measured.
 
         Raises:
             UserError: One sentence for the first of them.
@@ -102,29 +99,29 @@ class Study(Protocol):
         ...
 
     def costs(self, groups: Groups, roles: Roles) -> Iterable[StudyCost]:
-        """What it asks, for the plan."""
+        """Its work, for the plan."""
         ...
 
     def facts(self, given: StudyInput) -> dict[str, Any]:
-        """All that its tables depend on beside the run's identity, as JSON; stored in ``run.json``."""
+        """Everything that its tables depend on besides the run's identity, as JSON; stored in ``run.json``."""
         ...
 
     def measure(self, given: StudyInput) -> Mapping[str, Sequence[pd.DataFrame]]:
-        """Table name → parts of that table.
+        """Table name → parts of the table.
 
         Raises:
-            UserError: For anything that the user can put right.
+            UserError: Anything that the user can correct.
         """
         ...
 
 
 def load_study(name: str) -> Study:
-    """The study of that name."""
+    """Look up a study by name."""
     return import_module(f"benchmark.studies.{name}.measure").STUDY
 
 
 def is_stored(folder: RunFolder, name: str) -> bool:
-    """Whether a run folder, which need not exist, holds a study's tables; whether they are current is not looked at."""
+    """Whether a run folder, which need not exist, contains a study's tables, current or not."""
     if not (folder.path / "run.json").exists():
         return False
     held = folder.info()["facts"].get(name, {}).get("key")
@@ -132,7 +129,7 @@ def is_stored(folder: RunFolder, name: str) -> bool:
 
 
 def do_study(study: Study, folder: RunFolder, given: StudyInput) -> dict[str, pd.DataFrame]:
-    """Measure and store; what is stored of the same is read.
+    """Measure and store the tables, or read those already stored for the same inputs.
 
     Args:
         folder: The run folder, open for writing.
@@ -141,20 +138,20 @@ def do_study(study: Study, folder: RunFolder, given: StudyInput) -> dict[str, pd
         Table name → rows.
 
     Raises:
-        UserError: As the study's.
+        UserError: As raised by the study.
         StoreError: A table cannot be written.
     """
     with folder.claim(study.name, wait=True):
         facts = study.facts(given)
         key = identity_hash(facts)
-        # A table that nobody need have asked for reads as an empty one where it was deleted.
+        # A table that may not have been requested reads as an empty one if it was deleted.
         if folder.info()["facts"].get(study.name, {}).get("key") == key and is_stored(folder, study.name):
             try:
                 return _tables(study, folder)
             except StoreError as error:
-                given.display.message(f"The tables of {study.name} are made again: {error}")
+                given.display.message(f"The tables of {study.name} are computed again: {error}")
         measured = study.measure(given)
-        # Stopped between two tables, one must not pass for that of another run.
+        # If stopped between two tables, one must not be mistaken for that of a different run.
         folder.record(study.name, {"key": ""})
         for schema in STUDIES[study.name]:
             filled = [part for part in measured.get(schema.name, ()) if len(part)]

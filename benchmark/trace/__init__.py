@@ -1,1 +1,1 @@
-"""How a method came to a unit's label, drawn as one page."""
+"""How a method arrived at a unit's label, drawn as one page."""

@@ -1,4 +1,4 @@
-"""What a run wrote down of a unit that ``clear`` labelled, and the picture of it: every context, term by term."""
+"""The recorded trace of a unit labelled by ``clear``, and its page: every context, term by term."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from benchmark.trace.sheet import BODY, INK, MARGIN, RULE, SMALL, SOFT, WIDTH, S
 from tasks.perturbations.settings import needs_foreground
 
 _LEFT: Final = 300
-"""Width of the name of a candidate; its terms stand right of it."""
+"""Width of the name of a candidate; its terms are to the right."""
 
 Terms = Mapping[str, float]
 Cut = UInt8[np.ndarray, "h w 3"]
 
 
 class SeenThere(Record):
-    """The described pictures in one context: what was said of them, and how strongly they activate the unit."""
+    """The described images in one context: their captions, and their activations of the unit."""
 
     context: str
     captions: tuple[str, ...]
@@ -61,7 +61,7 @@ class Candidate(Record):
 
 
 class LostPart(Record):
-    """A part of the label, and the share of its captions that lose it; None where nothing tells."""
+    """A part of the label, and the share of its captions that lose it; None if unknown."""
 
     part: str
     foreground: float | None
@@ -79,7 +79,7 @@ class Dependence(Record):
 
 
 class ContextTrace(Record):
-    """How ``clear`` came to one unit's label; see ``baselines.clear.record``."""
+    """How ``clear`` arrived at one unit's label; see ``baselines.clear.record``."""
 
     crop_px: int
     top_images: tuple[Index, ...]
@@ -110,15 +110,15 @@ class ContextTrace(Record):
         return self
 
     def images(self) -> tuple[int, ...]:
-        """The probing images that the trace shows, each once."""
+        """The probing images in the trace, without duplicates."""
         return tuple(dict.fromkeys((*self.top_images, *(picture.image for picture in self.described))))
 
     def contexts(self) -> list[str]:
-        """Those that candidates are scored in, in their order."""
+        """The contexts in which candidates are scored, in order."""
         return [there.context for there in self.seen if there.context in self.replies]
 
     def needs_foreground(self) -> bool:
-        """Whether a context changes one part of the image, so that a segmenter is needed to draw it again."""
+        """Whether a context changes only a part of the image, so that a segmenter is needed to render it again."""
         return any(needs_foreground(there.parsed().name) for there in self.seen)
 
     @property
@@ -128,12 +128,12 @@ class ContextTrace(Record):
 
     @property
     def mode(self) -> str:
-        """Of ``clear`` there is one mode."""
+        """``clear`` has a single mode."""
         return "fixed"
 
     @property
     def scoring(self) -> str:
-        """In words."""
+        """The scoring rule as text."""
         return "worst context" if self.aggregate == "worst" else f"mean - {self.spread:g} x standard deviation"
 
 
@@ -147,11 +147,11 @@ def draw_context_page(
     """Draw the page.
 
     Args:
-        heading: Its top and foot.
-        trace: What happened.
-        pictures: The images of it.
-        activations: Probing image → the unit's activation, where it is known.
-        foreground: Finds the foreground, for contexts that change one part of the image.
+        heading: Top and bottom of the page.
+        trace: Recorded trace.
+        pictures: Its images.
+        activations: Probing image → the unit's activation, if known.
+        foreground: Finds the foreground, for contexts that change only a part of the image.
     """
     sheet = begin_page(heading)
     draw_top_images(sheet, heading, trace.top_images, trace.described, trace.crop_px, pictures, activations)
@@ -165,9 +165,9 @@ def draw_context_page(
 def _contexts(sheet: Sheet, trace: ContextTrace, pictures: Redrawn, foreground: Foreground | None) -> None:
     section(
         sheet,
-        "Described pictures in every context",
-        "The top images and attention crops that activate the unit most, as given and seen once more in each context, "
-        "with the unit's activation and the caption. In a probe nothing is proposed or scored: it only tells what the "
+        "Described images in every context",
+        "The top images and attention crops that activate the unit most, unchanged and in each context, "
+        "with the unit's activation and the caption. Nothing is proposed or scored in a probe: it only shows what the "
         "unit depends on.",
     )
     marks = colours(trace.described)
@@ -196,9 +196,9 @@ def _dependence(sheet: Sheet, trace: ContextTrace) -> None:
     section(
         sheet,
         "What the unit depends on",
-        "0 = nothing, 1 = all. Foreground, background: the largest loss of activation by a change of that part alone; "
-        "context: the mean loss over all contexts and probes. Of a part of the label: the share of the captions that "
-        "no longer hold it.",
+        "0 = nothing, 1 = all. Foreground, background: the largest loss of activation by a change of that part only; "
+        "context: the mean loss over all contexts and probes. For a part of the label: the share of the captions that "
+        "no longer contain it.",
     )
     whole = [("foreground", found.foreground), ("background", found.background), ("context", found.context)]
     sheet.columns([(f"the unit, {name}", plain_number(value)) for name, value in whole], 5)
@@ -211,14 +211,14 @@ def _proposals(sheet: Sheet, trace: ContextTrace) -> None:
     section(
         sheet,
         "Candidates",
-        "What each summary of a context's shuffled captions said; the parts of all captions, most often said first, "
-        "then those of pictures at large; and the best parts two by two.",
+        "The summaries of each context's shuffled captions; the parts of all captions, most frequent first, "
+        "then those of control images; and pairs of the best parts.",
     )
     for context in trace.contexts():
         said = trace.replies[context]
         sheet.text(f"{_name(context)}: " + ("; ".join(reply or "(nothing)" for reply in said) or "nothing"), most=3)
     sheet.text("Parts: " + ("; ".join(trace.parts) or "none"), most=4)
-    sheet.text("Two by two: " + ("; ".join(trace.joined) or "none"), most=3)
+    sheet.text("Pairs: " + ("; ".join(trace.joined) or "none"), most=3)
 
 
 def _candidates(sheet: Sheet, trace: ContextTrace, pictures: Redrawn) -> None:
@@ -229,8 +229,8 @@ def _candidates(sheet: Sheet, trace: ContextTrace, pictures: Redrawn) -> None:
         sheet,
         f"The best {len(trace.tested)} of {trace.candidates} candidates, on synthetic images",
         f"In every context three chances that a true concept wins against others, weighted ({weights}). Score: "
-        f"{trace.scoring} of the sums over the contexts, less what lacking distinctness and specificity and further "
-        f"parts cost. {trace.synthesis.count} images of each candidate, as drawn.",
+        f"{trace.scoring} of the sums over the contexts, minus penalties for a lack of distinctness or specificity and "
+        f"for further parts. {trace.synthesis.count} images per candidate, as generated.",
     )
     for place, tested in enumerate(trace.tested, start=1):
         best = place == 1

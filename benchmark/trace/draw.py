@@ -1,7 +1,7 @@
-"""``trace``: redraws how Describe-and-Dissect or ``clear`` came to a label, from what the run wrote down.
+"""``trace``: redraws how Describe-and-Dissect or ``clear`` arrived at a label, from the run's records.
 
-The network is not loaded: the probing set, the perturbation and the generator give every picture again; for contexts of
-``clear`` that change one part of the image, the segmenter does too.
+The network is not loaded: the probing set, the perturbation and the generator reproduce every image; for contexts of
+``clear`` that change only a part of the image, so does the segmenter.
 """
 
 from __future__ import annotations
@@ -39,20 +39,19 @@ def write_trace(run: Path, question: Question, out: Path | None = None, images: 
     """Draw a trace as PNG.
 
     Args:
-        run: The run folder.
-        question: Which trace.
-        out: Where to; ``None`` for a name of its own in ``traces/`` of the run folder.
-        images: The folder that the run was given with ``--images``; its place is not kept.
+        question: The trace to draw.
+        out: Output file; ``None`` for a default name in ``traces/`` of the run folder.
+        images: The folder that the run was given with ``--images``; its location is not stored.
 
     Returns:
-        Where the picture is.
+        Path of the PNG file.
 
     Raises:
-        UserError: The run has no such trace, or its images cannot be drawn again.
-        StoreError: No run folder, or the picture cannot be written.
+        UserError: The run has no such trace, or its images cannot be reproduced.
+        StoreError: No run folder, or the file cannot be written.
     """
     if out is not None and out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: traces are PNG files, so give a name that ends in .png.")
+        raise UserError(f"--out {out}: traces are PNG files, so the name must end in .png.")
     folder = RunFolder(run)
     identity = parse(RunIdentity, folder.info().get("identity"), f"the identity in {run / 'run.json'}")
     profile = load_profile(identity.profile)
@@ -60,19 +59,19 @@ def write_trace(run: Path, question: Question, out: Path | None = None, images: 
         profile = with_images(profile, images)
     recorded = find_trace(folder, identity, profile.name, question)
     if recorded.task.probing_set == OWN_IMAGES and images is None:
-        raise UserError(f"{run} looked at images of the user's own: name their folder with --images FOLDER.")
+        raise UserError(f"{run} used the user's own images: give their folder with --images FOLDER.")
     roles = Roles(profile, torch.device("cpu"), cache=open_cache())
     view = identity.content.views[recorded.key.task]
     probing = roles.probing_set(recorded.task.probing_set, identity.images or recorded.task.images, view)
     if probing.digest != identity.content.images.get(recorded.key.task):
         raise UserError(
-            f"The images that profile {profile.name} gives today are not those of {run}, so its traces cannot be drawn "
-            "again: use the version of CLEAR and the profile that it was made with, or run it anew."
+            f"The present images of profile {profile.name} are not those of {run}, so its traces cannot be drawn "
+            "again: use the version of CLEAR and the profile that it was made with, or run it again."
         )
     _check_perturbation(recorded.condition.name, identity, run)
     generator = roles.generator_for(view)
     if generator is None:
-        raise UserError(f"The profile {profile.name} has no image generator any more, so synthetic images are lost.")
+        raise UserError(f"The profile {profile.name} no longer has an image generator, so synthetic images are lost.")
     segmenter = roles.segmenter if identity.masks == "segmenter" and needs_foreground(recorded.condition.name) else None
     finds = isinstance(recorded.trace, ContextTrace) and recorded.trace.needs_foreground()
     foreground = roles.segmenter.foreground if finds else None
@@ -85,12 +84,12 @@ def write_trace(run: Path, question: Question, out: Path | None = None, images: 
 
 
 def _check_perturbation(name: str, identity: RunIdentity, run: Path) -> None:
-    """Refuse to pass off what a perturbation makes today as what it made for the run."""
+    """Refuse a perturbation whose implementation differs from that of the run."""
     entry, made = PERTURBATIONS.get(name), identity.content.perturbations.get(name)
     if entry and made and made["version"] != entry.form(identity.corruptions).version:
         raise UserError(
-            f"{name} is another perturbation today than when {run} was made, so its traces cannot be drawn again: use "
-            "the version of CLEAR that it was made with, or run it anew."
+            f"{name} has changed since {run} was made, so its traces cannot be drawn again: use "
+            "the version of CLEAR that it was made with, or run it again."
         )
 
 
@@ -104,18 +103,17 @@ def trace_page(
     """Draw the page of a trace.
 
     Args:
-        recorded: The trace.
-        probing: The images of the run.
-        generator: Draws the synthetic images again.
-        segmenter: Where foreground masks come from; None for the probing set's own.
-        foreground: Finds the foreground anew, for contexts of ``clear`` that change one part of the image.
+        probing: The run's probing set.
+        generator: Generates the synthetic images again.
+        segmenter: Source of foreground masks; None for the probing set's own.
+        foreground: Finds the foreground again, for contexts of ``clear`` that change only a part of the image.
 
     Raises:
-        UserError: The trace speaks of images that the probing set does not have.
+        UserError: The trace refers to images that the probing set does not have.
     """
     beyond = [image for image in recorded.trace.images() if image >= len(probing.ids)]
     if beyond:
-        raise UserError(f"The trace speaks of image {beyond[0]}, but the run has images 0 to {len(probing.ids) - 1}.")
+        raise UserError(f"The trace refers to image {beyond[0]}, but the run has images 0 to {len(probing.ids) - 1}.")
     pictures = Redrawn(recorded.trace, recorded.condition, recorded.identity, probing, generator, segmenter)
     by_index = {
         i: recorded.activations[probing.ids[i]]
@@ -136,7 +134,7 @@ def _heading(recorded: Recorded, images: int) -> Heading:
         ("layer", recorded.task.layer),
         ("condition", condition),
         ("label", trace.chosen or "none"),
-        ("truth", recorded.truth or "not known"),
+        ("truth", recorded.truth or "unknown"),
         ("method", f"{key.method}, mode {trace.mode}"),
         ("scoring", trace.scoring),
         ("profile", key.profile),

@@ -1,4 +1,4 @@
-"""Which trace of a run is asked for, and what the run says around it."""
+"""Finds a requested trace in a run, with the facts around it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,12 @@ from tasks.observe import CLEAN, Condition
 
 @dataclass(frozen=True)
 class Question:
-    """Which trace is asked for; ``None`` means the only one there is, or the method's usual one.
+    """The requested trace; ``None`` means the only or the default one.
 
     Attributes:
-        unit: The unit.
-        task: The task's name.
-        method: The method's name.
         condition: ``clean`` or a perturbation's name.
-        severity: Its strength.
-        repeat: The clean repeat.
+        severity: Severity of the perturbation.
+        repeat: Index of the clean repeat.
     """
 
     unit: int
@@ -39,17 +36,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One trace and what the run says around it.
+    """One trace and the facts around it.
 
     Attributes:
-        identity: Of the run.
-        task: Of the trace's task.
+        identity: Identity of the run.
+        task: Facts of the trace's task.
         key: The trace's cell.
-        unit: The unit.
-        trace: What happened.
-        truth: The unit's true concept in words; None where it is not known.
+        trace: Recorded trace.
+        truth: The unit's true concept as text; None if unknown.
         activations: Image id → the unit's activation, for the unit's top images.
-        left_out: Ids of the images that the condition could not be made of.
+        left_out: Ids of the images to which the condition does not apply.
         note: The sentence that every output of the profile carries.
     """
 
@@ -72,14 +68,8 @@ class Recorded:
 def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question: Question) -> Recorded:
     """Find a trace in a run folder.
 
-    Args:
-        folder: The run.
-        identity: Its identity.
-        profile: Name of its profile.
-        question: Which trace.
-
     Raises:
-        UserError: One sentence on what the run does not have, and what it has instead.
+        UserError: One sentence on what the run lacks, and what it has instead.
     """
     task = _task(identity, question)
     facts = identity.content.tasks[task]
@@ -102,9 +92,9 @@ def find_trace(folder: RunFolder, identity: RunIdentity, profile: str, question:
     if found.get("dead"):
         raise UserError(f"Unit {question.unit} is dead under {condition}: nothing activates it, so there is no trace.")
     if "trace" not in found and method in forms:
-        raise UserError(f"{folder.path} was made before {method} wrote traces down: run it anew in another folder.")
+        raise UserError(f"{folder.path} was made before {method} recorded traces: run it again in another folder.")
     if "trace" not in found:
-        raise UserError(f"The method {method} writes no traces down; {_tracing(forms)}.")
+        raise UserError(f"The method {method} records no traces; {_tracing(forms)}.")
     trace = _parsed(forms.get(method, ""), found, f"the trace of unit {question.unit}, {cell}, in {folder.path}")
     return Recorded(
         identity,
@@ -142,11 +132,11 @@ def _method(identity: RunIdentity, question: Question, forms: Mapping[str, str])
     if question.method is not None:
         if question.method not in identity.methods:
             raise UserError(
-                f"The method {question.method} did not run here; this run's methods are {', '.join(identity.methods)}."
+                f"The method {question.method} is not part of this run; its methods are {', '.join(identity.methods)}."
             )
         return question.method
     if not forms:
-        raise UserError(f"No method of this run writes traces down; its methods are {', '.join(identity.methods)}.")
+        raise UserError(f"No method of this run records traces; its methods are {', '.join(identity.methods)}.")
     return next(iter(forms))
 
 
@@ -187,7 +177,7 @@ def _truth(folder: RunFolder, key: CellKey, unit: int) -> str | None:
 
 
 def _left_out(folder: RunFolder, key: CellKey) -> frozenset[str]:
-    # Runs before it was one list for all conditions hold it in the marker.
+    # Older runs, from before there was one list for all conditions, have it in the marker.
     marker = folder.marker(_observation(key, Condition(key.condition, key.severity)), "evidence")
     own = () if marker is None else marker.extra.get("left_out", ())
     return frozenset(map(str, (*own, *folder.info()["facts"].get("left_out", {}).get(key.task, ()))))

@@ -1,4 +1,4 @@
-"""The pictures of a trace, drawn again from the run's images, its seeds and the generator, without its network."""
+"""The images of a trace, reproduced from the run's images, its seeds and the generator, without its network."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tasks.roles import ImageGenerator, Segmenter
 
 
 class ProbingImages(Protocol):
-    """What is needed of a probing set."""
+    """The required interface of a probing set."""
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """One identifier an image."""
+        """One identifier per image."""
         ...
 
     def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
@@ -38,7 +38,7 @@ class ProbingImages(Protocol):
 
 
 class PicturedTrace(Protocol):
-    """What is needed of a trace."""
+    """The required interface of a trace."""
 
     @property
     def crop_px(self) -> int:
@@ -51,13 +51,13 @@ class PicturedTrace(Protocol):
         ...
 
     def images(self) -> tuple[int, ...]:
-        """The probing images that the trace shows, each once."""
+        """The probing images in the trace, without duplicates."""
         ...
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """Some images of a set, under numbers of their own."""
+    """Some images of a set, renumbered."""
 
     whole: ProbingImages
     places: tuple[int, ...]
@@ -71,7 +71,7 @@ class _Kept:
 
 
 def without(probing: ProbingImages, left_out: Collection[str]) -> ProbingImages:
-    """The images that a condition was made of, numbered as the method saw them."""
+    """The images used under a condition, numbered as the method saw them."""
     if not left_out:
         return probing
     kept = tuple(index for index, name in enumerate(probing.ids) if name not in left_out)
@@ -79,15 +79,14 @@ def without(probing: ProbingImages, left_out: Collection[str]) -> ProbingImages:
 
 
 class Redrawn:
-    """The images of a trace, drawn again.
+    """The images of a trace, reproduced.
 
     Args:
-        trace: The trace.
-        condition: What was done to the probing images.
-        identity: Of the run: its seed, and how images were perturbed.
-        probing: The images of the run.
-        generator: Draws the synthetic images.
-        segmenter: Where foreground masks come from; None for the probing set's own.
+        condition: Condition of the probing images.
+        identity: Gives the run's seed and perturbation settings.
+        probing: The run's probing set.
+        generator: Generates the synthetic images.
+        segmenter: Source of foreground masks; None for the probing set's own.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Redrawn:
         return self._originals[image]
 
     def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
-        """A crop of it."""
+        """A crop of the probing image."""
         return self.cut_from(self._originals[image], box)
 
     def cut_from(
@@ -123,13 +122,13 @@ class Redrawn:
         return crop_image(pixels, box, self._trace.crop_px)
 
     def in_context(self, context: Context, foreground: Foreground | None) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
-        """The probing images seen once more in a context of CLEAR, by number."""
+        """The probing images in a context of ``clear``, by index."""
         seeds = context_seeds(self._seed, context, [self.ids[image] for image in self._shown])
         seen = apply_context(self._pixels, context, seeds, foreground)
         return dict(zip(self._shown, to_array(seen), strict=True))
 
     def synthetic(self, concept: str, seed: int, reduced: bool = True) -> UInt8[np.ndarray, "count h w 3"]:
-        """The synthetic images of a concept: reduced, as the unit saw them, or as drawn, as the captioner did."""
+        """The synthetic images of a concept: reduced, as the unit saw them, or full size, as the captioner did."""
         how = self._trace.synthesis
         if (concept, seed) not in self._drawn:
             self._drawn[concept, seed] = self._generator.generate(concept, how.count, seed, how.template).cpu()

@@ -1,4 +1,4 @@
-"""The picture of one trace: what excites the unit, what was said of it, how that was tested, what was chosen."""
+"""The page of one trace: top images of the unit, captions, candidates, their tests, and the choice."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from benchmark.trace.record import Boxed, Round, Tested, Trace
 from benchmark.trace.sheet import BODY, INK, MARGIN, RULE, SMALL, SOFT, Box, Sheet, Thumb
 
 COLOURS = ("#c62828", "#1565c0", "#6a1b9a", "#ef6c00", "#00838f", "#ad1457", "#4e342e", "#2e7d32")
-"""One after the other for the crops of a unit."""
+"""Colours of the crops of a unit, in order."""
 
 CHOSEN, CHOSEN_FILL = "#1b7f3b", "#ecf7ee"
 
 _TITLE, _SECTION = 26, 18
 _MEASURES = MARGIN + 450
-"""Where the measures of a candidate begin, right of its name."""
+"""Left edge of a candidate's measures, to the right of its name."""
 
 
 class Pictures(Protocol):
-    """The images of a trace, drawn again."""
+    """The images of a trace, reproduced."""
 
     ids: Sequence[str]
 
@@ -34,22 +34,22 @@ class Pictures(Protocol):
         ...
 
     def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
-        """A crop of it."""
+        """A crop of the probing image."""
         ...
 
     def synthetic(self, concept: str, seed: int, reduced: bool = True) -> UInt8[np.ndarray, "count h w 3"]:
-        """The synthetic images of a concept: reduced, as the unit saw them, or as drawn, as the captioner did."""
+        """The synthetic images of a concept: reduced, as the unit saw them, or full size, as the captioner did."""
         ...
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What the top and the foot of the page say.
+    """Texts at the top and the bottom of the page.
 
     Attributes:
         title: The first line.
-        facts: Names and values under it.
-        condition: The condition in words.
+        facts: Names and values below the title.
+        condition: The condition as text.
         note: The sentence that every output of the profile carries.
     """
 
@@ -63,10 +63,10 @@ def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: M
     """Draw the page.
 
     Args:
-        heading: Its top and foot.
-        trace: What happened.
-        pictures: The images of it.
-        activations: Probing image → the unit's activation, where it is known.
+        heading: Top and bottom of the page.
+        trace: Recorded trace.
+        pictures: Its images.
+        activations: Probing image → the unit's activation, if known.
     """
     sheet = begin_page(heading)
     draw_top_images(sheet, heading, trace.top_images, trace.described, trace.crop_px, pictures, activations)
@@ -82,7 +82,7 @@ def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: M
 
 
 def begin_page(heading: Heading) -> Sheet:
-    """A page with its top."""
+    """Begin a page with its heading."""
     sheet = Sheet()
     sheet.text(heading.title, _TITLE, most=2)
     sheet.gap(6)
@@ -91,7 +91,7 @@ def begin_page(heading: Heading) -> Sheet:
 
 
 def end_page(sheet: Sheet, heading: Heading) -> Image.Image:
-    """The page with its foot."""
+    """Finish a page with its footer."""
     sheet.gap(10)
     sheet.rule()
     sheet.gap(6)
@@ -100,7 +100,7 @@ def end_page(sheet: Sheet, heading: Heading) -> Image.Image:
 
 
 def section(sheet: Sheet, title: str, explanation: str, ruled: bool = True) -> None:
-    """Begin a part of the page."""
+    """Begin a section of the page."""
     sheet.gap(10)
     if ruled:
         sheet.rule()
@@ -129,7 +129,7 @@ def draw_top_images(
     section(
         sheet,
         "Top images",
-        f"The probing images, {heading.condition}, that activate the unit most, strongest first. "
+        f"The probing images, {heading.condition}, that activate the unit most, best first. "
         "Outlined: the attention crops that are described below, with their numbers there.",
     )
     sheet.thumbs(
@@ -147,9 +147,9 @@ def draw_top_images(
 def _described(sheet: Sheet, trace: Trace, pictures: Pictures) -> None:
     section(
         sheet,
-        "Described pictures",
-        "The top images and attention crops that activate the unit most, strongest first, with their captions"
-        + ("." if trace.simplified == trace.captions else "; in grey what simplifying left of them."),
+        "Described images",
+        "The top images and attention crops that activate the unit most, best first, with their captions"
+        + ("." if trace.simplified == trace.captions else "; in grey after simplification."),
     )
     thumbs = []
     for number, (picture, colour) in enumerate(zip(trace.described, colours(trace.described), strict=True), start=1):
@@ -170,7 +170,7 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
         section(
             sheet,
             "Captioned synthetic images",
-            "The synthetic images of the rounds before that activate the unit most; their captions join those above.",
+            "The synthetic images of the previous rounds that activate the unit most; their captions join those above.",
             ruled=False,
         )
         sheet.thumbs(
@@ -186,7 +186,7 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
     section(
         sheet,
         "Replies and candidates",
-        "What each summary of the shuffled captions said, and what it names.",
+        "Each summary of the shuffled captions, and the candidates in it.",
         ruled=trace.rounds is None or bool(turn.synthetic),
     )
     sheet.columns([(f"reply {i}", reply or "(nothing)") for i, reply in enumerate(turn.replies, start=1)], 5, most=4)
@@ -197,7 +197,7 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
             _candidate(sheet, trace, turn, tested, place, pictures, shown_before=tested.concept in before)
             sheet.gap(6)
     elif turn.candidates:
-        sheet.text("No synthetic images were drawn: without a selection the first candidate is the label.")
+        sheet.text("No synthetic images were generated: without a selection the first candidate is the label.")
     if turn.threshold is not None:
         sheet.gap(4)
         sheet.text(_outcome(turn))
@@ -207,7 +207,7 @@ def _candidate(
     sheet: Sheet, trace: Trace, turn: Round, tested: Tested, place: int, pictures: Pictures, shown_before: bool
 ) -> None:
     best = tested.concept == turn.best
-    # The best of a round that went on is not the label yet.
+    # The best of a round that was continued is not the label yet.
     verdict = "" if not best else "chosen" if turn.stopped or trace.rounds is None else "best so far"
     with sheet.card(*((CHOSEN_FILL, CHOSEN) if best else ("white", "white"))):
         top = sheet.y
@@ -226,7 +226,7 @@ def _candidate(
             sheet.text("ranks of its images: " + ", ".join(map(str, tested.ranks)), SMALL, SOFT)
             sheet.gap(3)
         images = pictures.synthetic(tested.concept, tested.seed)
-        # A damaged list of ranks must not be laid under other images.
+        # A damaged list of ranks must not be shown below other images.
         ranks = tested.image_ranks if tested.image_ranks and len(tested.image_ranks) == len(images) else None
         sheet.thumbs(
             [Thumb(image, () if ranks is None else ((f"rank {ranks[i]}", INK),)) for i, image in enumerate(images)]
@@ -234,12 +234,12 @@ def _candidate(
 
 
 def _explained(trace: Trace, turn: Round) -> str:
-    words = [f"Best first, by {trace.scoring}: {trace.synthesis.count} images of each candidate."]
+    words = [f"Best first, by {trace.scoring}: {trace.synthesis.count} images per candidate."]
     if any(tested.ranks or tested.image_ranks for tested in turn.tested):
         total = trace.synthesis.count * len(turn.tested)
         words.append(f"Ranks are among the unit's {total} synthetic images, 0 = strongest.")
     if trace.synthesis.synth_px is not None:
-        words.append(f"Shown as the unit saw them, reduced to {trace.synthesis.synth_px} px.")
+        words.append(f"Shown as seen by the unit, reduced to {trace.synthesis.synth_px} px.")
     if turn.round > 1:
         words.append("Candidates without images have theirs in an earlier round.")
     return " ".join(words)
@@ -248,9 +248,9 @@ def _explained(trace: Trace, turn: Round) -> str:
 def _outcome(turn: Round) -> str:
     best = next((tested for tested in turn.tested if tested.concept == turn.best), None)
     if best is None or turn.threshold is None:
-        return "Nothing was named, so the search ended."
+        return "No candidate was named, so the search ended."
     verdict = "enough" if turn.passed else "too little"
-    end = "the search went on" if turn.stopped is None else f"the search ended ({turn.stopped})"
+    end = "the search continued" if turn.stopped is None else f"the search ended ({turn.stopped})"
     return (
         f"Mean activation of the best candidate's images: {plain_number(best.mean_activation)}, "
         f"needed: {plain_number(turn.threshold)}, which is {verdict}; {end}."
@@ -281,7 +281,7 @@ def _only_round(trace: Trace) -> Round:
 
 
 def colours(described: Sequence[Boxed]) -> list[str | None]:
-    """One after the other for the crops; None for whole images."""
+    """Colours of the crops in order; None for whole images."""
     found: list[str | None] = []
     crops = 0
     for picture in described:
@@ -291,7 +291,7 @@ def colours(described: Sequence[Boxed]) -> list[str | None]:
 
 
 def plain_number(value: float | None) -> str:
-    """As short as a reader needs it."""
+    """A short form for readers."""
     if value is None:
-        return "not known"
+        return "unknown"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"

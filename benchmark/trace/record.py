@@ -1,4 +1,4 @@
-"""What a run wrote down that its traces are redrawn from, checked where it is read: files can be damaged or edited."""
+"""Records of a run from which traces are redrawn, validated when read: files can be damaged or edited."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Index = Annotated[int, Field(ge=0)]
 
 
 class Record(BaseModel):
-    """Something that was written down."""
+    """Base class of the records."""
 
-    # A newer method may note more than a picture shows.
+    # A newer method may record more than the page shows.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class TaskFacts(Record):
-    """What the run says of one of its tasks; see ``tasks.schema.Task``."""
+    """Facts of one of the run's tasks; see ``tasks.schema.Task``."""
 
     layer: str
     probing_set: str
@@ -30,7 +30,7 @@ class TaskFacts(Record):
 
 
 class Content(Record):
-    """What the names in a run's options stood for when it ran."""
+    """The content that the names in a run's options referred to when it ran."""
 
     tasks: dict[str, TaskFacts]
     images: dict[str, str]
@@ -40,7 +40,7 @@ class Content(Record):
 
 
 class RunIdentity(Record):
-    """The part of ``run.json`` that fixes every picture; see ``benchmark.run.options.RunOptions``."""
+    """The part of ``run.json`` that determines every image; see ``benchmark.run.options.RunOptions``."""
 
     methods: tuple[str, ...]
     repeats: Count
@@ -59,32 +59,31 @@ class RunIdentity(Record):
 
 
 class Boxed(Record):
-    """A described picture: a probing image, or the box cut out of it."""
+    """A described image: a probing image, or a crop of it."""
 
     image: Index
     box: tuple[Index, Index, Index, Index] | None
 
 
 class Described(Boxed):
-    """A described picture with the unit's activation on it."""
+    """A described image with the unit's activation on it."""
 
     activation: float | None
 
 
 class Tested(Record):
-    """A candidate concept on its synthetic images; which measures there are depends on the method.
+    """A candidate concept on its synthetic images; the available measures depend on the method.
 
     Attributes:
-        concept: The concept.
-        seed: The generator's seed.
-        score: What candidates are ordered by.
+        seed: Seed of its synthetic images.
+        score: Score by which candidates are ordered.
         ranks: Ranks of its images among the unit's synthetic images, ascending, 0 = strongest.
-        image_ranks: The same, one an image in the order drawn.
-        topk_sq_mean: Mean of the squares of the best ranks.
-        image_similarity: CLIP similarity of its images to the described pictures.
-        activation: Chance that one of its images activates the unit more than a probing image.
-        specificity: Share of the layer's other units that its images excite less.
-        consistency: How far it comes back over the rounds.
+        image_ranks: Likewise, one per image in the order of generation.
+        topk_sq_mean: Mean square of the best ranks.
+        image_similarity: CLIP similarity of its images to the described images.
+        activation: P(one of its images activates the unit more than a probing image).
+        specificity: Share of the layer's other units that its images activate less.
+        consistency: How consistently it recurs over the rounds.
         mean_activation: The unit's mean activation on its images.
     """
 
@@ -114,13 +113,13 @@ class Round(Record):
     """One round of a search, best candidate first.
 
     Attributes:
-        round: From 1.
+        round: Index of the round, from 1.
         synthetic: The synthetic images captioned for it.
-        replies: What the summaries said.
+        replies: Texts of the summaries.
         candidates: The concepts in the replies.
         tested: All candidates so far.
         best: The best of them.
-        threshold: Mean activation that the best one's images had to reach; None where a method has no such bar.
+        threshold: Mean activation that the best one's images had to reach; None if a method has no such threshold.
         passed: Whether they did.
         stopped: Why the search ended here; None if it went on.
     """
@@ -137,7 +136,7 @@ class Round(Record):
 
 
 class Synthesis(Record):
-    """How synthetic images were made: prompt, images a concept, and the edge that they were reduced to."""
+    """How synthetic images were made: prompt, images per concept, and the side to which they were reduced."""
 
     template: str
     count: Count
@@ -145,7 +144,7 @@ class Synthesis(Record):
 
 
 class Trace(Record):
-    """How Describe-and-Dissect came to one unit's label; see ``baselines.dnd.method``."""
+    """How Describe-and-Dissect arrived at one unit's label; see ``baselines.dnd.method``."""
 
     mode: str
     scoring: str
@@ -172,21 +171,21 @@ class Trace(Record):
         return self
 
     def images(self) -> tuple[int, ...]:
-        """The probing images that the trace shows, each once."""
+        """The probing images in the trace, without duplicates."""
         return tuple(dict.fromkeys((*self.top_images, *(picture.image for picture in self.described))))
 
 
 def fits(described: Sequence[Boxed], crop_px: int) -> None:
-    """Refuse boxes that do not lie in the image that they refer to.
+    """Refuse boxes outside the image that they refer to.
 
     Raises:
-        ValueError: For the first of them.
+        ValueError: For the first such box.
     """
     for picture in described:
         if picture.box is not None:
             left, top, right, bottom = picture.box
             if not (left < right <= crop_px and top < bottom <= crop_px):
-                raise ValueError(f"the box {picture.box} does not lie in an image of {crop_px} px")
+                raise ValueError(f"the box {picture.box} is not inside an image of {crop_px} px")
 
 
 def conditions_of(identity: RunIdentity, task: str) -> dict[str, list[int]]:

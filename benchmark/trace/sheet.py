@@ -16,7 +16,7 @@ from leaderboard.store.escape import plain
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 Box = tuple[float, float, float, float]
-"""(left, top, right, bottom) as shares of the image's sides."""
+"""(left, top, right, bottom) as fractions of the image's sides."""
 
 THUMB = 104
 COLUMNS = 10
@@ -32,11 +32,11 @@ _SPELT = {"×": "x", "–": "-", "—": "-", "−": "-", "·": "-", "≥": ">=",
 
 @dataclass(frozen=True)
 class Thumb:
-    """A picture with text under it.
+    """An image with text below it.
 
     Attributes:
-        pixels: The picture at any size; it is shown as a square, as the models see it.
-        lines: Texts under it, each on lines of its own and with its colour.
+        pixels: The image at any size; it is shown as a square, as the models see it.
+        lines: Texts below it, each on separate lines and with its colour.
         tag: A short text in its corner.
         frame: Colour of its border.
         boxes: Parts of it to outline, each with a tag and a colour.
@@ -50,14 +50,14 @@ class Thumb:
 
 
 class Sheet:
-    """A white page that grows downwards: what is added is placed at once and painted when the height is known."""
+    """A white page that grows downwards: additions are placed at once and painted when the height is known."""
 
     def __init__(self) -> None:
         self.y = MARGIN
         self._painters: list[Callable[[Image.Image, ImageDraw.ImageDraw], None]] = []
 
     def gap(self, pixels: int) -> None:
-        """Leave room."""
+        """Leave vertical space."""
         self.y += pixels
 
     def text(
@@ -69,13 +69,13 @@ class Sheet:
         width: int = WIDTH - 2 * MARGIN,
         most: int = 4,
     ) -> None:
-        """Add text, wrapped to ``width`` and cut after ``most`` lines."""
+        """Add text, wrapped to ``width`` and truncated after ``most`` lines."""
         for line in wrapped(text, size, width, most):
             self._paint_text(line, size, colour, left, self.y)
             self.y += line_height(size)
 
     def columns(self, pairs: Sequence[tuple[str, str]], count: int, left: int = MARGIN, most: int = 2) -> None:
-        """Add named values side by side from ``left`` on, ``count`` in a row, each value cut after ``most`` lines."""
+        """Add named values side by side from ``left`` on, ``count`` per row, each truncated after ``most`` lines."""
         each = (WIDTH - MARGIN - left + GAP) // count
         for start in range(0, len(pairs), count):
             top = self.y
@@ -98,7 +98,7 @@ class Sheet:
         self.y = bottom
 
     def pill(self, text: str, colour: str) -> None:
-        """Put a short text in a filled shape at the right margin; what follows is placed as if it were not there."""
+        """Put a short text in a filled shape at the right margin; it takes no vertical space."""
         y, right = self.y, WIDTH - MARGIN
         left = right - _length(text, BODY) - 20
 
@@ -115,7 +115,7 @@ class Sheet:
         self.y += 1
 
     def thumbs(self, thumbs: Sequence[Thumb], most: int = 2) -> None:
-        """Add pictures in rows of ``COLUMNS``, each text under them cut after ``most`` lines."""
+        """Add images in rows of ``COLUMNS``, each text below them truncated after ``most`` lines."""
         for start in range(0, len(thumbs), COLUMNS):
             top = self.y
             ends = [top + THUMB]
@@ -130,7 +130,7 @@ class Sheet:
 
     @contextlib.contextmanager
     def card(self, fill: str, border: str) -> Iterator[None]:
-        """Lay a filled frame under everything that is added in the block."""
+        """Put a filled frame behind everything that is added in the block."""
         start, top = len(self._painters), self.y
         self.y += 8
         yield
@@ -144,7 +144,7 @@ class Sheet:
         self._painters.insert(start, paint)
 
     def image(self) -> Image.Image:
-        """The page as painted."""
+        """The painted page."""
         page = Image.new("RGB", (WIDTH, self.y + MARGIN), "white")
         draw = ImageDraw.Draw(page)
         for paint in self._painters:
@@ -156,12 +156,12 @@ class Sheet:
 
 
 def wrapped(text: str, size: int, width: int, most: int) -> list[str]:
-    """Lines of at most ``width`` pixels; what needs more than ``most`` lines ends in an ellipsis.
+    """Lines of at most ``width`` pixels; text beyond ``most`` lines is replaced by an ellipsis.
 
-    Only what the font can show is left of the text: see ``drawable``.
+    Only characters that the font can show are kept: see ``drawable``.
     """
     lines: list[str] = [""]
-    # No visible character is narrower than a pixel, so what lies beyond could not be shown anyway.
+    # No visible character is narrower than a pixel, so anything beyond could not be shown anyway.
     for word in drawable(text[: most * width]).split():
         longer = f"{lines[-1]} {word}".strip()
         if _length(longer, size) <= width:
@@ -182,12 +182,12 @@ def wrapped(text: str, size: int, width: int, most: int) -> list[str]:
 
 
 def drawable(text: str) -> str:
-    """The text in characters that Pillow's own font has: accents go, other letters become their code points."""
+    """The text in glyphs of Pillow's own font: accents are removed, other letters become their code points."""
     return "".join(_drawable(character) for character in plain(text))
 
 
 def line_height(size: int) -> int:
-    """Distance of two lines."""
+    """Distance between two lines."""
     return round(size * 1.3)
 
 

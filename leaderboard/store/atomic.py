@@ -1,8 +1,8 @@
-"""Writing files whole or not at all.
+"""Atomic file writes.
 
-A file is written under a temporary name in its own folder, flushed to disk, then renamed over the old one. A reader
-sees the old file or the new one, never half of one. The price: twice the space for a moment, one flush a file, and a
-rename that must stay inside one file system (it does, because the temporary file is a neighbour). A killed writer
+The data is written under a temporary name in its own folder, flushed to disk, then renamed over the old one. A reader
+sees the old file or the new one, never a partial one. The price: temporarily twice the space, one flush per file, and a
+rename that must stay inside one file system (it does, as the temporary file is in the same folder). A killed writer
 leaves its temporary file behind; whoever next opens the run folder alone removes it.
 """
 
@@ -21,10 +21,10 @@ TEMPORARY_PREFIX = ".writing-"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, durably and in one step.
+    """Replace the content of ``path`` by ``data``, durably and atomically.
 
     Raises:
-        StoreError: The disk is full or the folder cannot be written; what was at ``path`` before is still there.
+        StoreError: The disk is full or the folder cannot be written; the previous content of ``path`` is kept.
     """
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
     try:
@@ -45,13 +45,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace ``path`` by a JSON text with sorted keys; see ``write_bytes``."""
+    """Replace ``path`` by JSON with sorted keys; see ``write_bytes``."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there.
+    """Remove a file if it exists.
 
     Raises:
         StoreError: The folder cannot be written.
@@ -63,7 +63,7 @@ def remove(path: Path) -> None:
 
 
 def move(path: Path, to: Path) -> None:
-    """Move a file, if it is there, within its file system; the folder of ``to`` is made.
+    """Move a file if it exists, within its file system; creates the folder of ``to``.
 
     Raises:
         StoreError: One of the folders cannot be written.
@@ -77,10 +77,10 @@ def move(path: Path, to: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove temporary files that killed writers left anywhere under ``folder``; call only while no one else writes.
+    """Remove temporary files that killed writers left anywhere under ``folder``; call only while nobody else writes.
 
     Returns:
-        What was removed.
+        Paths of the removed files.
     """
     removed = []
     for path in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
@@ -104,7 +104,7 @@ def _explained(error: OSError, path: Path, size: int) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             f"No space left to write {path}: {size:,} bytes needed. Free some space or choose another --out; "
-            "what was finished is kept, and the same command continues."
+            "finished work is kept, and the same command continues."
         )
     reason = error.strerror or str(error)
     return StoreError(f"Cannot write {path}: {reason}. Check the folder's permissions or choose another --out.")

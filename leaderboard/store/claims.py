@@ -1,9 +1,9 @@
-"""Locks of a run folder: which process does what, where several of them work in it.
+"""Locks of a run folder: which process does what when several work in it.
 
 A claim is a ``flock`` lock on a file in ``claims/``. The system drops it when its process dies, however it dies, and a
 network file system drops those of a dead machine once its lease has run out (90 s by default with NFS 4). So no claim
-is ever stale, and no clock decides. What stands in the file (host, process, since when) is for people: it says whom a
-waiting process waits for.
+is ever stale, independent of any clock. The content of the file (host, process, since when) is for people: it tells
+whom a waiting process waits for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from leaderboard.store.errors import StoreError
 from leaderboard.store.session import now
 
 _LOOK_AGAIN = 0.5
-"""Seconds between two looks at what other processes do."""
+"""Seconds between two checks of other processes' progress."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Owner:
     """The process that does a piece of work.
 
     Attributes:
-        host: Name of its machine.
-        pid: Its number there.
-        since: When it began, UTC, ISO 8601.
+        host: Name of the machine.
+        pid: Process id on that machine.
+        since: Start time, UTC, ISO 8601.
     """
 
     host: str
@@ -42,14 +42,14 @@ class Owner:
 
 
 def open_lock(path: Path) -> IO[bytes]:
-    """Open a file to lock it; it is made where it is missing.
+    """Open a file to lock it; it is created if missing.
 
     Raises:
-        StoreError: It cannot be written.
+        StoreError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # For reading too: NFS gives shared locks on no other file.
+        # For reading too: NFS allows shared locks only on files open for reading.
         return open(path, "a+b", buffering=0)
     except OSError as error:
         raise StoreError(f"Cannot write {path}: {error.strerror}; choose another --out.") from error
@@ -59,14 +59,13 @@ def lock(file: IO[bytes], how: int) -> bool:
     """Lock an open file until it is closed.
 
     Args:
-        file: The file.
-        how: ``fcntl.LOCK_EX`` or ``fcntl.LOCK_SH``, with ``fcntl.LOCK_NB`` to not wait for whoever holds it.
+        how: ``fcntl.LOCK_EX`` or ``fcntl.LOCK_SH``, with ``fcntl.LOCK_NB`` to not wait for the holder.
 
     Returns:
         False if another process holds it.
 
     Raises:
-        StoreError: The file system has no locks.
+        StoreError: The file system does not support locks.
     """
     try:
         fcntl.flock(file, how)
@@ -92,14 +91,14 @@ class Claims:
 
     @contextlib.contextmanager
     def take(self, name: str, wait: bool) -> Iterator[bool]:
-        """Try to own what ``name`` names while the block runs.
+        """Try to hold the claim ``name`` while the block runs.
 
         Args:
             name: A file name.
-            wait: Wait for the present owner instead of giving up.
+            wait: Wait for the current owner instead of giving up.
 
         Yields:
-            True if this process owns it now; False if another one does.
+            True if this process holds it now; False if another process does.
 
         Raises:
             StoreError: The file cannot be written or locked.
@@ -115,7 +114,7 @@ class Claims:
                     _note(file, None)
 
     def is_free(self, name: str) -> bool:
-        """Whether nobody owns it at this moment."""
+        """Whether nobody holds it at this moment."""
         try:
             with open(self.folder / name, "rb") as file:
                 return lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -123,18 +122,18 @@ class Claims:
             return True
 
     def owner(self, name: str) -> Owner | None:
-        """Who took it last; ``None`` if it was given back, or was taken a moment ago."""
+        """The last process to take it; ``None`` if it was released, or was taken a moment ago."""
         try:
             return Owner(**json.loads((self.folder / name).read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
 
     def wait(self, left: Callable[[], Sequence[str]], say: Callable[[str], None]) -> None:
-        """Wait while other processes do some work, until all is done or a piece is left undone without an owner.
+        """Wait for other processes' work until all is done or an unfinished piece has no owner.
 
         Args:
-            left: Gives the names of what is not done yet.
-            say: Told whom it waits for, again when somebody else joins them.
+            left: Returns the names of unfinished work.
+            say: Called with whom it waits for, again when another process joins them.
         """
         said: set[str] = set()
         while (names := left()) and not any(self.is_free(name) for name in names):
@@ -143,7 +142,7 @@ class Claims:
             if who - said:
                 said |= who
                 say(
-                    f"waiting for {len(names)} cells that others do since {min(owner.since for owner in owners)}: "
+                    f"waiting for {len(names)} cells of other processes since {min(owner.since for owner in owners)}: "
                     f"{', '.join(sorted(who))}; Ctrl-C stops waiting, and the same command continues"
                 )
             time.sleep(_LOOK_AGAIN)
@@ -155,7 +154,7 @@ class Claims:
 
 
 def _note(file: IO[bytes], owner: Owner | None) -> None:
-    # Nothing rests on the note, so a full disk is no reason to stop here.
+    # Nothing depends on the note, so a full disk is no reason to stop here.
     with contextlib.suppress(OSError):
         file.truncate(0)
         if owner is not None:

@@ -1,4 +1,4 @@
-"""What a column and a table are, and the columns that several tables have."""
+"""Definitions of column and table, and the columns that several tables share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Column:
     Attributes:
         name: Name in Parquet and pandas.
         kind: ``text``, ``integer``, ``number`` (float64), ``flag`` (true or false) or ``bytes``.
-        meaning: What it holds; for optional columns also when it is absent.
+        meaning: Meaning of the values; for optional columns also when they are absent.
         optional: Whether a value may be absent.
-        low: Least value, where there is one.
-        high: Greatest value, where there is one.
-        higher_is_better: Read by tables, plots and pages for their arrows; ``None`` where it has no better side.
+        low: Minimum, if any.
+        high: Maximum, if any.
+        higher_is_better: Read by tables, plots and pages for their arrows; ``None`` if neither direction is better.
         title: Short heading for tables.
     """
 
@@ -35,24 +35,24 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """A table: its columns in order, and the columns that together name one row."""
+    """A table: its columns in order, and the columns that together identify a row."""
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
 
     def column(self, name: str) -> Column:
-        """The column of that name."""
+        """Look up a column by name."""
         return next(column for column in self.columns if column.name == name)
 
 
 TASK = Column("task", "text", "Name of the task.")
-PROFILE = Column("profile", "text", "Name of the profile: which checkpoints and data stood behind the names.")
+PROFILE = Column("profile", "text", "Name of the profile: which checkpoints and data the names refer to.")
 METHOD = Column("method", "text", "Registered name of the labelling method.")
 PERTURBATION = Column("perturbation", "text", "`clean` or the perturbation's name.")
 SEVERITY = Column("severity", "integer", "0 for clean, else 1 (weak) to 5 (strong).", low=0, high=5)
-REPEAT = Column("repeat", "integer", "Number of the repeat; repeats differ in their seed only.", low=0)
-UNIT = Column("unit", "integer", "Number of the unit in its layer.", low=0)
+REPEAT = Column("repeat", "integer", "Index of the repeat; repeats differ only in their seed.", low=0)
+UNIT = Column("unit", "integer", "Index of the unit in its layer.", low=0)
 PLACE = (TASK, PROFILE, METHOD, PERTURBATION, SEVERITY, REPEAT, UNIT)
 
 

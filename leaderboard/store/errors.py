@@ -1,7 +1,7 @@
-"""The store's error: one clear sentence that the command line shows as it is."""
+"""The store's error: one clear sentence that the command line shows unchanged."""
 
 from __future__ import annotations
 
 
 class StoreError(Exception):
-    """A run folder cannot be used as asked; the message says what is wrong, where, and what to do."""
+    """A run folder cannot be used as requested; the message says what is wrong, where, and what to do."""

@@ -1,6 +1,6 @@
-"""One escape for each place that text can end up in. A label is data from a model: nothing it holds may act as code.
+"""One escape function per output format. A label is data from a model: nothing in it may act as code.
 
-Every function first drops what no reader should get: control characters, invisible format characters (zero-width,
+Every function first drops what no reader should see: control characters, invisible format characters (zero-width,
 bidirectional, tags) and lone surrogates. The raw text stays in the store.
 """
 
@@ -46,22 +46,23 @@ _LATEX = {
     "\u201d": r"{\textquotedblright}",
     "\u2026": r"\ldots{}",
 }
-# Letters that pdfLaTeX sets in its default font encoding; the rest of Latin (ogoneks, eth, thorn) needs another one.
+# Letters that pdfLaTeX sets in its default font encoding; the rest of Latin (ogoneks, eth, thorn) needs a different
+# one.
 _LATEX_LETTERS = frozenset(
     "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿĂăĆćČčĎďĚěŁłŃńŇňŐőŒœŔŕŘřŚśŞşŠšŤťŮůŰűŸŹźŻżŽž"
 )
 _LATEX_LIGATURE = re.compile(r"([-,])(?=\1)")
 
-# An underscore inside a word is no markup, so that names stay readable in the source; `www.` and `:` make links.
+# An underscore inside a word is not markup, so that names stay readable in the source; `www.` and `:` make links.
 _MARKDOWN_ACTIVE = re.compile(r"[\\`*\[\]<>&|~$@#]|:(?=\S)|(?<=[wW]{3})\.|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 _FORMULA_STARTS = "=+-@\uff1d\uff0b\uff0d\uff20"
 
 
 def plain(text: str) -> str:
-    """The text as a reader should see it, without escaping for any place.
+    """The text as a reader should see it, without format-specific escaping.
 
-    White space of any kind becomes one space character each, NUL and other controls, format and private characters go,
+    Each white-space character becomes one space; NUL and other control, format and private-use characters are removed;
     lone surrogates become U+FFFD.
     """
     if text.isascii() and text.isprintable():
@@ -88,16 +89,15 @@ def latex(text: str, unicode_engine: bool = False) -> str:
     r"""For LaTeX text, also first in a table row.
 
     Args:
-        text: Any text.
-        unicode_engine: For XeLaTeX and LuaLaTeX, which take any character. Otherwise what pdfLaTeX has no letter for is
-            written as its code point, e.g. ``\texttt{U+4E2D}``.
+        unicode_engine: For XeLaTeX and LuaLaTeX, which accept any character. Otherwise a character without a glyph in
+            pdfLaTeX is written as its code point, e.g. ``\texttt{U+4E2D}``.
     """
     escaped = "".join(_latex_character(character, unicode_engine) for character in plain(text))
     return _LATEX_LIGATURE.sub(r"\1{}", escaped)
 
 
 def markdown(text: str) -> str:
-    """For text in Markdown (CommonMark and GitHub's tables): no markup, no HTML, no link, no mathematics."""
+    """For Markdown (CommonMark and GitHub's tables): no markup, no HTML, no link, no mathematics."""
     return _MARKDOWN_ACTIVE.sub(r"\\\g<0>", plain(text))
 
 
@@ -105,27 +105,26 @@ def terminal(text: str, limit: int | None = None) -> str:
     """For ``rich.text.Text`` (never for markup) and plain lines: no control sequences, one line.
 
     Args:
-        text: Any text.
-        limit: Greatest number of characters; longer text ends in an ellipsis.
+        limit: Maximum number of characters; longer text ends in an ellipsis.
     """
     shown = plain(text)
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def csv(text: str) -> str:
-    """For one CSV cell that a spreadsheet must not run as a formula; quoting is the ``csv`` module's part."""
+    """For one CSV cell that a spreadsheet must not run as a formula; quoting is left to the ``csv`` module."""
     shown = plain(text)
     return "'" + shown if shown.lstrip().startswith(tuple(_FORMULA_STARTS)) else shown
 
 
 def mpl(text: str) -> str:
-    """For Matplotlib titles, ticks and legends: no mathematics, and no leading underscore, which legends leave out."""
+    """For Matplotlib titles, ticks and legends: no mathematics, and no leading underscore, which legends omit."""
     shown = plain(text).replace("$", r"\$")
     return " " + shown if shown.startswith("_") else shown
 
 
 def filename(text: str, limit: int = 80) -> str:
-    """For one file or folder name; other text, other name. See ``leaderboard.store.identity.safe_name``."""
+    """For one file or folder name, unique per text. See ``leaderboard.store.identity.safe_name``."""
     return safe_name(text, limit)
 
 

@@ -1,4 +1,4 @@
-"""Between pandas and Arrow: a written table passes its schema here, a read table gets its types here."""
+"""Between pandas and Arrow: checks tables against their schema when writing, restores types when reading."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def to_arrow(schema: TableSchema, frame: pd.DataFrame) -> pa.Table:
         frame: Exactly the schema's columns, in any order; rows in any order.
 
     Raises:
-        StoreError: A column is missing, unknown, of another kind or out of range; a required value is absent; or two
-            rows have one key.
+        StoreError: A column is missing, unknown, of the wrong kind or out of range; a required value is absent; or two
+            rows share a key.
     """
     names = [column.name for column in schema.columns]
     missing, unknown = sorted(set(names) - set(frame.columns)), sorted(set(map(str, frame.columns)) - set(names))
@@ -41,7 +41,7 @@ def to_arrow(schema: TableSchema, frame: pd.DataFrame) -> pa.Table:
     double = typed.duplicated(list(schema.key))
     if double.any():
         first = typed.loc[double, list(schema.key)].iloc[0].to_dict()
-        raise StoreError(f"Table '{schema.name}' holds {int(double.sum())} double rows, first {first}.")
+        raise StoreError(f"Table '{schema.name}' contains {int(double.sum())} duplicate rows, first {first}.")
     typed = typed.sort_values(list(schema.key), kind="stable", ignore_index=True)
     return pa.Table.from_pandas(typed, schema=arrow_schema(schema), preserve_index=False).replace_schema_metadata(None)
 
@@ -49,8 +49,8 @@ def to_arrow(schema: TableSchema, frame: pd.DataFrame) -> pa.Table:
 def to_pandas(schema: TableSchema, table: pa.Table) -> pd.DataFrame:
     """The pandas form of a stored table: optional flags become the nullable ``boolean`` type, absent text ``None``.
 
-    Tables of other versions stay readable: an optional column that they lack is absent in each row, and a column that
-    this version does not know is left out.
+    Tables of other versions stay readable: an optional column that they lack is absent in every row, and a column that
+    this version does not know is dropped.
 
     Raises:
         StoreError: A required column is missing.
@@ -73,7 +73,7 @@ def as_schema(schema: TableSchema, table: pa.Table) -> pa.Table:
     stored = set(table.schema.names)
     missing = [column.name for column in schema.columns if not column.optional and column.name not in stored]
     if missing:
-        raise StoreError(f"Stored table '{schema.name}' lacks {', '.join(missing)}, which each row needs.")
+        raise StoreError(f"Stored table '{schema.name}' lacks {', '.join(missing)}, which every row needs.")
     columns = [
         table.column(column.name) if column.name in stored else pa.nulls(len(table), _ARROW[column.kind])
         for column in schema.columns
@@ -90,7 +90,7 @@ def _typed(table: str, column: Column, values: pd.Series) -> pd.Series:
     where = f"Column '{column.name}' of table '{table}'"
     absent = values.isna()
     if absent.any() and not column.optional:
-        raise StoreError(f"{where} has {int(absent.sum())} absent values; each row needs one.")
+        raise StoreError(f"{where} has {int(absent.sum())} absent values; every row needs one.")
     try:
         typed = _converted(column.kind, values, absent)
     except (TypeError, ValueError) as error:
@@ -106,13 +106,13 @@ def _converted(kind: Kind, values: pd.Series, absent: pd.Series) -> pd.Series:
         return pd.Series([kept.get(value) for value in values.where(~absent, None)], index=values.index, dtype=object)
     if kind == "bytes":
         if not all(isinstance(value, bytes) for value in values[~absent]):
-            raise TypeError("something else is among them")
+            raise TypeError("some values are not true or false")
         return values.astype(object)
     if kind == "flag":
         return values.astype(object).where(~absent, None).astype("boolean")
     if not pd.api.types.is_numeric_dtype(values):
         if any(isinstance(value, str) for value in values):
-            raise TypeError("text where a number belongs")
+            raise TypeError("text instead of a number")
         values = pd.Series(pd.to_numeric(values.astype(object).where(~absent, np.nan)), index=values.index)
     numbers = values.astype("float64")
     if kind == "number":
@@ -130,25 +130,25 @@ def _storable(value: object) -> str:
 
 
 def _check_range(where: str, column: Column, values: pd.Series) -> None:
-    # Cosines in float32 overshoot 1 by a few units in the last place.
+    # Cosines in float32 overshoot 1 by a few ulps.
     slack = 1e-4 if column.kind == "number" else 0.0
     numbers = values.to_numpy(dtype=np.float64)
     if np.isinf(numbers).any():
-        raise StoreError(f"{where} holds infinity; store an absent value instead.")
+        raise StoreError(f"{where} contains infinity; store an absent value instead.")
     low, high = column.low, column.high
     bad = numbers[
         (numbers < (-np.inf if low is None else low - slack)) | (numbers > (np.inf if high is None else high + slack))
     ]
     if bad.size:
         raise StoreError(
-            f"{where} holds {bad[0]:g}, outside {low if low is not None else ''}..{high if high is not None else ''}."
+            f"{where} has {bad[0]:g}, outside {low if low is not None else ''}..{high if high is not None else ''}."
         )
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
     """The table as Parquet; the same table gives the same bytes."""
     buffer = io.BytesIO()
-    # Without page checksums a flipped bit loads as if nothing had happened.
+    # Without page checksums a flipped bit would go unnoticed.
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 

@@ -16,11 +16,11 @@ _RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"com{i}" for i in range(10
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, plain ASCII.
+    """A unique text for each value: sorted keys, no spaces, plain ASCII.
 
     Raises:
-        ValueError: NaN or infinity, which JSON cannot hold.
-        TypeError: Something that is not JSON.
+        ValueError: NaN or infinity, which JSON cannot represent.
+        TypeError: A value that is not JSON.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -31,7 +31,7 @@ def identity_hash(identity: Any) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """The JSON form of a value: NumPy numbers and arrays become plain ones, NaN and infinity become null."""
+    """The JSON form of a value: NumPy numbers and arrays become plain Python, NaN and infinity become null."""
     if isinstance(value, Mapping):
         return {str(key): as_json(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -48,16 +48,16 @@ def as_json(value: Any) -> Any:
 
 
 def safe_name(text: str, limit: int = 80) -> str:
-    """A file name that stays in its folder on every file system, and differs wherever the text differs.
+    """A file name that is safe on every file system, and unique per text.
 
-    Text that is safe already is kept. Anything else is reduced to safe characters plus a hash of the whole text, so
-    that two texts never share a file.
+    Safe text is kept. Anything else is reduced to safe characters plus a hash of the whole text, so that two texts
+    never share a file.
 
     Args:
         text: Any text, also hostile or empty.
-        limit: Greatest length of the name, at least 16.
+        limit: Maximum length of the name, at least 16.
     """
-    # On file systems that ignore case "Dog" and "dog" would be one file, so capitals count as changed as well.
+    # On case-insensitive file systems "Dog" and "dog" would be one file, so capitals also count as changed.
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     name = _UNSAFE.sub("_", plain).strip("_-")
     if name == text and 0 < len(name) <= limit and name not in _RESERVED:
@@ -68,7 +68,7 @@ def safe_name(text: str, limit: int = 80) -> str:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Where two JSON values differ, one readable line for each place, e.g. ``"images: 500 before, 200 now"``."""
+    """Where two JSON values differ, one readable line per difference, e.g. ``"images: 500 before, 200 now"``."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         lines: list[str] = []
         for key in sorted({*old, *new}, key=str):
@@ -81,7 +81,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 class _Absent:
-    """Stands for a key that one side lacks."""
+    """Marks a key that is missing on one side."""
 
 
 def _brief(value: Any) -> str:

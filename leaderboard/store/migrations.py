@@ -1,4 +1,4 @@
-"""Older run folders, read as if this version had written them: one step a schema version, never a changed number."""
+"""Older run folders, converted to the current schema on reading: one step per schema version, numbers never change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Run = dict[str, Any]
 
 
 def _with_places_for_facts(run: Run) -> Run:
-    """Schema 1 did not say what a task and a profile are: what a complete result covers stays unknown."""
+    """Schema 1 did not describe tasks and profiles: what a complete result covers stays unknown."""
     facts = {"tasks": {}, "profile": {}, **run["facts"]}
     sessions = [{"licences": {}, **session} for session in run["sessions"]]
     return {**run, "facts": facts, "sessions": sessions, "schema_version": 2}
@@ -22,11 +22,11 @@ MIGRATIONS: Final[dict[int, Callable[[Run], Run]]] = {1: _with_places_for_facts}
 
 
 def migrated(run: Run, version: int) -> Run:
-    """The content of ``run.json`` in today's schema.
+    """The content of ``run.json`` in the current schema.
 
     Args:
-        run: As it was written.
-        version: The schema it was written in, not newer than today's.
+        run: The content as written.
+        version: Schema version of ``run``, not newer than the current one.
     """
     while version < SCHEMA_VERSION:
         run = MIGRATIONS[version](run)

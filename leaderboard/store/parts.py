@@ -1,9 +1,8 @@
-"""The parts of a run folder: what one cell found, as Parquet with a marker beside it that is written last.
+"""The parts of a run folder: the results of one cell, as Parquet with a marker beside it that is written last.
 
 ``parts/labels/NAME.parquet`` holds the labels of one finished cell, ``parts/evidence/NAME.parquet`` the top images of
-one condition and ``parts/thumbnails/NAME.parquet`` what they look like; ``NAME.json`` is the marker. A part counts as
-done when its marker is there and its bytes have the marker's SHA-256; a part that no longer fits is set aside in
-``corrupt/`` and done again.
+one condition and ``parts/thumbnails/NAME.parquet`` their images; ``NAME.json`` is the marker. A part counts as done if
+its marker exists and its bytes have the marker's SHA-256; a damaged part is moved to ``corrupt/`` and computed again.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from leaderboard.store.schema import TABLES
 from leaderboard.store.session import now
 
 OBSERVATION = "observation"
-"""Stands in a key's method for what belongs to the condition, whichever method looks at it."""
+"""Used as the method of keys for what belongs to a condition, independent of the labelling method."""
 
 PartKind = Literal["labels", "evidence", "thumbnails"]
 
@@ -36,15 +35,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, order=True)
 class CellKey:
-    """The address of a cell.
+    """Key of a cell.
 
     Attributes:
-        task: Name of the task.
-        profile: Name of the profile.
-        method: Name of the method, or ``OBSERVATION``.
+        method: Method name, or ``OBSERVATION``.
         condition: ``clean`` or the perturbation's name.
         severity: 0 for clean, else 1..5.
-        repeat: From 0.
+        repeat: Index from 0.
     """
 
     task: str
@@ -56,13 +53,13 @@ class CellKey:
 
     @property
     def name(self) -> str:
-        """A file name for the cell: readable, safe everywhere, and another one for every other key."""
+        """A file name for the cell: readable, safe everywhere, and unique per key."""
         parts = (self.task, self.profile, self.method, self.condition, f"s{self.severity}", f"r{self.repeat}")
         digest = identity_hash(asdict(self))[:12]
         return "~".join(safe_name(part, 32) for part in parts) + f"~{digest}"
 
     def columns(self, kind: PartKind) -> dict[str, str | int]:
-        """The values that the key gives to the columns of a part."""
+        """The values of the key columns of a part."""
         values: dict[str, str | int] = {"task": self.task, "profile": self.profile}
         if kind == "labels":
             values["method"] = self.method
@@ -71,14 +68,13 @@ class CellKey:
 
 @dataclass(frozen=True)
 class Marker:
-    """What says that a part is complete.
+    """Marks a part as complete.
 
     Attributes:
-        key: The cell.
-        sha256: Of the part's bytes.
+        sha256: Hash of the part's bytes.
         bytes: Size of the part.
-        rows: Number of its rows.
-        finished: When it was written, UTC, ISO 8601.
+        rows: Number of rows.
+        finished: Time of writing, UTC, ISO 8601.
         extra: JSON-able facts that the writer added, e.g. seconds spent, dead units, traces.
     """
 
@@ -94,7 +90,6 @@ class Parts:
     """The parts of one kind in one run folder.
 
     Args:
-        root: The run folder.
         kind: ``labels``, ``evidence`` or ``thumbnails``.
     """
 
@@ -104,12 +99,12 @@ class Parts:
         self.schema = TABLES[kind]
 
     def paths(self, key: CellKey) -> tuple[Path, Path]:
-        """Where the part and its marker lie."""
+        """Paths of the part and its marker."""
         folder = self.root / "parts" / self.kind
         return folder / f"{key.name}.parquet", folder / f"{key.name}.json"
 
     def write(self, key: CellKey, frame: pd.DataFrame, extra: Mapping[str, Any]) -> None:
-        """Write a part whole: data first, marker last; a kill in between leaves a part that is not done.
+        """Write a part: data first, marker last; a kill in between leaves a part that is not done.
 
         Raises:
             StoreError: The frame breaks the schema or contradicts the key, or the disk is full.
@@ -131,7 +126,7 @@ class Parts:
         atomic.write_json(marker, note)
 
     def marker(self, key: CellKey) -> Marker | None:
-        """The part's marker; ``None`` where there is none that can be read."""
+        """The part's marker; ``None`` if there is no readable one."""
         return _read_marker(self.paths(key)[1])
 
     def is_done(self, key: CellKey) -> bool:
@@ -150,7 +145,7 @@ class Parts:
         # The marker goes first: without it the part counts as not done, wherever this stops.
         for path in (marker, part):
             atomic.move(path, folder / f"{self.kind}-{path.name}")
-        _log.warning("%s does not fit its hash; set aside in %s, the cell is done again", part, folder)
+        _log.warning("%s does not match its hash; moved to %s, the cell is computed again", part, folder)
 
     def keys(self) -> list[CellKey]:
         """The keys of all parts with a marker, sorted."""
@@ -161,7 +156,7 @@ class Parts:
         """The rows of one part.
 
         Raises:
-            StoreError: It is not finished, or damaged.
+            StoreError: The part is not finished, or damaged.
         """
         return to_pandas(self.schema, self._table(key))
 
@@ -174,7 +169,7 @@ class Parts:
         keys = self.keys()
         if not keys:
             return empty_frame(self.schema)
-        # Only tables of the same columns can be joined, and the parts may come from different versions.
+        # Only tables with the same columns can be concatenated, and the parts may come from different versions.
         table = pa.concat_tables([as_schema(self.schema, self._table(key)) for key in keys])
         return to_pandas(self.schema, table.sort_by([(name, "ascending") for name in self.schema.key]))
 

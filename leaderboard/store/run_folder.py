@@ -1,4 +1,4 @@
-"""A run folder: what one run found, written cell by cell, so that the same command continues where it stopped.
+"""A run folder: the results of one run, written cell by cell, so that the same command continues where it stopped.
 
 Layout::
 
@@ -42,7 +42,7 @@ __all__ = ["OBSERVATION", "CellKey", "Marker", "RunFolder"]
 
 _OWN = frozenset(
     ["parts", "claims", "corrupt", ".start", ".active", "progress.jsonl"]
-    # SQLite keeps two more files beside an open one.
+    # SQLite keeps two more files beside an open database.
     + [f"replies.sqlite{end}" for end in ("", "-wal", "-shm")]
 )
 """What an interrupted start may leave in a folder that has no run.json yet."""
@@ -51,9 +51,9 @@ _log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """One run folder. Reading needs nothing but the path; writing starts with ``create_or_continue``.
+    """One run folder. Reading needs only the path; writing starts with ``create_or_continue``.
 
-    Safe for several processes: each cell is written whole, and ``claim`` hands each cell to one of them.
+    Safe for several processes: cells are written atomically, and ``claim`` gives each cell to one of them.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -69,7 +69,7 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Stop writing: another process may then tidy the folder."""
+        """Stop writing: another process may then clean up the folder."""
         if self._active is not None:
             self._active.close()
             self._active = None
@@ -77,18 +77,19 @@ class RunFolder:
     # ---- the run ----
 
     def create_or_continue(self, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-        """Create the folder, or open it again if it holds the same run; removes what killed writers left behind.
+        """Create the folder, or open it again if it holds the same run; removes leftovers of killed writers.
 
         Args:
-            identity: Everything that changes the result, JSON-able. The folder takes no other identity ever after.
-            facts: What else a reader must know of this session: host, device, batch size.
+            identity: Everything that changes the result, JSON-able. The folder never accepts a different identity
+                afterwards.
+            facts: Further facts about this session, not part of the identity: host, device, batch size.
 
         Returns:
             True if the folder existed and is continued.
 
         Raises:
-            StoreError: The folder holds another run (the message lists what differs), was written by a newer version,
-                is not a run folder, or cannot be written.
+            StoreError: The folder contains a different run (the message lists what differs), was written by a newer
+                version, is not a run folder, or cannot be written.
         """
         plain = json.loads(canonical_json(as_json(identity)))
         self._make_folder()
@@ -109,27 +110,27 @@ class RunFolder:
             ``leaderboard.store.session``) and ``facts`` (see ``record``).
 
         Raises:
-            StoreError: There is none, it cannot be read, or a newer version's schema is in it.
+            StoreError: It is missing, unreadable, or has a newer version's schema.
         """
         path = self.path / "run.json"
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
             version = int(run["schema_version"])
         except FileNotFoundError:
-            raise StoreError(f"{self.path} is not a run folder: it holds no run.json.") from None
+            raise StoreError(f"{self.path} is not a run folder: it contains no run.json.") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} cannot be read ({error}); restore it or choose another --out.") from error
         if version > SCHEMA_VERSION:
             raise StoreError(
-                f"{self.path} was written with schema {version}, newer than this version understands "
+                f"{self.path} was written with schema {version}, newer than this version supports "
                 f"({SCHEMA_VERSION}): update clear-benchmark, or choose another --out."
             )
         if version < min(MIGRATIONS):
-            raise StoreError(f"{self.path} has schema {version}, which cannot be read any more; choose another --out.")
+            raise StoreError(f"{self.path} has schema {version}, which is no longer supported; choose another --out.")
         return migrated(run, version)
 
     def record(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Add facts to ``run.json`` under ``facts[name]``; facts of that name from before are merged, key by key."""
+        """Add facts to ``run.json`` under ``facts[name]``; merged key by key with earlier facts of that name."""
         with self._locked(".start"):
             run = self.info()
             run["facts"][name] = {**run["facts"].get(name, {}), **as_json(facts)}
@@ -139,36 +140,34 @@ class RunFolder:
 
     @contextlib.contextmanager
     def claim(self, key: CellKey | str, wait: bool = False) -> Iterator[bool]:
-        """Try to own a piece of work while the block runs; ask ``is_done`` again inside.
+        """Try to claim a piece of work while the block runs; check ``is_done`` again inside.
 
         Args:
-            key: The cell, or any text that names the work.
-            wait: Wait for the present owner instead of giving up.
+            key: The cell, or any name of the work.
+            wait: Wait for the current owner instead of giving up.
 
         Yields:
-            True if this process owns it now; False if another one does.
+            True if this process holds it now; False if another process does.
         """
         with self._claims.take(_claim_name(key), wait) as owned:
             yield owned
 
     def is_free(self, key: CellKey | str) -> bool:
-        """Whether no process owns the work at this moment."""
+        """Whether no process holds the work at this moment."""
         return self._claims.is_free(_claim_name(key))
 
     def wait_for_others(self, keys: Sequence[CellKey], say: Callable[[str], None]) -> None:
-        """Wait while other processes do these cells, until all are done or one is left undone without an owner.
+        """Wait while other processes compute these cells, until all are done or an unfinished one has no owner.
 
         Args:
-            keys: The cells.
-            say: Told whom it waits for, each time that this changes.
+            say: Called with whom it waits for, each time this changes.
         """
         self._claims.wait(lambda: [_claim_name(key) for key in keys if self.marker(key) is None], say)
 
     def write_cell(self, key: CellKey, labels: pd.DataFrame, extra: Mapping[str, Any] | None = None) -> None:
-        """Write the labels of a finished cell, whole: part first, marker last.
+        """Write the labels of a finished cell: part first, marker last.
 
         Args:
-            key: The cell.
             labels: Columns ``unit``, ``rank``, ``label``, ``score``; the key's columns are filled in.
             extra: JSON-able facts kept in the marker.
 
@@ -178,7 +177,7 @@ class RunFolder:
         self._parts["labels"].write(key, labels, extra or {})
 
     def write_evidence(self, key: CellKey, evidence: pd.DataFrame, extra: Mapping[str, Any] | None = None) -> None:
-        """Write the top images of one condition, whole.
+        """Write the top images of one condition.
 
         Args:
             key: The condition, with ``OBSERVATION`` as its method.
@@ -191,7 +190,7 @@ class RunFolder:
         self._parts["evidence"].write(key, evidence, extra or {})
 
     def write_thumbnails(self, key: CellKey, thumbnails: pd.DataFrame) -> None:
-        """Write what the top images of one condition look like, whole.
+        """Write thumbnails of the top images of one condition.
 
         Args:
             key: The condition, with ``OBSERVATION`` as its method.
@@ -203,7 +202,7 @@ class RunFolder:
         self._parts["thumbnails"].write(key, thumbnails, {})
 
     def is_done(self, key: CellKey, kind: PartKind = "labels") -> bool:
-        """Whether the part is complete and intact; while writing, a damaged part is set aside to be done again."""
+        """Whether the part is complete and intact; while writing, a damaged part is moved away to be computed again."""
         parts = self._parts[kind]
         done = parts.is_done(key)
         if not done and self._active is not None and parts.marker(key) is not None:
@@ -211,7 +210,7 @@ class RunFolder:
         return done
 
     def marker(self, key: CellKey, kind: PartKind = "labels") -> Marker | None:
-        """What was noted when the part was finished; ``None`` if it is not."""
+        """The part's marker; ``None`` if the part is not finished."""
         return self._parts[kind].marker(key)
 
     def done_cells(self, kind: PartKind = "labels") -> list[CellKey]:
@@ -222,7 +221,7 @@ class RunFolder:
         """The rows of one finished part.
 
         Raises:
-            StoreError: It is not finished, or damaged.
+            StoreError: The part is not finished, or damaged.
         """
         return self._parts[kind].read(key)
 
@@ -235,7 +234,7 @@ class RunFolder:
         return self._parts["evidence"].merged()
 
     def read_thumbnails(self) -> pd.DataFrame:
-        """The thumbnails of all conditions that have some, in the columns and row order of ``schema.THUMBNAILS``."""
+        """The thumbnails of all conditions that have any, in the columns and row order of ``schema.THUMBNAILS``."""
         return self._parts["thumbnails"].merged()
 
     # ---- merged tables ----
@@ -254,7 +253,7 @@ class RunFolder:
     def read_table(self, name: str) -> pd.DataFrame:
         """Read a merged table.
 
-        Tables that older runs did not have yet are empty there.
+        Tables that older runs did not have yet are returned empty.
 
         Raises:
             StoreError: No such table, not written yet, or damaged.
@@ -271,10 +270,10 @@ class RunFolder:
                 raise StoreError(
                     f"{self.path} trained a concept bottleneck and labelled no units, so it has no table {name}."
                 ) from None
-            raise StoreError(f"{self.path} holds no {name}.parquet: run its command again to finish it.") from None
+            raise StoreError(f"{self.path} contains no {name}.parquet: run its command again to finish it.") from None
         except (OSError, pa.ArrowException, StoreError) as error:
             raise StoreError(
-                f"{path} is damaged ({str(error).rstrip('.')}); run the same command again to make it anew."
+                f"{path} is damaged ({str(error).rstrip('.')}); run the same command again to compute it again."
             ) from error
 
     # ---- inside ----
@@ -296,7 +295,7 @@ class RunFolder:
         if run["identity_hash"] != identity_hash(identity):
             changed = "; ".join(differences(run["identity"], identity))
             raise StoreError(
-                f"{self.path} holds a run with other settings ({changed}). Use those settings to continue it, "
+                f"{self.path} contains a run with different settings ({changed}). Use those settings to continue it, "
                 "or choose another --out for the new ones."
             )
         return run
@@ -304,7 +303,7 @@ class RunFolder:
     def _enter(self) -> None:
         active = open_lock(self.path / ".active")
         if lock(active, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            # Nobody else is writing here, so every temporary file is a dead writer's, and no claim is held.
+            # Nobody else is writing here, so every temporary file belongs to a dead writer, and no claim is held.
             for path in atomic.remove_leftovers(self.path):
                 _log.info("removed %s, left by an interrupted run", path)
             self._claims.clear()
@@ -319,10 +318,10 @@ class RunFolder:
 
 
 def is_bottleneck(info: Mapping[str, Any]) -> bool:
-    """Whether a run trained concept bottlenecks, and labelled no units.
+    """Whether a run trained concept bottlenecks and labelled no units.
 
     Args:
-        info: Its ``run.json``.
+        info: Content of ``run.json``.
     """
     return "bottleneck" in info["identity"].get("content", {})
 

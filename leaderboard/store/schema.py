@@ -35,15 +35,15 @@ from leaderboard.store.columns import (
 )
 
 SCHEMA_VERSION = 2
-"""Of run folders; ``leaderboard.store.migrations`` reads older ones."""
+"""Schema version of run folders; ``leaderboard.store.migrations`` converts older ones."""
 
 LABELS = TableSchema(
     "labels",
     (
         *PLACE,
-        Column("rank", "integer", "1 is the label, 2 and on are the runners-up.", low=1),
-        Column("label", "text", "The text as the method gave it, unescaped. A missing label has no row."),
-        Column("score", "number", "The method's own score; absent where the method has none.", optional=True),
+        Column("rank", "integer", "1 is the label, 2 and above are the runners-up.", low=1),
+        Column("label", "text", "The text returned by the method, unescaped. A missing label has no row."),
+        Column("score", "number", "The method's own score; absent if the method has none.", optional=True),
     ),
     ("task", "profile", "method", "perturbation", "severity", "repeat", "unit", "rank"),
 )
@@ -74,7 +74,7 @@ THUMBNAILS = TableSchema(
         SEVERITY,
         REPEAT,
         Column("image", "text", "Identifier of the probing image, as in the evidence."),
-        Column("webp", "bytes", "The image under this condition, at most 96 pixels a side, as a WebP file."),
+        Column("webp", "bytes", "The image under this condition, at most 96 pixels per side, as a WebP file."),
     ),
     ("task", "profile", "perturbation", "severity", "repeat", "image"),
 )
@@ -88,7 +88,7 @@ _CLIP_SIMILARITY = _cosine(
     "clip_similarity", "CLIP similarity", "CLIP text cosine of the label and the clean label; absent if one is missing."
 )
 _SENTENCE_SIMILARITY = _cosine(
-    "sentence_similarity", "Sentence similarity", "The same by a sentence encoder; absent without one."
+    "sentence_similarity", "Sentence similarity", "Likewise with a sentence encoder; absent without one."
 )
 _NOISE_FLOOR = _cosine(
     "noise_floor",
@@ -101,7 +101,7 @@ _CHANCE = _cosine(
 _STABILITY = Column(
     "stability",
     "number",
-    "(clip_similarity - chance) / (1 - chance): 1 = unchanged, 0 = another unit's label does as well, or chance is 1.",
+    "(clip_similarity - chance) / (1 - chance): 1 = unchanged, 0 = as good as another unit's label, or chance is 1.",
     optional=True,
     high=1.0,
     higher_is_better=True,
@@ -142,23 +142,26 @@ SCORES = TableSchema(
         _OVERLAP,
         _RANK_OVERLAP,
         _CORRELATION,
-        Column("dead", "flag", "The unit is dead or constant on the clean images: shown, counted, never scored."),
-        Column(
-            "missing", "flag", "The method gave no label, clean or under this condition, to a unit that is not dead."
-        ),
-        Column("truth", "text", "The true concept; absent where it is not known.", optional=True),
+        Column("dead", "flag", "The unit is dead or constant on the clean images: shown and counted, but not scored."),
+        Column("missing", "flag", "The method returned no label, clean or under this condition, for a unit not dead."),
+        Column("truth", "text", "The true concept; absent if unknown.", optional=True),
         Column(
             "truth_op",
             "text",
-            "How the truth's concepts belong together: `single`, `and`, `or`; absent where it is not known.",
+            "How the concepts of the truth are combined: `single`, `and`, `or`; absent if unknown.",
             optional=True,
         ),
         Column("right_clean", "flag", "The clean label names the true concept; absent without truth.", optional=True),
-        Column("right", "flag", "The label under this condition names it; absent without truth.", optional=True),
+        Column(
+            "right",
+            "flag",
+            "The label under this condition names the true concept; absent without truth.",
+            optional=True,
+        ),
         Column(
             "detector",
             "flag",
-            "The method itself calls the unit a detector of its label; absent for methods that do not say.",
+            "The method itself calls the unit a detector of its label; absent for methods that make no such statement.",
             optional=True,
         ),
     ),
@@ -195,9 +198,9 @@ SUMMARISED = (
     share(
         "accuracy", "Accuracy", "Share of units whose label names the truth under this condition; absent without truth."
     ),
-    share("accuracy_clean", "Accuracy, clean", "The same share on clean images, over the same units."),
+    share("accuracy_clean", "Accuracy, clean", "Likewise on clean images, over the same units."),
 )
-"""Columns of the scores, and shares of units, whose means over units the summary holds; boards show them all."""
+"""Columns of the scores, and shares of units, whose means over units are in the summary; boards show them all."""
 
 SUMMARY = TableSchema(
     "summary",
@@ -209,11 +212,11 @@ SUMMARY = TableSchema(
             "perturbation", "text", "`clean`, the perturbation's name, or `all` for the mean over all perturbations."
         ),
         Column("severity", "text", "`0` for clean, `1` to `5`, or `all` for the mean over the severities that ran."),
-        Column("units", "integer", "Number of units that the means rest on.", low=0),
-        Column("dead", "integer", "Number of dead or constant units, left out.", low=0),
-        Column("missing", "integer", "Number of units without a label, left out.", low=0),
+        Column("units", "integer", "Number of units in the means.", low=0),
+        Column("dead", "integer", "Number of dead or constant units, excluded.", low=0),
+        Column("missing", "integer", "Number of units without a label, excluded.", low=0),
         Column("distinct", "integer", "Number of different clean labels among these units.", low=0),
-        Column("known", "integer", "Number of units whose truth is known, on which the accuracies rest.", low=0),
+        Column("known", "integer", "Number of units with a known truth, the basis of the accuracies.", low=0),
         *(part for column in SUMMARISED for part in _with_interval(column)),
         Column(
             "p_value",
@@ -223,7 +226,7 @@ SUMMARY = TableSchema(
             low=0.0,
             high=1.0,
         ),
-        Column("p_adjusted", "number", "The same after Holm's correction over its family.", True, 0.0, 1.0),
+        Column("p_adjusted", "number", "`p_value` after Holm's correction over its family.", True, 0.0, 1.0),
     ),
     ("task", "profile", "method", "perturbation", "severity"),
 )
@@ -236,14 +239,14 @@ FAITHFULNESS = TableSchema(
         share(
             "cosy_auc",
             "CoSy AUC",
-            "Chance that an image made from the label activates the unit more than a clean probing image does; absent "
+            "P(an image generated from the label activates the unit more than a clean probing image does); absent "
             "without an image generator.",
         ),
         Column(
             "cosy_mad",
             "number",
-            "Mean activation on images made from the label less that on clean probing images, in standard deviations "
-            "of the latter; absent without an image generator.",
+            "Mean activation on images generated from the label minus that on clean probing images, in standard "
+            "deviations of the latter; absent without an image generator.",
             optional=True,
             higher_is_better=True,
             title="CoSy MAD",
@@ -253,13 +256,11 @@ FAITHFULNESS = TableSchema(
             "text",
             "How the images that show the label were found: `annotation` or `clip` (see `benchmark.run.presence`).",
         ),
-        share("f1", "F1", "F1 of the label's presence for the images that the unit is active on."),
+        share("f1", "F1", "F1 of the label's presence against the images on which the unit is active."),
         share("iou", "IoU", "Intersection over union of the same two sets of images."),
-        _cosine(
-            "correlation", "Correlation", "Pearson's r of activation and presence; 0 for a presence that is alike."
-        ),
+        _cosine("correlation", "Correlation", "Pearson's r of activation and presence; 0 for a constant presence."),
         _cosine("cosine", "Cosine", "Cosine of activation and presence, not centred; 0 for a presence of 0."),
-        share("auprc", "AUPRC", "Average precision of presence for the images that the unit is active on."),
+        share("auprc", "AUPRC", "Average precision of presence against the images on which the unit is active."),
     ),
     ("task", "profile", "method", "perturbation", "severity", "repeat", "unit"),
 )
@@ -279,52 +280,52 @@ COMPARISONS = TableSchema(
             "kind",
             "text",
             "`method`: one method's mean, rank and letters; `omnibus`: all methods at once; `pair`: two methods; "
-            "`condition`: one method's right labels, clean against perturbed; `effect`: a term of the mixed model of "
-            "stability over severities; `slope`: one method's change of stability for one severity step.",
+            "`condition`: one method's correct labels, clean against perturbed; `effect`: a term of the mixed model of "
+            "stability over severities; `slope`: one method's change of stability per severity step.",
         ),
         Column(
             "first",
             "text",
-            "The method; on clean images in `condition` rows; all methods, with commas, in `omnibus` rows; the term in "
-            "`effect` rows.",
+            "The method; on clean images in `condition` rows; all methods, separated by commas, in `omnibus` rows; the "
+            "term in `effect` rows.",
         ),
         Column("second", "text", "What it is compared with: a method, or a perturbation and severity.", optional=True),
-        Column("floor", "flag", "A floor (random or constant labels) is among the methods of the row."),
-        Column("family", "text", "Which tests were corrected together; absent where the test stands alone.", True),
-        Column("test", "text", "How the numbers were found; absent where there are none.", optional=True),
+        Column("floor", "flag", "A trivial baseline (random or constant labels) is among the methods of the row."),
+        Column("family", "text", "Which tests were corrected together; absent for a single test.", True),
+        Column("test", "text", "How the numbers were computed; absent if there are none.", optional=True),
         Column("hypothesis", "text", "The null hypothesis, in words; absent without a test.", optional=True),
-        Column("n", "integer", "Number of units that entered.", low=0),
+        Column("n", "integer", "Number of units included.", low=0),
         Column(
             "left_out",
             "integer",
-            "Number of units that did not enter: dead, of unknown truth, or in no condition named by every method.",
+            "Number of units excluded: dead, of unknown truth, or in no condition that every method labelled.",
             low=0,
         ),
         Column("statistic", "number", "Statistic of the test; absent without one.", optional=True),
         Column("p_value", "number", "Two-sided p before correction; absent without a test.", True, 0.0, 1.0),
         Column("p_corrected", "number", "p after correction in its family; absent without a family.", True, 0.0, 1.0),
         Column("correction", "text", "Which correction, over how many tests; absent without one.", optional=True),
-        Column("effect", "number", "Effect size; absent where there is none.", optional=True),
+        Column("effect", "number", "Effect size; absent if there is none.", optional=True),
         Column("effect_name", "text", "Which effect size, with its range.", optional=True),
         Column("value_first", "number", "Mean or share of `first` over the units; absent without units.", True),
-        Column("value_second", "number", "The same of `second`; absent where there is no second.", optional=True),
+        Column("value_second", "number", "Likewise for `second`; absent if there is no second.", optional=True),
         Column(
             "difference",
             "number",
-            "value_first - value_second, or the slope in `slope` rows; absent where there is none.",
+            "value_first - value_second, or the slope in `slope` rows; absent if there is none.",
             optional=True,
         ),
         Column(
             "low",
             "number",
-            "Lower end of the 95 % interval of the difference, in `method` rows of value_first; not corrected.",
+            "Lower end of the 95 % interval of the difference, or of value_first in `method` rows; not corrected.",
             optional=True,
         ),
         Column("high", "number", "Upper end of the same interval.", optional=True),
         Column(
             "smallest_detectable",
             "number",
-            "The smallest mean difference that so many units show with 80 % power, given the observed spread, at 5 % "
+            "Minimum detectable mean difference at 80 % power for this number of units and the observed spread, at 5 % "
             "divided by the number of tests in the family; absent without a spread.",
             optional=True,
             low=0.0,
@@ -332,19 +333,18 @@ COMPARISONS = TableSchema(
         Column(
             "rank",
             "number",
-            "1 + the number of methods that are better and told apart from it, so that ties share a rank; in `method` "
-            "rows.",
+            "1 + the number of methods that are significantly better, so that ties share a rank; in `method` rows.",
             optional=True,
             low=1.0,
         ),
         Column(
             "letters",
             "text",
-            "The method's groups: two methods have a letter in common if and only if they cannot be told apart; in "
+            "The method's groups: two methods share a letter if and only if they are not significantly different; in "
             "`method` rows.",
             optional=True,
         ),
-        Column("reason", "text", "Why numbers are missing or mean little; absent for an ordinary row.", optional=True),
+        Column("reason", "text", "Why numbers are missing or unreliable; absent for an ordinary row.", optional=True),
     ),
     ("task", "profile", "measure", "kind", "first", "second"),
 )
@@ -362,4 +362,4 @@ LATER_TABLES = frozenset(
     | {schema.name for schemas in STUDIES.values() for schema in schemas}
     | {"bottleneck", "concept_drift", "context_anomaly", "decisions"}
 )
-"""Tables that a finished run may lack: nobody asked for them, or they came after it."""
+"""Tables that a finished run may lack: they were not requested, or were introduced later."""

@@ -1,4 +1,4 @@
-"""What one start of a run notes about the machine and the packages it ran with."""
+"""Facts that each start of a run records about the machine and the installed packages."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PACKAGES = (
 
 
 _LICENCES = {"imagecorruptions": "Apache-2.0", "torch": "BSD-3-Clause"}
-"""Those whose packages carry a licence file but do not name it in their metadata."""
+"""Packages that carry a licence file but do not name it in their metadata."""
 
 
 def session(facts: Mapping[str, Any]) -> dict[str, Any]:
     """One entry of ``sessions`` in ``run.json``.
 
     Args:
-        facts: What the caller knows of its machine: host, device, batch size.
+        facts: The caller's facts about its machine: host, device, batch size.
 
     Returns:
         ``started`` (UTC, ISO 8601), ``python``, ``platform``, ``packages`` (name → version, installed ones only),
@@ -50,7 +50,7 @@ def session(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _licence(about: PackageMetadata) -> str:
-    """What a package says of its licence in one of three places; some put the whole text into one of them."""
+    """The licence from one of three metadata fields; some packages put the whole text into one of them."""
     trove = [line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or () if line.startswith("License ::")]
     short = [str(about[name] or "").strip() if name in about else "" for name in ("License-Expression", "License")]
     stated = [text for text in short if text and "\n" not in text and len(text) <= 80]

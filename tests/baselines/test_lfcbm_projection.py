@@ -88,7 +88,8 @@ def test_a_step_of_fewer_images_is_drawn_by_the_seed(data):
 
 
 @pytest.mark.parametrize(
-    ("cut", "words"), [((0, 1, 0, 0), "do not fit"), ((0, 0, 5, 0), "do not fit"), ((239, 239, 0, 0), "two training")]
+    ("cut", "words"),
+    [((0, 1, 0, 0), "do not match"), ((0, 0, 5, 0), "do not match"), ((239, 239, 0, 0), "two training")],
 )
 def test_what_does_not_fit_is_refused(data, cut, words):
     features, targets = data

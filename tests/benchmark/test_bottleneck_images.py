@@ -141,7 +141,7 @@ def test_cifar_is_taken_with_its_classes(cifar_roles):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"training_images": 61}, "holds 60 images"),
+        ({"training_images": 61}, "has 60 images"),
         ({"held_out_contexts": ("sky",)}, "backgrounds"),
         ({"labels": "class_and_context"}, "backgrounds"),
         ({"groups": {"a": ("airplane",), "b": ("plane",)}}, "airplane"),

@@ -78,7 +78,7 @@ def test_options_that_make_no_sense_get_one_sentence(small, tmp_path):
         ({"analyses": ("sensitivity",)}, "analysis"),
         ({"method_options": {"dnd": {"mode": "code"}}}, "set"),
     ):
-        with pytest.raises(UserError, match=rf"labels no units: leave --{name} out\."):
+        with pytest.raises(UserError, match=rf"labels no units: omit --{name}\."):
             make_plan(RunOptions(tasks=(small.name,), out=tmp_path / "run", **given), Display("quiet"))
 
 

@@ -224,7 +224,7 @@ def test_a_bottleneck_runs_by_itself():
 
 
 def test_options_of_labels_are_refused(tmp_path):
-    with pytest.raises(UserError, match="labels no units: leave --methods out"):
+    with pytest.raises(UserError, match="labels no units: omit --methods"):
         done(tmp_path, small(), methods=("dnd",))
 
 

@@ -36,7 +36,7 @@ def test_budgets_are_an_amount_and_a_unit(texts, fields):
 
 @pytest.mark.parametrize("text", ["5", "USD", "5EUR", "-5USD", "2h30", "1e3USD", "nanUSD", "5USD!", "$5"])
 def test_anything_else_is_no_budget(text):
-    with pytest.raises(typer.BadParameter, match="is no budget: give an amount with a unit"):
+    with pytest.raises(typer.BadParameter, match="is not a budget: give an amount with a unit"):
         budgets([text])
 
 
@@ -57,9 +57,9 @@ def test_time_runs_out_before_work_that_would_not_end_in_time():
     with pytest.raises(BudgetReached) as caught:
         budget.check("dnd fog 3", 40.5)
     assert str(caught.value) == (
-        "The time budget of 1 min 40 s is reached: 1 min 00 s spent, 40.0 s remaining, next would be dnd fog 3, which "
-        "takes about 40.5 s. Run the same command again, with a higher --budget if need be: what is done is not done "
-        "again."
+        "The time budget of 1 min 40 s is reached: 1 min 00 s spent, 40.0 s remaining, the next step is dnd fog 3, "
+        "which takes about 40.5 s. Run the same command again, with a higher --budget if necessary: finished work is "
+        "not repeated."
     )
 
 
@@ -69,7 +69,7 @@ def test_work_of_unknown_cost_begins_while_there_is_time_and_not_after():
     clock.now += 99.9
     budget.check("faithfulness")
     clock.now += 0.1
-    with pytest.raises(BudgetReached, match=r"0\.0 s remaining, next would be faithfulness\. Run"):
+    with pytest.raises(BudgetReached, match=r"0\.0 s remaining, the next step is faithfulness\. Run"):
         budget.check("faithfulness")
 
 
@@ -94,7 +94,7 @@ def test_the_cap_of_the_client_is_that_of_the_budget(usd):
 def test_a_budget_needs_a_price():
     source = OpenAISource(loader="openai", model="new", licence="none")
     profile = load_profile("miniature").model_copy(update={"summariser": source})
-    with pytest.raises(UserError, match="The price of the model 'new' is unknown, so --budget 5USD cannot be kept"):
+    with pytest.raises(UserError, match="The price of the model 'new' is unknown, so --budget 5USD cannot be enforced"):
         with_budget(profile, 5.0)
 
 

@@ -399,7 +399,7 @@ def test_ctrl_c_says_how_to_continue(runner, monkeypatch):
     result = call("run", "--task", TASK, "--out", "my runs")
     assert result.exit_code == 130
     again = f"python -m benchmark run --task {TASK} --out 'my runs'"
-    assert sentence(result) == f"Interrupted. What is finished is kept; to continue: {again}"
+    assert sentence(result) == f"Interrupted. Finished work is kept; to continue: {again}"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

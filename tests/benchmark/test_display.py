@@ -218,7 +218,7 @@ def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, clock):
     display.message("one")
     display.message("two")
     shown = stream.getvalue()
-    assert shown.count("cannot be written any more") == 1
+    assert shown.count("can no longer be written") == 1
     assert "one" in shown
     assert "two" in shown
 

@@ -376,8 +376,8 @@ def test_a_format_can_be_forced_and_must_fit(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         (b"", "is empty"),
-        (b"unit,label\n", "holds no label"),
-        (b"unit,label\n0,\n", "holds no label"),
+        (b"unit,label\n", "contains no label"),
+        (b"unit,label\n0,\n", "contains no label"),
         (b'unit,label\n0,"red\n1,blue\n', "closed quotes"),
         (b"unit,label\n0,tench, Tinca tinca\n", "line 2: 3 cells under 2 columns"),
         (b"unit,label\nzero,red\n", "line 2: the unit 'zero' is not a whole number"),

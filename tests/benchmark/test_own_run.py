@@ -149,7 +149,7 @@ def test_everything_of_the_users_own_goes_through_a_whole_run(finished: tuple[Ru
     assert set(labels["label"]) <= {"red", "blue", "fish", "striped"}
     evidence = RunFolder(result.folder).read_table("evidence")
     assert all(name.startswith("test-") and name.endswith(".png") for name in evidence["image"])
-    assert "The images of own_images have no foreground masks: the segmenter makes them." in said
+    assert "The images of own_images have no foreground masks: the segmenter provides them." in said
     assert "The user's own in this run: network, images, concepts. Its models know only rendered scenes" in said
 
 
@@ -284,7 +284,7 @@ def test_names_of_tasks_stay_apart_however_long(mine: Path, tmp_path: Path) -> N
 
 def test_tasks_that_become_the_same_are_refused(mine: Path, tmp_path: Path) -> None:
     asked = options(tmp_path, tasks=(TASK, "resnet50_layer3"), **VIT, weights=mine / "vit.safetensors")
-    with pytest.raises(UserError, match="come to the same, timm_test_vit_blocks_5: name one"):
+    with pytest.raises(UserError, match="become the same, timm_test_vit_blocks_5: name one"):
         overridden(asked)
 
 
@@ -299,7 +299,7 @@ def test_a_layer_that_no_pass_reaches_is_a_sentence() -> None:
 
     target = TargetModel(Odd(), Preprocessing(32, None, (0, 0, 0), (1, 1, 1)), CPU)
     check_layer(target, "used", "mean")
-    with pytest.raises(UserError, match="'unused' cannot be read: a pass over an image does not reach it"):
+    with pytest.raises(UserError, match="'unused' cannot be read: no forward pass reaches it"):
         check_layer(target, "unused", "mean")
     with pytest.raises(UserError, match="Did you mean unused or used"):
         check_layer(target, "unsued", "mean")
@@ -359,7 +359,7 @@ def test_methods_that_need_annotation_are_left_out_aloud_or_refused(
     mine: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     quick = {"image_folder": mine / "photos"}
-    with pytest.raises(UserError, match=r"network_dissection needs .* leave it out of --methods \(random_label\)"):
+    with pytest.raises(UserError, match=r"network_dissection needs .* remove it from --methods \(random_label\)"):
         started(tmp_path / "asked", methods=("network_dissection", "random_label"), **quick)
     assert not (tmp_path / "asked").exists()
     asked = options(tmp_path, methods=None, **quick)
@@ -403,8 +403,8 @@ def test_a_plan_is_of_the_folder_and_methods_that_the_run_has(
         ({"concepts": "gone.txt"}, r"gone\.txt does not exist"),
         ({"image_folder": "gone"}, "neither a number nor a folder"),
         ({"image_folder": "empty"}, "holds no images"),
-        ({"image_folder": "one"}, "holds 1 images, but a run needs at least 2"),
-        ({"image_folder": "photos", "images": 41}, "holds 40 images, but --image-count asks for 41"),
+        ({"image_folder": "one"}, "contains 1 images, but a run needs at least 2"),
+        ({"image_folder": "photos", "images": 41}, "contains 40 images, but --image-count asks for 41"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(mine: Path, tmp_path: Path, changes: dict, message: str) -> None:

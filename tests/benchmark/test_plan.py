@@ -96,9 +96,9 @@ class Wrong:
 
 METHODS = {"costly": Costly(), "free": Free(), "silent": Silent(), "broken": Broken(), "wrong": Wrong()}
 WHY = {
-    "silent": "does not state what it costs",
-    "broken": "failed when asked what it costs (ZeroDivisionError: 3 by nothing)",
-    "wrong": "states what it costs as int, not as baselines.costs.Cost",
+    "silent": "does not state its cost",
+    "broken": "failed when asked for its cost (ZeroDivisionError: 3 by nothing)",
+    "wrong": "states its cost as int, not as baselines.costs.Cost",
 }
 
 
@@ -412,7 +412,7 @@ def test_the_probe_asks_no_language_model_by_the_roles_that_the_options_ask():
     seen = Recording()
     seen.asks = ["describer", "clip"]
     roles = CountedRoles(asking("counting", seeing), torch.device("cpu"))
-    assert probed("dnd", seen, roles).unmeasured == {"dnd": "a plan asks no language model"}
+    assert probed("dnd", seen, roles).unmeasured == {"dnd": "a plan sends no requests to language models"}
     seen.asks = ["clip"]
     assert "dnd" in probed("dnd", seen, roles).methods
     assert seen.tools.describer is None, "it could be asked without being declared"
@@ -509,7 +509,7 @@ def test_a_folder_of_another_run_is_told(tmp_path):
     options = RunOptions(tasks=("resnet50_layer4",), units=4, out=folder.path, device="cpu", profile="paper")
     folder.create_or_continue(options.identity() | {"seed": 7, "content": {}}, {})
     notes = make_plan(options, Display("quiet"))["notes"]
-    assert any("holds another one (seed: 7 before, 0 now)" in note for note in notes)
+    assert any("holds a different one (seed: 7 before, 0 now)" in note for note in notes)
 
 
 # ---- planned and actual ----

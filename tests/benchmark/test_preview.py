@@ -46,7 +46,7 @@ def test_a_page_shows_each_severity(scene: Path, tmp_path: Path) -> None:
         (["--suites", "fog,background_blur"], "background_blur needs the foreground of scene.png"),
         (["--lengths", "large"], "lengths"),
         (["--corruptions", "ours"], "corruptions"),
-        (["--out", "page.jpg"], "give a name that ends in .png"),
+        (["--out", "page.jpg"], "the name must end in .png"),
     ],
 )
 def test_mistakes_get_one_clear_sentence(arguments: list[str], sentence: str, scene: Path, tmp_path: Path) -> None:

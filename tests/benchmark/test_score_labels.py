@@ -243,7 +243,7 @@ def test_references_stand_in_for_the_profiles_classes(tmp_path: Path) -> None:
     classes.write_text("tench\n")
     with pytest.raises(UserError, match="labels unit 3, but the list of classes"):
         scored("resnet50_fc", labels, references=classes)
-    with pytest.raises(UserError, match="the units of layer4 are none"):
+    with pytest.raises(UserError, match="the units of layer4 are not classes"):
         scored("resnet50_layer4", labels, references=classes)
 
 
@@ -317,7 +317,7 @@ def test_everything_is_written_whole_and_reads_back(tmp_path: Path) -> None:
 def test_a_run_folder_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     result = scored("resnet50_fc", csv_file(tmp_path / "a.csv", unit=[0], label=["red"]))
-    with pytest.raises(UserError, match="holds a run"):
+    with pytest.raises(UserError, match="contains a run"):
         write_scored_labels(result, tmp_path)
 
 

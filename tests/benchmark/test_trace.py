@@ -327,7 +327,7 @@ def test_a_refined_search_has_one_block_a_round(draw):
     assert lines(captioned[0]) == ["of: cup", "a fish in a cup"]
     assert np.array_equal(second[0].pixels, fish[0])
     told = " ".join(sheet.texts)
-    assert "0.300, needed: 0.900, which is too little; the search went on." in told
+    assert "0.300, needed: 0.900, which is too little; the search continued." in told
     assert "1.100, needed: 0.900, which is enough; the search ended (passed)." in told
 
 
@@ -428,8 +428,11 @@ def test_characters_that_the_font_lacks_are_spelt():
         ({"unit": 4}, r"Unit 4 is not in .*run; its units are 3, 17\."),
         ({"unit": 3}, r"Unit 3 is dead under clean: .*no trace\."),
         ({"task": "resnet50_layer3"}, r"Unknown task \(in this run\) 'resnet50_layer3'\. Did you mean resnet50_layer4"),
-        ({"method": "network_dissection"}, r"network_dissection did not run here; .* clip_dissect, dnd, dnd_refined\."),
-        ({"method": "clip_dissect"}, r"clip_dissect writes no traces down; of .* dnd, dnd_refined do\."),
+        (
+            {"method": "network_dissection"},
+            r"network_dissection is not part of this run; .* clip_dissect, dnd, dnd_refined\.",
+        ),
+        ({"method": "clip_dissect"}, r"clip_dissect records no traces; of .* dnd, dnd_refined do\."),
         ({"condition": "gaussian_blur"}, r"Unknown condition \(in this run\) 'gaussian_blur'.*Available:.*clean"),
         ({"condition": "fog"}, r"fog ran at several severities; choose one with --severity: 2, 3\."),
         ({"condition": "fog", "severity": 5}, r"fog did not run at severity 5; it ran at 2, 3\."),
@@ -453,7 +456,7 @@ def test_the_method_is_the_first_that_left_traces(tmp_path):
     path = make_run(tmp_path / "a", methods=["clip_dissect", "dnd_refined"])
     assert find(path, UNIT).key.method == "dnd_refined"
     path = make_run(tmp_path / "b", methods=["clip_dissect"])
-    with pytest.raises(UserError, match="No method of this run writes traces down; its methods are clip_dissect"):
+    with pytest.raises(UserError, match="No method of this run records traces; its methods are clip_dissect"):
         find(path, UNIT)
 
 
@@ -477,7 +480,7 @@ def test_a_run_of_several_tasks_asks_which(tmp_path):
         ({"captions": ["one"]}, "described, captions and simplified differ in length"),
         (
             {"described": [{"image": 1, "box": [0, 0, 61, 5], "activation": 1.0}] * 2},
-            "does not lie in an image of 60 px",
+            "is not inside an image of 60 px",
         ),
         ({"tested": "none"}, "field 'tested'"),
     ],
@@ -490,7 +493,7 @@ def test_a_damaged_trace_is_one_sentence(tmp_path, change, sentence):
 
 def test_images_that_the_run_does_not_have_are_one_sentence(tmp_path):
     path = make_run(tmp_path / "run", {**DND, "top_images": [IMAGES]})
-    with pytest.raises(UserError, match="speaks of image 6, but the run has images 0 to 5"):
+    with pytest.raises(UserError, match="refers to image 6, but the run has images 0 to 5"):
         trace_page(find(path, UNIT), SmallProbing(), NoisyGenerator())
 
 
@@ -559,14 +562,14 @@ def test_a_perturbation_that_is_another_one_today_is_not_passed_off_as_the_runs(
     facts = identity()["content"] | {"images": {TASK: digest}}
     old = facts | {"perturbations": {"engine": "1", "frost": {"version": "1", "parameters": []}}}
     run = make_run(tmp_path / "run", cells=((("frost", 2), 0), (CLEAN, 0)), content=old, corruptions="fixed")
-    with pytest.raises(UserError, match=r"frost is another perturbation today than when .* was made"):
+    with pytest.raises(UserError, match=r"frost has changed since .* was made"):
         write_trace(run, Question(UNIT, condition="frost", severity=2))
     assert write_trace(run, Question(UNIT)).exists()
 
 
 def test_images_that_are_not_the_runs_are_not_passed_off_as_them(tmp_path):
     run = make_run(tmp_path / "run")
-    with pytest.raises(UserError, match="today are not those of"):
+    with pytest.raises(UserError, match=r"present images of profile .* are not those of"):
         write_trace(run, Question(UNIT))
     assert not (run / "traces").exists()
 
@@ -582,11 +585,11 @@ def test_a_run_on_a_folder_of_the_users_needs_the_folder_again(tmp_path):
     content = identity()["content"]
     tasks = {TASK: content["tasks"][TASK] | {"probing_set": "own_images"}}
     run = make_run(tmp_path / "run", content=content | {"tasks": tasks, "images": {TASK: own.digest}})
-    with pytest.raises(UserError, match="name their folder with --images FOLDER"):
+    with pytest.raises(UserError, match="give their folder with --images FOLDER"):
         write_trace(run, Question(UNIT))
     assert Image.open(write_trace(run, Question(UNIT), images=photos)).width == WIDTH
     (photos / "0.png").write_bytes((photos / "1.png").read_bytes())
-    with pytest.raises(UserError, match="today are not those of"):
+    with pytest.raises(UserError, match=r"present images of profile .* are not those of"):
         write_trace(run, Question(UNIT), images=photos)
 
 
@@ -595,7 +598,7 @@ def test_a_run_on_a_folder_of_the_users_needs_the_folder_again(tmp_path):
     [
         (["nowhere", "--unit", "17"], "is not a run folder"),
         (["run", "--unit", "4"], "Unit 4 is not in"),
-        (["run", "--unit", "17", "--out", "trace.jpg"], "give a name that ends in .png"),
+        (["run", "--unit", "17", "--out", "trace.jpg"], "the name must end in .png"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_sentence(tmp_path, monkeypatch, arguments, sentence):

@@ -232,7 +232,7 @@ def test_whole_image_contexts_need_no_segmenter(drawn):
         (lambda cell: cell["trace"]["seen"][0].update(captions=["one"]), "differ in length in as_given"),
         (lambda cell: cell["trace"]["seen"][0].update(context="fog:x"), "invalid literal"),
         (lambda cell: cell["tested"][0]["contexts"].pop("as_given"), "the terms of 'red fish'"),
-        (lambda cell: cell["trace"]["described"][0].update(box=[0, 0, 61, 5]), "does not lie in an image of 60 px"),
+        (lambda cell: cell["trace"]["described"][0].update(box=[0, 0, 61, 5]), "is not inside an image of 60 px"),
         (lambda cell: cell.update(trace="none"), "valid"),
     ],
 )
@@ -245,5 +245,5 @@ def test_a_damaged_trace_is_one_sentence(tmp_path, change, sentence):
 
 def test_runs_made_before_clear_wrote_traces_are_told_so(tmp_path):
     cell = {key: value for key, value in CELL.items() if key != "trace"}
-    with pytest.raises(UserError, match="before clear wrote traces down"):
+    with pytest.raises(UserError, match="before clear recorded traces"):
         find(make_run(tmp_path / "run", cell))

@@ -1,7 +1,7 @@
-"""Forty faults that suites like this one have had, and the tests that show how CLEAR holds against each.
+"""Forty faults that suites like this one have had, and the tests that show how CLEAR withstands each.
 
-``python tests/faults/covered.py`` writes ``docs/faults.md`` anew. A fault counts as held where tests are named and
-nothing is lacking; ``test_covered.py`` looks that each of them is there.
+``python tests/faults/covered.py`` regenerates ``docs/faults.md``. A fault counts as held if tests are named and nothing
+is lacking; ``test_covered.py`` checks that each test exists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Fault:
     Attributes:
         what: What goes wrong.
         tests: ``FILE::TEST`` under ``tests``; FILE alone for all tests of a file.
-        lacking: What no test shows.
+        lacking: What no test covers.
     """
 
     what: str
@@ -44,7 +44,7 @@ PLUGINS, PAGES = "benchmark/test_plugins.py", "leaderboard/test_pages.py"
 
 FAULTS: dict[int, Fault] = {
     1: Fault(
-        "Clean images' activations are taken for a blurred condition's",
+        "Activations on clean images are used for a blurred condition",
         (
             f"{CACHE}keys.py::test_clean_and_blurred_never_share_a_blob",
             f"{NUMBERS}::test_f01_a_method_that_hashes_pixels_is_not_stable",
@@ -62,7 +62,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     3: Fault(
-        "A bit flips in what is stored",
+        "A bit flips in a stored file",
         (
             f"{CACHE}blobs.py::test_a_flipped_bit_is_found_set_aside_and_recomputed",
             f"{CACHE}roles.py::test_a_damaged_answer_gives_the_result_of_a_fresh_run",
@@ -70,7 +70,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     4: Fault(
-        "SIGKILL at 30 random moments",
+        "SIGKILL at 30 random points in time",
         (
             f"{KILL}::test_f04_three_kills",
             f"{KILL}::test_f04_thirty_kills",
@@ -78,10 +78,10 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     5: Fault(
-        "Ctrl-C, and SIGTERM of a batch system", (STOP, "benchmark/test_cli.py::test_ctrl_c_says_how_to_continue")
+        "Ctrl-C, and SIGTERM from a batch system", (STOP, "benchmark/test_cli.py::test_ctrl_c_says_how_to_continue")
     ),
     6: Fault(
-        "A kill between data and marker, or between writing and renaming",
+        "A process is killed between data and marker, or between writing and renaming",
         (
             f"{KILL}::test_f06_a_kill_at_any_step_of_writing_leaves_the_cell_undone",
             f"{STORE}::test_a_kill_while_overwriting_never_pairs_old_marker_and_new_data",
@@ -112,11 +112,11 @@ FAULTS: dict[int, Fault] = {
             f"{KILL}::test_f09_what_a_dead_process_had_claimed_is_free",
             f"{KILL}::test_f09_the_note_of_a_dead_process_on_another_host_claims_nothing",
         ),
-        "a claim is a lock of the file system, which drops it with its process; that a network file system drops those "
-        "of a dead machine is left to its lease, and was not tested on one",
+        "a claim is a file system lock, released with its process; on a network file system the locks of a dead "
+        "machine are released by its lease, which was not tested",
     ),
     10: Fault(
-        "A run is continued with other settings",
+        "A run is continued with different settings",
         (
             f"{STORE}::test_a_changed_identity_is_refused_with_the_fields",
             "benchmark/test_run.py::test_another_seed_is_refused_in_the_same_folder",
@@ -135,7 +135,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     13: Fault(
-        "Image files that are cut off, empty, huge, or of a rare kind",
+        "Image files that are truncated, empty, huge, or in a rare format",
         (
             IMAGES,
             f"{FOLDER}::test_broken_files_are_left_out_and_listed",
@@ -144,7 +144,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     14: Fault(
-        "An image folder in another order, in another locale, with links or duplicates",
+        "An image folder in a different order, in a different locale, with links or duplicates",
         (
             f"{FOLDER}::test_the_set_does_not_depend_on_how_it_lies_on_disk",
             f"{FOLDER}::test_duplicates_are_reported_and_kept",
@@ -159,10 +159,10 @@ FAULTS: dict[int, Fault] = {
             f"{NUMBERS}::test_f15_hash_seeds_and_processes_change_no_byte",
             f"{KILL}::test_f08_eight_processes",
         ),
-        "the differences on a GPU are not measured",
+        "differences on a GPU are not measured",
     ),
     16: Fault(
-        "A unit alone gets another label than among others",
+        "A unit labelled alone gets a different label than among others",
         (
             "benchmark/test_run.py::test_a_unit_alone_gets_the_label_it_gets_among_others",
             "baselines/test_clip_dissect.py::test_one_unit_alone_gets_what_it_gets_among_all",
@@ -171,7 +171,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     17: Fault(
-        "One image, perturbed twice, gives two images; global generators move",
+        "The same image, perturbed twice, gives two results; global random generators change state",
         (
             f"{NUMBERS}::test_f17_another_process_and_another_order_give_the_same_bytes",
             f"{ENGINE}::test_pixels_do_not_depend_on_batch_order_or_threads",
@@ -179,7 +179,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     18: Fault(
-        "A corruption drifts from its published form",
+        "A corruption deviates from its published form",
         (
             "tasks/test_perturbations_golden.py",
             "tasks/test_perturbations_reference.py",
@@ -187,7 +187,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     19: Fault(
-        "A metric breaks its own identities",
+        "A metric violates its own identities",
         (
             "metrics/test_identities.py",
             "metrics/test_stability.py",
@@ -195,9 +195,9 @@ FAULTS: dict[int, Fault] = {
             "metrics/test_statistics.py::test_equal_values_have_a_point_and_a_reason",
         ),
     ),
-    20: Fault("A changed metric passes its tests", (), "no mutated metrics are run"),
+    20: Fault("A mutated metric passes its tests", (), "no mutation testing of metrics"),
     21: Fault(
-        "A language model's server limits, fails, hangs or drips",
+        "A language model's server limits, fails, hangs or responds slowly",
         (
             f"{CLIENT}::test_a_rate_limit_waits_as_told",
             f"{CLIENT}::test_what_may_pass_is_tried_again",
@@ -207,21 +207,21 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     22: Fault(
-        "No quota, no rights, no such model",
+        "No quota, no permission, no such model",
         (
             f"{CLIENT}::test_what_will_not_pass_is_not_tried_again",
             f"{CLIENT}::test_a_key_error_names_the_variable",
         ),
     ),
     23: Fault(
-        "An answer that is none",
+        "An invalid answer",
         (
             f"{CLIENT}::test_an_odd_answer_is_an_error_and_is_not_kept",
             f"{REPLIES}::test_an_answer_that_is_none_is_not_kept",
         ),
     ),
     24: Fault(
-        "A model answers one request differently",
+        "A model answers the same request differently",
         (
             f"{REPLIES}::test_the_first_of_two_replies_counts",
             f"{REPLIES}::test_the_model_counts_and_another_sample_is_kept_beside_the_first",
@@ -255,7 +255,7 @@ FAULTS: dict[int, Fault] = {
             f"{CLIENT}::test_a_planted_key_appears_nowhere",
             "benchmark/test_doctor.py::test_json_says_the_same_and_never_a_key",
         ),
-        "pages and reports are not searched for it",
+        "pages and reports are not searched for keys",
     ),
     29: Fault(
         "Hostile labels in pages, LaTeX, CSV, terminal, plots and file names",
@@ -269,7 +269,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     30: Fault(
-        "A page asks somebody, or needs more than its policy allows",
+        "A page contacts a server, or needs more than its policy allows",
         (
             f"{PAGES}::test_the_policy_names_the_style_and_the_scripts_by_their_hashes",
             "leaderboard/test_pages_browser.py::test_the_policy_holds",
@@ -277,14 +277,14 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     31: Fault(
-        "A caption tells the language model what to say",
+        "A caption instructs the language model what to answer",
         (
             "tasks/language/test_language_summariser.py::test_a_model_that_obeys_a_caption_gives_at_worst_a_wrong_label",
             "tasks/language/test_language_summariser.py::test_a_caption_stays_inside_its_line",
         ),
     ),
     32: Fault(
-        "A file that runs code, or an archive that leads elsewhere",
+        "A file that executes code, or an archive that writes outside its folder",
         (
             "tasks/test_checkpoints.py::test_a_file_that_would_run_code_is_refused_and_runs_none",
             "tasks/test_weights.py::test_a_pickle_is_refused_and_does_not_run",
@@ -294,7 +294,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     33: Fault(
-        "A download is wrong, cut off, redirected, absent or slow",
+        "A download is wrong, truncated, redirected, absent or slow",
         (
             f"{DOWNLOAD}::test_a_bad_source_leaves_nothing_and_the_next_is_tried",
             f"{DOWNLOAD}::test_a_cut_connection_is_resumed",
@@ -302,7 +302,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     34: Fault(
-        "A connection is tried although the run is offline",
+        "A connection is attempted although the run is offline",
         (
             "benchmark/test_doctor.py::test_no_socket_is_opened_and_all_that_misses_is_told",
             "benchmark/test_doctor.py::test_offline_is_said_to_every_library",
@@ -312,7 +312,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     35: Fault(
-        "A plugin raises, takes a name, answers nonsense or hangs",
+        "A plugin raises, reuses a name, returns nonsense or hangs",
         (
             f"{PLUGINS}::test_a_broken_plugin_is_one_warning_and_clears_own_remain",
             f"{PLUGINS}::test_a_method_with_a_wrong_answer_loses_its_own_cells_only",
@@ -322,7 +322,7 @@ FAULTS: dict[int, Fault] = {
         ),
     ),
     36: Fault(
-        "CUDA is out of memory",
+        "CUDA runs out of memory",
         (
             "tasks/test_target.py::test_without_memory_the_batch_is_halved_and_stays_so",
             "tasks/test_target.py::test_without_memory_for_one_image_the_error_says_so",
@@ -336,16 +336,16 @@ FAULTS: dict[int, Fault] = {
             "leaderboard/test_board.py::test_an_incomplete_row_has_no_mean_and_says_what_is_missing",
         ),
     ),
-    38: Fault("A submission with edited scores", (), "CLEAR takes no submissions; a board is made from run folders"),
+    38: Fault("A submission with edited scores", (), "CLEAR accepts no submissions; a board is built from run folders"),
     39: Fault(
-        "A read-only or network file system, odd names, a clock set back",
+        "A read-only or network file system, unusual names, a clock set back",
         (
             f"{DISK}::test_f39_a_file_system_without_locks_is_told_before_anything_is_written",
             f"{DISK}::test_f39_a_folder_that_became_read_only_is_a_sentence",
             f"{DISK}::test_f39_odd_names_of_folders",
             "leaderboard/test_identity.py::test_safe_names_stay_in_their_folder_and_tell_texts_apart",
         ),
-        "the clock is not set back, and nothing was tried on Windows or on a network file system",
+        "no clock set back, and no test on Windows or on a network file system",
     ),
     40: Fault(
         "A page or report built twice differs",
@@ -359,20 +359,20 @@ FAULTS: dict[int, Fault] = {
 
 
 def held() -> int:
-    """How many faults CLEAR holds against."""
+    """Number of faults that CLEAR withstands."""
     return sum(fault.held for fault in FAULTS.values())
 
 
 def as_markdown() -> str:
-    """``docs/faults.md``."""
+    """Content of ``docs/faults.md``."""
     lines = [
         "# Faults",
         "",
-        f"Faults that suites like this one have had. CLEAR holds against {held()} of {len(FAULTS)} faults:",
-        "automated tests make each of them happen. Of the others it says what no test shows. Slow tests run with",
+        f"Faults that suites like this one have had. CLEAR withstands {held()} of {len(FAULTS)} faults:",
+        "automated tests provoke each of them. For the others the table says what no test covers. Slow tests run with",
         "`pytest -m slow`.",
         "",
-        "This page is written by `python tests/faults/covered.py`, and a test keeps it true.",
+        "This page is written by `python tests/faults/covered.py`, and a test keeps it up to date.",
         "",
         "| | fault | tests | lacking |",
         "|---|---|---|---|",

@@ -180,7 +180,7 @@ def test_f08_whoever_has_nothing_left_to_do_waits_and_says_for_whom(folder, othe
     folder.wait_for_others(KEYS[:1], say)
     assert folder.is_done(KEYS[0])
     (sentence,) = said
-    assert sentence.startswith("waiting for 1 cells that others do since 20")
+    assert sentence.startswith("waiting for 1 cells of other processes since 20")
     assert f"process {worker.pid} on " in sentence
     assert sentence.endswith("Ctrl-C stops waiting, and the same command continues")
 

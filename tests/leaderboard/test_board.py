@@ -244,7 +244,7 @@ def test_damaged_and_unfinished_runs_are_left_out_with_one_sentence(tmp_path):
     assert [source.run for group in runs.groups for source in group.sources] == ["whole"]
     reasons = {left.run: left.reason for left in runs.left_out}
     assert set(reasons) == {"damaged", "unfinished", "newer"}
-    assert "holds no scores.parquet" in reasons["unfinished"]
+    assert "contains no scores.parquet" in reasons["unfinished"]
     assert "newer than this version" in reasons["newer"]
     assert not any(str(tmp_path) in reason for reason in reasons.values()), "no path of this machine"
 

@@ -50,15 +50,15 @@ def test_bytes_do_not_depend_on_row_or_column_order():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"severity": 6}, "'severity'.*holds 6, outside 0..5"),
+        ({"severity": 6}, "'severity'.*has 6, outside 0..5"),
         ({"severity": 2.5}, "'severity'.*not whole numbers"),
-        ({"unit": [-1, 2]}, "'unit'.*holds -1"),
-        ({"rank": 0}, "'rank'.*holds 0"),
+        ({"unit": [-1, 2]}, "'unit'.*has -1"),
+        ({"rank": 0}, "'rank'.*has 0"),
         ({"label": ["fish", None]}, "'label'.*1 absent"),
         ({"label": ["fish", 7]}, "'label'.*7 is not text"),
-        ({"score": ["high", "low"]}, "'score'.*text where a number belongs"),
+        ({"score": ["high", "low"]}, "'score'.*text instead of a number"),
         ({"score": [float("inf"), 0.0]}, "'score'.*infinity"),
-        ({"unit": [2, 2]}, "1 double rows"),
+        ({"unit": [2, 2]}, "1 duplicate rows"),
         ({"extra": 1}, "unknown extra"),
     ],
 )
@@ -107,7 +107,7 @@ def test_every_table_has_an_empty_form_and_documented_columns(schema):
 
 
 def test_a_stored_table_without_required_columns_is_refused():
-    with pytest.raises(StoreError, match=r"'labels' lacks task, profile, .*, label, which each row needs"):
+    with pytest.raises(StoreError, match=r"'labels' lacks task, profile, .*, label, which every row needs"):
         to_pandas(LABELS, pa.table({"score": [1.0]}))
 
 

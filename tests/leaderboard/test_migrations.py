@@ -60,7 +60,7 @@ def test_a_run_of_today_is_left_as_it_is():
 
 def test_tables_that_came_later_are_empty_in_older_runs(old):
     assert list(old.read_table("thumbnails")["webp"]) == []
-    with pytest.raises(StoreError, match=r"holds no scores\.parquet"):
+    with pytest.raises(StoreError, match=r"contains no scores\.parquet"):
         old.read_table("scores")
 
 

@@ -579,7 +579,7 @@ def test_the_command_builds_and_says_what_it_did(
     result = CliRunner().invoke(app, ["build", "--runs", str(runs), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "other_task (toy): 2 of 3 methods complete, from holed" in result.output
-    assert "left out broken: " in result.output
+    assert "skipped broken: " in result.output
     assert f"wrote {sum(path.is_file() for path in site.rglob('*'))} files" in result.output
     assert (tmp_path / "out" / "index.html").read_bytes() == (site / "index.html").read_bytes()
 

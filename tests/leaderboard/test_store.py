@@ -187,7 +187,7 @@ def test_a_flipped_bit_sets_the_part_aside(folder, key, labels, caplog):
     assert not folder.is_done(key)
     assert not part.exists()
     assert len(list((folder.path / "corrupt").iterdir())) == 2
-    assert "does not fit its hash" in caplog.text
+    assert "does not match its hash" in caplog.text
     folder.write_cell(key, labels)
     assert folder.is_done(key)
 
@@ -279,7 +279,7 @@ def test_keys_sort_by_their_fields():
 
 
 def test_missing_or_unknown_tables_are_one_sentence(folder):
-    with pytest.raises(StoreError, match=r"holds no scores\.parquet"):
+    with pytest.raises(StoreError, match=r"contains no scores\.parquet"):
         folder.read_table("scores")
     with pytest.raises(StoreError, match="Unknown table 'score'"):
         folder.read_table("score")
@@ -298,7 +298,7 @@ def test_a_table_without_a_required_column_is_one_sentence(folder, key, labels):
     path = folder.write_table("labels", folder.read_labels())
     pq.write_table(pq.read_table(path).drop_columns(["unit"]), path)
     with pytest.raises(
-        StoreError, match=r"labels.parquet is damaged \(.* lacks unit, which each row needs\); run the same"
+        StoreError, match=r"labels.parquet is damaged \(.* lacks unit, which every row needs\); run the same"
     ):
         folder.read_table("labels")
 

@@ -1,4 +1,4 @@
-"""Labels made elsewhere: one reader for each released format, all behind ``read_labels``. Imports no torch."""
+"""Labels made elsewhere: one reader per released format, all behind ``read_labels``. Imports no torch."""
 
 from __future__ import annotations
 

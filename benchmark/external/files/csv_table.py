@@ -1,4 +1,4 @@
-"""The bytes of a CSV or Parquet file as rows of text, whatever wrote it; nothing in a cell is interpreted."""
+"""The bytes of a CSV or Parquet file as rows of text, whatever program wrote it; cells are not interpreted."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ class Table:
     """A file's rows as text.
 
     Attributes:
-        path: The file.
-        sha256: Of its bytes.
-        header: Names of the columns, without the space around them.
-        rows: One text a column, as it stands in the file; "" for an empty cell.
+        sha256: Hash of its bytes.
+        header: Column names, stripped.
+        rows: One text per column, verbatim; "" for an empty cell.
         lines: Line of the file on which each row ends, for messages; the row's number in a Parquet file.
         encoding: ``UTF-8``, ``Latin-1`` or ``Parquet``.
-        ragged: A sentence on the first row that has more cells than the header; empty if none has. A reader refuses
-            such a file, but only once the header is known to be one of labels.
+        ragged: A sentence on the first row with more cells than the header; empty if there is none. A reader refuses
+            such a file, but only after the header is recognised as one of a label file.
     """
 
     path: Path
@@ -50,10 +49,10 @@ def read_table(path: Path) -> Table:
     """Read a CSV or Parquet file.
 
     CSV may have a byte-order mark, any line ends, line breaks inside quoted cells, no final line end, and be UTF-8 or
-    Latin-1 (every byte is a letter there, so that is what is left when UTF-8 does not fit).
+    Latin-1 (the fallback if the file is not valid UTF-8, as any byte is valid Latin-1).
 
     Raises:
-        UserError: The file cannot be read, is empty, has a column twice, or a quote that is never closed.
+        UserError: The file cannot be read, is empty, has a duplicate column, or an unclosed quote.
     """
     try:
         data = path.read_bytes()
@@ -72,7 +71,7 @@ def read_table(path: Path) -> Table:
 
 
 def _parsed(path: Path, text: str) -> tuple[tuple[str, ...], list[list[str]], list[int]]:
-    # Without strict a quote that is never closed would swallow the rest of the file without a word.
+    # Without strict an unclosed quote would silently swallow the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -102,14 +101,14 @@ def _header(path: Path, cells: Sequence[str]) -> tuple[str, ...]:
 
 
 def _fitted(cells: Sequence[str], width: int) -> tuple[str, ...]:
-    """Exactly ``width`` cells; empty ones at the end, as spreadsheets write them, may be too many or missing."""
+    """Exactly ``width`` cells; empty cells at the end, as written by spreadsheets, may be surplus or missing."""
     return (*cells[:width], *[""] * (width - len(cells)))
 
 
 def _ragged(path: Path, rows: Sequence[Sequence[str]], lines: Sequence[int], width: int) -> str:
     for cells, line in zip(rows, lines, strict=True):
         if any(cell.strip() for cell in cells[width:]):
-            return f"{path}, line {line}: {len(cells)} cells under {width} columns; quote labels that hold commas."
+            return f"{path}, line {line}: {len(cells)} cells under {width} columns; quote labels that contain commas."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Readers of the formats in which the methods' authors released labels, Network Dissection's apart."""
+"""Readers of the formats in which the methods' authors released labels, except Network Dissection's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from benchmark.external.files.csv_table import Table
 from benchmark.external.files.rows import Found, Row, number, ranked, unit_number
 
 _LONGEST_LIST = 100_000
-"""Characters of a cell that holds a list; longer ones are no list of eight phrases."""
+"""Maximum characters of a cell with a list; longer ones cannot be a list of eight phrases."""
 
 
 def describe_and_dissect(table: Table) -> Found:
-    """``Neuron ID`` with ``label``, or with ``Label 1`` to ``Label 3``, where a space stands for no runner-up."""
+    """``Neuron ID`` with ``label``, or with ``Label 1`` to ``Label 3``, where a space means no runner-up."""
     names = ["label"] if "label" in table.header else [name for name in table.header if name.startswith("Label ")]
     found = Found()
     for line, cell in _records(table):
@@ -34,11 +34,11 @@ def milan(table: Table) -> Found:
 
 
 def linear_explanations(table: Table) -> Found:
-    """``weight0, concept0, …`` of an explanation, or ``description`` of another method that was scored in the same way.
+    """``weight0, concept0, …`` of an explanation, or ``description`` of another method scored in the same way.
 
     The label is the concept of the largest weight, the others are the runners-up. The score belongs to the whole
     explanation: ``sim correlation``, on test images. ``val correlation`` is on the images that chose the explanation,
-    so it flatters, and is never read. Units count from 0, also in the tables for Network Dissection.
+    so it is biased upward, and is never read. Units count from 0, also in the tables for Network Dissection.
     """
     found = Found()
     if "sim correlation" not in table.header:
@@ -66,7 +66,8 @@ def cosy(table: Table) -> Found:
 def falcon(table: Table) -> Found:
     """``group, concept_set_words, concept_set_noun_phrases``: lists of (phrase, score) as Python writes them.
 
-    The label is the first noun phrase, as in CoSy. Groups of several units are left out: they are no unit's label.
+    The label is the first noun phrase, as in CoSy. Groups of several units are skipped: they are not the label of a
+    unit.
     """
     found = Found()
     for line, cell in _records(table):
@@ -104,7 +105,7 @@ def _neurons(table: Table, score: str) -> Found:
 
 
 def _concepts(cell: dict[str, str]) -> list[str]:
-    """The concepts that carry weight, largest first; unused places hold the concept 0 with weight 0."""
+    """The concepts with nonzero weight, largest first; unused places contain the concept 0 with weight 0."""
     weighted = []
     place = 0
     while f"concept{place}" in cell:

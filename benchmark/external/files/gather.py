@@ -1,4 +1,4 @@
-"""Several files of labels for one task: the task's layer, units that it has, and one name for each method."""
+"""Several files of labels for one task: restricted to the task's layer, with valid units and unique method names."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ _OTHER_DATA = ("places", "cifar")
 
 
 def gather(task: Task, paths: Sequence[Path], format: str, layer: str | None = None) -> list[LabelFile]:
-    """Read the files and keep what belongs to the task.
+    """Read the files and keep the rows that belong to the task.
 
     Args:
-        task: The task.
-        paths: The files.
         format: See ``read_labels``.
-        layer: What the files call the layer; None for the task's name of it.
+        layer: The layer's name in the files; None for the task's name.
 
     Returns:
-        One a path; methods of the same name in several files are told apart by folder or number.
+        One per path; methods with the same name in several files are distinguished by folder or number.
 
     Raises:
         UserError: A file is given twice, or cannot be used for this task.
@@ -45,10 +43,9 @@ def check_units(files: Sequence[LabelFile], count: int, layer: str, advice: str 
     """Refuse units that the layer does not have.
 
     Args:
-        files: The labels.
         count: Number of units of the layer.
-        layer: What to call it.
-        advice: A sentence to add.
+        layer: Name of the layer for messages.
+        advice: A sentence appended to the message.
 
     Raises:
         UserError: A unit's number is too large.
@@ -85,12 +82,12 @@ def _of_layer(file: LabelFile, wanted: str) -> pd.DataFrame:
     layers = sorted(set(file.frame["layer"].dropna()))
     raise UserError(
         f"{file.facts.path} has no labels of {wanted}, only of {', '.join(layers[:20])}; "
-        "--layer names the one to take in its place."
+        "--layer chooses the one to use instead."
     )
 
 
 def _doubts(file: LabelFile, task: Task) -> list[str]:
-    """Where the file's name contradicts the task: nothing inside the released files tells networks apart."""
+    """Where the file's name contradicts the task: nothing inside the released files distinguishes networks."""
     source = file.facts.source
     network, trained_on, layer = source.network, source.trained_on, source.layer
     doubts = []

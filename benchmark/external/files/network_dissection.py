@@ -1,4 +1,4 @@
-"""Reader of Network Dissection's tables, which count units from 1 and carry the numbers to check them by."""
+"""Reader of Network Dissection's tables, which count units from 1 and contain the numbers needed to check them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tasks.common.errors import UserError
 
 FIRST_UNIT = 1
 DETECTOR = 0.04
-"""A unit counts as a detector of its label where the IoU is above this."""
+"""A unit counts as a detector of its label if the IoU is above this."""
 
 _ROUNDING = 1e-8
-"""The released files print nine decimals."""
+"""The released files have nine decimals."""
 _PIXELS = 112 * 112
 """Pixels of a segmentation; a 1 × 1 map covers them all."""
 
@@ -79,7 +79,7 @@ def _check_best(table: Table, categories: list[str], scores: Float[np.ndarray, "
 
 
 def _told(table: Table, categories: list[str], scores: Float[np.ndarray, " rows"]) -> list[str]:
-    """What the tallies of pixels say about the file."""
+    """Notes on the file from its pixel counts."""
     broken = best = 0
     activations = []
     for name in categories:

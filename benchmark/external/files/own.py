@@ -10,11 +10,10 @@ HIGHEST_SEVERITY = 5
 
 
 def own(table: Table, task: str | None = None) -> Found:
-    """``unit, label``; if there, also ``task, method, layer, perturbation, severity, repeat, rank, score``.
+    """``unit, label``; if present, also ``task, method, layer, perturbation, severity, repeat, rank, score``.
 
     Args:
-        table: The file.
-        task: Where the file has a column ``task``, the task whose labels are wanted; None for any.
+        task: If the file has a column ``task``, the task whose labels to read; None for any.
 
     Raises:
         UserError: A number is out of range, a perturbed condition has no severity, or the task is not in the file.

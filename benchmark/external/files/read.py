@@ -1,4 +1,4 @@
-"""One door for all formats: the header says which one a file is in."""
+"""One entry point for all formats: the header determines the format of a file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Format:
     """A format of label files.
 
     Attributes:
-        name: Its name on the command line; also the method's, where the file does not name one.
-        columns: The sets of columns, one of which its header holds.
+        name: Its name on the command line; also the method's, if the file does not name one.
+        columns: The sets of columns, one of which must be in its header.
         read: Its reader.
-        first_unit: The number that it gives to the first unit.
+        first_unit: Its index of the first unit.
     """
 
     name: str
@@ -76,11 +76,11 @@ def read_labels(path: Path, format: str = AUTO, task: str | None = None) -> Labe
 
     Args:
         path: A CSV or Parquet file.
-        format: Name of its format; ``auto`` reads it from the header.
-        task: For files of CLEAR's own with a column ``task``: the one wanted.
+        format: Name of its format; ``auto`` detects it from the header.
+        task: For files in CLEAR's own format with a column ``task``: the task to read.
 
     Raises:
-        UserError: The file cannot be read, is in no known format, holds no label, or contradicts itself.
+        UserError: The file cannot be read, is in no known format, contains no label, or contradicts itself.
     """
     if format not in format_names():
         raise unknown_name("format", format, format_names())
@@ -92,7 +92,7 @@ def read_labels(path: Path, format: str = AUTO, task: str | None = None) -> Labe
     source = source_of(path)
     frame, doubled = framed(path, found.rows, _method(entry.name, source.variant, path))
     if not frame["label"].notna().to_numpy().any():
-        raise UserError(f"{path} holds no label.")
+        raise UserError(f"{path} contains no label.")
     skipped = found.skipped + Counter({"said before, with the same label": doubled} if doubled else {})
     facts = FileFacts(
         path=path,
@@ -128,7 +128,7 @@ def _columns(entry: Format) -> str:
 
 
 def _method(format: str, variant: str | None, path: Path) -> str:
-    """The format's name; with MILAN's variant where the file's name says it, and for CLEAR's own, the file's name."""
+    """The format's name; with MILAN's variant if the file's name gives it, and for CLEAR's own, the file's name."""
     if format == "milan" and variant:
         return f"milan_{variant}"
     return path.stem if format == OWN else format

@@ -1,4 +1,4 @@
-"""What every format's reader makes of a table: one row a label, and what there is to say about the file."""
+"""The common result of all format readers: one row per label, and facts about the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NETWORK: Final = re.compile(
 
 
 class Source(NamedTuple):
-    """What a file's name says of its labels; None where it says nothing.
+    """What a file's name says about its labels; None where it says nothing.
 
     Attributes:
         variant: Which MILAN model wrote them, e.g. ``m_base``.
@@ -46,17 +46,16 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What there is to say about a file of labels.
+    """Facts about a file of labels.
 
     Attributes:
-        path: The file.
         format: Name of its format.
-        sha256: Of its bytes.
-        encoding: How it was read.
+        sha256: Hash of its bytes.
+        encoding: See ``Table``.
         rows: Rows of data in it, header and blank lines not counted.
         first_unit: Number of the first unit in the file's own counting; ``LabelFile.frame`` counts from 0.
-        source: What its name says.
-        skipped: Reason → how many rows were left out.
+        source: From its name.
+        skipped: Reason → number of skipped rows.
         notes: Sentences a reader of the scores should know.
     """
 
@@ -76,10 +75,9 @@ class LabelFile:
     """The labels of one file.
 
     Attributes:
-        frame: One row a label, in ``COLUMNS``. ``layer`` is None where the file does not name one; ``condition`` is
-            ``clean`` unless it says otherwise; units and repeats count from 0, ranks from 1. ``label`` is None where
-            the file has the unit but no label for it: missing, not zero. ``score`` is NaN where there is none.
-        facts: About the file.
+        frame: One row per label, in ``COLUMNS``. ``layer`` is None if the file does not name one; ``condition`` is
+            ``clean`` unless the file says otherwise; units and repeats count from 0, ranks from 1. ``label`` is None
+            where the file has the unit but no label for it: missing, not zero. ``score`` is NaN if there is none.
     """
 
     frame: pd.DataFrame
@@ -87,7 +85,7 @@ class LabelFile:
 
 
 class Row(NamedTuple):
-    """One label as a reader finds it; see ``LabelFile.frame``."""
+    """One label as read from a file; see ``LabelFile.frame``."""
 
     unit: int
     label: str
@@ -103,11 +101,11 @@ class Row(NamedTuple):
 
 @dataclass
 class Found:
-    """What a reader collects.
+    """Rows and remarks collected by a reader.
 
     Attributes:
-        rows: The labels, blank ones included; blank runners-up are left out.
-        skipped: Reason → how many rows were left out.
+        rows: The labels, blank ones included; blank runners-up are skipped.
+        skipped: Reason → number of skipped rows.
         notes: Sentences about the file.
     """
 
@@ -119,8 +117,8 @@ class Found:
 def source_of(path: Path) -> Source:
     """What a released file's name says.
 
-    Nothing else tells ``m_base_resnet18_places365.csv`` (MILAN's base model on a ResNet-18 trained on Places365) from
-    labels of an ImageNet ResNet-18: header, layers and numbers of units are the same.
+    Nothing else distinguishes ``m_base_resnet18_places365.csv`` (MILAN's base model on a ResNet-18 trained on
+    Places365) from labels of an ImageNet ResNet-18: header, layers and numbers of units are the same.
     """
     name = path.stem.lower()
     tag, network, layer = _TAG.search(name), _NETWORK.search(name), _LAYER.search(name)
@@ -145,11 +143,11 @@ def whole(text: str, what: str, where: str) -> int:
 
 
 def unit_number(text: str, first: int, where: str) -> int:
-    """A unit's number from 0.
+    """A unit's index from 0.
 
     Args:
         text: The number in the file.
-        first: The number that the format gives to the first unit.
+        first: The format's index of the first unit.
         where: For messages.
 
     Raises:
@@ -162,7 +160,7 @@ def unit_number(text: str, first: int, where: str) -> int:
 
 
 def number(text: str) -> float:
-    """A score; NaN where it is blank, no number or not finite."""
+    """A score; NaN if it is blank, not a number or not finite."""
     try:
         value = float(text)
     except ValueError:
@@ -171,15 +169,15 @@ def number(text: str) -> float:
 
 
 def framed(path: Path, rows: Iterable[Row], method: str) -> tuple[pd.DataFrame, int]:
-    """Rows as a frame in ``COLUMNS``, and how many said again what another one said.
+    """Rows as a frame in ``COLUMNS``, and the number of duplicate rows.
 
     Args:
         path: For messages.
-        rows: As a reader found them.
-        method: Name of the method where the rows have none.
+        rows: Rows of a reader.
+        method: Name of the method for rows without one.
 
     Raises:
-        UserError: One unit has two different labels of one rank.
+        UserError: One unit has two different labels of the same rank.
     """
     first: dict[tuple[object, ...], Row] = {}
     doubled = 0
@@ -195,7 +193,7 @@ def framed(path: Path, rows: Iterable[Row], method: str) -> tuple[pd.DataFrame, 
             )
         doubled += 1
     records = [_record(row, method) for row in first.values()]
-    # Texts as objects, for pandas' own type for text turns None into NaN.
+    # Texts as objects, because pandas' own text type turns None into NaN.
     columns = {
         name: pd.Series([record[name] for record in records], dtype=object if name in _TEXTS else None)
         for name in COLUMNS
@@ -217,10 +215,10 @@ def ranked(
     """One row for the label and one for each runner-up that is not blank.
 
     Args:
-        unit: From 0.
+        unit: Index from 0.
         labels: Best first.
-        line: Of the file.
-        scores: Of the labels, as far as there are some.
+        line: Line of the file.
+        scores: Scores of the labels, if any.
         layer: Name of the layer, if the file says it.
     """
     return [

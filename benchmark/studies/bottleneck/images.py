@@ -1,6 +1,6 @@
 """Labelled images for a concept bottleneck: scenes of the miniature with one object, or a probing set with classes.
 
-All are as the bottleneck's network sees them, see ``tasks.view``.
+All are prepared as the bottleneck's network sees them, see ``tasks.view``.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _THREADS: Final = 2
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images with a class each; read when they are asked for.
+    """Images with one class each; loaded on demand.
 
     Attributes:
-        ids: One identifier an image.
-        classes: What the set calls each image's class.
-        contexts: Each image's background; empty where none is known.
-        digest: SHA-256 of the content; of scenes, of all scene graphs and the pixels of a few.
-        load: Some of the images and their foreground, None where the set has none.
-        moved: The same objects on these backgrounds, one an image; None where nobody can draw that.
+        ids: One identifier per image.
+        classes: The set's name of each image's class.
+        contexts: Each image's background; empty if unknown.
+        digest: SHA-256 of the content; for scenes, of all scene graphs and the pixels of a few images.
+        load: Loads some of the images and their foreground masks, None if the set has none.
+        moved: Renders the same objects on these backgrounds, one per image; None if that is impossible.
     """
 
     ids: tuple[str, ...]
@@ -54,7 +54,7 @@ class LabelledImages:
     moved: Callable[[Sequence[str]], LabelledImages] | None = None
 
     def chosen(self, rows: Sequence[int]) -> LabelledImages:
-        """Some of the images; they cannot be moved."""
+        """Some of the images; ``moved`` is not available."""
         places = list(rows)
         return LabelledImages(
             tuple(self.ids[row] for row in places),
@@ -70,12 +70,12 @@ class Split:
     """The images of a task.
 
     Attributes:
-        training: Of known classes and contexts.
-        test: The same, of other images.
-        anomalies: Of classes that training never sees; None without such classes.
-        label_of: What the set calls a class → what the bottleneck decides.
-        unseen: Contexts that training never sees.
-        with_context: Whether the context is part of what it decides.
+        training: Images of known classes and contexts.
+        test: Further images of the same classes and contexts.
+        anomalies: Images of classes that are not in the training set; None without such classes.
+        label_of: The set's name of a class → the bottleneck's label.
+        unseen: Contexts that are not in the training set.
+        with_context: Whether the context is part of the label.
     """
 
     training: LabelledImages
@@ -87,7 +87,7 @@ class Split:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All that the bottleneck can decide."""
+        """All labels of the bottleneck."""
         groups = dict.fromkeys(self.label_of.values())
         if not self.with_context:
             return tuple(groups)
@@ -95,7 +95,7 @@ class Split:
         return tuple(f"{group} on {context}" for group in groups for context in contexts)
 
     def numbers(self, images: LabelledImages) -> Int[np.ndarray, " images"]:
-        """Each image's place in ``labels``."""
+        """Each image's index in ``labels``."""
         found = [self.label_of[name] for name in images.classes]
         if self.with_context:
             found = [f"{group} on {context}" for group, context in zip(found, images.contexts, strict=True)]
@@ -109,15 +109,14 @@ class Split:
 
 
 def split_of(roles: Roles, view: View, section: Bottleneck, test_set: str, test_images: int, seed: int) -> Split:
-    """Find the images that a bottleneck learns from and those that it is tested on.
+    """Select the training and test images of a bottleneck.
 
     Args:
-        roles: The profile's data.
-        view: What the task's network sees of an image.
-        section: The task's section.
+        view: How the task's network crops and resizes an image.
+        section: The task's bottleneck section.
         test_set: Name of the probing set of the tests.
-        test_images: How many; half as many anomalies.
-        seed: Of the choice among more images than that, in sets on disk.
+        test_images: Number of test images; half as many anomalies.
+        seed: Seed of the sample if a set on disk has more images.
 
     Raises:
         UserError: Unknown classes or contexts, too few images, a set without classes.
@@ -130,7 +129,7 @@ def split_of(roles: Roles, view: View, section: Bottleneck, test_set: str, test_
     label_of = label_of or {name: name for name in known}
     label_of = {name: group for name, group in label_of.items() if name not in section.held_out}
     if len(set(label_of.values())) < 2:
-        raise UserError("A bottleneck needs two classes at least: correct groups and held_out in the task's file.")
+        raise UserError("A bottleneck needs at least two classes: correct groups and held_out in the task's file.")
 
     def take(name: str, classes: Collection[str], count: int) -> LabelledImages:
         return _taken(roles, view, name, classes, count, section.held_out_contexts, seed)
@@ -141,7 +140,7 @@ def split_of(roles: Roles, view: View, section: Bottleneck, test_set: str, test_
     training = take(section.training_set, label_of, section.training_images)
     if section.labels == "class_and_context" and not training.contexts:
         raise UserError(
-            f"Nothing is known of the backgrounds of {section.training_set}: let it decide the class alone."
+            f"The backgrounds of {section.training_set} are unknown: let the bottleneck decide only the class."
         )
     return Split(
         training,
@@ -164,8 +163,8 @@ def _stored(roles: Roles, view: View, name: str) -> tuple[StoredSet, tuple[str, 
     found = roles.probing_set(name, None, view)
     if found.classes is None or found.class_names is None:
         raise UserError(
-            f"The images of {name} have no classes for a concept bottleneck to learn: choose a set with classes, such "
-            "as a folder with one folder a class, or cifar."
+            f"The images of {name} have no classes to train a concept bottleneck on: choose a set with classes, such "
+            "as a folder with one subfolder per class, or cifar."
         )
     return found, found.class_names, tuple(found.class_names[number] for number in found.classes)
 
@@ -181,17 +180,17 @@ def _taken(
         backgrounds = [name for name in BACKGROUNDS if name not in unseen]
         return single_objects(source.split, count, classes, backgrounds, view)
     if unseen:
-        raise UserError(f"Nothing is known of the backgrounds of {name}: leave held_out_contexts out of the task.")
+        raise UserError(f"The backgrounds of {name} are unknown: remove held_out_contexts from the task.")
     return _of_stored(roles, view, name, classes, count, seed)
 
 
 def single_objects(
     split: str, count: int, kinds: Collection[str], backgrounds: Collection[str], view: View
 ) -> LabelledImages:
-    """The first scenes of a split with one object, of these kinds, on these backgrounds, as a network sees them.
+    """The first scenes of a split with one object, of given kinds, on given backgrounds, as a network sees them.
 
     Raises:
-        UserError: Without a kind or a background.
+        UserError: No kind or no background is left.
     """
     if not kinds or not backgrounds:
         raise UserError("All kinds or all backgrounds of the miniature are held out; leave some for the training.")
@@ -233,7 +232,7 @@ def _of_stored(roles: Roles, view: View, name: str, classes: Collection[str], co
     found, _, own = _stored(roles, view, name)
     rows = [row for row, label in enumerate(own) if label in classes]
     if len(rows) < count:
-        raise UserError(f"{name} holds {len(rows)} images of {', '.join(sorted(classes))}; {count} are asked for.")
+        raise UserError(f"{name} has {len(rows)} images of {', '.join(sorted(classes))}; {count} are requested.")
     if len(rows) > count:
         drawn = generator(seed, "bottleneck", name, *sorted(classes)).permutation(len(rows))[:count]
         rows = [rows[int(place)] for place in np.sort(drawn)]

@@ -1,7 +1,7 @@
 """A label-free concept bottleneck under the task's perturbations.
 
-Its accuracy, the drift of its concepts, the decisions that flip and because of which concepts, and whether its concepts
-tell a change of context from a genuine anomaly.
+Its accuracy, the drift of its concepts, the decisions that flip and the concepts responsible, and whether its concepts
+distinguish a change of context from a genuine anomaly.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from tasks.schema import Bottleneck, Task
 
 OTHER_BACKGROUND: Final = Condition("other_background", 0)
 UNSEEN_BACKGROUND: Final = Condition("unseen_background", 0)
-"""The same objects elsewhere: on another background of the training, and on one that it never showed."""
+"""The same objects on another background of the training set, and on one that is not in the training set."""
 
 _READ_AT_ONCE: Final = 128
 
 
 class BottleneckTables(NamedTuple):
-    """What a task's bottleneck leaves, in the columns of ``leaderboard.store.schema``.
+    """Results of a task's bottleneck, with columns of ``leaderboard.store.schema``.
 
     Attributes:
         heads: ``BOTTLENECK``: accuracy of each head under each condition.
-        drift: ``CONCEPT_DRIFT``: how each concept moves, and its part in the decisions that flip.
+        drift: ``CONCEPT_DRIFT``: drift of each concept, and its contribution to the decisions that flip.
         separation: ``CONTEXT_ANOMALY``: AUROCs of changed contexts and genuine anomalies.
-        decisions: ``DECISIONS``: single decisions, concept by concept.
+        decisions: ``DECISIONS``: single decisions, per concept.
         thumbnails: ``THUMBNAILS``: the images of those decisions.
     """
 
@@ -75,19 +75,19 @@ class _Tests:
                 found = pieces.once(f"{IMAGES}masks", lambda: self._masks(roles))
                 self._foreground = torch.from_numpy(found.arrays["foreground"])
             if self._foreground is None:
-                raise UserError("The test images have no foreground masks: add --masks segmenter, which makes them.")
+                raise UserError("The test images have no foreground masks: add --masks segmenter, which provides them.")
             few = next((c for c in conditions if len(self.usable(c)) < 2), None)
             if few is not None:
                 raise UserError(
-                    f"{few} can be made of {len(self.usable(few))} of {len(self._ids)} test images, but two are "
-                    "needed: leave the perturbation out, or try --masks segmenter."
+                    f"{few} is possible for {len(self.usable(few))} of {len(self._ids)} test images, but two are "
+                    "needed: omit the perturbation, or try --masks segmenter."
                 )
 
     def _masks(self, roles: Roles) -> Piece:
         return Piece({"foreground": roles.segmenter.foreground(self._images).cpu().numpy()}, {})
 
     def usable(self, condition: Condition) -> Int[np.ndarray, " rows"]:
-        """The images that it can be made of: all, or those with a foreground and a background."""
+        """The images to which it applies: all, or those with a foreground and a background."""
         if self._foreground is None or not needs_foreground(condition.name):
             return np.arange(len(self._ids))
         share = self._foreground.flatten(1).float().mean(1)
@@ -119,20 +119,14 @@ def measured(
     stage: Stage,
     pieces: Pieces,
 ) -> tuple[BottleneckTables, dict[str, Any]]:
-    """Train a task's bottleneck and test it; what of it was finished before is read.
+    """Train a task's bottleneck and test it; finished pieces are read.
 
     Args:
-        roles: The profile's models.
-        task: Network, layer and pooling.
-        section: Its bottleneck.
-        split: The images.
+        section: The task's bottleneck section.
         concepts: The concept set, unfiltered.
         conditions: ``clean`` first.
-        masks: Where foreground masks come from: ``probing_set`` or ``segmenter``.
-        seed: The run's seed.
-        settings: How images are perturbed.
-        stage: For progress.
-        pieces: What is finished.
+        masks: Source of foreground masks: ``probing_set`` or ``segmenter``.
+        pieces: Store of finished pieces.
 
     Returns:
         The tables without the columns ``task`` and ``profile``, and facts for ``run.json``.
@@ -143,7 +137,7 @@ def measured(
     truth = split.numbers(split.test)
 
     def looked(condition: Condition, rows: Int[np.ndarray, " rows"], look: Callable[[], np.ndarray]) -> Seen:
-        """The condition's features, read if they were looked at before."""
+        """The condition's features, read if already computed."""
         stage.note(str(condition))
         piece = pieces.once(_name(condition), lambda: Piece({"features": look()}, {}), lambda: stage.advance(len(rows)))
         return _seen(model, rows, piece.arrays["features"])
@@ -219,7 +213,7 @@ def measured(
 
 
 def images_of_pieces(split: Split, conditions: tuple[Condition, ...], seed: int = 0) -> dict[str, int]:
-    """The pieces that read images → how many, at most; the training's first."""
+    """Pieces that read images → maximum number of images; the training's first."""
     found = {f"{IMAGES}training": len(split.training.ids)}
     tests = (*conditions, *(condition for condition, _ in _elsewhere(split, seed)))
     found |= {_name(condition): len(split.test.ids) for condition in tests}
@@ -235,7 +229,7 @@ def _seen(model: Trained, rows: Int[np.ndarray, " images"], features: Float[np.n
 
 
 def _elsewhere(split: Split, seed: int) -> Iterator[tuple[Condition, LabelledImages]]:
-    """The test images' objects on other backgrounds, where somebody can draw them and the class stays what it was."""
+    """The test images' objects on other backgrounds, if they can be rendered and the class stays the same."""
     test = split.test
     if test.moved is None or split.with_context:
         return

@@ -1,4 +1,4 @@
-"""Trains a concept bottleneck on a layer's features, and the heads it is compared with."""
+"""Trains a concept bottleneck on a layer's features, and the heads for comparison."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ SPARSE: Final = "concepts_sparse"
 """The bottleneck itself."""
 
 DENSE: Final = "backbone_dense"
-"""What the others are compared with: a linear layer on all features."""
+"""The reference for comparison: a linear layer on all features."""
 
 _VALIDATION: Final = 10
-"""One training image in so many is kept for the projection's checks, and no head learns from it."""
+"""One in this many training images is reserved for the projection's validation, and not used to train heads."""
 
 _READ_AT_ONCE: Final = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A bottleneck and the heads beside it.
+    """A bottleneck and the heads for comparison.
 
     Attributes:
-        labels: What it decides between.
+        labels: Labels that it decides between.
         concepts: The concepts that were kept.
         steps: What each filter removed.
         projection: From features to concepts.
-        of_concepts: How activations are standardised.
-        of_features: How features are.
+        of_concepts: Standardisation of activations.
+        of_features: Standardisation of features.
         heads: ``backbone_dense``, ``backbone_sparse``, ``concepts_dense``, ``concepts_sparse``.
-        violations: How far the sparse heads are from their optimum, in units of their penalty.
-        training: Features of the training images that the heads learnt from.
-        validation: Features of the others.
+        violations: Distance of the sparse heads from their optimum, in units of their penalty.
+        training: Features of the training images used to train the heads.
+        validation: Features of the validation images.
         known: Number of training images of each class.
     """
 
@@ -72,16 +72,16 @@ class Trained:
 
     @one_thread()
     def decisions(self, features: Float[np.ndarray, "images features"]) -> dict[str, Int[np.ndarray, " images"]]:
-        """What each head decides."""
+        """Decisions of each head."""
         inputs = {"backbone": self.of_features(features), "concepts": self.activations(features)}
         return {name: head.decide(inputs[name.partition("_")[0]]) for name, head in self.heads.items()}
 
     def usual(self, concepts: Sequence[int]) -> Usual:
-        """What these concepts' activations are like on training images."""
+        """Distribution of these concepts' activations on training images."""
         return usual(self.activations(self.training)[:, list(concepts)])
 
     def facts(self) -> dict[str, Any]:
-        """What a reader must know of it, JSON-able."""
+        """Facts about it for readers, JSON-able."""
         heads = {}
         for name, head in self.heads.items():
             counts = weights_per_class(head.weights)[0].tolist()
@@ -110,7 +110,7 @@ class Trained:
 def read(
     roles: Roles, task: Task, images: LabelledImages, advance: Callable[[int], None], *, clip: bool = False
 ) -> tuple[Float[np.ndarray, "images features"], Float[np.ndarray, "images d"]]:
-    """The layer's pooled features of all images, and their CLIP embeddings if asked for; a few images at a time."""
+    """The layer's pooled features of all images, and their CLIP embeddings if requested; a few images at a time."""
     target = roles.target(task.model)
     features, embeddings = [], []
     for start in range(0, len(images.ids), _READ_AT_ONCE):
@@ -133,17 +133,14 @@ def train(
     advance: Callable[[int], None],
     pieces: Pieces,
 ) -> Trained:
-    """Train the bottleneck of a task; what of it was finished before is read.
+    """Train the bottleneck of a task; finished pieces are read.
 
     Args:
-        roles: For the network, CLIP and the sentence encoder.
-        task: Network, layer and pooling.
-        section: Its bottleneck.
-        split: The images.
+        roles: Provide the network, CLIP and the sentence encoder.
+        section: The task's bottleneck section.
         concepts: The concept set, unfiltered.
-        seed: The run's seed.
-        advance: Told how many images are read.
-        pieces: What is finished.
+        advance: Called with the number of images read.
+        pieces: Store of finished pieces.
 
     Raises:
         UserError: No concept is left, or a class without a training image.
@@ -155,7 +152,7 @@ def train(
     known = np.bincount(truth[~checked], minlength=len(split.labels))
     if known.min() == 0:
         name = split.labels[int(known.argmin())]
-        raise UserError(f"No training image shows {name}: raise training_images, or leave the class out.")
+        raise UserError(f"No training image shows {name}: increase training_images, or remove the class.")
 
     def look() -> Piece:
         features, embeddings = read(roles, task, split.training, advance, clip=True)
@@ -208,7 +205,7 @@ def _projection(
     embeddings: Float[np.ndarray, "images d"],
     checked: Bool[np.ndarray, " images"],
 ) -> Piece:
-    """The projection on the concepts that all filters leave; ``checked`` images are for its checks."""
+    """The projection on the concepts left by all filters; ``checked`` marks its validation images."""
     kept, values, steps = _concepts(roles, section, split, concepts, embeddings)
     found = fit_projection(
         features[~checked], values[~checked], features[checked], values[checked], seed=seed, device=roles.device
@@ -248,9 +245,9 @@ def _concepts(
     concepts: Sequence[str],
     embeddings: Float[np.ndarray, "images d"],
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "images concepts"], list[Step]]:
-    """The concepts that texts and training images leave, each one's CLIP values, and what the filters removed."""
+    """The concepts left by the filters on texts and training images, their CLIP values, and the removed concepts."""
     thresholds = Thresholds(**section.thresholds.model_dump())
-    # Who builds a bottleneck without a kind or a place has no concept that names it.
+    # A held-out kind or background is unknown to the builder of a bottleneck, so no concept names it.
     hidden = [re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE) for name in (*section.held_out, *split.unseen)]
     named = tuple(text for text in concepts if any(pattern.search(text) for pattern in hidden))
     texts = filter_texts(

@@ -1,4 +1,4 @@
-"""The rows that a concept bottleneck's tests leave: heads, drift, and single decisions."""
+"""Table rows of a concept bottleneck's tests: heads, drift, and single decisions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from metrics.statistics import HypothesisTest, holm, mcnemar_test, paired_interv
 from tasks.observe import CLEAN, Condition
 
 FLIPS: Final = 6
-"""Flipped decisions that are explained, each of another condition."""
+"""Number of flipped decisions that are explained, each of a different condition."""
 
 UNCHANGED: Final = 2
-"""Right decisions on clean images that are explained, each of another class."""
+"""Number of correct decisions on clean images that are explained, each of a different class."""
 
 _RESAMPLES: Final = 1_999
 
@@ -28,10 +28,10 @@ class Seen:
     """The test images under one condition.
 
     Attributes:
-        rows: Which of the test images; those that the condition can be made of.
-        features: Of the layer.
-        activations: Of the concepts, standardised.
-        decisions: Of each head.
+        rows: Indices of the test images to which the condition applies.
+        features: Features of the layer.
+        activations: Concept activations, standardised.
+        decisions: Decisions of each head.
     """
 
     rows: Int[np.ndarray, " images"]
@@ -46,7 +46,7 @@ def head_rows(found: Mapping[Condition, Seen], truth: Int[np.ndarray, " images"]
     Args:
         found: Condition → the test images under it.
         truth: Their classes.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     rows, changes, differences = [], [], []
     clean = found[CLEAN]
@@ -77,7 +77,7 @@ def head_rows(found: Mapping[Condition, Seen], truth: Int[np.ndarray, " images"]
 
 
 def _correct(tests: list[tuple[dict[str, Any], HypothesisTest]], plain: str, corrected: str) -> None:
-    """Put each test's p into its row, and that after Holm's correction over all of them."""
+    """Put each test's p into its row, and its value after Holm's correction over all of them."""
     p_values = np.array([test.p_value for _, test in tests], dtype=np.float64)
     for (row, test), value in zip(tests, holm(p_values).p_values, strict=True):
         row[plain], row[corrected] = test.p_value, float(value)
@@ -86,7 +86,7 @@ def _correct(tests: list[tuple[dict[str, Any], HypothesisTest]], plain: str, cor
 def drift_rows(
     model: Trained, found: Mapping[Condition, Seen], condition: Condition, context: Bool[np.ndarray, " concepts"]
 ) -> Iterator[dict[str, Any]]:
-    """How each concept moves under a condition, and its mean part in the bottleneck's decisions that flip."""
+    """Drift of each concept under a condition, and its mean contribution to the bottleneck's decisions that flip."""
     seen = found[condition]
     before, old = found[CLEAN].activations[seen.rows], found[CLEAN].decisions[SPARSE][seen.rows]
     drift = concept_drift(before, seen.activations)
@@ -111,7 +111,7 @@ def drift_rows(
 
 
 def examples(found: Mapping[Condition, Seen], truth: Int[np.ndarray, " images"]) -> Iterator[tuple[int, Condition]]:
-    """Test images whose decision is explained: the first right ones, and the first lost one of the worst conditions."""
+    """Test images whose decision is explained: the first correct ones, and the first lost one per worst condition."""
     clean = found[CLEAN].decisions[SPARSE]
     first: dict[int, int] = {}
     for row in np.flatnonzero(clean == truth):
@@ -124,7 +124,7 @@ def examples(found: Mapping[Condition, Seen], truth: Int[np.ndarray, " images"])
     worst = sorted((c for c, rows in lost.items() if len(rows)), key=lambda c: (-len(lost[c]), c.name, c.severity))
     taken: set[int] = set()
     for condition in worst[:FLIPS]:
-        # Another image each time, as long as there is one.
+        # A different image each time, if possible.
         row = next((int(row) for row in lost[condition] if int(row) not in taken), int(lost[condition][0]))
         taken.add(row)
         yield row, condition
@@ -138,15 +138,12 @@ def decision_rows(
     row: int,
     condition: Condition,
 ) -> Iterator[dict[str, Any]]:
-    """One decision, concept by concept.
+    """One decision, one row per concept.
 
     Args:
-        model: The bottleneck.
-        image: Identifier of the image.
         found: Condition → the test images under it.
         truth: Their classes.
-        row: The image's place among them.
-        condition: The condition.
+        row: The image's index among them.
     """
     weights = model.heads[SPARSE].weights
     place = int(np.flatnonzero(found[condition].rows == row)[0])

@@ -1,4 +1,4 @@
-"""A run of tasks that train concept bottlenecks: through the same options, profiles and run folders as any other."""
+"""A run of tasks that train concept bottlenecks: with the same options, profiles and run folders as any other run."""
 
 from __future__ import annotations
 
@@ -43,13 +43,11 @@ _NAMES: Final = ("bottleneck", "concept_drift", "context_anomaly", "decisions", 
 
 
 class BottleneckResult(NamedTuple):
-    """What such a run leaves.
+    """Result of such a run.
 
     Attributes:
-        folder: The run folder.
-        tables: Its tables.
-        about_run: What they must know of the run besides.
-        facts: Task → what ``run.json`` says of its bottleneck.
+        about_run: Further facts of the run for the tables.
+        facts: Task → facts about its bottleneck in ``run.json``.
     """
 
     folder: Path
@@ -59,12 +57,12 @@ class BottleneckResult(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """A task of the run.
+    """A task of the run, prepared.
 
     Attributes:
-        work: What is asked.
-        section: Its bottleneck.
-        split: Its images.
+        work: The work of the task.
+        section: Its bottleneck section.
+        split: Its training and test images.
         concepts: Its concept set, unfiltered.
     """
 
@@ -89,18 +87,15 @@ def has_bottlenecks(tasks: Sequence[Task]) -> bool:
 def run_bottlenecks(
     options: RunOptions, profile: Profile, tasks: Sequence[Task], roles: Roles, display: Display
 ) -> BottleneckResult:
-    """Train and test the tasks' bottlenecks; what is stored for the same run is read.
+    """Train and test the tasks' bottlenecks; results stored for the same run are read.
 
     Args:
-        options: Validated options.
-        profile: The profile.
         tasks: Each with a bottleneck.
-        roles: Its models and data.
-        display: For progress.
+        display: Shows progress.
 
     Raises:
-        UserError: For anything that the user can put right.
-        StoreError: If the run folder cannot be used.
+        UserError: Anything that the user can correct.
+        StoreError: The run folder cannot be used.
     """
     check_options(options)
     budget = TimeBudget(options.budget_seconds)
@@ -109,7 +104,7 @@ def run_bottlenecks(
         stage.advance(sum(len(one.split.test.ids) for one in planned))
     masks = masks_of(options, tasks, planned)
     if masks == "segmenter" and options.masks != masks:
-        display.message("The test images have no foreground masks: the segmenter makes them.")
+        display.message("The test images have no foreground masks: the segmenter provides them.")
     identity = _identity(options, profile, planned, masks)
     session = {"device": str(roles.device), "batch_size": roles.batch_size, "threads": torch.get_num_threads()}
     with RunFolder(options.folder()) as folder:
@@ -125,7 +120,7 @@ def run_bottlenecks(
         with folder.claim("bottleneck", wait=True):
             stored = _stored(folder)
             if stored is not None:
-                display.message("everything was done before; nothing is done again")
+                display.message("everything was already done; nothing is computed again")
                 return stored
             pieces = {one.work.task.name: Pieces(folder.path, one.work.task.name, budget.check) for one in planned}
             _write(folder, planned, roles, options, masks, display, pieces)
@@ -135,7 +130,7 @@ def run_bottlenecks(
 
 
 def check_options(options: RunOptions) -> None:
-    """Refuse what says nothing to a task that labels no units.
+    """Refuse options without meaning for a task that labels no units.
 
     Raises:
         UserError: One sentence for the first such option.
@@ -143,14 +138,14 @@ def check_options(options: RunOptions) -> None:
     given = {"methods": options.methods, "units": options.units, "unit-ids": options.unit_ids}
     for name, value in {**given, "analysis": options.analyses, "set": options.method_options}.items():
         if value:
-            raise UserError(f"A task with a concept bottleneck labels no units: leave --{name} out.")
+            raise UserError(f"A task with a concept bottleneck labels no units: omit --{name}.")
 
 
 def plan_bottlenecks(options: RunOptions, profile: Profile, tasks: Sequence[Task], roles: Roles) -> list[Planned]:
-    """What a run does for each task.
+    """The work of a run for each task.
 
     Raises:
-        UserError: As ``split_of``; a concept set that cannot be read.
+        UserError: As ``split_of``, or a concept set that cannot be read.
     """
     planned = []
     for task in tasks:
@@ -162,10 +157,10 @@ def plan_bottlenecks(options: RunOptions, profile: Profile, tasks: Sequence[Task
 
 
 def bottleneck_of(task: Task) -> Bottleneck:
-    """The task's section.
+    """The task's bottleneck section.
 
     Raises:
-        UserError: It has none.
+        UserError: The task has none.
     """
     if task.bottleneck is None:
         raise UserError(f"The task {task.name} has no bottleneck section.")
@@ -173,7 +168,7 @@ def bottleneck_of(task: Task) -> Bottleneck:
 
 
 def masks_of(options: RunOptions, tasks: Sequence[Task], planned: Sequence[Planned]) -> str:
-    """Where foreground masks come from: ``none needed``, ``probing_set`` or ``segmenter``."""
+    """Source of foreground masks: ``none needed``, ``probing_set`` or ``segmenter``."""
     if not needs_masks(options, tasks):
         return "none needed"
     if options.masks == "probing_set" and any(one.split.test.load([0])[1] is None for one in planned):
@@ -229,7 +224,7 @@ def _finished(folder: RunFolder) -> BottleneckResult:
 
 
 def is_finished(folder: RunFolder) -> bool:
-    """Whether a run of bottlenecks has nothing left to do."""
+    """Whether a run of bottlenecks is complete."""
     return bool(folder.info()["facts"].get("bottleneck", {}).get("done"))
 
 
@@ -239,12 +234,12 @@ def _stored(folder: RunFolder) -> BottleneckResult | None:
     try:
         return _finished(folder)
     except StoreError:
-        # Lost or damaged: it is made again.
+        # Lost or damaged: it is computed again.
         return None
 
 
 def _identity(options: RunOptions, profile: Profile, planned: Sequence[Planned], masks: str) -> dict[str, Any]:
-    """The options, and the content that their names stand for today."""
+    """The options, and the present content that their names refer to."""
     names = {condition.name for one in planned for condition in one.work.conditions if condition != CLEAN}
     return {
         **options.identity(),

@@ -1,4 +1,4 @@
-"""Do concept activations tell a changed context, a genuine anomaly and the usual apart?"""
+"""Do concept activations distinguish a changed context, a genuine anomaly and ordinary images?"""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from metrics.bottleneck import auroc_with_interval, usual
 from tasks.observe import CLEAN, Condition
 
 ANOMALY: Final = "anomaly"
-"""In the place of a condition: clean images of classes that training never saw."""
+"""Used as a condition: clean images of classes that are not in the training set."""
 
 CONTEXT, OTHER, ALL = "context", "other", "all"
 DIFFERENCE: Final = "context less other"
-"""How unusual the context is, less how unusual the rest is, each as a multiple of what is usual on unseen images."""
+"""How unusual the context is minus how unusual the rest is, each relative to the usual value on unseen images."""
 
 _FEATURES: Final = "features"
 _DECISION: Final = "decision"
@@ -33,14 +33,13 @@ def separation_rows(
     changes: Mapping[Condition, tuple[Float[np.ndarray, "some features"], Int[np.ndarray, " some"]]],
     anomalies: Float[np.ndarray, "others features"] | None,
 ) -> list[dict[str, Any]]:
-    """One row for each of two kinds of images and each score that may tell them apart.
+    """One row per pair of image kinds and score that may distinguish them.
 
     Args:
-        model: The bottleneck.
-        context: Which of its concepts say where something is.
+        context: Mask of the concepts that say where something is.
         clean: Features of the test images.
-        changes: Condition that changes the context → features, and which of the test images they are of.
-        anomalies: Features of images of classes that training never saw.
+        changes: Condition that changes the context → features, and the indices of their test images.
+        anomalies: Features of images of classes that are not in the training set.
     """
     score = _scorer(model, context)
     usual_scores = score(clean)
@@ -61,7 +60,8 @@ def _rows(
     negatives: str, usual_scores: Scores, condition: Condition, scores: Scores, paired: bool = False
 ) -> Iterator[dict[str, Any]]:
     for (inputs, name), values in scores.items():
-        # The difference is made to tell a context from an anomaly, and says nothing of either against the usual.
+        # The difference is meant to distinguish a context from an anomaly, and says nothing about either against
+        # ordinary images.
         if (inputs == DIFFERENCE) != (negatives == ANOMALY):
             continue
         interval = auroc_with_interval(usual_scores[inputs, name], values, paired=paired)
@@ -80,7 +80,7 @@ def _rows(
 
 
 def _scorer(model: Trained, context: Bool[np.ndarray, " concepts"]) -> Callable[[np.ndarray], Scores]:
-    """Gives every score of images from their features; higher is more unusual."""
+    """Computes all scores of images from their features; higher is more unusual."""
     chosen = {ALL: np.ones(len(context), dtype=bool)}
     if 0 < context.sum() < len(context):
         chosen |= {CONTEXT: context, OTHER: ~context}

@@ -1,7 +1,8 @@
-"""What a bottleneck's run has finished, piece by piece, so that the same command continues where it stopped.
+"""Finished pieces of a bottleneck's run, so that the same command continues where it stopped.
 
 A piece is a file of arrays (safetensors) under ``parts/bottleneck/TASK/`` of the run folder, with a JSON marker beside
-it that is written last and holds the SHA-256. A piece that no longer fits its marker is set aside and made again.
+it that is written last and contains the SHA-256. A piece that does not match its marker is moved away and computed
+again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from leaderboard.store import atomic
 from leaderboard.store.identity import as_json, safe_name
 
 IMAGES: Final = "images-"
-"""Names of pieces that hold something of many images begin so; they go when the run is finished."""
+"""Prefix of pieces with data of many images; they are removed when the run is finished."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Piece(NamedTuple):
 
     Attributes:
         arrays: Name → array.
-        facts: What else there is, as JSON.
+        facts: Further facts, as JSON.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -42,9 +43,7 @@ class Pieces:
     """The pieces of one task in a run folder.
 
     Args:
-        root: The run folder.
-        task: Name of the task.
-        before: Told the name of each piece before it is made; it may raise to stop there.
+        before: Called with the name of each piece before it is computed; may raise to stop there.
     """
 
     def __init__(self, root: Path, task: str, before: Callable[[str], None] = lambda name: None) -> None:
@@ -52,18 +51,17 @@ class Pieces:
         self._folder = root / "parts" / "bottleneck" / safe_name(task)
 
     def once(self, name: str, make: Callable[[], Piece], restored: Callable[[], None] = lambda: None) -> Piece:
-        """A piece: read if it is there, else made and written.
+        """A piece: read if it exists, else computed and written.
 
         Args:
-            name: Of the piece.
-            make: Makes it.
-            restored: Called if it was there.
+            make: Computes the piece.
+            restored: Called if the piece existed.
 
         Returns:
-            The same arrays, bit for bit, whether it was there or not.
+            The same arrays, bit for bit, whether it existed or not.
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: The piece cannot be written.
         """
         found = self._read(name)
         if found is not None:
@@ -71,7 +69,7 @@ class Pieces:
             return found
         self._before(name)
         made = make()
-        # What is read back later must not differ from it, in its layout neither.
+        # What is read back later must not differ from it, not even in memory layout.
         arrays = {key: np.ascontiguousarray(value) for key, value in made.arrays.items()}
         data, (file, marker) = save(arrays), self._paths(name)
         atomic.remove(marker)
@@ -81,7 +79,7 @@ class Pieces:
         return Piece(arrays, json.loads(json.dumps(facts)))
 
     def is_done(self, name: str) -> bool:
-        """Whether a piece is there and whole."""
+        """Whether a piece exists and is intact."""
         file, marker = self._paths(name)
         try:
             return json.loads(marker.read_bytes())["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -89,12 +87,12 @@ class Pieces:
             return False
 
     def forget_images(self) -> None:
-        """Remove the pieces that only a run that goes on needs.
+        """Remove the pieces that are needed only to continue a run.
 
         Raises:
             StoreError: The folder cannot be written.
         """
-        # Markers first: without one a piece counts as not there, wherever this stops.
+        # Markers first: without one a piece counts as missing, wherever this stops.
         for suffix in ("json", "safetensors"):
             for path in sorted(self._folder.glob(f"{IMAGES}*.{suffix}")):
                 atomic.remove(path)
@@ -108,7 +106,7 @@ class Pieces:
             note = json.loads(marker.read_bytes())
             data = file.read_bytes()
             if hashlib.sha256(data).hexdigest() == note["sha256"]:
-                # Copies, which lie in memory like arrays that were just made.
+                # Copies, with the same memory layout as newly computed arrays.
                 return Piece({key: value.copy() for key, value in load(data).items()}, note["facts"])
         except FileNotFoundError:
             return None
@@ -116,5 +114,5 @@ class Pieces:
             _log.warning("%s cannot be read: %s", marker, error)
         for path in (marker, file):
             atomic.move(path, self._root / "corrupt" / f"bottleneck-{path.name}")
-        _log.warning("%s does not fit its hash; set aside, it is made again", file)
+        _log.warning("%s does not match its hash; moved away, it is computed again", file)
         return None

@@ -1,1 +1,1 @@
-"""Accuracy kept under perturbation."""
+"""Classification accuracy under perturbation."""

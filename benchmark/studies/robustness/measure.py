@@ -24,20 +24,20 @@ from tasks.probing.imagenet_classes import IMAGENET_CLASSES, imagenet_numbers
 from tasks.profiles.build import Roles
 
 PROMPT: Final = "a {name}"
-"""What the image-text encoder is asked for each choice."""
+"""Prompt of the image-text encoder for each choice."""
 
 _VERSION: Final = 1
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What an image can be classified as: classes, or kinds of objects of which a scene may show several.
+    """Possible classes of an image: classes, or kinds of objects of which a scene may show several.
 
     Attributes:
         names: One per choice, for the prompts.
-        layer: Name of the layer that gives the network's own output.
-        outputs: The output of the network that stands for each choice.
-        right: The choices that are right for each image; no row without any is an image of known class.
+        layer: Name of the layer of the network's own output.
+        outputs: The network's output for each choice.
+        right: Mask of the correct choices per image; a row without any is an image of unknown class.
     """
 
     names: tuple[str, ...]
@@ -47,19 +47,14 @@ class Choices:
 
 
 def choices_of(work: Work, probing: ProbingSet, roles: Roles) -> Choices:
-    """How the images of a task can be classified.
+    """The choices for the images of a task.
 
-    A set of classes counts as that of the network where both have equally many, in the same order, or where the network
-    has 1,000 outputs and the set calls its classes by names of ImageNet. In the miniature the kind of object with the
-    highest output must be one that the scene shows.
-
-    Args:
-        work: The task.
-        probing: Its images.
-        roles: The profile's models.
+    The classes of a set count as those of the network if both have equally many, in the same order, or if the network
+    has 1,000 outputs and the set uses ImageNet's class names. In the miniature the kind of object with the highest
+    output must be one that the scene shows.
 
     Raises:
-        UserError: Where the classes of the images are not known, or are not those of the network.
+        UserError: The classes of the images are unknown, or are not those of the network.
     """
     layer = roles.output_layer(work.task.model)
     count = roles.unit_count(work.task.model, layer)
@@ -71,7 +66,7 @@ def choices_of(work: Work, probing: ProbingSet, roles: Roles) -> Choices:
             raise UserError(
                 "The study robustness needs a network that knows the classes of its images, but the "
                 f"{count} outputs of {work.task.model} are not the {len(own)} classes of {work.task.probing_set}, such "
-                f"as {own[0]!r}: choose another network or other images, or leave the study out."
+                f"as {own[0]!r}: choose another network or other images, or omit the study."
             )
         right = np.zeros((len(classes), count), np.bool_)
         right[np.arange(len(classes)), places[classes]] = True
@@ -82,13 +77,13 @@ def choices_of(work: Work, probing: ProbingSet, roles: Roles) -> Choices:
     raise UserError(
         f"The study robustness needs images whose class is known, and those of {work.task.probing_set} in the "
         f"profile {work.profile} have none that {work.task.model} could name: sort them into one folder per class, or "
-        "leave the study out."
+        "omit the study."
     )
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """Classifies the images under every condition; see ``benchmark.studies.base.Study``."""
+    """Classifies the images under each condition; see ``benchmark.studies.base.Study``."""
 
     name: str = "robustness"
     masked: bool = False
@@ -99,7 +94,7 @@ class Robustness:
             choices_of(work, roles.probing_set(work.task.probing_set, work.images, roles.view(work.task.model)), roles)
 
     def costs(self, groups: Groups, roles: Roles) -> Iterator[StudyCost]:
-        """Each image once under every condition; what the cache holds of that is not known beforehand."""
+        """Each image once per condition; the cached part is not known beforehand."""
         for group in groups:
             seen = Amount.of(len(all_conditions(group)) * group[0].images)
             yield StudyCost(group[0], read=seen, embedded=seen)
@@ -135,7 +130,7 @@ def _choices(group: Sequence[Work], given: StudyInput) -> Choices:
 def _measured(group: Sequence[Work], choices: Choices, passes: Passes, display: Display) -> pd.DataFrame:
     probe, roles = passes.probe, passes.roles
     texts = roles.clip.encode_text([PROMPT.format(name=name) for name in choices.names])
-    # Two classes of one name, such as ImageNet's cranes, are one answer in words.
+    # Two classes with the same name, such as ImageNet's cranes, are the same answer in words.
     _, alike = np.unique(choices.names, return_inverse=True)
     parts = []
     conditions = all_conditions(group)
@@ -164,7 +159,7 @@ def _measured(group: Sequence[Work], choices: Choices, passes: Passes, display: 
 def _said(
     seen: Observation, choices: Choices, texts: Float[np.ndarray, "choices d"]
 ) -> dict[str, Int[np.ndarray, " images"]]:
-    """Role → the choice that it makes for each image."""
+    """Role → its choice for each image."""
     outputs = seen.activations.numpy()[:, choices.outputs]
     return {"network": outputs.argmax(axis=1), "clip": (seen.clip_embeddings.numpy() @ texts.T).argmax(axis=1)}
 
@@ -176,7 +171,7 @@ def _verdicts(
 
 
 def _places(own: Sequence[str], outputs: int) -> Int[np.ndarray, " classes"] | None:
-    """The output that stands for each class of a set; None where one is unknown."""
+    """The output for each class of a set; None if one is unknown."""
     if len(own) == outputs:
         return np.arange(outputs)
     numbers = imagenet_numbers() if outputs == IMAGENET_CLASSES else {}
@@ -186,6 +181,6 @@ def _places(own: Sequence[str], outputs: int) -> Int[np.ndarray, " classes"] | N
 
 
 def _first_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The first of a class's names, which stand with commas between them; all of them where two classes share it."""
+    """The first of a class's comma-separated names; all of them if two classes share it."""
     first = [name.split(",")[0].strip() for name in names]
     return tuple(one if first.count(one) == 1 else whole for one, whole in zip(first, names, strict=True))

@@ -1,7 +1,7 @@
-"""Detectors of degraded images from the most sensitive units of a layer, tested on what they have not seen.
+"""Detectors of degraded images from the most sensitive units of a layer, tested on unseen data.
 
-Three ways to train: on one perturbation, on all but one family, and on all, which shows what being unseen costs. The
-images are unseen in each.
+Three ways to train: on one perturbation, on all but one family, and on all, which shows the cost of an unseen
+perturbation. Test images are always unseen.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from tasks.common.seeding import generator, integer_seed
 from tasks.observe import Condition
 
 COUNTS: Final = (1, 4, 16, 64, 256)
-"""How many units a detector has."""
+"""Numbers of units of a detector."""
 
 TRANSFER_COUNT: Final = 64
-"""How many those have that are trained on one perturbation."""
+"""Numbers of units of a detector trained on one perturbation."""
 
 ALL: Final = "all"
 
 
 @dataclass
 class Detectors:
-    """Takes a layer's activations, condition by condition, and trains and tests detectors on them.
+    """Collects a layer's activations condition by condition, and trains and tests detectors on them.
 
-    The activations lie in files, so that memory holds no more than two conditions' and the chosen units of the others.
+    The activations are kept in files, so that memory holds at most two conditions' and the selected units of the
+    others.
 
     Attributes:
         place: An empty folder.
         clean: Activations on clean images.
-        seed: The run's seed.
-        task: Name of the task, part of every draw's address.
+        seed: Seed of folds and random choices.
+        task: Name of the task, part of the address of random numbers.
     """
 
     place: Path
@@ -53,13 +54,13 @@ class Detectors:
         self.numbers = fold_numbers(len(self.clean), FOLDS, integer_seed(self.seed, "detectors", self.task))
 
     def add(self, condition: Condition, family: str, perturbed: Float[np.ndarray, "images units"]) -> None:
-        """Take in a condition; the images are the clean ones, in their order."""
+        """Add a condition; the images are those of ``clean``, in the same order."""
         self._families[condition] = family
         self._aurocs[condition] = training_aurocs(self.clean, perturbed, self.numbers)
         np.save(self._file(condition), perturbed)
 
     def rows(self) -> pd.DataFrame:
-        """One row a detector and tested condition, and one a family: the columns of ``DETECTORS`` but task, profile."""
+        """One row per detector and tested condition, and per family: columns of ``DETECTORS`` except task, profile."""
         return pd.DataFrame(
             [
                 {"trained_on": name, "selection": selection, "count": count, "images": len(self.clean), **row}
@@ -84,7 +85,7 @@ class Detectors:
         for condition, scores in perturbed.items():
             yield row(condition.name, condition.severity, self._families[condition], [scores])
         for family in dict.fromkeys(self._families[condition] for condition in perturbed):
-            # What a detector was trained on would flatter it in a mean of what it has not seen.
+            # Training conditions of a detector would bias a mean over unseen conditions upward.
             own = [
                 scores
                 for condition, scores in perturbed.items()
@@ -94,7 +95,7 @@ class Detectors:
                 yield row(ALL, 0, family, own)
 
     def _trainings(self) -> Iterator[tuple[str, list[Condition], list[Condition]]]:
-        """What a detector is called, trained on and tested on."""
+        """Name, training conditions and test conditions of the detectors."""
         every = list(self._families)
         for name in dict.fromkeys(condition.name for condition in every):
             middle = min((c for c in every if c.name == name), key=lambda c: (abs(c.severity - 3), c.severity))
@@ -124,7 +125,7 @@ class Detectors:
     def _scores(
         self, train: Sequence[Condition], tested: Sequence[Condition], selection: str, count: int
     ) -> tuple[Float[np.ndarray, " images"], Mapping[Condition, Float[np.ndarray, " images"]]]:
-        """Scores of the clean images, and of those of each tested condition, all by the detector of their fold."""
+        """Scores of the clean images, and of the images of each tested condition, all by the detector of their fold."""
         clean = np.empty(len(self.clean))
         perturbed = {condition: np.empty(len(self.clean)) for condition in tested}
         for fold in range(FOLDS):
@@ -141,7 +142,7 @@ class Detectors:
 
     def _chosen(self, train: Sequence[Condition], selection: str, count: int, fold: int) -> Int[np.ndarray, " count"]:
         if selection == "random":
-            # The first units of a larger choice are those of a smaller one.
+            # The first units of a larger selection are those of a smaller one.
             return generator(self.seed, "detectors", self.task, fold).permutation(self._usable)[:count]
         aurocs = np.stack([self._aurocs[condition][fold] for condition in train])
         return self._usable[best_units(aurocs[:, self._usable], count)]

@@ -1,4 +1,4 @@
-"""Perturbation-sensitive units, and detectors of degraded images made of them: whole layers, no labels."""
+"""Perturbation-sensitive units, and detectors of degraded images built from them: whole layers, no labels."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from tasks.perturbations.registry import PERTURBATIONS
 from tasks.profiles.build import Roles
 
 PART: Final = "mask"
-"""The family that changes a part of the image: no training or test of a detector of degraded images."""
+"""The family that changes only a part of the image: excluded from detectors of degraded images."""
 
 _VERSION: Final = 1
 _READ_AT_ONCE: Final = 128
 
 
 class SensitivityTables(NamedTuple):
-    """What is measured of one task.
+    """Measurements of one task.
 
     Attributes:
-        units: In the columns of ``leaderboard.store.schema.SENSITIVITY``.
-        detectors: In the columns of ``leaderboard.store.schema.DETECTORS``.
+        units: Columns of ``leaderboard.store.schema.SENSITIVITY``.
+        detectors: Columns of ``leaderboard.store.schema.DETECTORS``.
     """
 
     units: pd.DataFrame
@@ -48,7 +48,7 @@ class SensitivityTables(NamedTuple):
 class Sensitivity:
     """Measures every unit of the tasks' layers; see ``benchmark.studies.base.Study``.
 
-    Memory holds the clean activations of a layer and those of one condition; those of all conditions lie in a temporary
+    Memory holds the clean activations of a layer and those of one condition; those of all conditions are in a temporary
     folder until the detectors are done.
     """
 
@@ -59,12 +59,12 @@ class Sensitivity:
         """Nothing is refused before the images are known."""
 
     def costs(self, groups: Groups, roles: Roles) -> Iterator[StudyCost]:
-        """Each image once under every condition; what the cache holds of that is not known beforehand."""
+        """Each image once per condition; the cached part is not known beforehand."""
         for group in groups:
             yield StudyCost(group[0], read=Amount.of(len(all_conditions(group)) * group[0].images))
 
     def facts(self, given: StudyInput) -> dict[str, Any]:
-        """The bars and the design of the detectors."""
+        """The thresholds and the design of the detectors."""
         names = [work.task.name for work in given.works]
         return {
             "version": _VERSION,
@@ -124,13 +124,13 @@ def _measured(works: Sequence[Work], given: StudyInput) -> list[SensitivityTable
 
 
 class _Pass:
-    """Takes a task's activations condition by condition."""
+    """Collects a task's activations condition by condition."""
 
     def __init__(self, work: Work, clean: Float[np.ndarray, "images units"], place: Path, seed: int) -> None:
         self.work = work
         self._clean = clean
         self._rows: list[pd.DataFrame] = []
-        # Fewer images do not make folds of two.
+        # Fewer images do not give folds of two.
         self._detectors = Detectors(place, clean, seed, work.task.name) if len(clean) >= 2 * FOLDS else None
 
     def add(self, condition: Condition, activations: Float[np.ndarray, "images units"]) -> None:

@@ -1,10 +1,10 @@
-"""Probing sets of which a share is perturbed on purpose: are labels better, or do they move less?
+"""Probing sets of which a share is perturbed on purpose: are labels better, or more stable?
 
-A perturbed image takes the place of its original. The number of images, what they show, and what a pass costs are then
-the same at every share, so that the share is all that differs; beside its original, an image would count twice, and
-fill the strongest images of a unit with pairs.
+A perturbed image replaces its original. The number of images, their content, and the cost of a pass are then the same
+at every share, so that only the share differs; in addition to its original, an image would count twice, and the most
+activating images of a unit would come in pairs.
 
-What is done to an image comes after the condition it is tested under: whoever augments a probing set has the
+An image is perturbed on purpose after the condition under test is applied: whoever augments a probing set has the
 photographs of a foggy day, and perturbs those. If the added images came from clean ones instead, ever less of the set
 would change under a condition as the share grows, and labels would be stable for that reason alone.
 """
@@ -29,11 +29,11 @@ from tasks.perturbations.settings import Settings, needs_foreground
 
 @dataclass(frozen=True)
 class Suite:
-    """What images are perturbed with on purpose.
+    """Perturbations applied to images on purpose.
 
     Attributes:
         names: Perturbations; each image gets one of them, drawn by its identifier.
-        severity: Of all of them.
+        severity: Severity of all of them.
     """
 
     names: tuple[str, ...]
@@ -43,15 +43,11 @@ class Suite:
 def with_suite(
     probe: Probe, images: Images, suite: Suite, seed: int, settings: Settings, device: torch.device
 ) -> Images:
-    """Every image perturbed with one of the suite's perturbations, always the same one; kept on disk.
+    """Each image perturbed with one of the suite's perturbations, always the same one; kept on disk.
 
     Args:
-        probe: What the images are; its masks are those of the unperturbed images.
+        probe: Ids and masks of the unperturbed images.
         images: The images, perhaps under a condition.
-        suite: What they are perturbed with.
-        seed: The run's seed.
-        settings: How.
-        device: Where.
     """
     seeds = [integer_seed(seed, "augment", name) for name in probe.ids]
     drawn = np.array([generator(seed, "augment", "which", name).integers(len(suite.names)) for name in probe.ids])
@@ -74,13 +70,13 @@ def with_suite(
 
 
 def replaced(ids: Sequence[str], share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Which images are perturbed at a share; those of a smaller share are among them.
+    """Which images are perturbed at a share; a smaller share gives a subset.
 
     Raises:
-        ValueError: For a share outside [0, 1].
+        ValueError: A share outside [0, 1].
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"a share lies between 0 and 1, not at {share}")
+        raise ValueError(f"a share must be between 0 and 1, not {share}")
     order = sorted(range(len(ids)), key=lambda index: integer_seed(seed, "augment", "order", ids[index]))
     chosen = np.zeros(len(ids), np.bool_)
     chosen[order[: round(share * len(ids))]] = True
@@ -88,7 +84,7 @@ def replaced(ids: Sequence[str], share: float, seed: int) -> Bool[np.ndarray, " 
 
 
 def mixed(plain: Observation, changed: Observation, chosen: Bool[np.ndarray, " images"]) -> Observation:
-    """One observation of two of the same images: the chosen images as ``changed`` shows them."""
+    """Combines two observations of the same images: the chosen images from ``changed``, the others from ``plain``."""
     rows = torch.from_numpy(chosen)
 
     def images(indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:

@@ -1,4 +1,4 @@
-"""Labels of one task's units as one observation gives them, and whether they are right: for analyses without cells."""
+"""Labels of one task's units from one observation, and whether they are correct: for studies without cells."""
 
 from __future__ import annotations
 
@@ -23,22 +23,17 @@ from tasks.observe import CLEAN, Condition, Images, Probe, observe
 from tasks.profiles.build import Roles
 
 HELD_OUT = "held out"
-"""Stands for the mean over the conditions that were in no suite that images were perturbed with on purpose."""
+"""Name of the mean over the conditions that no image was perturbed with on purpose."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose units are labelled, by what, and with what.
+    """The units to label, the methods, and their inputs.
 
     Attributes:
-        work: The task; its units are labelled.
-        methods: The methods by name.
-        concepts: The task's concept set.
-        roles: The profile's models and data.
-        probe: The images.
+        work: The task whose units are labelled.
         shown: Names of the columns of ``presence``.
-        presence: Which concepts an image shows.
-        seed: The run's seed.
+        presence: Concepts that an image shows.
     """
 
     work: Work
@@ -52,23 +47,23 @@ class Subject:
 
     @cached_property
     def plain(self) -> TargetModel:
-        """The task's network as the profile has it."""
+        """The task's network from the profile."""
         return self.roles.target(self.work.task.model)
 
     def observe(self, target: TargetModel, probe: Probe, condition: Condition, images: Images) -> Observation:
-        """What the task's layer of a network shows of the images; maps of the units to label."""
+        """Observation of the task's layer of a network on the images; with maps of the units to label."""
         task = self.work.task
         maps = {task.layer: self.work.units}
         found = observe(target, {task.layer: task.pooling}, probe, condition, images, self.roles.clip, maps=maps)
         return found[task.layer]
 
     def tools(self, target: TargetModel, clean: Callable[[], Observation]) -> Toolbox:
-        """What methods may use beside observations of a network.
+        """The tools that methods may use besides observations of a network.
 
         Args:
-            target: The network. One toolbox a network: what a method remembers by it, such as synthetic images and
-                what the network sees in them, then holds for all observations.
-            clean: What the clean images are at the moment, for what captions say of them anyway.
+            target: The network. One toolbox per network: what a method caches in it, such as synthetic images and their
+                activations, is then valid for all observations.
+            clean: Current clean images, for the background word frequencies of captions.
         """
         counted: list[tuple[Observation, Mapping[str, float]]] = []
 
@@ -90,17 +85,16 @@ class Subject:
         truth: Truth,
         advance: Callable[[], None] = lambda: None,
     ) -> dict[tuple[str, str, str], Float[np.ndarray, " units"]]:
-        """How right the methods' labels are, and how little they move.
+        """Accuracy and stability of the methods' labels.
 
         Args:
-            observations: ``clean``, and the conditions that labels are compared under.
-            tools: What methods may use.
-            truth: What labels are right.
-            advance: Told of each labelling.
+            observations: ``clean``, and the conditions under which labels are compared.
+            truth: True concepts of the units.
+            advance: Called after each labelling.
 
         Returns:
             Method, ``accuracy`` or ``stability``, and ``clean``, a condition or ``HELD_OUT`` → one value per unit. NaN
-            for dead units; of stability also for missing labels, of accuracy where the truth is not known.
+            for dead units; for stability also for missing labels, for accuracy also if the truth is unknown.
         """
         dead = self.dead(observations[CLEAN])
         found: dict[tuple[str, str, str], np.ndarray] = {}
@@ -128,7 +122,7 @@ class Subject:
         return found
 
     def label(self, method: str, observation: Observation, tools: Toolbox, dead: np.ndarray) -> list[str | None]:
-        """A method's label of each unit; None where it gives none, and for dead units."""
+        """A method's label of each unit; None if it is missing, and for dead units."""
         answer = self.methods[method].label(observation, self.work.units, tools)
         found = check_labels(method, answer, self.work.units, len(observation.image_ids))
         return [
@@ -141,14 +135,15 @@ class Subject:
         return np.asarray(dead_units(clean.activations))[list(self.work.units)]
 
     def truth(self, clean: Observation) -> Truth:
-        """The true concepts of the units to label, as the task says that they are known."""
+        """The true concepts of the units to label, from the source that the task specifies."""
         dead = np.asarray(dead_units(clean.activations))
         return unit_truth(self.work.task, self.work.units, clean, dead, self.shown, self.presence, self.roles)
 
     def right(self, labels: Sequence[str | None], truth: Truth, dead: np.ndarray) -> Float[np.ndarray, " units"]:
-        """1 where a label names the true concept, else 0; NaN where the truth is not known, and for dead units.
+        """1 if a label names the true concept, else 0; NaN if the truth is unknown, and for dead units.
 
-        A missing label is wrong, as in ``leaderboard.board.summary``: naming fewer units must not look more accurate.
+        A missing label is wrong, as in ``leaderboard.board.summary``: labelling fewer units must not appear more
+        accurate.
         """
         known = [None if lost else truth.get(unit) for unit, lost in zip(self.work.units, dead, strict=True)]
         right = right_labels(labels, known, self.roles)

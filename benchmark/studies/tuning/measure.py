@@ -1,4 +1,4 @@
-"""Tuning by image sets: probing sets with perturbed images among them, and networks tuned on perturbed images."""
+"""Tuning by image sets: probing sets with a share of perturbed images, and networks fine-tuned on perturbed images."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.profiles.build import Roles
 
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of the probing images that are perturbed on purpose."""
+"""Shares of the probing images that are perturbed on purpose."""
 
 PROBING: Final = "probing set"
 NETWORK: Final = "network"
-"""The two studies; in the second also the subject of the rows that are about no labels."""
+"""The two studies; the second is also the subject of rows that are not about labels."""
 
 TUNED_ON: Final = "tuned on"
-"""Stands for the mean over the conditions that images were perturbed with on purpose."""
+"""Name of the mean over the conditions that images were perturbed with on purpose."""
 
 _PLACE: Final = ("task", "profile")
 _VERSION: Final = 1
@@ -52,7 +52,7 @@ class _Key(NamedTuple):
 
 @dataclass(frozen=True)
 class _Found:
-    """Values of units, images or concepts by what they are of; and ratios, which are of all images at once."""
+    """Values per unit, image or concept by key; and ratios over all images."""
 
     values: dict[_Key, Float[np.ndarray, " n"]]
     ratios: dict[_Key, Interval]
@@ -60,12 +60,12 @@ class _Found:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Does both studies for each task; see ``benchmark.studies.base.Study``.
+    """Runs both studies for each task; see ``benchmark.studies.base.Study``.
 
-    Labels are compared under those of a task's conditions that the plan does not name.
+    Labels are compared under the task's conditions that are not in the plan.
 
     Attributes:
-        plan: On what is tuned.
+        plan: Perturbations and images for tuning.
     """
 
     name: str = "tuning"
@@ -73,12 +73,12 @@ class Tuning:
     plan: Plan = field(default_factory=Plan)
 
     def check(self, groups: Groups, roles: Roles) -> None:
-        """Refuse tasks whose conditions are all among those that images are perturbed with on purpose."""
+        """Refuse tasks whose conditions are all among those used for tuning."""
         for work in (work for group in groups for work in group):
             check_held_out(work, self.plan)
 
     def costs(self, groups: Groups, roles: Roles) -> Iterator[StudyCost]:
-        """Labellings at every share and with every network, and the training."""
+        """Labellings per share and per network, and the training."""
         for work in (work for group in groups for work in group):
             yield _cost(work, self.plan, roles)
 
@@ -115,20 +115,20 @@ STUDY: Final = Tuning()
 
 
 def check_held_out(work: Work, plan: Plan) -> None:
-    """Refuse a task whose conditions are all among those that images are perturbed with on purpose.
+    """Refuse a task whose conditions are all among those used for tuning.
 
     Raises:
         UserError: It has no other condition.
     """
     if not held_out(work, plan):
         raise UserError(
-            f"The study tuning compares labels under conditions that nothing was tuned on, and {work.task.name} "
+            f"The study tuning compares labels under held-out conditions, and {work.task.name} "
             f"has none: choose --suites beyond {', '.join(plan.names)}."
         )
 
 
 def held_out(work: Work, plan: Plan) -> list[Condition]:
-    """The conditions of a task that nothing is perturbed with on purpose."""
+    """The task's conditions that are not used for tuning."""
     return [one for one in work.conditions if one != CLEAN and one.name not in plan.names]
 
 
@@ -144,9 +144,9 @@ def _cost(work: Work, plan: Plan, roles: Roles) -> StudyCost:
         work,
         Amount.of(read + scenes),
         Amount.of(read),
-        # All shares are of one network; a tuned network has images of its own.
+        # All shares use one network; a tuned network has its own images.
         ((len(SHARES) + networks) * conditions, 1 + networks),
-        # An image is shown as it is or perturbed, at whatever share and to whatever network.
+        # An image is used clean or perturbed, for any share and any network.
         Amount((len(SHARES) + networks) * work.images, 2 * work.images),
         trained,
     )
@@ -163,7 +163,7 @@ def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display
     subject = _possible(subject, images[CLEAN], display)
     reason = why_not(work, subject.roles)
     if reason:
-        display.message(f"{work.task.name}: the network is not tuned, for {reason}")
+        display.message(f"{work.task.name}: the network is not tuned: {reason}")
 
     found = _Found({}, {})
     labellings = len(conditions) * len(subject.methods)
@@ -197,7 +197,7 @@ def _check_masks(probe: Probe, conditions: Sequence[Condition]) -> None:
 
 
 def _possible(subject: Subject, images: Images, display: Display) -> Subject:
-    """With the methods that the layer allows."""
+    """The subject with the methods that the layer allows."""
     task = subject.work.task
     if subject.plain.read(images([0]), {task.layer: task.pooling})[task.layer].kind != "vector":
         return subject
@@ -219,7 +219,7 @@ def _augmented(
         plain[condition] = subject.observe(target, probe, condition, own)
         after = with_suite(probe, own, suite, seed, settings, subject.roles.device)
         changed[condition] = subject.observe(target, probe, condition, after)
-    # What is true of a unit is told by unperturbed images, at every share.
+    # The truth of a unit comes from unperturbed images, at every share.
     truth = subject.truth(plain[CLEAN])
     shown = plain
     tools = subject.tools(target, lambda: shown[CLEAN])
@@ -238,7 +238,7 @@ def _performances(
     settings: Settings,
     display: Display,
 ) -> None:
-    """How well the networks recognise concepts: condition by condition, and in the mean over both kinds of them."""
+    """How well the networks recognise concepts: per condition, and as the mean over both kinds of conditions."""
     shown: dict[Condition, dict[str, Performance]] = {}
     with display.stage(f"{subject.work.task.name}, performance", len(conditions), "conditions") as stage:
         for condition, own in performances(targets, subject.plain, plan, conditions, subject.seed, settings):
@@ -258,7 +258,7 @@ def _performances(
 
 
 def _table(found: _Found, seed: int) -> pd.DataFrame:
-    """One row a key: its mean with its interval, and how far it lies from the untuned network or the plain set."""
+    """One row per key: its mean with its interval, and its difference from the untuned network or the plain set."""
     rows = []
     for key, values in found.values.items():
         row = {**key._asdict(), **_interval(mean_interval(values, seed))}
@@ -272,7 +272,7 @@ def _table(found: _Found, seed: int) -> pd.DataFrame:
         rows.append(row)
     rows += [{**key._asdict(), **_interval(ratio)} for key, ratio in found.ratios.items()]
     table = pd.DataFrame(rows, columns=[column.name for column in TUNING.columns if column.name not in _PLACE])
-    # The conditions one by one explain the means; only the means are tested.
+    # Single conditions explain the means; only the means are tested.
     tested = table["conditions"].isin((str(CLEAN), TUNED_ON, HELD_OUT)).to_numpy()
     table["p_value"] = table["p_value"].astype(np.float64).where(tested)
     for study in (PROBING, NETWORK):

@@ -1,7 +1,7 @@
-"""Networks whose last stage was tuned on perturbed images, and how well they recognise concepts.
+"""Networks with the last stage fine-tuned on perturbed images, and how well they recognise concepts.
 
-All ways to tune start from the same network and see as many images a step; they differ in their images: clean ones
-alone (the control, which takes as many steps as the longest of the others), or half clean and half perturbed.
+All ways to tune start from the same network and use equally many images per step; they differ in their images: clean
+ones only (the control, with as many steps as the longest of the others), or half clean and half perturbed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ CONTROL: Final = "clean images"
 
 @dataclass(frozen=True)
 class Plan:
-    """What networks are tuned on.
+    """Data for tuning networks.
 
     Attributes:
-        corruptions: Of whole images; each image gets one of them.
-        masked: Of a part of the image.
-        severity: Of all of them.
+        corruptions: Corruptions of whole images; each image gets one of them.
+        masked: Perturbation of a part of the image.
+        severity: Severity of all of them.
         train: Scenes of the train split.
-        validation: Scenes of the test split that tell when to stop.
-        test: Scenes of the test split that tell how good a network is.
-        recipe: How long and how fast.
+        validation: Scenes of the test split for early stopping.
+        test: Scenes of the test split for testing a network.
+        recipe: Number of steps and learning rate.
     """
 
     corruptions: tuple[str, ...] = ("gaussian_noise", "defocus_blur", "brightness", "jpeg_compression")
@@ -60,11 +60,11 @@ class Plan:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """The same, as conditions."""
+        """The perturbations of ``names`` as conditions."""
         return tuple(Condition(name, self.severity) for name in self.names)
 
     def suites(self) -> dict[str, tuple[Suite, ...]]:
-        """Way to tune → what its perturbed images are perturbed with, in equal shares; the control has none."""
+        """Way to tune → the suites of its perturbed images, in equal shares; the control has none."""
         corruptions, masked = Suite(self.corruptions, self.severity), Suite((self.masked,), self.severity)
         names = "background blur" if self.masked == "background_blur" else self.masked
         return {names: (masked,), "corruptions": (corruptions,), "both": (masked, corruptions)}
@@ -87,14 +87,11 @@ def why_not(work: Work, roles: Roles) -> str:
 
 
 def tuned_networks(target: TargetModel, plan: Plan, seed: int, settings: Settings, stage: Stage) -> dict[str, Tuned]:
-    """The network tuned in all ways, the control first.
+    """The network tuned in each way, the control first.
 
     Args:
         target: The network; it is not changed.
-        plan: On what.
-        seed: The run's seed.
-        settings: How images are perturbed.
-        stage: For progress.
+        plan: Data for tuning.
     """
     train = _Scenes("train", slice(0, plan.train), target, seed, settings)
     validation = _Scenes("test", slice(0, plan.validation), target, seed, settings)
@@ -116,8 +113,8 @@ class Performance:
     """How well one network recognises concepts under one condition.
 
     Attributes:
-        errors: Share of the concepts of each image that are called wrongly at a probability of one half.
-        auroc: Of each concept; NaN for one that all test scenes show, or none.
+        errors: Share of the concepts of each image that are classified wrongly at a threshold of one half.
+        auroc: AUROC per concept; NaN for one that all or no test scenes show.
     """
 
     errors: Float[np.ndarray, " images"]
@@ -132,15 +129,13 @@ def performances(
     seed: int,
     settings: Settings,
 ) -> Iterator[tuple[Condition, dict[str, Performance]]]:
-    """Condition by condition, how well networks with the same frozen stages recognise the concepts of test scenes.
+    """Per condition, how well networks with the same frozen stages recognise the concepts of test scenes.
 
     Args:
         networks: Name → network.
         plain: The network that they come from.
-        plan: How many scenes.
-        conditions: Also ``clean``, if it is wanted.
-        seed: The run's seed.
-        settings: How images are perturbed.
+        plan: Defines the test scenes.
+        conditions: May include ``clean``.
     """
     scenes = _Scenes("test", slice(plan.validation, plan.validation + plan.test), plain, seed, settings)
     presence = scenes.presence
@@ -155,7 +150,7 @@ def performances(
 
 
 class _Scenes:
-    """Some scenes of a split, as the last frozen stage shows them; each variant is computed once."""
+    """Some scenes of a split, as features of the last frozen stage; each variant is computed once."""
 
     def __init__(self, split: str, part: slice, target: TargetModel, seed: int, settings: Settings) -> None:
         scenes = MiniatureProbingSet(split, part.stop).seen_by(target.preprocessing.view)

@@ -158,7 +158,7 @@ def test_sizes(text, count) -> None:
 
 def test_sizes_that_are_none() -> None:
     for text in ("", "-1", "5 G B", "GB", "1e3", "5PB"):
-        with pytest.raises(UserError, match="is no size"):
+        with pytest.raises(UserError, match="is not a size"):
             size_of(text)
     assert [size_text(count) for count in (0, 999, 1500, 2 * 10**6, 3_100_000_000)] == [
         "0 B",

@@ -25,14 +25,14 @@ _MOST_VISIBLE = 5
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the filters cut; the published values, which belong to the published encoders.
+    """Thresholds of the filters; the published values, which are specific to the published encoders.
 
     Attributes:
-        longest: Characters that a concept may have.
-        class_similarity: A concept at least so similar to a class name goes.
-        pair_similarity: Of two concepts at least so similar to each other one goes.
+        longest: Maximum number of characters of a concept.
+        class_similarity: A concept with at least this similarity to a class name is removed.
+        pair_similarity: Of two concepts with at least this similarity one is removed.
         visible: The mean of a concept's five highest CLIP values on the training images must exceed it.
-        learnable: So must the projection's similarity on validation images.
+        learnable: The projection's similarity on validation images must exceed it.
     """
 
     longest: int = 30
@@ -43,11 +43,11 @@ class Thresholds:
 
 
 class Step(NamedTuple):
-    """What one filter removed.
+    """The concepts removed by one filter.
 
     Attributes:
         name: ``long``, ``class name``, ``duplicate``, ``not visible`` or ``not learnable``, or the caller's own.
-        removed: The concepts, in their order.
+        removed: Removed concepts, in their order.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Step(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """What filters left.
+    """Result of the filters.
 
     Attributes:
-        kept: The concepts, in their order.
-        steps: One entry a filter.
+        kept: Remaining concepts, in their order.
+        steps: One entry per filter.
     """
 
     kept: tuple[str, ...]
@@ -67,7 +67,7 @@ class Filtered(NamedTuple):
 
 
 def text_similarity(clip: ImageTextEncoder, sentences: SentenceEncoder | None) -> TextSimilarity:
-    """The published similarity of texts; of CLIP alone where there is no sentence encoder."""
+    """The published similarity of texts; of CLIP only without a sentence encoder."""
 
     def similarity(first: Sequence[str], second: Sequence[str]) -> Float[np.ndarray, "a b"]:
         one, other = (clip.encode_text(list(texts)).double().cpu().numpy() for texts in (first, second))
@@ -86,13 +86,12 @@ def filter_texts(
     similarity: TextSimilarity,
     thresholds: Thresholds = Thresholds(),
 ) -> Filtered:
-    """The filters that look at texts alone: length, class names, near-duplicates.
+    """The filters on texts only: length, class names, near-duplicates.
 
     Args:
         concepts: Any texts; equal ones count once.
-        class_names: What the bottleneck is to decide between.
-        similarity: Of each of some texts with each of others, in [-1, 1].
-        thresholds: Where to cut.
+        class_names: Classes of the bottleneck.
+        similarity: Pairwise similarity of two lists of texts, in [-1, 1].
     """
     every = tuple(dict.fromkeys(concepts))
     steps = []
@@ -109,7 +108,7 @@ def filter_texts(
 
 
 def visible(values: Float[np.ndarray, "images concepts"], cutoff: float) -> Bool[np.ndarray, " concepts"]:
-    """Which concepts are seen: the mean of their five highest CLIP values on the training images exceeds the cutoff."""
+    """Mask of concepts whose mean of the five highest CLIP values on the training images exceeds the cutoff."""
     count = min(_MOST_VISIBLE, len(values))
     return np.partition(values, len(values) - count, axis=0)[len(values) - count :].mean(axis=0) > cutoff
 
@@ -137,6 +136,6 @@ def _distinct(concepts: Sequence[str], similarity: TextSimilarity, cutoff: float
 
 
 def _bare(text: str) -> str:
-    """Without case and article: the release removes class names in several cases and with any article."""
+    """Without case or article: the release removes class names in several cases and with any article."""
     plain = " ".join(text.casefold().split())
     return next((plain.removeprefix(article) for article in _ARTICLES if plain.startswith(article)), plain)

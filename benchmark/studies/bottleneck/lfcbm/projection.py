@@ -17,8 +17,8 @@ class Projection(NamedTuple):
 
     Attributes:
         weights: float32; an image's concept activations are ``features @ weights.T``.
-        similarity: Cos-cubed similarity in [-1, 1] of each concept's projection with CLIP on the validation images.
-        checks: (step, mean similarity on the validation images) of every check.
+        similarity: Cos-cubed similarity in [-1, 1] between each concept's projection and CLIP on the validation images.
+        checks: (step, mean similarity on the validation images) at each check.
     """
 
     weights: Float[np.ndarray, "concepts features"]
@@ -31,10 +31,10 @@ class Projection(NamedTuple):
 
 
 def cos_cubed(first: Float[Tensor, "images concepts"], second: Float[Tensor, "images concepts"]) -> Tensor:
-    """Cosine of the columns' pairs, each centred and its values cubed; in [-1, 1], 0 for a constant column.
+    """Cosine of paired columns, centred and cubed elementwise; in [-1, 1], 0 for a constant column.
 
-    The similarity of ``baselines.clip_dissect.scores.cos_cubed``, of each column with its own partner only. Columns are
-    put on one scale before they are cubed: the similarity does not change, but small values stay in range.
+    The similarity of ``baselines.clip_dissect.scores.cos_cubed``, for matching columns only. Columns are rescaled
+    before they are cubed: the similarity does not change, but small values stay in range.
     """
     cubes = []
     for columns in (first, second):
@@ -64,19 +64,19 @@ def fit_projection(
     first check that does not improve ends the training, and the best weights are kept.
 
     Args:
-        features: Of the network, on training images, any range.
+        features: Features of the network on training images, any range.
         targets: CLIP values of the same images with each concept.
-        validation_features: Of other images.
-        validation_targets: CLIP values of those.
-        seed: Of the first weights and the batches.
-        learning_rate: Adam's.
-        steps: At most so many.
+        validation_features: Features of other images.
+        validation_targets: CLIP values of those images.
+        seed: Seed of the initial weights and the batches.
+        learning_rate: Learning rate of Adam.
+        steps: Maximum number of steps.
         check_every: Steps between two checks.
-        batch: Images a step, drawn without replacement; all where there are not more.
-        device: Where it is trained; None for the processor.
+        batch: Images per step, sampled without replacement; all if there are no more.
+        device: Device for training; None for the CPU.
 
     Raises:
-        ValueError: For arrays that do not fit together, without a concept, or fewer than two images of a kind.
+        ValueError: Arrays of mismatched shape, no concept, or fewer than two training or validation images.
     """
     _check(features, targets, validation_features, validation_targets)
     device = device or torch.device("cpu")
@@ -121,6 +121,6 @@ def _check(*parts: np.ndarray) -> None:
     features, targets, other_features, other_targets = parts
     alike = len(features) == len(targets) and len(other_features) == len(other_targets)
     if not alike or features.shape[1:] != other_features.shape[1:] or targets.shape[1:] != other_targets.shape[1:]:
-        raise ValueError(f"features and targets do not fit together: {', '.join(str(list(p.shape)) for p in parts)}")
+        raise ValueError(f"features and targets do not match: {', '.join(str(list(p.shape)) for p in parts)}")
     if min(len(features), len(other_features)) < 2 or not targets.shape[1]:
         raise ValueError("a projection needs two training images, two validation images and a concept")

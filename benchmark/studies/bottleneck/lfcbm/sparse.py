@@ -4,8 +4,8 @@ The published objective (GLM-SAGA of Wong, Santurkar and Madry, ICML 2021, whose
 
     mean cross-entropy + λ‖W‖₁ + λ(1 − α)/α · ‖W‖²/2,    α = 0.99,
 
-with a bias that is not penalised. It is convex, so any solver that ends at its optimum will do. Stochastic ones come
-near it slowly where concepts follow one another: scikit-learn's SAGA is 7 to 17 % of λ away after 1,000 passes. Here
+with a bias that is not penalised. It is convex, so any solver that reaches the optimum is valid. Stochastic ones
+approach it slowly if concepts are correlated: scikit-learn's SAGA is 7 to 17 % of λ away after 1,000 passes. Here
 SciPy's L-BFGS-B solves it on positive and negative parts, where it is smooth, for the inputs that matter.
 """
 
@@ -23,7 +23,7 @@ RIDGE: Final = 1e-4
 """Weight of ‖W‖²/2 of a dense layer: just enough that it exists where classes can be separated."""
 
 TOLERANCE: Final = 1e-3
-"""Largest violation of the optimum's conditions that is accepted, in units of λ."""
+"""Largest accepted violation of the optimality conditions, in units of λ."""
 
 _FIRST_INPUTS: Final = 50
 _ROUNDS: Final = 100
@@ -31,10 +31,10 @@ _STEPS: Final = 20_000
 
 
 class Standard(NamedTuple):
-    """Centre and spread of training inputs; call it to standardise others.
+    """Mean and standard deviation of training inputs; call it to standardise others.
 
     Attributes:
-        mean: Of each input.
+        mean: Mean of each input.
         spread: Its standard deviation; 1 for a constant input.
     """
 
@@ -56,8 +56,8 @@ class Head(NamedTuple):
     """A linear classifier on standardised inputs.
 
     Attributes:
-        weights: One row a class.
-        bias: One number a class.
+        weights: One row per class.
+        bias: One number per class.
         steps: Iterations that the solver took.
     """
 
@@ -66,11 +66,11 @@ class Head(NamedTuple):
     steps: int
 
     def logits(self, inputs: Float[np.ndarray, "images inputs"]) -> Float[np.ndarray, "images classes"]:
-        """One number an image and class."""
+        """One number per image and class."""
         return inputs @ self.weights.T + self.bias
 
     def decide(self, inputs: Float[np.ndarray, "images inputs"]) -> Int[np.ndarray, " images"]:
-        """The class of the highest logit; the first of equal ones."""
+        """The class of the highest logit; the first of ties."""
         return self.logits(inputs).argmax(axis=1)
 
 
@@ -84,21 +84,21 @@ def fit_sparse(
 ) -> Head:
     """The sparse final layer.
 
-    Only some inputs have a weight at the optimum. It is solved for the most promising ones, and others join while their
-    gradient says that they would have a weight, so that the last solution is that of all inputs.
+    Only some inputs have a weight at the optimum. The problem is solved for the most promising ones, and others are
+    added as long as their gradient implies a weight, so that the last solution is that of all inputs.
 
     Args:
         inputs: Standardised; see ``standard``.
         classes: 0 to k − 1, each at least once.
         penalty: λ above 0.
         alpha: In (0, 1].
-        tolerance: Largest violation of the optimum's conditions, in units of λ; see ``kkt_violation``.
+        tolerance: Largest violation of the optimality conditions, in units of λ; see ``kkt_violation``.
 
     Returns:
-        Its zeros are exact.
+        The layer, with exact zeros.
 
     Raises:
-        ValueError: For a penalty or an alpha out of range, or classes that are not 0 to k − 1 with k ≥ 2.
+        ValueError: A penalty or an alpha out of range, or classes that are not 0 to k − 1 with k ≥ 2.
     """
     if not penalty > 0 or not 0 < alpha <= 1:
         raise ValueError(f"the penalty must be above 0 and alpha in (0, 1], not {penalty} and {alpha}")
@@ -129,7 +129,7 @@ def fit_dense(
     """The same layer without sparsity: mean cross-entropy + ridge · ‖W‖²/2.
 
     Raises:
-        ValueError: For classes that are not 0 to k − 1 with k ≥ 2.
+        ValueError: Classes that are not 0 to k − 1 with k ≥ 2.
     """
     truth = _one_hot(classes)
     shape = (truth.shape[1], inputs.shape[1])
@@ -154,9 +154,10 @@ def kkt_violation(
     penalty: float,
     alpha: float = ALPHA,
 ) -> float:
-    """How far weights are from the optimum: the largest violation of its conditions, in units of the penalty.
+    """Distance of weights from the optimum: largest violation of the optimality conditions, in units of the penalty.
 
-    There the gradient of the smooth part is −λ sign(w) where w ≠ 0, within [−λ, λ] where w = 0, and 0 for the bias.
+    At the optimum the gradient of the smooth part is −λ sign(w) where w ≠ 0, within [−λ, λ] where w = 0, and 0 for the
+    bias.
     """
     _, gradient, by_bias = _loss(inputs, _one_hot(classes), head.weights, head.bias, penalty * (1 - alpha) / alpha)
     inside = np.maximum(np.abs(gradient) - penalty, 0)
@@ -199,7 +200,7 @@ def _solved(
 def _loss(
     inputs: np.ndarray, truth: np.ndarray, weights: np.ndarray, bias: np.ndarray, ridge: float
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Mean cross-entropy + ridge · ‖W‖²/2, and its gradients by weights and bias."""
+    """Mean cross-entropy + ridge · ‖W‖²/2, and its gradients with respect to weights and bias."""
     logs = log_softmax(inputs @ weights.T + bias, axis=1)
     errors = (np.exp(logs) - truth) / len(inputs)
     loss = -float((logs * truth).sum()) / len(inputs) + ridge / 2 * float((weights**2).sum())
