@@ -276,7 +276,8 @@ def pick_device(name: str) -> torch.device:
 
 def asked_roles(methods: Mapping[str, Method]) -> set[str]:
     """The roles that methods use: depending on its options a method may use fewer than it declares, or others."""
-    return {need for method in methods.values() for need in getattr(method, "asks", method.needs)} & set(ROLES)
+    asked = (getattr(method, "asks", None) or method.needs for method in methods.values())
+    return {role for own in asked for role in own} & set(ROLES)
 
 
 def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:

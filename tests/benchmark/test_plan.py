@@ -374,6 +374,8 @@ class DescribingRoles(CountedRoles):
 class Recording:
     """Keeps the toolbox it is given."""
 
+    needs = frozenset({"clip", "captioner", "summariser", "generator", "describer"})
+
     def label(self, observation, units, tools):
         self.tools = tools
         return [UnitLabels(unit, (), (), {}) for unit in units]
