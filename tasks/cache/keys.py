@@ -70,11 +70,11 @@ def key_of(identity: Identity) -> str:
     return hashlib.sha256(canonical(identity).encode()).hexdigest()
 
 
-def told(text: str | bytes) -> dict[str, Any]:
+def told(text: Any) -> dict[str, Any]:
     """A stored identity; empty where it is damaged."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -17,6 +18,8 @@ from typing import Any
 from tasks.cache.store import Cache
 from tasks.common.errors import UserError
 from tasks.language.chat import ChatModel, Message, Reply
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 # Seconds to wait for other processes; they hold the file for milliseconds.
@@ -84,18 +87,24 @@ class ReplyStore:
 
     def get(self, key: str) -> Reply | None:
         """The reply to a request, if there is one."""
-        with self._lock:
-            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        return Reply(**json.loads(row[0])) if row else None
+        with self._lock, self._explained():
+            # As bytes, so that a row that is no UTF-8 is this row's fault alone.
+            row = self._db.execute("SELECT CAST(reply AS BLOB) FROM replies WHERE key = ?", (key,)).fetchone()
+        try:
+            return _read(row[0]) if row else None
+        except (ValueError, TypeError, RecursionError):
+            log.warning("A reply kept in %s cannot be read; it is asked for again.", self.path)
+            return None
 
     def put(self, key: str, model: str, request: str, reply: Reply) -> Reply:
         """Keep a reply and return the one that counts: the first, if another process was faster."""
         with self._writing():
-            self._db.execute(
-                "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, datetime('now'))",
-                (key, model, request, json.dumps(asdict(reply))),
-            )
             kept = self.get(key)
+            if kept is None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, datetime('now'))",
+                    (key, model, request, _written(reply)),
+                )
         return kept or reply
 
     def book(self, model: str, most_usd: float | None, cap: float | None) -> tuple[int | None, float]:
@@ -128,7 +137,7 @@ class ReplyStore:
 
     def usage(self) -> Usage:
         """Everything counted so far."""
-        with self._lock:
+        with self._lock, self._explained():
             requests, read, written, usd, priced = self._db.execute(
                 "SELECT COUNT(*), COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0), "
                 "COALESCE(SUM(COALESCE(usd, most_usd)), 0), COUNT(COALESCE(usd, most_usd)) FROM requests"
@@ -161,21 +170,31 @@ class ReplyStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, self._explained():
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
-            except BaseException as error:
+            except BaseException:
                 # On a full disk SQLite may have rolled back by itself.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError):
-                    raise UserError(
-                        f"{self.path} cannot be written ({error}), so what the language model answers could not be "
-                        "kept: make room, then run the same command again."
-                    ) from error
                 raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"{self.path} cannot be written ({error}), so what the language model answers could not be kept: make "
+                "room, then run the same command again."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"{self.path} is damaged ({error}): move it away, then run the same command again; the replies in it "
+                "are asked for, and paid, again."
+            ) from error
 
 
 class CachedChat:
@@ -227,14 +246,34 @@ class CachedChat:
         if kept is not None:
             self.cached += 1
             return kept
+        fresh: list[bytes] = []
+
+        def ask(_: list[int]) -> list[bytes]:
+            self.asked += 1
+            reply = self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+            fresh.append(_written(self.store.put(key, self.identity, request, reply)).encode())
+            return fresh
+
         answerer = {"what": "language-model replies", "schema": SCHEMA, "model": self.identity, **self.served}
-        item = bytes.fromhex(key)
-        known = self.shared.find(answerer, [item]).get(item)
-        if known is not None:
-            self.cached += 1
-            return self.store.put(key, self.identity, request, Reply(**json.loads(known)))
-        self.asked += 1
-        reply = self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
-        reply = self.store.put(key, self.identity, request, reply)
-        self.shared.keep(answerer, {item: json.dumps(asdict(reply)).encode()})
-        return reply
+        reply = self.shared.answers(answerer, [bytes.fromhex(key)], ask, lambda found: _read(found[0]))
+        if fresh:
+            return reply
+        self.cached += 1
+        return self.store.put(key, self.identity, request, reply)
+
+
+def _written(reply: Reply) -> str:
+    return json.dumps(asdict(reply))
+
+
+def _read(text: bytes) -> Reply:
+    """A reply that was kept.
+
+    Raises:
+        ValueError: No JSON.
+        TypeError: No reply.
+    """
+    reply = Reply(**json.loads(text))
+    if not isinstance(reply.text, str) or not isinstance(reply.model, str):
+        raise TypeError("no reply")
+    return reply
