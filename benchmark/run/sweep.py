@@ -27,7 +27,7 @@ from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.truth import unit_truth
 from benchmark.run.work import Work, all_conditions
 from leaderboard.store.errors import StoreError
-from leaderboard.store.identity import as_json, canonical_json
+from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
 from metrics.evidence import activation_correlation
 from tasks.activations.capture import Pooling
@@ -215,16 +215,15 @@ class Sweep:
                 answer = self.methods[key.method].label(repeated(observation, key.repeat), work.units, tools)
             found = check_labels(key.method, answer, work.units, len(observation.image_ids))
             facts = as_json(unit_facts(found))
-            canonical_json(facts)  # what cannot be stored must fail here, as this cell's fault
+            extra = {"seconds": round(time.monotonic() - started, 3), "units": facts}
+            # What cannot be stored is this cell's fault; a disk that is full is not.
+            folder.write_cell(key, label_rows(found), extra)
         except (UserError, StoreError, KeyboardInterrupt, MemoryError):
             raise
         # One method's fault must not lose the others' cells; it is listed at the end.
         except (Exception, TookTooLong) as error:
             log.warning("cell %s failed", key.name, exc_info=True)
             self.failed[key] = f"{type(error).__name__}: {error}"
-        else:
-            extra = {"seconds": round(time.monotonic() - started, 3), "units": facts}
-            folder.write_cell(key, label_rows(found), extra)
 
     def _write_evidence(self, folder: RunFolder, work: Work, condition: Condition, observation: Observation) -> None:
         key = work.observation_key(condition)

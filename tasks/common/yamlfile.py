@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tasks.common.errors import UserError
+from tasks.common.text import valid
 
 _LIMIT = 1_000_000
 _MERGE = "tag:yaml.org,2002:merge"
@@ -40,6 +41,9 @@ def _mistake(node: yaml.Node, what: str) -> yaml.constructor.ConstructorError:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(
+    yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, lambda loader, node: valid(loader.construct_scalar(node))
+)
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tasks.common.seeding import integer_seed
+from tasks.common.text import is_visible
 from tasks.language.chat import ChatModel, Message, NoAnswerError
 from tasks.language.prompts import Mode, corrected_messages, zero_shot_messages
 
@@ -51,7 +52,8 @@ class ConceptNamer:
         """
         reply = self.ask(messages, seed)
         if self.mode == "llama2":
-            return reply.rpartition(": ")[2].strip()[:LLAMA2_LETTERS].strip()
+            concept = reply.rpartition(": ")[2].strip()[:LLAMA2_LETTERS].strip()
+            return concept if is_visible(concept) else ""
         again = integer_seed(seed, "language model", "once more")
         concept = self._concept(reply)
         pieces = [piece.strip() for piece in concept.split(",") if piece.strip()]
@@ -59,7 +61,7 @@ class ConceptNamer:
             concept = self._concept(self.ask(zero_shot_messages(pieces, self.mode), again))
         elif self.mode == "fixed" and reply and not is_label(concept):
             concept = self._concept(self.ask(corrected_messages(messages, reply), again))
-        return concept if self.mode == "code" or is_label(concept) else ""
+        return concept if is_label(concept) or (self.mode == "code" and is_visible(concept)) else ""
 
     def ask(self, messages: Sequence[Message], seed: int) -> str:
         """What the model says; an empty string where it gives no answer to this request."""

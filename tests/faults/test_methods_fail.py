@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from small_run import CELLS, METHODS, options, run
 from typer.testing import CliRunner
 
+from baselines.base import Label, UnitLabels
 from benchmark import runner
 from benchmark.cli import app
 from benchmark.run.display import Display
@@ -41,6 +43,28 @@ def test_f35_a_time_limit_that_has_no_effect_is_said_once(tmp_path: Path) -> Non
     said.truncate(0)
     runner.run(asked, Display("quiet", stream=said))
     assert "--cell-timeout" not in said.getvalue()
+
+
+def test_f29_a_lone_surrogate_is_replaced_and_no_run_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = UnitLabels(0, (Label("dog \ud83d", 0.5),), extra={"trace": {"\ud83d": ["x \ude00"]}})
+    monkeypatch.setattr(
+        "baselines.trivial.RandomLabel.label", lambda *call: [replace(label, unit=unit) for unit in call[2]]
+    )
+    for _ in range(2):
+        result = run(tmp_path / "run")
+        assert result.failed == []
+        labels = RunFolder(result.folder).read_table("labels")
+        assert set(labels.loc[labels["method"] == "random_label", "label"]) == {"dog \ufffd"}
+
+
+def test_f35_what_cannot_be_stored_loses_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "baselines.trivial.RandomLabel.label",
+        lambda *call: [UnitLabels(unit, (Label("dog", 0.5),), extra={"trace": object()}) for unit in call[2]],
+    )
+    result = run(tmp_path / "run")
+    assert len(result.failed) == CELLS // 2
+    assert all("~random_label~" in cell and "not JSON serializable" in cell for cell in result.failed)
 
 
 def test_f35_a_perturbation_that_fails_loses_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

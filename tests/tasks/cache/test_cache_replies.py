@@ -75,6 +75,19 @@ def test_a_shared_reply_that_cannot_be_read_is_asked_for_again(tmp_path) -> None
     assert (ask(whole), whole.asked) == (said, 0)
 
 
+def test_a_reply_with_half_a_letter_is_kept_with_a_mark_for_it(tmp_path) -> None:
+    class Half(Model):
+        def chat(self, messages, *, temperature, max_tokens, seed) -> Reply:
+            return Reply("red car \ud83d", 3, 4, "m\ude00", "\udcff")
+
+    for _ in range(2):
+        store = ReplyStore(tmp_path / "replies.sqlite")
+        assert ask(CachedChat(Half(), store, open_cache(tmp_path))) == Reply(
+            "red car \ufffd", 3, 4, "m\ufffd", "\ufffd"
+        )
+        store.close()
+
+
 @pytest.mark.parametrize("poison", [b"\xff", b"{", b'{"text": "x"}'])
 def test_a_row_of_the_runs_own_file_that_cannot_be_read_is_asked_for_again(tmp_path, poison: bytes) -> None:
     path = tmp_path / "replies.sqlite"

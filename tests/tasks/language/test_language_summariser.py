@@ -115,6 +115,8 @@ def test_as_in_the_release_nothing_is_checked() -> None:
     long = "the images all show a red fish on the sand"
     assert name(long, mode="code")[0] == long
     assert name("A: red fish: b", mode="code")[0] == "red fish"
+    for mode in ("code", "llama2"):
+        assert name("\x1b\x07\u200b", mode=mode)[0] == ""
     found, model = name("red fish, sand", "Label: red, sandy", mode="code")
     assert found == "red, sandy"
     assert model.asked[1][0].endswith("Descriptions: red fish, sand")
