@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from tasks.language.chat import BadReplyError, NoAnswerError, Reply
 from tasks.language.retry import TransientError
 
 
-def read_completion(text: str, model: str) -> Reply:
+def read_completion(text: str, model: str, clean: Callable[[str], str]) -> Reply:
     """The reply in a response body.
 
     Args:
         text: The body.
         model: The model that was asked, for the message.
+        clean: Takes out of each text what must not be kept.
 
     Raises:
         TransientError: Broken JSON (the connection was cut), or an error reported inside a success.
@@ -42,8 +44,8 @@ def read_completion(text: str, model: str) -> Reply:
     if not isinstance(said, str) or not said.strip():
         raise NoAnswerError(f"The reply of the model {model!r} is empty.")
     prompt_tokens, completion_tokens = tokens_of(text)
-    mark = _text(content.get("system_fingerprint"))
-    return Reply(said, prompt_tokens, completion_tokens, _text(content.get("model")) or model, mark)
+    name, mark = (_name(content.get(field), clean) for field in ("model", "system_fingerprint"))
+    return Reply(clean(said), prompt_tokens, completion_tokens, name or model, mark)
 
 
 def tokens_of(text: str) -> tuple[int | None, int | None]:
@@ -69,5 +71,5 @@ def _parse(text: str) -> Any:
         raise TransientError("answered with broken JSON") from None
 
 
-def _text(value: Any) -> str | None:
-    return value[:200] if isinstance(value, str) and value else None
+def _name(value: Any, clean: Callable[[str], str]) -> str | None:
+    return clean(value)[:200] if isinstance(value, str) and value else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
 import logging
 import sys
@@ -339,8 +340,28 @@ def test_a_planted_key_appears_nowhere(server: ScriptedServer, tmp_path, caplog,
             ask(model, seed=seed)
         error = caught.value
         seen += [*traceback.format_exception(error), repr(error), repr(error.__context__), repr(error.__cause__)]
-    server.acts = [says(f"a label with {KEY}")]
-    seen += [repr(ask(model, seed=99)), repr(model), repr(model.model), str(vars(server.source())), caplog.text]
+    spelt = [
+        KEY,
+        KEY.upper(),
+        "\u200b".join(KEY),
+        " - ".join(KEY),
+        f"{KEY[:9]}\n  {KEY[9:]}",
+        KEY.encode().hex(),
+        *(base64.b64encode(b"y" * before + KEY.encode() + b"z").decode() for before in range(3)),
+    ]
+    for seed, form in enumerate(spelt, start=99):
+        # JSON may spell each letter as an escape.
+        escaped = "".join(f"\\u{ord(letter):04x}" for letter in form).encode()
+        choice = b'{"choices": [{"message": {"content": "x %s"}}], "model": "%s", "system_fingerprint": "%s%s"}'
+        server.acts = [lambda handler, body=choice % (escaped, escaped, b"f" * 190, escaped): handler.send(body)]
+        reply = ask(model, seed=seed)
+        assert reply.text.startswith("x ")
+        assert "[key]" in reply.text
+        assert "[key]" in reply.model
+        assert form not in reply.text + reply.model
+        assert reply.fingerprint == "f" * 190 + reply.model[:10]
+        seen.append(repr(reply))
+    seen += [repr(model), repr(model.model), str(vars(server.source())), caplog.text]
     seen += [record.getMessage() + repr(record.args) for record in caplog.records]
     seen += capfd.readouterr()
     assert server.keys[-1] == f"Bearer {KEY}"
