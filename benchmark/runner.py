@@ -28,7 +28,7 @@ from benchmark.run.options import RunOptions
 from benchmark.run.preflight import check
 from benchmark.run.prepare import apply_overrides, load_methods, needed_parts, needs_masks, pick_device, prepare
 from benchmark.run.scoring import score_run
-from benchmark.run.sweep import Sweep
+from benchmark.run.sweep import Sweep, is_seen
 from benchmark.run.tables_cache import is_finished, note_finished, tables_key
 from benchmark.run.work import Work, pass_groups
 from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
@@ -151,7 +151,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         folder.record("perturbations", about_perturbations({one.name for one in conditions}, options.corruptions))
         cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
         seen = [work.observation_key(condition) for work in works for condition in work.conditions]
-        done = all(map(folder.is_done, cells)) and all(folder.is_done(key, "evidence") for key in seen)
+        done = all(map(folder.is_done, cells)) and all(is_seen(folder, key, options.thumbnails) for key in seen)
         if done and is_finished(folder, tables_key(folder, options.faithfulness, options.analyses)):
             display.message("everything was done before; nothing is done again")
             return _stored(folder, options)

@@ -151,7 +151,9 @@ class Sweep:
             return True
         seen = [work.observation_key(condition) for work in self._with(condition)]
         # Where the images themselves could not be had, there is no evidence of them either.
-        return not any(key in self.failed for key in keys) and not all(folder.is_done(key, "evidence") for key in seen)
+        return not any(key in self.failed for key in keys) and not all(
+            is_seen(folder, key, self.thumbnails) for key in seen
+        )
 
     def _usable(self, condition: Condition, display: Display) -> Probe:
         probe = self.probe.usable(condition)
@@ -227,7 +229,7 @@ class Sweep:
 
     def _write_evidence(self, folder: RunFolder, work: Work, condition: Condition, observation: Observation) -> None:
         key = work.observation_key(condition)
-        if folder.is_done(key, "evidence"):
+        if is_seen(folder, key, self.thumbnails):
             return
         dead = dead_units(observation.activations)
         before = self._clean_activations(work, observation if condition == CLEAN else None)
@@ -266,6 +268,13 @@ class Sweep:
         found = activation_correlation(before, observation.activations[:, list(work.units)].numpy()).pearson
         pairs = zip(work.units, found.tolist(), strict=True)
         return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}
+
+
+def is_seen(folder: RunFolder, key: CellKey, thumbnails: int) -> bool:
+    """Whether a condition's evidence is there, and its thumbnails where some are wanted."""
+    # Looked at in any case: a damaged part is set aside by it, and would be in the way of the tables.
+    shown = folder.is_done(key, "thumbnails")
+    return folder.is_done(key, "evidence") and (shown or not thumbnails)
 
 
 def label_rows(found: Sequence[UnitLabels]) -> pd.DataFrame:

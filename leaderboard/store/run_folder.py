@@ -254,7 +254,7 @@ class RunFolder:
     def read_table(self, name: str) -> pd.DataFrame:
         """Read a merged table.
 
-        Tables that older runs did not have yet are empty there.
+        Tables that older runs did not have yet are empty there, and those that a packed copy leaves out.
 
         Raises:
             StoreError: No such table, not written yet, or damaged.
@@ -264,7 +264,7 @@ class RunFolder:
         try:
             return to_pandas(schema, read_parquet(path.read_bytes()))
         except FileNotFoundError:
-            if name in LATER_TABLES and self.info():
+            if name in LATER_TABLES and not self._had(path):
                 return empty_frame(schema)
             raise StoreError(f"{self.path} holds no {name}.parquet: run its command again to finish it.") from None
         except (OSError, pa.ArrowException, StoreError) as error:
@@ -273,6 +273,11 @@ class RunFolder:
             ) from error
 
     # ---- inside ----
+
+    def _had(self, table: Path) -> bool:
+        """Whether the run wrote a table that is gone; a packed copy has no parts, and leaves out empty tables."""
+        files = self.info()["facts"].get("finished", {}).get("files", {})
+        return table.name in files and (self.path / "parts").is_dir()
 
     def _make_folder(self) -> None:
         try:
