@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-MODELS_VERSION = "2"
+MODELS_VERSION = "3"
 """Raised whenever ``tasks.models`` or ``tasks.cache.padded`` may give other answers for the same weights and images."""
 
 _HASHED_BYTES = 64 * 2**20
