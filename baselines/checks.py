@@ -8,6 +8,8 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from baselines.base import Label, UnitLabels
 from tasks.common.text import is_visible, valid
 
@@ -58,8 +60,15 @@ def _mistake(labels: UnitLabels, images: int) -> str | None:
     for image in labels.evidence:
         if not isinstance(image, Integral) or not 0 <= image < images:
             return f"the evidence {image!r}; the images have the numbers 0 to {images - 1}"
-    if not isinstance(labels.extra, Mapping):
-        return f"{_kind(labels.extra)} as extra, not a dictionary"
+    return _mistake_of_extra(labels.extra)
+
+
+def _mistake_of_extra(extra: object) -> str | None:
+    if not isinstance(extra, Mapping):
+        return f"{_kind(extra)} as extra, not a dictionary"
+    detector = extra.get("detector")
+    if detector is not None and not isinstance(detector, bool | np.bool_):
+        return f"{_kind(detector)} as extra['detector'], not True, False or None"
     return None
 
 

@@ -52,6 +52,7 @@ def test_texts_get_a_utf8_form():
         (answer(ranked=("dog",)), "returned for unit 9 a str among ranked"),
         (answer(ranked=(Label("dog", 1.0), Label(" ", 1.0))), "for unit 9 the label ' '; a unit without a name"),
         (answer(ranked=(Label("\u200b\x07", 1.0),)), "a unit without a name"),
+        (answer(extra={"detector": "x"}), "for unit 9 a str as extra['detector'], not True, False or None"),
         (answer(ranked=(Label(None, 1.0),)), "for unit 9 the label None"),
         (answer(ranked=(Label("dog", "1.0"),)), "for unit 9 the score '1.0'"),
         (answer(ranked=(Label("dog", float("inf")),)), "for unit 9 the score inf"),
