@@ -64,6 +64,16 @@ def to_pandas(schema: TableSchema, table: pa.Table) -> pd.DataFrame:
     return frame
 
 
+def checked(schema: TableSchema, frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame that was read, once it is known to hold what may be written: kinds, ranges, one row per key.
+
+    Raises:
+        StoreError: As ``to_arrow``.
+    """
+    to_arrow(schema, frame)
+    return frame
+
+
 def as_schema(schema: TableSchema, table: pa.Table) -> pa.Table:
     """A stored table, perhaps of another version, with exactly the schema's columns in its order.
 
