@@ -19,7 +19,7 @@ from benchmark.plan.tally import CountedRoles
 from benchmark.run.budget import TimeBudget, with_budget
 from benchmark.run.dependence import dependence_rows
 from benchmark.run.display import Display
-from benchmark.run.facts import about_methods, about_perturbations, about_profile, about_task
+from benchmark.run.facts import about_methods, about_perturbations, about_profile, about_task, record_images
 from benchmark.run.faithfulness import measure_run
 from benchmark.run.identity import run_identity
 from benchmark.run.interrupt import can_limit_time
@@ -157,6 +157,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
             return _stored(folder, options)
         build_summariser(folder, works, roles)
         probes = {work.task.name: _probe(work, roles, masks) for work in works}
+        record_images(folder, {name: probing for name, (_, probing) in probes.items()}, display)
         groups = pass_groups(works)
         count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
         count = with_analyses(count, options.analyses, groups, methods, roles, folder)

@@ -19,7 +19,7 @@ from typing import Any
 from leaderboard.store.errors import StoreError
 
 TEMPORARY_PREFIX = ".writing-"
-_OURS = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9]+-[0-9a-f]{8}")
+_OURS = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9]+-[0-9a-f]+")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -80,6 +80,11 @@ class ProbingSet(Protocol):
         """Concept annotation, where there is one."""
         ...
 
+    @property
+    def facts(self) -> Facts:
+        """What was skipped, duplicated or ignored, and the licence."""
+        ...
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -207,7 +207,7 @@ def test_leftovers_go_at_the_next_start_but_not_while_another_writes(folder, ide
 
 def test_files_of_the_user_are_no_leftovers(tmp_path, identity):
     (tmp_path / "run").mkdir()
-    for name in (".writing-notes", ".writing-12-abcdef01"):
+    for name in (".writing-notes", ".writing-12-abcdef01", ".writing-99-aa"):
         (tmp_path / "run" / name).write_text("x")
     with RunFolder(tmp_path / "run") as run:
         run.create_or_continue(identity, {})
