@@ -15,7 +15,7 @@ from tasks.language.completion import read_completion, tokens_of
 from tasks.language.config import OpenAISource
 from tasks.language.prices import Spending
 from tasks.language.replies import ReplyStore
-from tasks.language.retry import Clock, RateLimit, RetryPolicy, TransientError, retry_after
+from tasks.language.retry import Clock, RateLimit, RetryPolicy, TransientError, retry_after, within
 from tasks.language.secret import Hidden
 
 if TYPE_CHECKING:
@@ -115,10 +115,10 @@ class OpenAIChat:
     def _send(self, body: dict[str, Any], timeout: float, booking: int) -> str:
         """One request; the body of a successful response as text."""
         client, openai = self._connect(), _import_openai()
+        ask = client.chat.completions.with_raw_response.create
         try:
-            response = client.chat.completions.with_raw_response.create(**body, timeout=timeout)
-            return response.http_response.text
-        except openai.APITimeoutError:
+            return within(timeout, lambda: ask(**body, timeout=timeout).http_response.text)
+        except (openai.APITimeoutError, TimeoutError):
             failure: Exception = TransientError(f"did not answer within {timeout:.3g} s")
         except openai.APIConnectionError:
             failure = TransientError("could not be reached, or broke the connection")

@@ -19,9 +19,10 @@ def read_completion(text: str, model: str, clean: Callable[[str], str]) -> Reply
         clean: Takes out of each text what must not be kept.
 
     Raises:
-        TransientError: Broken JSON (the connection was cut), or an error reported inside a success.
+        TransientError: Broken JSON (the connection was cut), or an error reported inside a success, by the answer or by
+            its choice.
         BadReplyError: A web page, or JSON that is no chat completion.
-        NoAnswerError: No choice, a refusal, an empty reply, or one cut off at the token limit.
+        NoAnswerError: No choice, a refusal, the call of a tool, an empty reply, or one cut off at the token limit.
     """
     content = _parse(text)
     if not isinstance(content, dict) or "choices" not in content:
@@ -33,12 +34,16 @@ def read_completion(text: str, model: str, clean: Callable[[str], str]) -> Reply
         )
     choices = content["choices"]
     choice = choices[0] if isinstance(choices, list) and choices else None
+    if isinstance(choice, dict) and (choice.get("error") or choice.get("finish_reason") == "error"):
+        raise TransientError("reports an error inside a success")
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise NoAnswerError(f"The model {model!r} gave no choice.")
     said, finish = message.get("content"), choice.get("finish_reason")
     if message.get("refusal") or finish == "content_filter":
         raise NoAnswerError(f"The model {model!r} refused.")
+    if message.get("tool_calls") or message.get("function_call") or finish in ("tool_calls", "function_call"):
+        raise NoAnswerError(f"The model {model!r} called a tool instead of answering.")
     if finish == "length":
         raise NoAnswerError(f"The reply of the model {model!r} was cut off at the token limit; raise max_tokens.")
     if not isinstance(said, str) or not said.strip():
@@ -55,7 +60,8 @@ def tokens_of(text: str) -> tuple[int | None, int | None]:
         counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
     except (ValueError, AttributeError, RecursionError):
         return None, None
-    first, second = (count if type(count) is int and count >= 0 else None for count in counts)
+    # No model reads as many; larger numbers do not fit into the file of requests, or their sum does not.
+    first, second = (count if type(count) is int and 0 <= count < 2**31 else None for count in counts)
     return first, second
 
 

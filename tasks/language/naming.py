@@ -16,7 +16,12 @@ LLAMA2_LETTERS = 75
 _LONGEST_LABEL = 80
 # Letters of any script, digits, and what may stand inside a word: "t-shirt", "women's", "black/white", "R&B".
 _WORD = re.compile(r"[^\W_]+(?:['’&/+-][^\W_]+)*")
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+# Some templates hold the opening tag themselves, so that a reply has the closing one alone.
+_THOUGHT = re.compile(r"^.*</think>", re.DOTALL)
+_REFUSAL = re.compile(
+    r"(i[’']m|i am) (sorry|unable|afraid|not able)\b|sorry,|as an ai\b|i (can|could|will|wo)( ?not|n?[’']t)\b",
+    re.IGNORECASE,
+)
 _QUOTES = "\"'“”‘’`*"
 
 
@@ -87,11 +92,17 @@ def is_label(text: str) -> bool:
     """Whether a text is one line of one to five plausible words, one of them with a letter."""
     words = text.split(" ")
     return (
-        len(text) <= _LONGEST_LABEL
+        not is_refusal(text)
+        and len(text) <= _LONGEST_LABEL
         and len(words) <= MOST_WORDS
         and all(_WORD.fullmatch(word) for word in words)
         and any(letter.isalpha() for letter in text)
     )
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a reply begins as models do when they decline."""
+    return _REFUSAL.match(text.strip()) is not None
 
 
 def has_word(text: str) -> bool:

@@ -8,6 +8,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from typing import Any
 
 from tasks.cache.store import Cache
 from tasks.common.errors import UserError
-from tasks.language.chat import ChatModel, Message, Reply
+from tasks.language.chat import ChatModel, Message, NoAnswerError, Reply
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +209,11 @@ class CachedChat:
         store: Where replies are kept.
         shared: Where other runs find them, too; None shares none.
         served: What may tell models of one name apart between runs (server, libraries), JSON-able.
+
+    Attributes:
+        asked: Requests that the model was asked.
+        cached: Requests that were answered from what is kept.
+        unusable: Why requests got no usable answer → how many.
     """
 
     def __init__(
@@ -223,6 +229,7 @@ class CachedChat:
         self.served = served
         self.asked = 0
         self.cached = 0
+        self.unusable: Counter[str] = Counter()
 
     @property
     def identity(self) -> str:
@@ -250,7 +257,11 @@ class CachedChat:
 
         def ask(_: list[int]) -> list[bytes]:
             self.asked += 1
-            reply = self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+            try:
+                reply = self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+            except NoAnswerError as error:
+                self.unusable[str(error)] += 1
+                raise
             fresh.append(_written(self.store.put(key, self.identity, request, reply)).encode())
             return fresh
 
