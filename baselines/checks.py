@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
 
 from baselines.base import Label, UnitLabels
+from tasks.common.text import is_visible, valid
 
 
 def check_labels(name: str, found: object, units: Sequence[int], images: int) -> list[UnitLabels]:
     """A method's result, once it is verified to be labels for the requested units, in their order.
+
+    Texts without a UTF-8 form (lone surrogates) get one.
 
     Args:
         name: The method's name, for the message.
@@ -33,7 +40,7 @@ def check_labels(name: str, found: object, units: Sequence[int], images: int) ->
         mistake = _mistake(labels, images)
         if mistake:
             raise ValueError(f"the method {name} returned for unit {unit} {mistake}")
-    return list(found)
+    return [_stored(labels) for labels in found]
 
 
 def _mistake(labels: UnitLabels, images: int) -> str | None:
@@ -43,7 +50,7 @@ def _mistake(labels: UnitLabels, images: int) -> str | None:
     for label in labels.ranked:
         if not isinstance(label, Label):
             return f"{_kind(label)} among ranked, not a Label"
-        if not isinstance(label.text, str) or not label.text.strip():
+        if not isinstance(label.text, str) or not is_visible(label.text):
             return f"the label {label.text!r}; a unit without a name gets no Label"
         if not isinstance(label.score, Real) or math.isinf(label.score):
             return f"the score {label.score!r}; give a finite number, or NaN where there is none"
@@ -52,9 +59,29 @@ def _mistake(labels: UnitLabels, images: int) -> str | None:
     for image in labels.evidence:
         if not isinstance(image, Integral) or not 0 <= image < images:
             return f"the evidence {image!r}; the images have the numbers 0 to {images - 1}"
-    if not isinstance(labels.extra, Mapping):
-        return f"{_kind(labels.extra)} as extra, not a dictionary"
+    return _mistake_of_extra(labels.extra)
+
+
+def _mistake_of_extra(extra: object) -> str | None:
+    if not isinstance(extra, Mapping):
+        return f"{_kind(extra)} as extra, not a dictionary"
+    detector = extra.get("detector")
+    if detector is not None and not isinstance(detector, bool | np.bool_):
+        return f"{_kind(detector)} as extra['detector'], not True, False or None"
     return None
+
+
+def _stored(labels: UnitLabels) -> UnitLabels:
+    ranked = tuple(Label(valid(label.text), float(label.score)) for label in labels.ranked)
+    return replace(labels, ranked=ranked, extra=_valid(labels.extra))
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, str):
+        return valid(value)
+    if isinstance(value, Mapping):
+        return {_valid(key): _valid(part) for key, part in value.items()}
+    return [_valid(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _kind(value: object) -> str:

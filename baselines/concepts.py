@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.common.errors import UserError
+from tasks.common.files import read_bounded
+
+_LIMIT = 100_000_000
 
 
 def load_concepts(path: str | Path) -> tuple[str, ...]:
@@ -23,7 +26,7 @@ def load_concepts(path: str | Path) -> tuple[str, ...]:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, _LIMIT)
     except FileNotFoundError:
         raise UserError(f"The concept set {path} does not exist; give a text file with one concept per line.") from None
     except OSError as error:

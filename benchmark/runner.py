@@ -18,7 +18,7 @@ from benchmark.plan.tally import CountedRoles
 from benchmark.run.budget import TimeBudget, with_budget
 from benchmark.run.dependence import dependence_rows
 from benchmark.run.display import Display
-from benchmark.run.facts import about_methods, about_perturbations, about_profile, about_task
+from benchmark.run.facts import about_methods, about_perturbations, about_profile, about_task, record_images
 from benchmark.run.faithfulness import measure_run
 from benchmark.run.identity import run_identity
 from benchmark.run.interrupt import can_limit_time
@@ -27,7 +27,7 @@ from benchmark.run.options import RunOptions
 from benchmark.run.preflight import check
 from benchmark.run.prepare import apply_overrides, load_methods, needed_parts, needs_masks, pick_device, prepare
 from benchmark.run.scoring import score_run
-from benchmark.run.sweep import Sweep
+from benchmark.run.sweep import Sweep, is_seen
 from benchmark.run.tables_cache import is_finished, note_finished, tables_key
 from benchmark.run.work import Work, pass_groups
 from benchmark.studies.base import StudyInput, do_study, load_study
@@ -137,12 +137,13 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         folder.record("perturbations", about_perturbations({one.name for one in conditions}, options.corruptions))
         cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
         seen = [work.observation_key(condition) for work in works for condition in work.conditions]
-        done = all(map(folder.is_done, cells)) and all(folder.is_done(key, "evidence") for key in seen)
+        done = all(map(folder.is_done, cells)) and all(is_seen(folder, key, options.thumbnails) for key in seen)
         if done and is_finished(folder, tables_key(folder, options.faithfulness, options.analyses)):
             display.message("everything was already done; nothing is computed again")
             return _stored(folder, options)
         build_summariser(folder, works, methods, roles)
         probes = {work.task.name: _probe(work, roles, masks) for work in works}
+        record_images(folder, {name: probing for name, (_, probing) in probes.items()}, display)
         _say_left_out(folder, works, roles, probes, display)
         count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
         count = with_studies(count, studies, groups, methods, roles, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import shlex
 import sys
@@ -14,6 +15,7 @@ import typer
 
 from benchmark.run.interrupt import INTERRUPTED, TERMINATED, Terminated, stopping_on_signals
 from leaderboard.store.errors import StoreError
+from leaderboard.store.escape import TerminalLog
 from tasks.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ def guarded(command: Command) -> Command:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         again = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
         stopped = f"Interrupted. Finished work is kept; to continue: {again}"
+        if logging.lastResort is not None:
+            logging.lastResort.setFormatter(TerminalLog())
+            # Else a library sets one up when it first says something (open_clip does).
+            logging.basicConfig(handlers=[logging.lastResort])
         try:
             with stopping_on_signals(stopped):
                 command(*args, **kwargs)

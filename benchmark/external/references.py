@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from metrics.compound import Op, compound_match
 from metrics.text import exact_match, normalise
 from tasks.common.errors import UserError
+from tasks.common.files import read_bounded
 
 if TYPE_CHECKING:
     from tasks.profiles.build import Roles
@@ -97,7 +98,7 @@ def read_references(path: Path) -> References:
         UserError: The file cannot be read, is empty, or has a line without a name.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, 100_000_000)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
     try:

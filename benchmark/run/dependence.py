@@ -39,7 +39,9 @@ def _rows(folder: RunFolder, works: Sequence[Work]) -> Iterator[dict[str, Any]]:
             if not isinstance(said, Mapping):
                 continue
             yield place | {"unit": int(unit), "part": ""} | {name: _share(said.get(name)) for name in _VALUES}
-            parts = {str(part.get("part", "")): part for part in said.get("parts", ()) if isinstance(part, Mapping)}
+            listed = said.get("parts")
+            listed = listed if isinstance(listed, list) else []
+            parts = {str(part.get("part", "")): part for part in listed if isinstance(part, Mapping)}
             for name, part in parts.items():
                 if name:
                     own = {where: _share(part.get(where)) for where in _VALUES[:2]}

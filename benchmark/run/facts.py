@@ -11,8 +11,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from baselines.base import Method
+from benchmark.run.display import Display
+from leaderboard.store.run_folder import RunFolder
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.perturbations.suites import load_suite
+from tasks.probing.base import Facts, ProbingSet
 from tasks.profiles.schema import Profile
 from tasks.schema import Task
 from tasks.view import View
@@ -38,6 +41,29 @@ def about_profile(profile: Profile) -> dict[str, Any]:
     parts = [list(part) for part in _licensed((), profile.model_dump(mode="json"))]
     facts = {"name": profile.name, "note": profile.note, "description": profile.description}
     return {**facts, "licences": parts}
+
+
+def record_images(folder: RunFolder, sets: Mapping[str, ProbingSet], display: Display) -> None:
+    """Write into ``run.json`` which images were left out, and say how many.
+
+    Args:
+        folder: The run folder.
+        sets: Task → its images.
+        display: Told of each set once.
+    """
+    for facts in {one.digest: one.facts for one in sets.values()}.values():
+        if facts.skipped or facts.ignored:
+            display.warning(
+                f"Left out: {len(facts.skipped)} of {facts.available} images, which cannot be used (listed with the "
+                f"reasons in run.json under facts.images), and {facts.ignored} files that are no images."
+            )
+    folder.record("images", {name: _about_images(one.facts) for name, one in sets.items()})
+
+
+def _about_images(facts: Facts) -> dict[str, Any]:
+    # From the identifier on: what stands before it is a path of this machine.
+    skipped = {name: why[max(0, why.find(name)) :] for name, why in facts.skipped}
+    return {"available": facts.available, "ignored": facts.ignored, "skipped": skipped}
 
 
 def about_methods(methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:

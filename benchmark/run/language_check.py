@@ -55,3 +55,5 @@ def say_usage(folder: RunFolder, roles: Roles, display: Display) -> None:
         f"language model {usage['model']}: {usage['requests']} requests, {usage['prompt_tokens']} tokens read, "
         f"{usage['completion_tokens']} written, {cost}"
     )
+    for reason, count in sorted(roles.unusable_replies().items()):
+        display.warning(f"{count} requests of this session got no answer that can be used: {reason}")

@@ -235,4 +235,5 @@ def _correlations(
 def _detectors(folder: RunFolder, key: CellKey, units: np.ndarray) -> list[bool | None]:
     marker = folder.marker(key)
     said: Mapping[str, Any] = marker.extra.get("units", {}) if marker else {}
-    return [said.get(str(unit), {}).get("detector") for unit in units]
+    found = [said.get(str(unit), {}).get("detector") for unit in units]
+    return [one if isinstance(one, bool) else None for one in found]  # cells of older versions hold anything

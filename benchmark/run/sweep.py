@@ -28,7 +28,7 @@ from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.truth import unit_truth
 from benchmark.run.work import Work, all_conditions
 from leaderboard.store.errors import StoreError
-from leaderboard.store.identity import as_json, canonical_json
+from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
 from metrics.evidence import activation_correlation
 from tasks.activations.capture import Pooling
@@ -144,8 +144,10 @@ class Sweep:
         if any(self._is_open(folder, key) for key in keys):
             return True
         seen = [work.observation_key(condition) for work in self._with(condition)]
-        # If the images themselves could not be made, there is no evidence of them either.
-        return not any(key in self.failed for key in keys) and not all(folder.is_done(key, "evidence") for key in seen)
+        # Where the images themselves could not be had, there is no evidence of them either.
+        return not any(key in self.failed for key in keys) and not all(
+            is_seen(folder, key, self.thumbnails) for key in seen
+        )
 
     def _observe(self, condition: Condition, images: Images) -> dict[str, Observation]:
         layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
@@ -199,20 +201,19 @@ class Sweep:
                 answer = self.methods[key.method].label(repeated(observation, key.repeat), work.units, tools)
             found = check_labels(key.method, answer, work.units, len(observation.image_ids))
             facts = as_json(unit_facts(found))
-            canonical_json(facts)  # what cannot be stored must fail here, as this cell's error
+            extra = {"seconds": round(time.monotonic() - started, 3), "units": facts}
+            # What cannot be stored is this cell's fault; a disk that is full is not.
+            folder.write_cell(key, label_rows(found), extra)
         except (UserError, StoreError, KeyboardInterrupt, MemoryError):
             raise
         # One method's failure must not lose the others' cells; it is listed at the end.
         except (Exception, TookTooLong) as error:
             log.warning("cell %s failed", key.name, exc_info=True)
             self.failed[key] = f"{type(error).__name__}: {error}"
-        else:
-            extra = {"seconds": round(time.monotonic() - started, 3), "units": facts}
-            folder.write_cell(key, label_rows(found), extra)
 
     def _write_evidence(self, folder: RunFolder, work: Work, condition: Condition, observation: Observation) -> None:
         key = work.observation_key(condition)
-        if folder.is_done(key, "evidence"):
+        if is_seen(folder, key, self.thumbnails):
             return
         dead = dead_units(observation.activations)
         before = self._clean_activations(work, observation if condition == CLEAN else None)
@@ -247,6 +248,13 @@ class Sweep:
         found = activation_correlation(before, observation.activations[:, list(work.units)].numpy()).pearson
         pairs = zip(work.units, found.tolist(), strict=True)
         return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}
+
+
+def is_seen(folder: RunFolder, key: CellKey, thumbnails: int) -> bool:
+    """Whether a condition's evidence is there, and its thumbnails where some are wanted."""
+    # Looked at in any case: a damaged part is set aside by it, and would be in the way of the tables.
+    shown = folder.is_done(key, "thumbnails")
+    return folder.is_done(key, "evidence") and (shown or not thumbnails)
 
 
 def label_rows(found: Sequence[UnitLabels]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,8 @@ from typing import get_args
 from leaderboard.store.identity import identity_hash
 from leaderboard.store.parts import PartKind
 from leaderboard.store.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).parents[2]
 _CODE = (
@@ -56,8 +59,11 @@ def is_finished(folder: RunFolder, key: str) -> bool:
 
 
 def note_finished(folder: RunFolder, key: str) -> None:
-    """Mark the tables of that key as complete; written last."""
-    folder.record("finished", {"key": key, "files": dict(_files(folder.path))})
+    """Say that the tables of that key are complete; written last. Those that are gone, and not made again, are told."""
+    files = dict(_files(folder.path))
+    for lost in sorted(set(folder.info()["facts"].get("finished", {}).get("files", {})) - set(files)):
+        log.warning("%s was there and is gone; ask for it again to have it made.", folder.path / lost)
+    folder.record("finished", {"key": key, "files": files})
 
 
 def _files(path: Path) -> Iterator[tuple[str, str]]:

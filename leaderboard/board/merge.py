@@ -156,9 +156,12 @@ def merge_runs(root: str | os.PathLike[str]) -> Runs:
             if is_bottleneck(info):
                 bottlenecks += bottlenecks_of(folder, info, name)
             else:
-                parts += _parts(folder, info, name)
+                parts += [*_parts(folder, info, name)]
         except StoreError as error:
             left_out.append(LeftOut(name, str(error).replace(str(path), name)))
+        # What else is wrong in a run.json that somebody edited must not end the others' board.
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            left_out.append(LeftOut(name, f"its run.json is damaged ({type(error).__name__}: {error})"))
     groups: dict[str, list[_Part]] = {}
     # The newest first, so that it is the one that counts; the name decides between equals.
     for part in sorted(parts, key=lambda part: (part.source.finished, part.source.run), reverse=True):

@@ -12,12 +12,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from leaderboard.store.errors import StoreError
 
 TEMPORARY_PREFIX = ".writing-"
+_OURS = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9]+-[0-9a-f]+")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -84,6 +86,8 @@ def remove_leftovers(folder: Path) -> list[Path]:
     """
     removed = []
     for path in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
+        if not _OURS.fullmatch(path.name):
+            continue  # a file of the user's
         with contextlib.suppress(OSError):
             path.unlink()
             removed.append(path)

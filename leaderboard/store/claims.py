@@ -114,12 +114,19 @@ class Claims:
                     _note(file, None)
 
     def is_free(self, name: str) -> bool:
-        """Whether nobody holds it at this moment."""
+        """Whether nobody owns it at this moment.
+
+        Raises:
+            StoreError: Something else lies in its place.
+        """
+        path = self.folder / name
         try:
-            with open(self.folder / name, "rb") as file:
+            with open(path, "rb") as file:
                 return lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return True
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}; remove it.") from error
 
     def owner(self, name: str) -> Owner | None:
         """The last process to take it; ``None`` if it was released, or was taken a moment ago."""
@@ -150,7 +157,8 @@ class Claims:
     def clear(self) -> None:
         """Remove the files of all claims; only while no one holds or takes one."""
         for path in self.folder.glob("*"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder in its place is told when it is in the way
+                path.unlink(missing_ok=True)
 
 
 def _note(file: IO[bytes], owner: Owner | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html as _html
 import json
+import logging
 import re
 import unicodedata
 from typing import Any
@@ -109,6 +110,14 @@ def terminal(text: str, limit: int | None = None) -> str:
     """
     shown = plain(text)
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+class TerminalLog(logging.Formatter):
+    """For messages of ``logging``, tracebacks among them: what raised may be anybody's."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Line by line, without control sequences."""
+        return "\n".join(map(terminal, super().format(record).splitlines()))
 
 
 def csv(text: str) -> str:

@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 from leaderboard.store.columns import Column, Kind, TableSchema
 from leaderboard.store.errors import StoreError
 
+MOST_ROWS = 50_000_000
+"""A small file may hold one value very many times."""
+
 _ARROW = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_(), "bytes": pa.binary()}
 
 
@@ -61,6 +64,16 @@ def to_pandas(schema: TableSchema, table: pa.Table) -> pd.DataFrame:
             frame[column.name] = frame[column.name].astype("boolean" if column.optional else "bool")
         elif column.kind == "text":
             frame[column.name] = frame[column.name].astype(object).where(frame[column.name].notna(), None)
+    return frame
+
+
+def checked(schema: TableSchema, frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame that was read, once it is known to hold what may be written: kinds, ranges, one row per key.
+
+    Raises:
+        StoreError: As ``to_arrow``.
+    """
+    to_arrow(schema, frame)
     return frame
 
 
@@ -157,6 +170,9 @@ def read_parquet(data: bytes) -> pa.Table:
     """Read Parquet bytes and verify the page checksums.
 
     Raises:
-        OSError: The bytes are damaged.
+        OSError: The bytes are damaged, or hold more than ``MOST_ROWS`` rows.
     """
+    rows = pq.ParquetFile(pa.BufferReader(data)).metadata.num_rows
+    if rows > MOST_ROWS:
+        raise OSError(f"{rows:,} rows are more than any run has")
     return pq.read_table(pa.BufferReader(data), page_checksum_verification=True)

@@ -126,8 +126,9 @@ class Parts:
         atomic.write_json(marker, note)
 
     def marker(self, key: CellKey) -> Marker | None:
-        """The part's marker; ``None`` if there is no readable one."""
-        return _read_marker(self.paths(key)[1])
+        """The part's marker; ``None`` where there is none that can be read, or that of another part."""
+        marker = _read_marker(self.paths(key)[1])
+        return marker if marker is not None and marker.key == key else None
 
     def is_done(self, key: CellKey) -> bool:
         """Whether the part is complete and intact."""
@@ -149,8 +150,9 @@ class Parts:
 
     def keys(self) -> list[CellKey]:
         """The keys of all parts with a marker, sorted."""
-        markers = (_read_marker(path) for path in (self.root / "parts" / self.kind).glob("*.json"))
-        return sorted(marker.key for marker in markers if marker is not None)
+        paths = (self.root / "parts" / self.kind).glob("*.json")
+        found = ((path.stem, _read_marker(path)) for path in paths)
+        return sorted(marker.key for name, marker in found if marker is not None and marker.key.name == name)
 
     def read(self, key: CellKey) -> pd.DataFrame:
         """The rows of one part.
@@ -192,9 +194,14 @@ class Parts:
 def _read_marker(path: Path) -> Marker | None:
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-        return Marker(**{**note, "key": CellKey(**note["key"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        marker = Marker(**{**note, "key": CellKey(**note["key"])})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    key = marker.key
+    texts = (key.task, key.profile, key.method, key.condition, marker.sha256, marker.finished)
+    numbers = (key.severity, key.repeat, marker.bytes, marker.rows)
+    fits = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
+    return marker if fits and isinstance(marker.extra, dict) else None
 
 
 def _with_key(kind: PartKind, key: CellKey, frame: pd.DataFrame) -> pd.DataFrame:

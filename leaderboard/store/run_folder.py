@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, get_args
 
@@ -31,7 +32,7 @@ from leaderboard.store import atomic
 from leaderboard.store.claims import Claims, lock, open_lock
 from leaderboard.store.columns import TableSchema
 from leaderboard.store.errors import StoreError
-from leaderboard.store.frames import empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
+from leaderboard.store.frames import checked, empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
 from leaderboard.store.identity import as_json, canonical_json, differences, identity_hash, safe_name
 from leaderboard.store.migrations import MIGRATIONS, migrated
 from leaderboard.store.parts import OBSERVATION, CellKey, Marker, PartKind, Parts
@@ -39,6 +40,9 @@ from leaderboard.store.schema import LATER_TABLES, SCHEMA_VERSION, TABLES
 from leaderboard.store.session import now, session
 
 __all__ = ["OBSERVATION", "CellKey", "Marker", "RunFolder"]
+
+_SHAPE: Mapping[str, type] = {"created": str, "identity": dict, "identity_hash": str, "sessions": list, "facts": dict}
+"""What ``run.json`` holds beside its version."""
 
 _OWN = frozenset(
     ["parts", "claims", "corrupt", ".start", ".active", "progress.jsonl"]
@@ -118,8 +122,13 @@ class RunFolder:
             version = int(run["schema_version"])
         except FileNotFoundError:
             raise StoreError(f"{self.path} is not a run folder: it contains no run.json.") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"{path} cannot be read ({error}); restore it or choose another --out.") from error
+        wrong = [name for name, kind in _SHAPE.items() if not isinstance(run.get(name), kind)]
+        wrong += ["sessions"] if not wrong and not (run["sessions"] and _are_mappings(run["sessions"])) else []
+        wrong += ["facts"] if not wrong and not _are_mappings(run["facts"].values()) else []
+        if wrong:
+            raise StoreError(f"{path} is damaged ('{wrong[0]}' is not as written); restore it or choose another --out.")
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path} was written with schema {version}, newer than this version supports "
@@ -253,18 +262,21 @@ class RunFolder:
     def read_table(self, name: str) -> pd.DataFrame:
         """Read a merged table.
 
-        Tables that older runs did not have yet are returned empty.
+        Tables that older runs did not have yet are returned empty, and those that a packed copy leaves out.
 
         Raises:
-            StoreError: No such table, not written yet, or damaged.
+            StoreError: No such table, not written yet, damaged, or changed since the run finished.
         """
         schema = _schema(name)
         path = self.path / f"{name}.parquet"
         try:
-            return to_pandas(schema, read_parquet(path.read_bytes()))
+            data = path.read_bytes()
+            if self._active is None and self._finished(path) not in (None, hashlib.sha256(data).hexdigest()):
+                raise StoreError("it is not the one that the run finished with")
+            return checked(schema, to_pandas(schema, read_parquet(data)))
         except FileNotFoundError:
             info = self.info()
-            if name in LATER_TABLES:
+            if name in LATER_TABLES and self._finished(path) is None:
                 return empty_frame(schema)
             if is_bottleneck(info):
                 raise StoreError(
@@ -277,6 +289,12 @@ class RunFolder:
             ) from error
 
     # ---- inside ----
+
+    def _finished(self, table: Path) -> str | None:
+        """SHA-256 of a table that the finished run wrote; a packed copy, which has no parts, has tables of its own."""
+        if not (self.path / "parts").is_dir():
+            return None
+        return self.info()["facts"].get("finished", {}).get("files", {}).get(table.name)
 
     def _make_folder(self) -> None:
         try:
@@ -324,6 +342,10 @@ def is_bottleneck(info: Mapping[str, Any]) -> bool:
         info: Content of ``run.json``.
     """
     return "bottleneck" in info["identity"].get("content", {})
+
+
+def _are_mappings(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _claim_name(key: CellKey | str) -> str:

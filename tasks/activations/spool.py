@@ -6,6 +6,7 @@ ends. Data read from them are in the page cache, not the process: memory does no
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import threading
@@ -89,7 +90,10 @@ class Spool:
         self._none = np.empty((0, *shape), dtype)
         self._kept = np.zeros(count, np.bool_)
         needed = count * int(np.prod(shape)) * np.dtype(dtype).itemsize
-        self._file = RowFile(shape, dtype) if 2 * needed <= shutil.disk_usage(tempfile.gettempdir()).free else None
+        self._file = None
+        with contextlib.suppress(OSError):  # no folder for temporary files can be written
+            if 2 * needed <= shutil.disk_usage(tempfile.gettempdir()).free:
+                self._file = RowFile(shape, dtype)
 
     def keep(self, start: int, rows: np.ndarray[Any, Any]) -> None:
         """Store rows from index ``start`` on that were computed along with something else."""

@@ -26,11 +26,12 @@ FILE = "answers-1.sqlite"
 """Raised whenever the tables change, so that versions do not read each other's files."""
 
 # Seconds to wait for other processes; they hold the file for milliseconds.
-_PATIENCE = 60.0
+_PATIENCE = 5.0
 _AT_ONCE = 500
 # Bytes that a row takes besides its value: item (twice, for its index), checksum and SQLite's own, rounded up.
 _ROW_BYTES = 110
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answerers (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, identity TEXT NOT NULL, used REAL NOT NULL
@@ -90,14 +91,15 @@ class AnswerStore:
                 self._drop(database, key, broken)
             if found and key not in self._used:
                 self._used.add(key)
-                with suppress(sqlite3.OperationalError):  # may be read-only (owned by another user)
+                # Not worth waiting for, and a cache of somebody else's cannot be told.
+                with _waiting(database, 0.0), suppress(sqlite3.OperationalError):
                     database.execute("UPDATE answerers SET used = ? WHERE key = ?", (time.time(), key))
             return found
 
         return self._do(read)
 
     def put(self, identity: Identity, values: Mapping[bytes, bytes]) -> None:
-        """Store answers by item; existing ones are not overwritten."""
+        """Keep answers by item, in place of those that are there."""
         key, text = key_of(identity), canonical(identity)
         rows = [(key, item, value, _checksum(item, value)) for item, value in values.items()]
 
@@ -109,7 +111,8 @@ class AnswerStore:
                     (key, text, time.time()),
                 )
                 database.executemany(
-                    "INSERT OR IGNORE INTO answers VALUES ((SELECT number FROM answerers WHERE key = ?), ?, ?, ?)", rows
+                    "INSERT OR REPLACE INTO answers VALUES ((SELECT number FROM answerers WHERE key = ?), ?, ?, ?)",
+                    rows,
                 )
 
         self._do(write)
@@ -161,8 +164,7 @@ class AnswerStore:
             try:
                 return work(self._database())
             except sqlite3.DatabaseError as error:
-                # Extended error codes carry the primary code in their last byte.
-                if (getattr(error, "sqlite_errorcode", 0) & 0xFF) not in _DAMAGED:
+                if _code(error) not in _DAMAGED:
                     raise
                 self._set_aside(error)
                 return work(self._database())
@@ -172,13 +174,16 @@ class AnswerStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Autocommit: transactions are opened explicitly, and immediately when writing.
             database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            database.text_factory = lambda text: text.decode("utf-8", "replace")
             self._inode = self.path.stat().st_ino
             try:
                 _write_ahead(database)
                 database.execute("PRAGMA synchronous=NORMAL")
-                with _writing(database):
-                    for statement in _TABLES.split(";"):
-                        database.execute(statement)
+                # Reading must not need the lock for writing.
+                if database.execute("SELECT COUNT(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0] < 2:
+                    with _writing(database):
+                        for statement in _TABLES.split(";"):
+                            database.execute(statement)
             except BaseException:
                 database.close()
                 raise
@@ -197,6 +202,20 @@ class AnswerStore:
 
 def _checksum(item: bytes, value: bytes) -> bytes:
     return hashlib.sha256(item + value).digest()[:8]
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's plain code; errors of the extended kind carry it in their last byte."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+@contextmanager
+def _waiting(database: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    database.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+    try:
+        yield
+    finally:
+        database.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE)}")
 
 
 @contextmanager
@@ -219,7 +238,7 @@ def _write_ahead(database: sqlite3.Connection) -> None:
             with closing(database.execute("PRAGMA journal_mode=WAL")) as cursor:
                 cursor.fetchall()
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > end:
+        except sqlite3.OperationalError as error:
+            if _code(error) not in _HELD or time.monotonic() > end:
                 raise
             time.sleep(0.01)

@@ -74,7 +74,8 @@ class BlobStore:
             path = mark.with_suffix(".safetensors")
             with contextlib.suppress(FileNotFoundError):  # pruned by another process
                 header = _header(path)
-                identity = told(header.pop("__metadata__", {}).get("identity", ""))
+                metadata = header.pop("__metadata__", {})
+                identity = told(metadata.get("identity") if isinstance(metadata, dict) else None)
                 status = path.stat()
                 size = status.st_size + mark.stat().st_size
                 yield Entry(path.stem, identity, "blob", len(header), size, status.st_mtime)

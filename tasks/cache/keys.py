@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-MODELS_VERSION = "2"
-"""Raised whenever ``tasks.models`` or ``tasks.cache.padded`` may give different answers for the same inputs."""
+MODELS_VERSION = "3"
+"""Raised whenever ``tasks.models`` or ``tasks.cache.padded`` may give other answers for the same weights and images."""
 
 _HASHED_BYTES = 64 * 2**20
 
@@ -69,11 +69,11 @@ def key_of(identity: Identity) -> str:
     return hashlib.sha256(canonical(identity).encode()).hexdigest()
 
 
-def told(text: str | bytes) -> dict[str, Any]:
-    """Parse a stored identity; empty if it is corrupt."""
+def told(text: Any) -> dict[str, Any]:
+    """A stored identity; empty where it is damaged."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -38,7 +38,7 @@ class PaddedEncoder:
     def encode_images(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Embed images."""
         model = self.load()
-        parts = [model.encode_images(_filled(part, self.rows))[: len(part)] for part in images.split(self.rows)]
+        parts = [model.encode_images(filled(part, self.rows))[: len(part)] for part in images.split(self.rows)]
         return torch.cat(parts)
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -70,11 +70,11 @@ class PaddedCaptioner:
     def caption(self, images: UInt8[Tensor, "n 3 h w"]) -> list[str]:
         """Caption images deterministically."""
         model = self.load()
-        parts = [model.caption(_filled(part, self.rows))[: len(part)] for part in images.split(self.rows)]
+        parts = [model.caption(filled(part, self.rows))[: len(part)] for part in images.split(self.rows)]
         return [caption for part in parts for caption in part]
 
 
-def _filled(images: UInt8[Tensor, "n 3 h w"], rows: int) -> UInt8[Tensor, "rows 3 h w"]:
-    """Pad with copies of the last image; an empty batch stays empty."""
+def filled(images: UInt8[Tensor, "n 3 h w"], rows: int) -> UInt8[Tensor, "rows 3 h w"]:
+    """The last image once more until there are enough; no image stays no image."""
     lacking = rows - len(images)
     return images if lacking == 0 or not len(images) else torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])

@@ -40,8 +40,8 @@ class CachedEncoder:
         def make(places: list[int]) -> list[bytes]:
             return _rows_as_bytes(self.plain.encode_images(images[places]).cpu().numpy())
 
-        found = self._cache.answers(_asked("image embeddings", self.identity), pixel_hashes(images), make)
-        return torch.from_numpy(_rows_from_bytes(found))
+        asked = _asked("image embeddings", self.identity)
+        return torch.from_numpy(self._cache.answers(asked, pixel_hashes(images), make, _rows_from_bytes))
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Embed strings without a template; text beyond the token limit is truncated."""
@@ -51,8 +51,8 @@ class CachedEncoder:
         def make(places: list[int]) -> list[bytes]:
             return _rows_as_bytes(self.plain.encode_text([texts[place] for place in places]).cpu().numpy())
 
-        found = self._cache.answers(_asked("text embeddings", self.identity), list(map(text_sha256, texts)), make)
-        return torch.from_numpy(_rows_from_bytes(found))
+        asked = _asked("text embeddings", self.identity)
+        return torch.from_numpy(self._cache.answers(asked, list(map(text_sha256, texts)), make, _rows_from_bytes))
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
         """Which texts ``encode_text`` truncates."""
@@ -80,8 +80,8 @@ class CachedSentenceEncoder:
         def make(places: list[int]) -> list[bytes]:
             return _rows_as_bytes(self._load().encode([texts[place] for place in places]))
 
-        found = self._cache.answers(_asked("sentence embeddings", self.identity), list(map(text_sha256, texts)), make)
-        return _rows_from_bytes(found)
+        asked = _asked("sentence embeddings", self.identity)
+        return self._cache.answers(asked, list(map(text_sha256, texts)), make, _rows_from_bytes)
 
     def over_limit(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
         """Which texts ``encode`` truncates."""
@@ -107,8 +107,10 @@ class CachedCaptioner:
         def make(places: list[int]) -> list[bytes]:
             return [text.encode("utf-8", "surrogatepass") for text in self.plain.caption(images[places])]
 
-        found = self._cache.answers(_asked("captions", self.identity), pixel_hashes(images), make)
-        return [text.decode("utf-8", "surrogatepass") for text in found]
+        def read(found: Sequence[bytes]) -> list[str]:
+            return [text.decode("utf-8", "surrogatepass") for text in found]
+
+        return self._cache.answers(_asked("captions", self.identity), pixel_hashes(images), make, read)
 
 
 class CachedGenerator:
@@ -148,8 +150,10 @@ def _over_limit(
     def make(places: list[int]) -> list[bytes]:
         return [b"\1" if cut else b"\0" for cut in ask([texts[place] for place in places]).tolist()]
 
-    found = cache.answers(_asked("texts over the limit", identity), list(map(text_sha256, texts)), make)
-    return np.array([one == b"\1" for one in found], dtype=bool)
+    def read(found: Sequence[bytes]) -> Bool[np.ndarray, " n"]:
+        return np.array([one == b"\1" for one in found], dtype=bool)
+
+    return cache.answers(_asked("texts over the limit", identity), list(map(text_sha256, texts)), make, read)
 
 
 def _rows_as_bytes(rows: np.ndarray) -> list[bytes]:
@@ -157,4 +161,4 @@ def _rows_as_bytes(rows: np.ndarray) -> list[bytes]:
 
 
 def _rows_from_bytes(rows: Sequence[bytes]) -> Float[np.ndarray, "n d"]:
-    return np.frombuffer(b"".join(rows), dtype="<f4").astype(np.float32).reshape(len(rows), -1)
+    return np.stack([np.frombuffer(row, dtype="<f4") for row in rows]).astype(np.float32)

@@ -1,7 +1,8 @@
 """The cache's public interface: blobs and small answers by identity, computed on a miss.
 
-The cache never costs a result: damaged content is recomputed, and if nothing can be written (full disk, folder owned by
-another user), it warns once and the work continues without it.
+A cache must never cost a result: what is damaged is computed again, and whatever reading or writing raises (a full
+disk, a folder of somebody else's, a file that another process keeps locked) is one warning, after which the work goes
+on without it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.cache.answers import AnswerStore
 from tasks.cache.blobs import BlobStore
-from tasks.cache.keys import Identity, canonical
+from tasks.cache.keys import Identity, canonical, key_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,8 @@ NONE = "none"
 _ONLY = b"\0" * 32
 # Missing answers are stored in chunks of this size, so that a killed run loses little.
 _AT_ONCE = 512
+# Seconds after a failure in which the same is not tried again: each try may wait for a lock.
+_REST = 60.0
 
 
 class Cache:
@@ -47,6 +50,7 @@ class Cache:
         self.blobs = BlobStore(folder) if folder else None
         self.small = AnswerStore(folder) if folder else None
         self._warned = False
+        self._resting: dict[str, float] = {}
 
     @property
     def keeps(self) -> bool:
@@ -66,35 +70,58 @@ class Cache:
         blobs = self.blobs
         if blobs is None:
             return dict(make())
-        found = self._tried(lambda: blobs.get(identity), None)
+        key_of(identity)  # a wrong identity is a fault of ours, not of the cache
+        found = self._tried("read blobs", lambda: blobs.get(identity), None)
         if found is not None:
             return found
         made = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
-        self._tried(lambda: blobs.put(identity, made), None)
+        self._tried("write blobs", lambda: blobs.put(identity, made), None)
         return made
 
     def answers(
-        self, identity: Identity, items: Sequence[bytes], make: Callable[[list[int]], Sequence[bytes]]
-    ) -> list[bytes]:
-        """Small answers, read or computed; duplicate items are computed once.
+        self,
+        identity: Identity,
+        items: Sequence[bytes],
+        make: Callable[[list[int]], Sequence[bytes]],
+        read: Callable[[list[bytes]], Result],
+    ) -> Result:
+        """Small answers, read or made; what is asked twice is made once.
 
         Args:
             identity: Who answers; ``what`` is the kind of answer.
-            items: SHA-256 of each input.
-            make: ``make(indices)`` returns the answers to the items at these indices.
-
-        Returns:
-            One answer per item, in their order.
+            items: SHA-256 of what is asked, one a question.
+            make: ``make(indices)`` gives the answers to the questions at these places.
+            read: Turns the answers, one per item in their order, into what is wanted; where it fails on answers that
+                were kept, all are made again.
         """
-        found = self.find(identity, items)
-        missing = list({item: place for place, item in reversed(list(enumerate(items))) if item not in found}.values())
+        kept = self.find(identity, items)
+        while True:
+            found = kept | self._made(identity, items, make, kept)
+            try:
+                return read([found[item] for item in items])
+            except Exception as error:
+                if not kept:
+                    raise
+                self._warn(error)
+                kept = {}
+
+    def _made(
+        self,
+        identity: Identity,
+        items: Sequence[bytes],
+        make: Callable[[list[int]], Sequence[bytes]],
+        kept: Mapping[bytes, bytes],
+    ) -> dict[bytes, bytes]:
+        """The answers that are not kept yet, made and kept."""
+        missing = list({item: place for place, item in reversed(list(enumerate(items))) if item not in kept}.values())
         missing.sort()
+        found: dict[bytes, bytes] = {}
         for start in range(0, len(missing), _AT_ONCE):
             places = missing[start : start + _AT_ONCE]
             made = {items[place]: value for place, value in zip(places, make(places), strict=True)}
             self.keep(identity, made)
             found.update(made)
-        return [found[item] for item in items]
+        return found
 
     def answer(self, identity: Identity, make: Callable[[], Any]) -> Any:
         """One small JSON value, e.g. a count or a digest, read or computed.
@@ -103,33 +130,40 @@ class Cache:
             ValueError: ``make`` returns NaN or infinity.
             TypeError: ``make`` returns something that is not JSON-serialisable.
         """
-        return json.loads(self.answers(identity, [_ONLY], lambda _: [canonical(make()).encode()])[0])
+        return self.answers(identity, [_ONLY], lambda _: [canonical(make()).encode()], lambda one: json.loads(one[0]))
 
     def find(self, identity: Identity, items: Sequence[bytes]) -> dict[bytes, bytes]:
         """The stored answers, by item; damaged ones count as missing."""
         small = self.small
-        return {} if small is None else self._tried(lambda: small.get(identity, items), {})
+        key_of(identity)
+        return {} if small is None else self._tried("read answers", lambda: small.get(identity, items), {})
 
     def keep(self, identity: Identity, values: Mapping[bytes, bytes]) -> None:
-        """Store answers by item; existing ones are not overwritten."""
+        """Keep small answers by item, in place of those that are there."""
         small = self.small
         if small is not None and values:
-            self._tried(lambda: small.put(identity, values), None)
+            self._tried("write answers", lambda: small.put(identity, values), None)
 
-    def _tried(self, work: Callable[[], Result], otherwise: Result) -> Result:
+    def _tried(self, what: str, work: Callable[[], Result], otherwise: Result) -> Result:
+        if time.monotonic() < self._resting.get(what, 0.0):
+            return otherwise
         try:
             return work()
-        except (OSError, sqlite3.Error) as error:
-            if not self._warned:
-                self._warned = True
-                log.warning(
-                    "The cache %s cannot be used (%s); what it lacks is computed and not kept. "
-                    "Choose another folder by %s, or none.",
-                    self.folder,
-                    error,
-                    VARIABLE,
-                )
+        except Exception as error:
+            self._warn(error)
+            self._resting[what] = time.monotonic() + _REST
             return otherwise
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "The cache %s cannot be used as it is (%s); what it lacks is computed. Choose another folder by %s, or "
+                "none.",
+                self.folder,
+                error,
+                VARIABLE,
+            )
 
 
 def open_cache(place: str | Path | None = None) -> Cache:

@@ -1,4 +1,4 @@
-"""Cache files: written atomically, checked by hash, set aside when damaged.
+"""Files: those of the cache are written whole or not at all and checked by their hash, those of users bounded.
 
 A file is written under a temporary name in the target folder, flushed, then renamed. Folders are not flushed: damage by
 a power cut is found by the hash, or the file is missing and made again.
@@ -7,11 +7,15 @@ a power cut is found by the hash, or the file is missing and made again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tasks.common.errors import UserError
 
 TEMPORARY_PREFIX = ".writing-"
 ABANDONED_AFTER = 3600.0
@@ -31,6 +35,23 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a user's file; what is no file (a pipe, a device) would never end, or never begin.
+
+    Raises:
+        UserError: It is no ordinary file, or larger than ``most`` bytes.
+        OSError: It is not there, or cannot be read.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is no ordinary file; copy its content into one.")
+    if status.st_size > most:
+        raise UserError(f"{path} is larger than {most / 1e6:g} MB, which nothing of its kind needs.")
+    return path.read_bytes()
 
 
 def file_sha256(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -49,9 +49,7 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
     given = _brief(detail["input"])
     if kind in ("literal_error", "enum"):
         expected = str(context["expected"])
-        near = _near(
-            str(detail["input"]), [word.strip().strip("'") for word in expected.replace(" or ", ",").split(",")]
-        )
+        near = _near(given.strip("'"), [word.strip().strip("'") for word in expected.replace(" or ", ",").split(",")])
         return f"field '{field}' cannot be {given}.{near} Allowed: {expected.replace(' or ', ', ')}."
     return f"field '{field}' cannot be {given}: {detail['msg'][:1].lower()}{detail['msg'][1:]}."
 
@@ -71,5 +69,13 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    """A value in few letters: what holds others is only named, since it may hold secrets, or itself many times over."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple | set):
+        return "a list"
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out whole numbers of thousands of digits
+        return "a number that long"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from tasks.common.errors import UserError
+from tasks.common.files import read_bounded
+from tasks.common.text import valid
 
 _LIMIT = 1_000_000
 _MERGE = "tag:yaml.org,2002:merge"
@@ -18,9 +20,30 @@ _MERGE = "tag:yaml.org,2002:merge"
 class _Loader(yaml.SafeLoader):
     """Safe loading that refuses duplicate keys, of which YAML would silently take the last, and merge keys.
 
-    A merge key would take a field from elsewhere in the file without a trace at its place, and nested ones in a small
-    file can grow without bound; YAML 1.2 has none.
+    A merge key would let a field come from somewhere else in the file without a word at its place, and a small file of
+    nested ones grows without bound; YAML 1.2 has none. So does a small file of nested shared values, and is refused.
     """
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document before anything is made of it."""
+        node = super().get_single_node()
+        if node is not None and _size(node, {}) > _LIMIT:
+            raise _mistake(node, "values shared by *name make it larger than a definition needs, or hold themselves")
+        return node
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Letters and nodes of a document with what is shared counted wherever it stands."""
+    if id(node) not in sizes:
+        sizes[id(node)] = _LIMIT + 1  # that of a node that holds itself
+        if isinstance(node, yaml.MappingNode):
+            inside = sum(_size(part, sizes) for pair in node.value for part in pair)
+        elif isinstance(node, yaml.SequenceNode):
+            inside = sum(_size(part, sizes) for part in node.value)
+        else:
+            inside = len(node.value)
+        sizes[id(node)] = 1 + inside
+    return sizes[id(node)]
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
@@ -28,11 +51,17 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     for key_node, _ in node.value:
         if key_node.tag == _MERGE:
             raise _mistake(key_node, "merge keys ('<<') are not read; write the fields out, or share a value by *name")
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _mistake(key_node, "a key is a list or a mapping")
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise _mistake(key_node, f"key '{key}' is given twice")
+            raise _mistake(key_node, f"key '{key_node.value[:60]}' is given twice")
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return valid(loader.construct_scalar(node))
 
 
 def _mistake(node: yaml.Node, what: str) -> yaml.constructor.ConstructorError:
@@ -40,20 +69,19 @@ def _mistake(node: yaml.Node, what: str) -> yaml.constructor.ConstructorError:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, _text)
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a YAML file that holds one mapping; no YAML tag runs code.
 
     Raises:
-        UserError: The file is missing, unreadable, larger than 1 MB, not YAML, not a mapping, or has a duplicate key or
-            a merge key (``<<``).
+        UserError: The file is missing, unreadable, larger than 1 MB (what is shared counted wherever it stands), not
+            YAML, has a key twice or a merge key (``<<``), or is no mapping.
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _LIMIT:
-            raise UserError(f"{path} is larger than {_LIMIT // 1_000_000} MB, which no definition needs.")
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, _LIMIT).decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except UnicodeDecodeError as error:
@@ -62,7 +90,8 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - the loader is a SafeLoader
-    except (yaml.YAMLError, TypeError, RecursionError) as error:
+    # ValueError: dates that are none, whole numbers of thousands of digits.
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid YAML: {_reason(error)}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold 'field: value' lines, but holds {type(content).__name__}.")
@@ -73,4 +102,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem:
         mark = error.problem_mark
         return error.problem + (f" (line {mark.line + 1})" if mark is not None else "")
-    return str(error).replace("\n", " ").rstrip(".") or type(error).__name__
+    return str(error)[:200].replace("\n", " ").rstrip(".") or type(error).__name__

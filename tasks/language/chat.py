@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from tasks.common.errors import UserError
+from tasks.common.text import valid
 from tasks.language.picture import Picture
 
 
@@ -31,7 +32,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Reply:
-    """A usable reply: complete and not empty.
+    """A usable reply: it ended by itself and is not empty. Its texts have a UTF-8 form, whatever they are made of.
 
     Attributes:
         prompt_tokens: Tokens read, as counted by the model; None if a server does not say.
@@ -45,6 +46,11 @@ class Reply:
     completion_tokens: int | None
     model: str
     fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", valid(self.text))
+        object.__setattr__(self, "model", valid(self.model))
+        object.__setattr__(self, "fingerprint", self.fingerprint and valid(self.fingerprint))
 
 
 class ChatModel(Protocol):

@@ -15,7 +15,8 @@ from tasks.language.completion import read_completion, tokens_of
 from tasks.language.config import OpenAISource
 from tasks.language.prices import Spending
 from tasks.language.replies import ReplyStore
-from tasks.language.retry import Clock, RateLimit, RetryPolicy, TransientError, retry_after
+from tasks.language.retry import Clock, RateLimit, RetryPolicy, TransientError, retry_after, within
+from tasks.language.secret import Hidden
 
 if TYPE_CHECKING:
     import openai
@@ -60,6 +61,7 @@ class OpenAIChat:
         self._policy = RetryPolicy(source.attempts, source.total_seconds, self._clock)
         self._spending = Spending(store or ReplyStore(), source.model, source.price, source.price_cap_usd)
         self._client: openai.OpenAI | None = None
+        self._without_key = Hidden("")
         self._making = threading.Lock()
 
     @property
@@ -105,17 +107,17 @@ class OpenAIChat:
             booking = self._spending.book(messages, max_tokens)
             text = self._send(body, min(self.source.timeout_seconds, seconds_left), booking)
             self._spending.settle(booking, *tokens_of(text))
-            return read_completion(text, self.source.model)
+            return read_completion(text, self.source.model, self._without_key)
 
         return self._policy.run(attempt, self.source.base_url)
 
     def _send(self, body: dict[str, Any], timeout: float, booking: int) -> str:
-        """Send one request; returns the body of a successful response, without the key should the server echo it."""
+        """One request; the body of a successful response as text."""
         client, openai = self._connect(), _import_openai()
+        ask = client.chat.completions.with_raw_response.create
         try:
-            response = client.chat.completions.with_raw_response.create(**body, timeout=timeout)
-            return self._without_key(response.http_response.text)
-        except openai.APITimeoutError:
+            return within(timeout, lambda: ask(**body, timeout=timeout).http_response.text)
+        except (openai.APITimeoutError, TimeoutError):
             failure: Exception = TransientError(f"did not answer within {timeout:.3g} s")
         except openai.APIConnectionError:
             failure = TransientError("could not be reached, or broke the connection")
@@ -168,18 +170,16 @@ class OpenAIChat:
     def _key_name(self) -> str:
         return f"the key in {self.source.sent_key}" if self.source.sent_key else "a request without a key"
 
-    def _without_key(self, text: str) -> str:
-        key = self._client.api_key if self._client else ""
-        return text.replace(key, "[key]") if len(key) >= 8 else text
-
     def _connect(self) -> openai.OpenAI:
         with self._making:
             if self._client is not None:
                 return self._client
             library = _import_openai()
+            # A server without authentication ignores the word; the client insists on one.
+            key = read_key(self.source, self._environment) or "none"
+            self._without_key = Hidden(key)
             self._client = client = library.OpenAI(
-                # A server without authentication ignores the key; the client insists on one.
-                api_key=read_key(self.source, self._environment) or "none",
+                api_key=key,
                 base_url=self.source.base_url,
                 max_retries=0,
                 http_client=library.DefaultHttpxClient(

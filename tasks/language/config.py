@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -15,6 +16,15 @@ from tasks.language.prompts import VERSION, Mode
 
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _looks_like_key(name: str) -> bool:
+    """Keys that could be names: long, with digits and small letters, or with a known beginning."""
+    mixed = re.search("[0-9]", name) and re.search("[a-z]", name)
+    return name.lower().startswith("sk_") or (len(name) >= 20 and bool(mixed))
 
 
 class PriceEntry(BaseModel):
@@ -86,7 +96,7 @@ class OpenAISource(_Source):
     loader: Literal["openai"]
     base_url: str = "https://api.openai.com/v1"
     model: Annotated[str, Field(min_length=1)]
-    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = DEFAULT_KEY_VARIABLE
+    key_variable: str | None = DEFAULT_KEY_VARIABLE
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # noqa: S105
     send_seed: bool = True
     timeout_seconds: Positive = 60.0
@@ -111,11 +121,15 @@ class OpenAISource(_Source):
             raise ValueError("write the address like http://127.0.0.1:8000/v1, without anything after the path")
         return value.rstrip("/")
 
-    @field_validator("key_variable")
+    @field_validator("key_variable", mode="before")
     @classmethod
-    def _name_not_key(cls, value: str | None) -> str | None:
-        if value is not None and value.lower().startswith("sk_"):
-            raise ValueError("this looks like a key; write the name of the environment variable that holds it")
+    def _name_not_key(cls, value: Any) -> str | None:
+        # The sentence must not repeat it.
+        if value is not None and (not isinstance(value, str) or not _NAME.fullmatch(value) or _looks_like_key(value)):
+            raise ValueError(
+                "this looks like a key, or like no name of an environment variable; write the name of the variable "
+                "that holds the key (letters, digits and underscores), and take a key out of the file"
+            )
         return value
 
     @property

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tasks.common.seeding import integer_seed
+from tasks.common.text import is_visible
 from tasks.language.chat import ChatModel, Message, NoAnswerError
 from tasks.language.prompts import Mode, corrected_messages, zero_shot_messages
 
@@ -15,7 +16,12 @@ LLAMA2_LETTERS = 75
 _LONGEST_LABEL = 80
 # Letters of any script, digits, and what may occur inside a word: "t-shirt", "women's", "black/white", "R&B".
 _WORD = re.compile(r"[^\W_]+(?:['’&/+-][^\W_]+)*")
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+# Some templates hold the opening tag themselves, so that a reply has the closing one alone.
+_THOUGHT = re.compile(r"^.*</think>", re.DOTALL)
+_REFUSAL = re.compile(
+    r"(i[’']m|i am) (sorry|unable|afraid|not able)\b|sorry,|as an ai\b|i (can|could|will|wo)( ?not|n?[’']t)\b",
+    re.IGNORECASE,
+)
 _QUOTES = "\"'“”‘’`*"
 
 
@@ -51,7 +57,8 @@ class ConceptNamer:
         """
         reply = self.ask(messages, seed)
         if self.mode == "llama2":
-            return reply.rpartition(": ")[2].strip()[:LLAMA2_LETTERS].strip()
+            concept = reply.rpartition(": ")[2].strip()[:LLAMA2_LETTERS].strip()
+            return concept if is_visible(concept) else ""
         again = integer_seed(seed, "language model", "once more")
         concept = self._concept(reply)
         pieces = [piece.strip() for piece in concept.split(",") if piece.strip()]
@@ -59,7 +66,7 @@ class ConceptNamer:
             concept = self._concept(self.ask(zero_shot_messages(pieces, self.mode), again))
         elif self.mode == "fixed" and reply and not is_label(concept):
             concept = self._concept(self.ask(corrected_messages(messages, reply), again))
-        return concept if self.mode == "code" or is_label(concept) else ""
+        return concept if is_label(concept) or (self.mode == "code" and is_visible(concept)) else ""
 
     def ask(self, messages: Sequence[Message], seed: int) -> str:
         """The model's reply; an empty string if it gives no answer to this request."""
@@ -85,11 +92,17 @@ def is_label(text: str) -> bool:
     """Whether a text is one line of one to five plausible words, at least one of them with a letter."""
     words = text.split(" ")
     return (
-        len(text) <= _LONGEST_LABEL
+        not is_refusal(text)
+        and len(text) <= _LONGEST_LABEL
         and len(words) <= MOST_WORDS
         and all(_WORD.fullmatch(word) for word in words)
         and any(letter.isalpha() for letter in text)
     )
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a reply begins as models do when they decline."""
+    return _REFUSAL.match(text.strip()) is not None
 
 
 def has_word(text: str) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +18,9 @@ from typing import Any
 
 from tasks.cache.store import Cache
 from tasks.common.errors import UserError
-from tasks.language.chat import ChatModel, Message, Reply
+from tasks.language.chat import ChatModel, Message, NoAnswerError, Reply
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 # Seconds to wait for other processes; they hold the file for milliseconds.
@@ -84,18 +88,24 @@ class ReplyStore:
 
     def get(self, key: str) -> Reply | None:
         """The reply to a request, if there is one."""
-        with self._lock:
-            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        return Reply(**json.loads(row[0])) if row else None
+        with self._lock, self._explained():
+            # As bytes, so that a row that is no UTF-8 is this row's fault alone.
+            row = self._db.execute("SELECT CAST(reply AS BLOB) FROM replies WHERE key = ?", (key,)).fetchone()
+        try:
+            return _read(row[0]) if row else None
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            log.warning("A reply kept in %s cannot be read; it is asked for again.", self.path)
+            return None
 
     def put(self, key: str, model: str, request: str, reply: Reply) -> Reply:
         """Store a reply and return the one that counts: the first, if another process was faster."""
         with self._writing():
-            self._db.execute(
-                "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, datetime('now'))",
-                (key, model, request, json.dumps(asdict(reply))),
-            )
             kept = self.get(key)
+            if kept is None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, datetime('now'))",
+                    (key, model, request, _written(reply)),
+                )
         return kept or reply
 
     def book(self, model: str, most_usd: float | None, cap: float | None) -> tuple[int | None, float]:
@@ -126,8 +136,8 @@ class ReplyStore:
             )
 
     def usage(self) -> Usage:
-        """Totals so far."""
-        with self._lock:
+        """Everything counted so far."""
+        with self._lock, self._explained():
             requests, read, written, usd, priced = self._db.execute(
                 "SELECT COUNT(*), COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0), "
                 "COALESCE(SUM(COALESCE(usd, most_usd)), 0), COUNT(COALESCE(usd, most_usd)) FROM requests"
@@ -160,21 +170,31 @@ class ReplyStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, self._explained():
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
-            except BaseException as error:
-                # On a full disk SQLite may already have rolled back.
+            except BaseException:
+                # On a full disk SQLite may have rolled back by itself.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError):
-                    raise UserError(
-                        f"{self.path} cannot be written ({error}), so what the language model answers could not be "
-                        "kept: make room, then run the same command again."
-                    ) from error
                 raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"{self.path} cannot be written ({error}), so what the language model answers could not be kept: make "
+                "room, then run the same command again."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"{self.path} is damaged ({error}): move it away, then run the same command again; the replies in it "
+                "are asked for, and paid, again."
+            ) from error
 
 
 class CachedChat:
@@ -184,8 +204,15 @@ class CachedChat:
     different sample, so a method's noise floor is cached too. Within a run the key ignores where the model is served.
 
     Args:
-        shared: Cache shared with other runs; None shares nothing.
-        served: What may distinguish models of the same name between runs (server, libraries), JSON-serialisable.
+        model: The model to ask.
+        store: Where replies are kept.
+        shared: Where other runs find them, too; None shares none.
+        served: What may tell models of one name apart between runs (server, libraries), JSON-able.
+
+    Attributes:
+        asked: Requests that the model was asked.
+        cached: Requests that were answered from what is kept.
+        unusable: Why requests got no usable answer → how many.
     """
 
     def __init__(
@@ -201,6 +228,7 @@ class CachedChat:
         self.served = served
         self.asked = 0
         self.cached = 0
+        self.unusable: Counter[str] = Counter()
 
     @property
     def identity(self) -> str:
@@ -224,14 +252,29 @@ class CachedChat:
         if kept is not None:
             self.cached += 1
             return kept
+        fresh: list[bytes] = []
+
+        def ask(_: list[int]) -> list[bytes]:
+            self.asked += 1
+            try:
+                reply = self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+            except NoAnswerError as error:
+                self.unusable[str(error)] += 1
+                raise
+            fresh.append(_written(self.store.put(key, self.identity, request, reply)).encode())
+            return fresh
+
         answerer = {"what": "language-model replies", "schema": SCHEMA, "model": self.identity, **self.served}
-        item = bytes.fromhex(key)
-        known = self.shared.find(answerer, [item]).get(item)
-        if known is not None:
-            self.cached += 1
-            return self.store.put(key, self.identity, request, Reply(**json.loads(known)))
-        self.asked += 1
-        reply = self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
-        reply = self.store.put(key, self.identity, request, reply)
-        self.shared.keep(answerer, {item: json.dumps(asdict(reply)).encode()})
-        return reply
+        reply = self.shared.answers(answerer, [bytes.fromhex(key)], ask, lambda found: _read(found[0]))
+        if fresh:
+            return reply
+        self.cached += 1
+        return self.store.put(key, self.identity, request, reply)
+
+
+def _written(reply: Reply) -> str:
+    return json.dumps(asdict(reply))
+
+
+def _read(text: bytes) -> Reply:
+    return Reply(**json.loads(text))

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -109,6 +110,28 @@ class RetryPolicy:
                 f"The language model server at {where} {error.reason} ({tries} tries); check that it runs and that "
                 "base_url is right, then run the same command again: it continues."
             ) from None
+
+
+def within(seconds: float, work: Callable[[], Answer]) -> Answer:
+    """What a piece of work gives, if it ends in time; else its thread is left alone, and ends with what it waits for.
+
+    A server that sends its headers letter by letter meets no limit on the wait for the next one.
+
+    Raises:
+        TimeoutError: It does not end in time.
+    """
+    result: Future[Answer] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    thread = threading.Thread(target=run, name="language model request", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return result.result(timeout=0)
 
 
 class RateLimit:

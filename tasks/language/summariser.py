@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tasks.language.naming import ConceptNamer, has_word, tidy
+from tasks.language.naming import ConceptNamer, has_word, is_refusal, tidy
 from tasks.language.prompts import VERSION, simplify_messages, summarise_messages
 
 _LONGEST_CAPTION = 200
@@ -40,7 +40,7 @@ class LanguageModelSummariser(ConceptNamer):
         if self.mode == "code":
             return reply.strip() or caption
         line = tidy(reply)
-        usable = 0 < len(line) <= _LONGEST_CAPTION and line.isprintable() and has_word(line)
+        usable = 0 < len(line) <= _LONGEST_CAPTION and line.isprintable() and has_word(line) and not is_refusal(line)
         return line if usable else caption
 
     def summarise(self, captions: Sequence[str], seed: int, background: Mapping[str, float] | None = None) -> str:

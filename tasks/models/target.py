@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from tasks.activations.capture import LayerCapture, Pooling, channels_first, layer_kind, pool, positions, prefix_tokens
+from tasks.cache.padded import filled, rows_for
 from tasks.models.batches import Batches
 from tasks.models.layout import place
 from tasks.models.preprocessing import Preprocessing
@@ -87,17 +88,22 @@ class TargetModel:
         with LayerCapture(self.network, list(layers)) as capture:
 
             def work(batch: UInt8[Tensor, "n 3 h w"]) -> dict[str, LayerReading]:
-                inputs = self.preprocessing(batch).to(self.device).contiguous(memory_format=torch.channels_last)
+                # Odd numbers of images are divided among threads, and then added up, in different ways.
+                rows = min(rows_for(self.device), self.batch_size)
+                whole = filled(batch, -(-len(batch) // rows) * rows)
+                inputs = self.preprocessing(whole).to(self.device).contiguous(memory_format=torch.channels_last)
                 shown = capture(inputs)
                 return {
-                    name: self._reading(shown[name], pooling, name in maps, units_of(maps, name))
+                    name: self._reading(shown[name], len(batch), pooling, name in maps, units_of(maps, name))
                     for name, pooling in layers.items()
                 }
 
             parts = list(self._batches.run(work, images))
         return {name: _join([part[name] for part in parts]) for name in layers}
 
-    def _reading(self, shown: Tensor, pooling: Pooling, mapped: bool, units: Sequence[int] | None) -> LayerReading:
+    def _reading(
+        self, shown: Tensor, count: int, pooling: Pooling, mapped: bool, units: Sequence[int] | None
+    ) -> LayerReading:
         output = channels_first(self.network, shown)
         prefix = prefix_tokens(self.network, output)
         spread = positions(output, prefix) if mapped else None
@@ -105,8 +111,8 @@ class TargetModel:
             spread = spread[:, list(units)]
         return LayerReading(
             kind=layer_kind(output),
-            pooled=pool(output, pooling, prefix).float().cpu(),
-            maps=None if spread is None else spread.to("cpu", torch.float16).contiguous(),
+            pooled=pool(output, pooling, prefix)[:count].float().cpu(),
+            maps=None if spread is None else spread[:count].to("cpu", torch.float16).contiguous(),
         )
 
 

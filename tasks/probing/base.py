@@ -84,6 +84,11 @@ class ProbingSet(Protocol):
         """Concept annotation, if there is one."""
         ...
 
+    @property
+    def facts(self) -> Facts:
+        """What was skipped, duplicated or ignored, and the licence."""
+        ...
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -97,7 +97,8 @@ class Memory:
         # Before the files are read: a file written meanwhile has another stamp, and is examined again next time.
         stamps = {name: stamp for name in names if (stamp := _stamp(self._origin(name))) is not None}
         known = self._cache.find(identity, list(stamps.values()))
-        found = {name: _told(known[stamp]) for name, stamp in stamps.items() if stamp in known}
+        told = {name: _told(known[stamp]) for name, stamp in stamps.items() if stamp in known}
+        found = {name: one for name, one in told.items() if one is not None}
         missing = [name for name in names if name not in found]
         for start in range(0, len(missing), _AT_ONCE):
             part = missing[start : start + _AT_ONCE]
@@ -165,9 +166,13 @@ def _text(one: Seen | Refused) -> bytes:
     return canonical([one.size, one.pixels.hex(), one.content.hex(), sorted(one.concepts)]).encode()
 
 
-def _told(text: bytes) -> Seen | Refused:
-    value = json.loads(text)
-    if isinstance(value, str):
-        return Refused(value)
-    (height, width), pixels, content, concepts = value
-    return Seen((height, width), bytes.fromhex(pixels), bytes.fromhex(content), frozenset(concepts))
+def _told(text: bytes) -> Seen | Refused | None:
+    """What was remembered; None where it cannot be read, so that the image is looked at again."""
+    try:
+        value = json.loads(text)
+        if isinstance(value, str):
+            return Refused(value)
+        (height, width), pixels, content, concepts = value
+        return Seen((height, width), bytes.fromhex(pixels), bytes.fromhex(content), frozenset(concepts))
+    except (ValueError, TypeError, RecursionError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
@@ -185,11 +186,18 @@ class Roles:
         source = self.profile.generator
         return pool_sha256(pool_of(self.profile, source)) if isinstance(source, RetrievalSource) else None
 
-    def language_usage(self) -> dict[str, Any] | None:
-        """A language model's usage over all sessions of the run; None if none was built."""
-        # A describer that was never used must not be loaded for its name.
+    def unusable_replies(self) -> Counter[str]:
+        """Why requests of this session got no usable answer → how many."""
+        return sum((chat.unusable for chat in self._chats()), Counter())
+
+    def _chats(self) -> list[CachedChat]:
+        # A describer that was never asked must not be loaded for its name.
         built = [self._namers[role].model for role in ("summariser", "describer") if role in self._namers]
-        chats = [model for model in built if isinstance(model, CachedChat)]
+        return [model for model in built if isinstance(model, CachedChat)]
+
+    def language_usage(self) -> dict[str, Any] | None:
+        """What a language model was asked in all sessions of the run; None if none was built."""
+        chats = self._chats()
         used = [chat for chat in chats if chat.asked or chat.cached] or chats[:1]
         if not used:
             return None

@@ -223,18 +223,30 @@ def _factory(entry: Target, name: str) -> nn.Module:
     module_name, _, function = entry.architecture.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    # Whatever it does when it is imported or called, sys.exit() too, is a fault of the user's code.
+    except (Exception, SystemExit) as error:
         raise UserError(
-            f"The module {module_name!r} of {entry.architecture} cannot be imported ({error}); run from its folder, or "
-            "install it."
+            f"The module {module_name!r} of {entry.architecture} cannot be imported ({_told(error)}); run from its "
+            "folder, or install it."
         ) from error
     factory = getattr(module, function, None)
     if not callable(factory):
         raise unknown_name(f"function of {module_name}", function, (n for n in vars(module) if not n.startswith("_")))
-    network = factory()
+    try:
+        network = factory()
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"{entry.architecture}, called without arguments, gives no network ({_told(error)}); correct it, or name a "
+            "function that needs none."
+        ) from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{entry.architecture} gives a {type(network).__name__}; it must give a torch.nn.Module.")
-    return _with_weights(network, entry)
+    # As of the other loaders: half precision would not fit the images.
+    return _with_weights(network.float(), entry)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _with_weights(network: nn.Module, entry: Target) -> nn.Module:

@@ -19,15 +19,21 @@ def answer(**changes: object) -> list[UnitLabels]:
     "changes",
     [
         {},
-        {"unit": np.int64(9), "ranked": [Label("dog", np.float32(0.5))], "evidence": [np.int64(6)]},
+        {"unit": np.int64(9), "ranked": (Label("dog", np.float32(0.5)),), "evidence": [np.int64(6)]},
         {"ranked": (), "evidence": (), "extra": {"dead": True}},
-        {"ranked": (Label("<b>\x1b[31m\ud800", -3),)},
+        {"ranked": (Label("<b>\x1b[31m", -3),)},
     ],
 )
 def test_a_right_answer_is_handed_on(changes):
     found = answer(**changes)
     assert check_labels("mine", found, UNITS, 7) == found
     assert check_labels("mine", tuple(found), list(UNITS), 7) == found
+
+
+def test_texts_get_a_utf8_form():
+    (_, found) = check_labels("mine", answer(ranked=(Label("a\ud800", 1),), extra={"t": ["\udc00"]}), UNITS, 7)
+    assert found.ranked == (Label("a\ufffd", 1.0),)
+    assert found.extra == {"t": ["\ufffd"]}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,8 @@ def test_a_right_answer_is_handed_on(changes):
         (answer(ranked="dog"), "returned for unit 9 a str as ranked"),
         (answer(ranked=("dog",)), "returned for unit 9 a str among ranked"),
         (answer(ranked=(Label("dog", 1.0), Label(" ", 1.0))), "for unit 9 the label ' '; a unit without a name"),
+        (answer(ranked=(Label("\u200b\x07", 1.0),)), "a unit without a name"),
+        (answer(extra={"detector": "x"}), "for unit 9 a str as extra['detector'], not True, False or None"),
         (answer(ranked=(Label(None, 1.0),)), "for unit 9 the label None"),
         (answer(ranked=(Label("dog", "1.0"),)), "for unit 9 the score '1.0'"),
         (answer(ranked=(Label("dog", float("inf")),)), "for unit 9 the score inf"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from baselines.concepts import load_concepts
@@ -50,3 +52,10 @@ def test_a_missing_file_and_a_folder(tmp_path):
         load_concepts(tmp_path / "none.txt")
     with pytest.raises(UserError, match="cannot be read"):
         load_concepts(tmp_path)
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path / "fifo", "/dev/zero"):
+        with pytest.raises(UserError, match="is no ordinary file"):
+            load_concepts(place)

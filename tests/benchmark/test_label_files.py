@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -327,6 +329,37 @@ def test_bom_crlf_blank_lines_and_spreadsheet_commas(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfunit,label\r\n0,red,,\r\n\r\n1,blue\r\n")
     assert best(path) == {0: "red", 1: "blue"}
     assert read_labels(path).facts.encoding == "UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (gzip.compress(b"unit,label\n0,dog\n"), "is compressed"),
+        ("unit,label\n0,dog\n".encode("utf-16"), "UTF-16"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"PK\x03\x04...", "ZIP"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path: Path, data: bytes, sentence: str) -> None:
+    (tmp_path / "labels.csv").write_bytes(data)
+    with pytest.raises(UserError, match=sentence):
+        read_labels(tmp_path / "labels.csv")
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "labels.csv")
+    for path in (tmp_path / "labels.csv", Path("/dev/zero")):
+        with pytest.raises(UserError, match="no ordinary file"):
+            read_labels(path)
+
+
+def test_labels_as_bytes_are_decoded_and_too_many_rows_refused(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "labels.parquet"
+    pd.DataFrame({"unit": [0, 1], "label": [b"circle", "caf\xe9".encode()]}).to_parquet(path)
+    assert best(path) == {0: "circle", 1: "caf\xe9"}
+    monkeypatch.setattr("benchmark.external.files.csv_table._MOST_ROWS", 1)
+    with pytest.raises(UserError, match="has 2 rows"):
+        read_labels(path)
 
 
 def test_latin_1_is_read_and_told(tmp_path: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_run import CELLS, METHODS, options, run
+from small_run import CELLS, METHODS, ROOT, options, run
 from typer.testing import CliRunner
 
+from baselines.base import Label, UnitLabels
 from benchmark import runner
 from benchmark.cli import app
 from benchmark.run.display import Display
@@ -41,6 +47,60 @@ def test_f35_a_time_limit_that_has_no_effect_is_said_once(tmp_path: Path) -> Non
     said.truncate(0)
     runner.run(asked, Display("quiet", stream=said))
     assert "--cell-timeout" not in said.getvalue()
+
+
+def test_f29_a_lone_surrogate_is_replaced_and_no_run_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = UnitLabels(0, (Label("dog \ud83d", 0.5),), extra={"trace": {"\ud83d": ["x \ude00"]}})
+    monkeypatch.setattr(
+        "baselines.trivial.RandomLabel.label", lambda *call: [replace(label, unit=unit) for unit in call[2]]
+    )
+    for _ in range(2):
+        result = run(tmp_path / "run")
+        assert result.failed == []
+        labels = RunFolder(result.folder).read_table("labels")
+        assert set(labels.loc[labels["method"] == "random_label", "label"]) == {"dog \ufffd"}
+
+
+def test_f29_what_a_plugin_raises_brings_no_control_sequence_to_the_terminal(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:3]\n"
+        "from baselines.trivial import RandomLabel\n"
+        "def label(*_): raise ValueError('\\x1b]0;owned\\x07 \\x1b[31mred')\n"
+        "RandomLabel.label = label\n"
+        "from benchmark import cli\n"
+        "sys.argv[1:] = sys.argv[3:]\n"
+        "cli.main()\n"
+    )
+    out = tmp_path / "a\x1b[2J"
+    asked = [*ASKED.split(), "--thumbnails=0", "--methods=random_label", "--repeats=1", f"--out={out}"]
+    command = [sys.executable, "-c", code, str(ROOT), str(ROOT / "tests" / "faults"), *asked]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 3, done.stderr
+    assert b"owned" in done.stderr
+    assert b"Traceback" in done.stderr
+    assert [line for line in (done.stderr + done.stdout).splitlines() if b"\x1b" in line] == []
+
+
+def test_f35_what_an_older_version_stored_of_a_detector_is_no_hindrance(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", repeats=1).folder
+    for marker in (folder / "parts" / "labels").glob("*random_label*.json"):
+        note = json.loads(marker.read_text())
+        for facts in note["extra"]["units"].values():
+            facts |= {"detector": "x", "dependence": {"parts": 3}}
+        marker.write_text(json.dumps(note))
+    (folder / "scores.parquet").unlink()
+    result = run(tmp_path / "run", repeats=1)
+    assert result.scores["detector"].isna().all()
+
+
+def test_f35_what_cannot_be_stored_loses_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "baselines.trivial.RandomLabel.label",
+        lambda *call: [UnitLabels(unit, (Label("dog", 0.5),), extra={"trace": object()}) for unit in call[2]],
+    )
+    result = run(tmp_path / "run")
+    assert len(result.failed) == CELLS // 2
+    assert all("~random_label~" in cell and "not JSON serializable" in cell for cell in result.failed)
 
 
 def test_f35_a_perturbation_that_fails_loses_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from benchmark.run import passes
 from leaderboard.store.run_folder import RunFolder
 from tasks.observation import Observation
 from tasks.perturbations import PERTURBATIONS
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import load_profile
 
 NAN, INF = float("nan"), float("inf")
 UNITS = (2, 3, 5, 7, 11)
@@ -107,6 +109,20 @@ def test_f15_batches_and_threads_change_no_label(tmp_path: Path) -> None:
     first, second = found
     # Activations may differ in their last digit where a sum runs in another order; what is made of them does not.
     assert [name for name in ("labels", "scores", "summary") if first[name] != second[name]] == []
+
+
+@pytest.mark.parametrize(("name", "layer"), [("resnet18", "layer4"), ("resnet50", "layer4"), ("vit_tiny", "blocks.2")])
+def test_f15_one_or_two_threads_read_the_same_bits(name: str, layer: str) -> None:
+    target = Roles(load_profile("miniature"), torch.device("cpu")).target(name)
+    images = torch.randint(0, 256, (21, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found, threads = [], torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append([target.read(images[:n], {layer: "mean"})[layer].pooled for n in (1, 10, 21)])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, *found))
 
 
 SCRIPT = "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; import small_run; "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_runs import write_run as write_any_run
@@ -247,6 +249,77 @@ def test_damaged_and_unfinished_runs_are_left_out_with_one_sentence(tmp_path):
     assert "contains no scores.parquet" in reasons["unfinished"]
     assert "newer than this version" in reasons["newer"]
     assert not any(str(tmp_path) in reason for reason in reasons.values()), "no path of this machine"
+
+
+def edit_table(path, name, column, value):
+    table = pq.read_table(path / f"{name}.parquet")
+    place = table.schema.get_field_index(column)
+    values = pa.array([value] * len(table), table.schema.field(column).type)
+    pq.write_table(table.set_column(place, table.schema.field(column), values), path / f"{name}.parquet")
+
+
+def deep(key, value):
+    """Change what lies under these names in ``run.json``."""
+
+    def change(run):
+        *path, last = key.split(".")
+        for name in path:
+            run = run[name]
+        run[last] = value
+
+    return change
+
+
+DAMAGED = {
+    "sessions": [3], "facts": {}, "facts.tasks": [], "facts.profile": "x", "identity": {},
+    "identity.seed": "x", "identity.content": 3, "identity.content.methods": {"alpha": "1"},
+    "facts.methods": [3], "created": 3, "identity_hash": None,
+}  # fmt: skip
+
+
+def test_a_damaged_run_is_left_out_and_the_others_stay(tmp_path):
+    write_run(tmp_path / "runs" / "whole", task="other_task")
+    write_run(tmp_path / "sound")
+    for number, (key, value) in enumerate(DAMAGED.items()):
+        shutil.copytree(tmp_path / "sound", tmp_path / "runs" / str(number))
+        change_run(tmp_path / "runs" / str(number), deep(key, value))
+    runs = merge_runs(tmp_path / "runs")
+    build_board(runs)
+    reasons = {left.run: left.reason for left in runs.left_out}
+    assert set(reasons) == {str(number) for number in range(len(DAMAGED))}
+    assert [group.task for group in runs.groups] == ["other_task"]
+    assert all("\n" not in reason for reason in reasons.values())
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("stability", 999.0),
+        ("stability", float("inf")),
+        ("severity", 9),
+        ("method", "nobody"),
+        ("activation_correlation", -7.0),
+    ],
+)
+def test_scores_out_of_their_ranges_are_not_believed(tmp_path, column, value):
+    write_run(tmp_path / "run")
+    edit_table(tmp_path / "run", "scores", column, value)
+    runs = merge_runs(tmp_path)
+    assert runs.groups == ()
+    (left,) = runs.left_out
+    assert "damaged" in left.reason
+
+
+@pytest.mark.parametrize(("table", "column", "value"), [("scores", "right", True), ("labels", "label", "dog")])
+def test_tables_that_differ_from_those_the_run_finished_with_are_not_believed(tmp_path, table, column, value):
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "parts").mkdir()
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "run").glob("*.parquet")}
+    change_run(tmp_path / "run", lambda run: run["facts"].update(finished={"key": "k", "files": files}))
+    assert merge_runs(tmp_path).left_out == ()
+    edit_table(tmp_path / "run", table, column, value)
+    (left,) = merge_runs(tmp_path).left_out
+    assert "not the one that the run finished with" in left.reason
 
 
 def test_runs_are_found_at_several_depths_and_a_run_folder_itself(tmp_path):

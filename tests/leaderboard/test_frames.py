@@ -32,6 +32,13 @@ def score_rows(**changes) -> pd.DataFrame:
     return pd.DataFrame({**row, "unit": [0, 1], "dead": [False, True], "missing": False, **changes})
 
 
+def test_a_table_of_too_many_rows_is_not_read(monkeypatch):
+    data = parquet_bytes(to_arrow(LABELS, label_rows()))
+    monkeypatch.setattr("leaderboard.store.frames.MOST_ROWS", 1)
+    with pytest.raises(OSError, match="2 rows are more than any run has"):
+        read_parquet(data)
+
+
 def test_round_trip_sorts_rows_and_keeps_values():
     stored = to_pandas(LABELS, read_parquet(parquet_bytes(to_arrow(LABELS, label_rows()))))
     assert list(stored.columns) == [column.name for column in LABELS.columns]

@@ -205,6 +205,52 @@ def test_leftovers_go_at_the_next_start_but_not_while_another_writes(folder, ide
         assert not left.exists()
 
 
+def test_files_of_the_user_are_no_leftovers(tmp_path, identity):
+    (tmp_path / "run").mkdir()
+    for name in (".writing-notes", ".writing-12-abcdef01", ".writing-99-aa"):
+        (tmp_path / "run" / name).write_text("x")
+    with RunFolder(tmp_path / "run") as run:
+        run.create_or_continue(identity, {})
+    assert [path.name for path in (tmp_path / "run").glob(".writing-*")] == [".writing-notes"]
+
+
+def test_a_folder_in_the_place_of_a_claim_is_one_sentence(folder, identity, key):
+    (folder.path / "claims" / key.name).mkdir(parents=True)
+    folder.close()
+    with RunFolder(folder.path) as again:
+        again.create_or_continue(identity, {})
+        with pytest.raises(StoreError, match="Is a directory"):
+            again.is_free(key)
+        with pytest.raises(StoreError, match="Is a directory"), again.claim(key):
+            pass
+
+
+def test_a_copied_or_edited_marker_is_that_of_no_part(folder, key, labels):
+    folder.write_cell(key, labels)
+    marker = next((folder.path / "parts" / "labels").glob("*.json"))
+    note = json.loads(marker.read_text())
+    other = dataclasses.replace(key, repeat=key.repeat + 1)
+    for suffix in (".json", ".parquet"):
+        (marker.parent / f"{other.name}{suffix}").write_bytes(marker.with_suffix(suffix).read_bytes())
+    assert not folder.is_done(other)
+    assert folder.done_cells() == [key]
+    for change in ({"extra": []}, {"sha256": 3}, {"rows": "1"}, {"key": {**note["key"], "repeat": "0"}}, {"key": 3}):
+        marker.write_text(json.dumps(note | change))
+        assert folder.done_cells() == []
+        assert not folder.is_done(key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sessions": []}, {"sessions": [3]}, {"facts": []}, {"facts": {"a": 3}}, {"identity": None}, {"created": 3}],
+)
+def test_wrong_types_in_run_json_are_one_sentence(folder, change):
+    path = folder.path / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(StoreError, match=f"is damaged .'{next(iter(change))}' is not as written"):
+        folder.info()
+
+
 def test_a_claim_belongs_to_one(folder, key):
     other = RunFolder(folder.path)
     with folder.claim(key) as mine, other.claim(key) as theirs, other.claim("something else") as free:

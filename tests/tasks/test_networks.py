@@ -285,6 +285,8 @@ def test_a_timm_network_that_is_not_there(tmp_path):
         ({"loader": "factory", "architecture": "nowhere.at_all:build", "input": PREPARED}, "cannot be imported"),
         ({"loader": "factory", "architecture": "os.path:jion", "input": PREPARED}, "Did you mean join"),
         ({"loader": "factory", "architecture": "time:time", "input": PREPARED}, "gives a float"),
+        ({"loader": "factory", "architecture": "sys:exit", "input": PREPARED}, "gives no network .SystemExit"),
+        ({"loader": "factory", "architecture": "os:open", "input": PREPARED}, "gives no network .TypeError"),
     ],
 )
 def test_mistakes_are_explained(fields, said):
@@ -304,6 +306,26 @@ def test_a_factory_is_imported_by_name_and_called_without_arguments(resnet, tmp_
     # Without weights the function brings its own.
     bare = build_network(entry(loader="factory", architecture="my_networks:small", input=PREPARED))[0]
     assert bare.fc.out_features == 5
+
+
+@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "1 / 0", "raise RuntimeError('a\\nb')", "def"])
+def test_a_module_that_ends_the_process_or_raises_is_a_sentence(tmp_path, monkeypatch, body):
+    (tmp_path / "ending.py").write_text(body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    with pytest.raises(UserError, match="cannot be imported") as caught:
+        build_network(entry(loader="factory", architecture="ending:build", input=PREPARED))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_in_half_precision_is_read_in_float32(tmp_path, monkeypatch):
+    (tmp_path / "halved.py").write_text(
+        "import torchvision\n\ndef small():\n    return torchvision.models.resnet18(num_classes=5).half()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    network = build_network(entry(loader="factory", architecture="halved:small", input=PREPARED))[0]
+    assert {tensor.dtype for tensor in network.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["os.system", "os:system('x')", "__import__('os'):system", "a b:c", ":x", "x:"])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -122,6 +124,25 @@ def test_a_task_of_the_users_cannot_take_a_shipped_name(tmp_path, definition):
     assert load_task(str(DEFINITIONS / "resnet50_layer4.yaml")).name == "resnet50_layer4"
 
 
+BOMB = "a: &a [x]\n" + "".join(f"{new}: &{new} [{f'*{old}, ' * 9}]\n" for old, new in pairwise("abcdefghi")) + "k: *i\n"
+
+
+def test_a_whole_number_of_thousands_of_digits_is_named_and_not_printed(tmp_path, definition):
+    path = tmp_path / "mine.yaml"
+    text = yaml.safe_dump({key: value for key, value in definition.items() if key != "layer"})
+    path.write_text(f"{text}\nlayer: 0x{'f' * 5000}\n")
+    with pytest.raises(UserError, match="cannot be a number that long"):
+        load_task(str(path))
+
+
+@pytest.mark.parametrize("place", ["fifo", "/dev/zero", "folder"])
+def test_what_is_no_file_is_not_read(tmp_path, place):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=r"is no ordinary file|Is a directory"):
+        read_yaml(tmp_path / place)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -134,6 +155,12 @@ def test_a_task_of_the_users_cannot_take_a_shipped_name(tmp_path, definition):
         ("", "holds NoneType"),
         ("a: !!python/object/apply:os.system ['touch pwned']\n", "could not determine a constructor"),
         ("? [a, b]\n: 1\n", "not valid YAML"),
+        ("seed: " + "1" * 5000 + "\n", "not valid YAML: Exceeds the limit"),
+        ("day: 2024-99-99\n", "not valid YAML: month must be"),
+        ("name: &n [*n]\n", r"shared by \*name"),
+        (BOMB, r"shared by \*name make it larger"),
+        ("a: &a " + "x" * 9999 + "\nb: [" + "*a, " * 999 + "]\n", r"shared by \*name make it larger"),
+        (BOMB.replace("k: *i", "? *i\n: 1"), "not valid YAML"),
     ],
 )
 def test_yaml_mistakes_are_sentences(tmp_path, monkeypatch, text, message):

@@ -69,6 +69,15 @@ def test_without_room_rows_are_made_anew(monkeypatch):
     assert kept.read([]).shape == (0, 2, 3)
 
 
+def test_without_any_folder_for_temporary_files_rows_are_made_each_time(monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    spool = Spool(len(ROWS), ROWS.shape[1:], ROWS.dtype, lambda indices: ROWS[list(indices)])
+    for _ in range(2):
+        assert (spool.read([0, 2]) == ROWS[[0, 2]]).all()
+    monkeypatch.setattr("tempfile.gettempdir", lambda: (_ for _ in ()).throw(FileNotFoundError(2, "none is usable")))
+    assert (Spool(len(ROWS), ROWS.shape[1:], ROWS.dtype, lambda i: ROWS[list(i)]).read([1]) == ROWS[[1]]).all()
+
+
 def test_a_full_disk_is_explained(monkeypatch):
     class Full:
         def seek(self, place):

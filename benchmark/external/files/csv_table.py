@@ -11,10 +11,21 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks.common.errors import UserError
+from tasks.common.files import read_bounded
 
 _PARQUET = b"PAR1"
+_LIMIT = 500_000_000
+_MOST_ROWS = 5_000_000
+_OTHERS = {
+    b"\x1f\x8b": "compressed; unpack it first",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet; save it as CSV",
+    b"version https://git-lfs": "the pointer of Git LFS in place of the file; fetch the file by git lfs pull",
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,15 @@ def read_table(path: Path) -> Table:
         UserError: The file cannot be read, is empty, has a duplicate column, or an unclosed quote.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, _LIMIT)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
     digest = hashlib.sha256(data).hexdigest()
     if data.startswith(_PARQUET):
         return _from_parquet(path, data, digest)
+    told = next((told for start, told in _OTHERS.items() if data.startswith(start)), None)
+    if told is not None:
+        raise UserError(f"{path} is {told}.")
     try:
         text, encoding = data.decode("utf-8-sig"), "UTF-8"
     except UnicodeDecodeError:
@@ -114,6 +128,11 @@ def _ragged(path: Path, rows: Sequence[Sequence[str]], lines: Sequence[int], wid
 
 def _from_parquet(path: Path, data: bytes, digest: str) -> Table:
     try:
+        rows = pq.ParquetFile(io.BytesIO(data)).metadata.num_rows
+        if rows > _MOST_ROWS:  # a small file may hold one value very many times
+            raise UserError(
+                f"{path} has {rows:,} rows, more than the {_MOST_ROWS:,} that are read; leave out what is not needed."
+            )
         frame = pd.read_parquet(io.BytesIO(data))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} is a damaged Parquet file ({str(error).splitlines()[0]}); restore it.") from None
@@ -126,4 +145,6 @@ def _from_parquet(path: Path, data: bytes, digest: str) -> Table:
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     return "" if value is None or value is pd.NA or value != value else str(value)  # NaN differs from itself

@@ -6,12 +6,18 @@ import hashlib
 import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
+import torch
+from poisoned import poison_answers
 
 from tasks.cache import open_cache
 from tasks.cache.answers import FILE, AnswerStore
 from tasks.cache.keys import text_sha256
+from tasks.cache.roles import CachedEncoder
 
 WHO = {"what": "captions", "model": "a"}
 
@@ -31,7 +37,7 @@ class Echo:
 
 def ask(cache, texts: list[str], who=WHO) -> tuple[list[bytes], list[str]]:
     echo = Echo(texts)
-    return cache.answers(who, [text_sha256(text) for text in texts], echo), echo.asked
+    return cache.answers(who, [text_sha256(text) for text in texts], echo, list), echo.asked
 
 
 def test_only_what_is_missing_is_asked_and_once(tmp_path) -> None:
@@ -63,7 +69,7 @@ def test_what_was_answered_before_a_failure_is_kept(tmp_path) -> None:
         return [b""] * len(places)
 
     with pytest.raises(KeyboardInterrupt):
-        open_cache(tmp_path).answers(WHO, [text_sha256(text) for text in texts], fail_late)
+        open_cache(tmp_path).answers(WHO, [text_sha256(text) for text in texts], fail_late, list)
     assert len(ask(open_cache(tmp_path), texts)[1]) == 600 - 512
 
 
@@ -111,6 +117,63 @@ def test_a_damaged_file_is_set_aside_and_begun_anew(tmp_path, caplog, damage) ->
     assert len(list((tmp_path / "corrupt").iterdir())) == 1
 
 
+def test_a_file_that_another_process_holds_costs_one_bounded_wait(tmp_path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("tasks.cache.answers._PATIENCE", 0.2)
+    ask(open_cache(tmp_path), ["a"])
+    for begun in (True, False):  # the file is there with its tables, or is only now made
+        folder = tmp_path if begun else tmp_path / "new"
+        folder.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as holder:
+            holder.execute("PRAGMA journal_mode=WAL")
+            holder.execute("BEGIN IMMEDIATE")
+            caplog.clear()
+            cache, started = open_cache(folder), time.monotonic()
+            for number in range(20):
+                assert ask(cache, ["a", str(number)])[0][0] == b"A"
+            assert time.monotonic() - started < 2
+            assert len(caplog.records) == 1
+            assert "locked" in caplog.text
+            assert ask(cache, ["a"])[1] == ([] if begun else ["a"])
+
+
+def test_what_sqlite_cannot_open_is_not_tried_for_a_minute(tmp_path, caplog) -> None:
+    (tmp_path / f"{FILE}-wal").mkdir()
+    started = time.monotonic()
+    assert ask(open_cache(tmp_path), ["a"]) == ([b"A"], ["a"])
+    assert time.monotonic() - started < 2
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("poison", [b"\xff", b"{", b"1" * 5000, b"[" * 100_000])
+def test_a_value_that_cannot_be_read_is_made_again(tmp_path, caplog, poison: bytes) -> None:
+    assert open_cache(tmp_path).answer(WHO, lambda: 3) == 3
+    poison_answers(tmp_path, poison)
+    assert open_cache(tmp_path).answer(WHO, lambda: 3) == 3
+    assert len(caplog.records) == 1
+    assert open_cache(tmp_path).answer(WHO, lambda: pytest.fail("made again")) == 3
+
+
+def test_rows_of_different_widths_are_made_again(tmp_path) -> None:
+    def encode(texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[len(text), 1.0] for text in texts])
+
+    model = SimpleNamespace(encode_text=encode)
+    first = CachedEncoder(model, {"name": "m"}, open_cache(tmp_path)).encode_text(["a", "bb"])
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+        (item,) = database.execute("SELECT item FROM answers LIMIT 1").fetchone()
+    poison_answers(tmp_path, b"abcd", item)
+    again = CachedEncoder(model, {"name": "m"}, open_cache(tmp_path)).encode_text(["a", "bb"])
+    assert torch.equal(again, first)
+
+
+def test_an_identity_that_is_no_text_is_listed_all_the_same(tmp_path) -> None:
+    ask(open_cache(tmp_path), ["a"])
+    with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        database.execute("UPDATE answerers SET identity = CAST(? AS TEXT)", (b"\xff",))
+    (entry,) = AnswerStore(tmp_path).entries()
+    assert entry.identity == {}
+
+
 def test_processes_share_one_file(tmp_path) -> None:
     code = (
         "import sys; from pathlib import Path; from tasks.cache import open_cache; from tasks.cache.keys import *\n"
@@ -118,7 +181,7 @@ def test_processes_share_one_file(tmp_path) -> None:
         "for start in range(0, 200, 20):\n"
         "    texts = [str(n) for n in range(start, start + 20)]\n"
         "    made = lambda places: [texts[p].encode() for p in places]\n"
-        "    found = cache.answers({'what': 'x'}, [text_sha256(t) for t in texts], made)\n"
+        "    found = cache.answers({'what': 'x'}, [text_sha256(t) for t in texts], made, list)\n"
         "    assert found == [t.encode() for t in texts]\n"
     )
     path = ":".join(filter(None, sys.path))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tasks.cache import open_cache
 from tasks.cache.blobs import BlobStore
@@ -118,6 +119,29 @@ def test_a_cache_that_cannot_be_written_costs_one_warning_and_no_result(tmp_path
         assert cache.answer({"what": "count", "number": number}, lambda: 3) == 3
     assert len(caplog.records) == 1
     assert "CLEAR_CACHE" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("I/O error"), ValueError("odd"), KeyError("x")]
+)
+def test_whatever_the_cache_raises_is_one_warning_and_no_failure(tmp_path, caplog, monkeypatch, error) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    cache = open_cache(tmp_path)
+    for name in ("get", "put"):
+        monkeypatch.setattr(cache.blobs, name, fail)
+        monkeypatch.setattr(cache.small, name, fail)
+    for _ in range(2):
+        assert equal(cache.blob(WHAT, lambda: TENSORS), TENSORS)
+        assert cache.answer(WHAT, lambda: 3) == 3
+    assert len(caplog.records) == 1
+
+
+def test_a_wrong_identity_is_no_fault_of_the_cache(tmp_path) -> None:
+    for call in (lambda cache: cache.blob({}, dict), lambda cache: cache.answer({}, int)):
+        with pytest.raises(ValueError, match="what"):
+            call(open_cache(tmp_path))
 
 
 def test_none_keeps_nothing(tmp_path, monkeypatch) -> None:

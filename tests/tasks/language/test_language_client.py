@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
 import logging
 import sys
@@ -119,13 +120,56 @@ def test_the_total_time_is_bounded(server: ScriptedServer) -> None:
     assert clock.slept == [40, 40]
 
 
-@pytest.mark.parametrize("act", [hangs, drips])
+def drips_headers(handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    while not handler.server.over.wait(0.02):
+        handler.wfile.write(b"x: y\r\n")
+
+
+def drips_the_status(handler) -> None:
+    while not handler.server.over.wait(0.02):
+        handler.wfile.write(b"H")
+
+
+@pytest.mark.parametrize("act", [hangs, drips, drips_headers, drips_the_status])
 def test_a_slow_answer_ends_in_time(server: ScriptedServer, act) -> None:
     server.acts = [act]
     started = time.monotonic()
     with pytest.raises(UnavailableError, match="did not answer within"):
         ask(client(server, Clock(), timeout_seconds=0.1, total_seconds=0.15))
     assert time.monotonic() - started < 1
+
+
+def test_an_error_inside_a_choice_is_tried_again(server: ScriptedServer) -> None:
+    failed = b'{"choices": [{"finish_reason": "error", "error": {"code": 502}, "message": {"content": ""}}]}'
+    server.acts = [sends(failed), says("a red thing")]
+    assert ask(client(server)).text == "a red thing"
+
+
+def test_tokens_beyond_all_reason_are_unknown_and_lose_no_reply(server: ScriptedServer, tmp_path) -> None:
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    server.acts = [says("a red thing", tokens=(2**63, 10**30))]
+    for seed in range(3):
+        assert ask(OpenAIChat(server.source(), store, environment={}), seed=seed).prompt_tokens is None
+    assert store.usage().requests == 3
+
+
+def test_text_beside_the_call_of_a_tool_is_no_answer(server: ScriptedServer) -> None:
+    call = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    for act in (says("dog", tool_calls=call), says("dog", "tool_calls"), says("dog", function_call={"name": "f"})):
+        server.acts = [act]
+        with pytest.raises(NoAnswerError, match="called a tool"):
+            ask(client(server))
+
+
+def test_replies_that_cannot_be_used_are_counted(server: ScriptedServer) -> None:
+    server.acts = [says("dog", "length")]
+    model = CachedChat(client(server), ReplyStore())
+    for seed in range(3):
+        with pytest.raises(NoAnswerError):
+            ask(model, seed=seed)
+    assert list(model.unusable.values()) == [3]
+    assert "cut off at the token limit" in next(iter(model.unusable))
 
 
 def test_a_server_that_is_not_there() -> None:
@@ -339,8 +383,28 @@ def test_a_planted_key_appears_nowhere(server: ScriptedServer, tmp_path, caplog,
             ask(model, seed=seed)
         error = caught.value
         seen += [*traceback.format_exception(error), repr(error), repr(error.__context__), repr(error.__cause__)]
-    server.acts = [says(f"a label with {KEY}")]
-    seen += [repr(ask(model, seed=99)), repr(model), repr(model.model), str(vars(server.source())), caplog.text]
+    spelt = [
+        KEY,
+        KEY.upper(),
+        "\u200b".join(KEY),
+        " - ".join(KEY),
+        f"{KEY[:9]}\n  {KEY[9:]}",
+        KEY.encode().hex(),
+        *(base64.b64encode(b"y" * before + KEY.encode() + b"z").decode() for before in range(3)),
+    ]
+    for seed, form in enumerate(spelt, start=99):
+        # JSON may spell each letter as an escape.
+        escaped = "".join(f"\\u{ord(letter):04x}" for letter in form).encode()
+        choice = b'{"choices": [{"message": {"content": "x %s"}}], "model": "%s", "system_fingerprint": "%s%s"}'
+        server.acts = [lambda handler, body=choice % (escaped, escaped, b"f" * 190, escaped): handler.send(body)]
+        reply = ask(model, seed=seed)
+        assert reply.text.startswith("x ")
+        assert "[key]" in reply.text
+        assert "[key]" in reply.model
+        assert form not in reply.text + reply.model
+        assert reply.fingerprint == "f" * 190 + reply.model[:10]
+        seen.append(repr(reply))
+    seen += [repr(model), repr(model.model), str(vars(server.source())), caplog.text]
     seen += [record.getMessage() + repr(record.args) for record in caplog.records]
     seen += capfd.readouterr()
     assert server.keys[-1] == f"Bearer {KEY}"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tasks.common.errors import UserError
 from tasks.common.validation import parse
@@ -15,6 +15,10 @@ from tasks.language.config import LanguageModelSource, OpenAISource, Transformer
 
 SERVER = {"loader": "openai", "model": "tiny", "licence": "MIT"}
 LOCAL = {"loader": "transformers", "path": "models/tiny", "licence": "MIT"}
+
+
+class Profile(BaseModel):
+    model: LanguageModelSource
 
 
 def test_the_loader_tells_which_it_is() -> None:
@@ -36,6 +40,9 @@ def test_the_loader_tells_which_it_is() -> None:
         ({"base_url": "https://user:hunter2@example.org/v1"}, "no user name or password"),
         ({"key_variable": "sk_live_123"}, "looks like a key"),
         ({"key_variable": "a b"}, "key_variable"),
+        ({"key_variable": "sk-proj-0123"}, "looks like a key"),
+        ({"key_variable": 123}, "looks like a key"),
+        ({"key_variable": "gsk0abcdefghijklmnop"}, "looks like a key"),
         ({"temperature": -1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"attempts": 0}, "attempts"),
@@ -47,7 +54,13 @@ def test_the_loader_tells_which_it_is() -> None:
 def test_a_mistake_is_one_sentence(change: dict, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         parse(OpenAISource, {**SERVER, **change}, "profile.yaml")
-    assert "hunter2" not in str(caught.value)
+    assert not any(secret in str(caught.value) for secret in ("hunter2", "sk_live", "sk-proj", "gsk0"))
+
+
+def test_a_wrong_loader_does_not_print_the_fields_beside_it() -> None:
+    with pytest.raises(UserError, match="cannot be a mapping") as caught:
+        parse(Profile, {"model": {"key_variable": "sk-proj-0123", **SERVER, "loader": "opnai"}}, "profile.yaml")
+    assert "sk-proj" not in str(caught.value)
 
 
 def test_a_local_model_has_one_place() -> None:

@@ -103,6 +103,19 @@ def test_what_is_no_label_is_asked_for_once_more_and_then_no_name(reply: str) ->
     assert name(reply, reply)[0] == ""
 
 
+@pytest.mark.parametrize(
+    "reply", ["I'm sorry, I can't help.", "I cannot do that", "Sorry, no", "I’m unable", "As an AI"]
+)
+def test_a_refusal_in_words_is_neither_a_caption_nor_a_name(reply: str) -> None:
+    assert LanguageModelSummariser(Scripted(reply)).simplify("a red fish", 3) == "a red fish"
+    assert name(reply, reply)[0] == ""
+
+
+def test_thoughts_end_where_their_tag_is_closed_even_if_the_template_opened_it() -> None:
+    assert name("Hm: cats, or dogs?\n</think>\n\ndog")[0] == "dog"
+    assert name("<think>a\n</think>b</think> dog")[0] == "dog"
+
+
 def test_a_list_is_summarised_once_more_without_examples() -> None:
     found, model = name("red fish, red water, sand", "Label: red things")
     assert found == "red things"
@@ -115,6 +128,8 @@ def test_as_in_the_release_nothing_is_checked() -> None:
     long = "the images all show a red fish on the sand"
     assert name(long, mode="code")[0] == long
     assert name("A: red fish: b", mode="code")[0] == "red fish"
+    for mode in ("code", "llama2"):
+        assert name("\x1b\x07\u200b", mode=mode)[0] == ""
     found, model = name("red fish, sand", "Label: red, sandy", mode="code")
     assert found == "red, sandy"
     assert model.asked[1][0].endswith("Descriptions: red fish, sand")

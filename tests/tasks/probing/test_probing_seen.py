@@ -16,7 +16,7 @@ from probing_files import picture, save
 from pydantic import TypeAdapter
 
 from tasks.cache import Cache, open_cache
-from tasks.cache.answers import FILE
+from tasks.cache.answers import FILE, _checksum
 from tasks.common import image_files
 from tasks.common.errors import UserError
 from tasks.common.image_files import load_image
@@ -141,6 +141,20 @@ def test_damaged_rows_are_ignored(folder, cache, decoded, tmp_path, caplog):
     decoded.clear()
     assert same(opened(folder, cache), plain)
     assert not decoded
+
+
+@pytest.mark.parametrize("poison", ["no JSON", "[[32,32],1,2]", "{}", "[" * 100_000])
+def test_rows_that_fit_their_checksum_but_cannot_be_read_are_looked_at_again(folder, cache, decoded, tmp_path, poison):
+    plain = opened(folder, cache)
+    cache.small.close()
+    with closing(sqlite3.connect(tmp_path / "cache" / FILE)) as database, database:
+        for (item,) in database.execute("SELECT item FROM answers").fetchall():
+            row = (poison.encode(), _checksum(item, poison.encode()), item)
+            database.execute("UPDATE answers SET value = ?, checksum = ? WHERE item = ?", row)
+    for count in (COUNT, 0):
+        decoded.clear()
+        assert same(opened(folder, cache), plain)
+        assert len(decoded) == count
 
 
 def test_what_only_this_time_could_not_be_read_is_looked_at_again(folder, cache, monkeypatch):
