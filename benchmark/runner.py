@@ -43,10 +43,10 @@ from leaderboard.store.frames import empty_frame
 from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import COMPARISONS, FAITHFULNESS, SCORES, SUMMARY
 from leaderboard.view.bottleneck import bottleneck_contents
-from leaderboard.view.comparisons import markdown_comparisons
+from leaderboard.view.comparisons import comparison_tables
 from leaderboard.view.content import Table
 from leaderboard.view.dependence import dependence_contents
-from leaderboard.view.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
+from leaderboard.view.faithfulness import faithfulness_tables
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
 from leaderboard.view.ties import ties_from
@@ -91,7 +91,7 @@ class RunResult:
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     facts: RunFacts
-    faithfulness: list[FaithfulnessTable]
+    faithfulness: list[Table]
     sensitivity: list[Table]
     tuning: list[Table]
     bottleneck: list[Table] = field(default_factory=list)
@@ -182,8 +182,8 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         _finish(folder, works, roles, display)
         _analyse(options, folder, groups, methods, concepts, roles, probes, display)
         result = _stored(folder, options, failed)
-        _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons, result.facts))
-        _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
+        _write_text(folder, "comparisons.md", markdown_tables(comparison_tables(result.comparisons, result.facts)))
+        _write_text(folder, "faithfulness.md", markdown_tables(result.faithfulness))
         for name in _BESIDE:
             tables = getattr(result, name)
             _write_text(folder, f"{name}.md", markdown_tables(tables))

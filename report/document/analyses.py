@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from leaderboard.board.build import Standings as Chapter
 from leaderboard.view.content import Table
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
 from leaderboard.view.tuning import tuning_contents
-from report.document.chapter import Chapter
 from report.document.results import BARRIER, Figure, figure_environment
 from report.document.tables import Set, called, table_set
 from report.document.words import name
