@@ -16,7 +16,7 @@ from leaderboard.board.comparison.between import SUBJECTS
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.groups import Condition
 from leaderboard.board.names import SIGNIFICANT
-from leaderboard.view.words import count, listed, printed, severities_in_words, with_interval
+from leaderboard.view.words import condition_name, count, listed, printed, severities_in_words, with_interval
 
 _NOTHING_LEFT: Final = 0.1
 """Mean stability up to which a perturbation is said to leave nothing of the clean label."""
@@ -91,14 +91,21 @@ def findings_of_run(summary: pd.DataFrame, comparisons: pd.DataFrame, facts: Run
         task, profile = cast(tuple[str, str], names)
         compared = comparisons.loc[(comparisons["task"].eq(task) & comparisons["profile"].eq(profile)).to_numpy()]
         standings = standings_in(compared)
-        means = own.loc[(own["perturbation"].eq("all") & own["severity"].eq("all")).to_numpy()].to_dict("records")
-        rows = [row_of(one["method"], facts, one, standings.get(one["method"], {})) for one in means]
-        rows.sort(key=lambda row: -row.values["stability"].mean if "stability" in row.values else 1.0)
         single = own.loc[(~own["perturbation"].isin(["clean", "all"]) & own["severity"].ne("all")).to_numpy()]
-        conditions = {(str(name), int(severity)) for name, severity in single[["perturbation", "severity"]].to_numpy()}
+        done: dict[str, set[Condition]] = {}
+        for method, name, severity in single[["method", "perturbation", "severity"]].to_numpy():
+            done.setdefault(str(method), set()).add((str(name), int(severity)))
+        conditions: list[Condition] = sorted(set[Condition]().union(*done.values()))
+        rows = []
+        for one in own.loc[(own["perturbation"].eq("all") & own["severity"].eq("all")).to_numpy()].to_dict("records"):
+            method = str(one["method"])
+            # As in the tables, a mean over fewer conditions than the others' does not stand beside theirs.
+            gaps = tuple(f"no {condition_name(*place)}" for place in conditions if place not in done[method])
+            rows.append(row_of(method, facts, one, standings.get(method, {}), missing=gaps))
+        rows.sort(key=lambda row: -row.values["stability"].mean if "stability" in row.values else 1.0)
         units = int(max((own["units"] + own["missing"] + own["dead"]).tolist()))
         if rows:
-            found[str(task)] = _findings(_Results(rows, own, compared, sorted(conditions), units))
+            found[str(task)] = _findings(_Results(rows, own, compared, conditions, units))
     return found
 
 

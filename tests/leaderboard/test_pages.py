@@ -379,6 +379,17 @@ def test_a_run_says_the_same_as_its_board(board: Board) -> None:
     assert own[standings.group.task] == findings(standings)
 
 
+def test_a_method_that_failed_somewhere_in_a_run_has_no_mean_in_the_findings(board: Board) -> None:
+    standings = next(s for s in board.standings if len(s.complete) == len(s.group.methods))
+    lead, (name, severity) = standings.rivals[0].method, standings.group.conditions[0]
+    summary = standings.summary
+    gap = summary["method"].eq(lead) & summary["perturbation"].eq(name) & summary["severity"].eq(str(severity))
+    rest = summary.loc[~gap.to_numpy()]
+    found = findings_of_run(rest, standings.comparisons, standings.group.about_run)[standings.group.task]
+    assert not any(lead in sentence for sentence in (*found.stability, *found.accuracy))
+    assert f"Without a rank, as incomplete: {lead} (no {name} {severity})." in found.baselines
+
+
 def test_places_are_all_that_the_data_leave_open() -> None:
     rows = (_named("a", 0.9, "a", 1), _named("b", 0.8, "ab", 1), _named("c", 0.7, "b", 2), _named("d", 0.1, "c", 4))
     assert [places(row, rows) for row in rows] == ["1–2", "1–3", "2–3", "4"]
