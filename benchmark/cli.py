@@ -189,15 +189,15 @@ def score(
 
 
 def _print_scored(scored: ScoredLabels, out: Path | None) -> None:
-    from report.agreement import terminal_scored_labels
-    from report.tables import terminal_tables
+    from leaderboard.view.terminal import terminal_tables
+    from report.agreement import scored_label_tables
+    from report.tables import document_tables
 
     output = console()
-    for part in (
-        terminal_tables(scored.summary, scored.about_run, output.width, scored.scores) if scored.perturbed else ()
-    ):
-        output.print(part)
-    for part in terminal_scored_labels(scored.facts, scored.naming, scored.agreement):
+    measured = document_tables(scored.summary, scored.about_run, scored.scores) if scored.perturbed else {}
+    tables = [table for own in measured.values() for table in own]
+    tables += scored_label_tables(scored.facts, scored.naming, scored.agreement)
+    for part in terminal_tables(tables, output.width):
         output.print(part)
     if out is not None:
         say(f"Results: {out}")

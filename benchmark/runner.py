@@ -40,9 +40,9 @@ from leaderboard.store.frames import empty_frame
 from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import COMPARISONS, FAITHFULNESS, SCORES, SUMMARY
 from leaderboard.view.bottleneck import bottleneck_contents
-from leaderboard.view.comparisons import markdown_comparisons
+from leaderboard.view.comparisons import comparison_tables
 from leaderboard.view.content import Table
-from leaderboard.view.faithfulness import FaithfulnessTable, faithfulness_tables, markdown_faithfulness
+from leaderboard.view.faithfulness import faithfulness_tables
 from leaderboard.view.studies import VIEWS
 from leaderboard.view.ties import ties_from
 from report.latex import latex_tables
@@ -79,7 +79,7 @@ class RunResult:
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     facts: RunFacts
-    faithfulness: list[FaithfulnessTable]
+    faithfulness: list[Table]
     studies: dict[str, list[Table]]
 
 
@@ -173,8 +173,8 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         for study in studies:
             do_study(study, folder, given)
         result = _stored(folder, options, failed)
-        _write_text(folder, "comparisons.md", markdown_comparisons(result.comparisons, result.facts))
-        _write_text(folder, "faithfulness.md", markdown_faithfulness(result.faithfulness))
+        _write_text(folder, "comparisons.md", markdown_tables(comparison_tables(result.comparisons, result.facts)))
+        _write_text(folder, "faithfulness.md", markdown_tables(result.faithfulness))
         for name, tables in result.studies.items():
             _write_text(folder, f"{name}.md", markdown_tables(tables))
             _write_text(folder, f"{name}.tex", latex_tables(tables) if tables else "")

@@ -89,7 +89,8 @@ def validity(
     from leaderboard.board.validity import compare_groups
     from leaderboard.board.validity_pairs import asked_names, pairs
     from leaderboard.store import atomic
-    from leaderboard.view.validity_terminal import terminal_validity
+    from leaderboard.view.terminal import terminal_tables
+    from leaderboard.view.validity import validity_sentences, validity_tables
 
     chosen = pairs(merge_runs(runs_folder(runs)), *between, pair)
     names = asked_names(conditions, chosen)
@@ -102,6 +103,7 @@ def validity(
         return
     console = Console()
     for one in found:
-        for part in terminal_validity(one):
+        for part in terminal_tables(validity_tables(one), console.width):
             console.print(part)
-        console.print()
+        for sentence in validity_sentences(one):
+            say(sentence)

@@ -2,7 +2,7 @@
 
 What a reader writes is the reader's: a ``main.tex`` or ``references.bib`` that is not as this module left it is kept.
 Everything else is written anew, and what an earlier build wrote and this one does not is removed. ``build.json`` holds
-the hashes that tell them apart.
+the hashes that distinguish them.
 """
 
 from __future__ import annotations

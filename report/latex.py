@@ -9,9 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from leaderboard.store import escape
-from leaderboard.view.content import Cell, Row, Section, Table, printed
+from leaderboard.view.content import Cell, Row, Section, Table
+from leaderboard.view.words import ABSENT, with_minus
 
 _NAME_LIMIT: Final = 28
+_TEXT_LIMIT: Final = 400
+"""Letters of a name, and of any text in a table whose columns hold words."""
+_LONG: Final = 34
+"""Letters from which on a column's text is set in lines."""
 _HEAD_LINE: Final = 12
 _HEAD_LINES: Final = 3
 _SIGNS: Final = {
@@ -27,14 +32,14 @@ class Sheet:
 
     Attributes:
         width: Of its text, pt.
-        methods: Columns beside each other.
+        columns: Number columns side by side.
         rows: Rows with an interval under each value.
-        siunitx: Whether numbers stand in siunitx's ``S`` columns. They take a millisecond a cell, which a report with
-            thousands of cells feels in each of LaTeX's passes; without them signs and marks hang out of the number.
+        siunitx: Whether numbers stand in siunitx's ``S`` columns. These take a millisecond per cell in each of LaTeX's
+            passes, too long for a report with thousands of cells; without them signs and marks hang out of the number.
     """
 
     width: int
-    methods: int
+    columns: int
     rows: int
     siunitx: bool = True
 
@@ -75,6 +80,11 @@ def latex_text(text: str, unicode_engine: bool = False) -> str:
     return "".join(parts).replace(r" \%", r"~\%")
 
 
+def latex_figures(text: str, unicode_engine: bool = False) -> str:
+    """The same for text with figures such as ``-0.05 [-0.10, 0.02]``: a hyphen before a number is a minus."""
+    return latex_text(with_minus(text), unicode_engine)
+
+
 def latex_labels(table: Table, sheet: Sheet = ARTICLE) -> list[str]:
     """The labels of a table's environments."""
     return [_label(part) for part in _parts(table, sheet)]
@@ -91,9 +101,11 @@ def preamble(sheet: Sheet) -> str:
 
 
 def _parts(table: Table, sheet: Sheet) -> list[_Part]:
+    count = len(table.columns)
     parts = [
-        replace(table, methods=tuple(table.methods[i] for i in abreast), sections=tuple(_columns(sections, abreast)))
-        for abreast in _balanced(len(table.methods), sheet.methods)
+        replace(table, columns=tuple(table.columns[i] for i in abreast), sections=tuple(_columns(sections, abreast)))
+        # Words are broken into lines instead.
+        for abreast in _balanced(count, count if table.wordy else sheet.columns)
         for sections in _pages(table.sections, sheet.rows)
     ]
     return [_Part(part, number + 1, len(parts)) for number, part in enumerate(parts)]
@@ -126,14 +138,23 @@ def _pages(sections: Sequence[Section], limit: int) -> Iterator[list[Section]]:
 
 
 def _height(sections: Sequence[Section]) -> float:
-    """Rows, where those without an interval take half the place."""
-    return sum(1.0 if any(cell.has_interval for cell in row.cells) else 0.5 for part in sections for row in part.rows)
+    return sum(_row_height(row) for section in sections for row in section.rows)
+
+
+def _row_height(row: Row) -> float:
+    """Rows without an interval take half the place, for each of their lines."""
+    longest = max((len(cell.text) for cell in row.cells), default=0)
+    return max(1.0 if any(cell.has_interval for cell in row.cells) else 0.5, 0.5 * math.ceil(longest / 60))
 
 
 def _environment(part: _Part, unicode_engine: bool, siunitx: bool) -> str:
     table = part.table
-    columns = [_column([row.cells[number] for row in table.rows]) for number in range(len(table.methods))]
-    heads = " & ".join(f"{{{_head(method, unicode_engine)}}}" for method in table.methods)
+    kinds = _kinds(table, siunitx)
+    heads = [
+        latex_text(head, unicode_engine) if table.is_words(number) else f"{{{_head(head, unicode_engine)}}}"
+        for number, head in enumerate(table.columns)
+    ]
+    limit = _TEXT_LIMIT if table.wordy else _NAME_LIMIT
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -142,32 +163,29 @@ def _environment(part: _Part, unicode_engine: bool, siunitx: bool) -> str:
         rf"\caption{{{_caption(part, unicode_engine)}}}",
         rf"\label{{{_label(part)}}}",
         r"\footnotesize",
-        r"\setlength{\tabcolsep}{2.5pt}",
+        rf"\setlength{{\tabcolsep}}{{{4 if table.wordy else 2.5:g}pt}}",
         r"\begin{tabular}{",
-        "  @{}l",
-        *(f"  {column if siunitx else 'c'}" for column in columns),
+        f"  @{{}}{kinds[0]}",
+        *(f"  {kind}" for kind in kinds[1:]),
         "  @{}}",
         r"\toprule",
-        rf"{latex_text(table.corner, unicode_engine)} & {heads} \\",
+        rf"{' & '.join([latex_text(table.corner, unicode_engine), *heads])} \\",
     ]
     for section in table.sections:
         lines.append(r"\midrule")
         if section.title:
             title = latex_text(section.title, unicode_engine)
-            lines += [rf"\multicolumn{{{1 + len(table.methods)}}}{{@{{}}l}}{{\itshape {title}}} \\"]
+            lines += [rf"\multicolumn{{{1 + len(table.columns)}}}{{@{{}}l}}{{\itshape {title}}} \\"]
         for row in section.rows:
-            lines += _row(row, latex_text(escape.terminal(row.name, _NAME_LIMIT), unicode_engine), siunitx)
+            name = latex_text(escape.terminal(row.name, limit), unicode_engine)
+            lines += _row(name, row.cells, unicode_engine, siunitx)
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
 def _caption(part: _Part, unicode_engine: bool) -> str:
-    table = part.table
-    title = latex_text(table.title, unicode_engine)
-    arrow = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}[table.higher_is_better]
-    subject = f" {table.subject}" if table.subject else ""
     which = f" (part {part.number} of {part.of})" if part.of > 1 else ""
-    rest = [latex_text(note, unicode_engine) for note in (*table.notes, *table.emphasis)]
-    return " ".join([f"{title}{arrow}{subject}, task {latex_text(table.task, unicode_engine)}{which}.", *rest])
+    heading = f"{latex_text(part.table.heading, unicode_engine)}{which}."
+    return " ".join([heading, *(latex_figures(note, unicode_engine) for note in part.table.notes)])
 
 
 def _label(part: _Part) -> str:
@@ -177,8 +195,34 @@ def _label(part: _Part) -> str:
     return f"{name}{number}"
 
 
-def _column(cells: Sequence[Cell]) -> str:
-    numbers = [printed(cell.value, cell.digits) for cell in cells if cell.digits and not math.isnan(cell.value)]
+def _kinds(table: Table, siunitx: bool) -> list[str]:
+    """The kinds of all columns, the names' first: numbers, or text that is as wide as it is long or set in lines."""
+    texts = [[table.corner, *(row.name for row in table.rows)]]
+    texts += [
+        [head if table.is_words(number) else head[:_HEAD_LINE], *(row.cells[number].shown for row in table.rows)]
+        for number, head in enumerate(table.columns)
+    ]
+    widest = [max(map(len, column)) for column in texts]
+    long = [i for i, width in enumerate(widest) if width > _LONG] if table.wordy else []
+    # What short columns leave of the line, at about a hundred letters of this size.
+    left = max(0.25, 0.94 - sum(0.0095 * (width + 1) for i, width in enumerate(widest) if i not in long))
+    share = {i: left * widest[i] / sum(widest[j] for j in long) for i in long}
+    kinds = []
+    for i in range(len(texts)):
+        cells = [row.cells[i - 1] for row in table.rows] if i else []
+        if i in share:
+            kinds.append(rf">{{\raggedright\arraybackslash}}p{{{max(0.12, share[i]):.2f}\linewidth}}")
+        elif not i or table.is_words(i - 1):
+            kinds.append("l")
+        elif any(cell.text for cell in cells):
+            kinds.append("r")
+        else:
+            kinds.append(_numbers(cells) if siunitx else "c")
+    return kinds
+
+
+def _numbers(cells: Sequence[Cell]) -> str:
+    numbers = [cell.shown for cell in cells if cell.digits and not math.isnan(cell.value)]
     sign = "-" if any(number.startswith("-") for number in numbers) else ""
     whole = max([1, *(len(number.lstrip("-").partition(".")[0]) for number in numbers)])
     options = [f"table-format={sign}{whole}.2", "detect-weight"]
@@ -188,19 +232,22 @@ def _column(cells: Sequence[Cell]) -> str:
     return f"S[{', '.join(options)}]"
 
 
-def _row(row: Row, name: str, siunitx: bool) -> Iterator[str]:
-    intervals = any(cell.has_interval for cell in row.cells)
-    yield rf"{name} & {' & '.join(_value(cell, siunitx) for cell in row.cells)} \\" + (r"[-0.7ex]" if intervals else "")
+def _row(name: str, cells: Sequence[Cell], unicode_engine: bool, siunitx: bool) -> Iterator[str]:
+    intervals = any(cell.has_interval for cell in cells)
+    values = [_value(cell, unicode_engine, siunitx) for cell in cells]
+    yield rf"{' & '.join([name, *values])} \\" + (r"[-0.7ex]" if intervals else "")
     if intervals:
-        yield rf" & {' & '.join(_interval(cell) for cell in row.cells)} \\"
+        yield rf" & {' & '.join(_interval(cell) for cell in cells)} \\"
 
 
-def _value(cell: Cell, siunitx: bool) -> str:
-    if math.isnan(cell.value):
+def _value(cell: Cell, unicode_engine: bool, siunitx: bool) -> str:
+    if cell.text:
+        return latex_figures(escape.terminal(cell.text, _TEXT_LIMIT), unicode_engine)
+    if cell.shown == ABSENT:
         return "{--}"
     if not cell.digits:
-        return f"{{{printed(cell.value, 0)}}}"
-    marks, number = _marks(cell), printed(cell.value, cell.digits)
+        return f"{{{cell.shown}}}"
+    marks, number = _marks(cell), cell.shown
     bold = r"\bfseries " if cell.best else ""
     if siunitx:
         return bold + number + (f"{{{marks}}}" if marks else "")
@@ -221,10 +268,7 @@ def _marks(cell: Cell) -> str:
 
 
 def _interval(cell: Cell) -> str:
-    if not cell.has_interval:
-        return "{}"
-    low, high = (printed(end, cell.digits).replace("-", "$-$") for end in (cell.low, cell.high))
-    return rf"{{\tiny [{low}, {high}]}}"
+    return rf"{{\tiny {cell.interval.replace('-', '$-$')}}}" if cell.has_interval else "{}"
 
 
 def _head(method: str, unicode_engine: bool) -> str:

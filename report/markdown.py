@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from leaderboard.store import escape
-from leaderboard.view.content import Cell, Section, Table, printed
+from leaderboard.view.content import Cell, Section, Table
 
 
 def markdown_tables(tables: Sequence[Table]) -> str:
@@ -14,29 +14,27 @@ def markdown_tables(tables: Sequence[Table]) -> str:
 
 
 def _table(table: Table) -> str:
-    subject = f" {table.subject}" if table.subject else ""
-    title = f"**{escape.markdown(table.title)}{table.arrow}{subject}, task {escape.markdown(table.task)}**"
-    head = _line([table.corner, *(escape.markdown(escape.terminal(name, 200)) for name in table.methods)])
-    rule = _line([":---", *["---:"] * len(table.methods)])
-    body = [line for section in table.sections for line in _section(section, len(table.methods))]
-    notes = [f"- {escape.markdown(note)}" for note in (*table.notes, *table.emphasis)]
-    return "\n".join([title, "", head, rule, *body, "", *notes, ""])
+    columns = range(len(table.columns))
+    head = _line([table.corner, *table.columns])
+    rule = f"| {' | '.join([':---', *(':---' if table.is_words(number) else '---:' for number in columns)])} |"
+    body = [line for section in table.sections for line in _section(section, len(table.columns))]
+    notes = [f"- {escape.markdown(note)}" for note in table.notes]
+    grid = [head, rule, *body, ""] if body else []
+    return "\n".join([f"**{escape.markdown(table.heading)}**", "", *grid, *notes, ""])
 
 
-def _section(section: Section, methods: int) -> Iterator[str]:
+def _section(section: Section, columns: int) -> Iterator[str]:
     if section.title:
-        yield _line([f"*{escape.markdown(section.title)}*", *[""] * methods])
+        yield f"| *{escape.markdown(section.title)}* |{'  |' * columns}"
     for row in section.rows:
-        yield _line([escape.markdown(escape.terminal(row.name, 200)), *map(_cell, row.cells)])
+        yield _line([row.name], *map(_cell, row.cells))
 
 
 def _cell(cell: Cell) -> str:
-    number = printed(cell.value, cell.digits)
-    text = (f"**{number}**" if cell.best else number) + (r"\*" if cell.marked else "") + ("†" if cell.tied else "")
-    if cell.has_interval:
-        text += f" [{printed(cell.low, cell.digits)}, {printed(cell.high, cell.digits)}]"
-    return text
+    text = escape.markdown(escape.terminal(cell.shown, 1_000))
+    marked = (f"**{text}**" if cell.best else text) + cell.marks.replace("*", r"\*")
+    return f"{marked} {cell.interval}".rstrip()
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _line(texts: Sequence[str], *cells: str) -> str:
+    return f"| {' | '.join([*(escape.markdown(escape.terminal(text, 200)) for text in texts), *cells])} |"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from leaderboard.store.escape import terminal
+from leaderboard.view.content import Table, text_section, text_table
+from leaderboard.view.terminal import terminal_table
 from report.doctor import readable
 
 _UNKNOWN = "unknown"
@@ -23,21 +25,21 @@ _COUNTS = {
 }
 """Name in the plan → heading."""
 
+_NOTHING = {"expected": 0, "most": 0}
+
 _SHOWN = 6
-"""Stages whose time is told when a run ends."""
+"""Stages whose time is reported when a run ends."""
 
 
-def terminal_plan(facts: Mapping[str, Any]) -> list[Table | Text]:
+def terminal_plan(facts: Mapping[str, Any]) -> list[RichTable | Text]:
     """Tables of what is left to do and how long it takes, then a few lines.
 
     Args:
         facts: As ``benchmark.plan.make.make_plan`` gives them.
     """
     lines = [*_lines(facts), *(f"Note: {note}" for note in facts["notes"])]
-    tables = [_work_table(facts)]
-    if facts["seconds"]["stages"]:
-        tables.append(_time_table(facts["seconds"]))
-    return [*tables, *(Text(terminal(line)) for line in lines)]
+    tables = [_work_table(facts), *([_time_table(facts["seconds"])] if facts["seconds"]["stages"] else [])]
+    return [*map(terminal_table, tables), *(Text(terminal(line)) for line in lines)]
 
 
 def outcome_lines(session: Mapping[str, Any]) -> list[str]:
@@ -51,9 +53,9 @@ def outcome_lines(session: Mapping[str, Any]) -> list[str]:
     parts = [
         f"{heading} {_n(actual[name])} of {_amount(planned[name])}"
         for name, heading in headings.items()
-        if actual[name] or planned[name] != {"expected": 0, "most": 0}
+        if actual[name] or planned[name] != _NOTHING
     ]
-    if planned["usd"] != {"expected": 0, "most": 0}:
+    if planned["usd"] != _NOTHING:
         parts.append(
             f"{_UNKNOWN if actual['usd'] is None else format(actual['usd'], '.4f')} USD of {_usd(planned['usd'])}"
         )
@@ -63,46 +65,34 @@ def outcome_lines(session: Mapping[str, Any]) -> list[str]:
 
 
 def _work_table(facts: Mapping[str, Any]) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    used = {name: heading for name, heading in _COUNTS.items() if facts["total"][name] != {"expected": 0, "most": 0}}
-    for number, heading in enumerate(("", "cells", "done", "passes", "images", *used.values())):
-        table.add_column(Text(heading), justify="right" if number else "left")
+    used = {name: heading for name, heading in _COUNTS.items() if facts["total"][name] != _NOTHING}
 
-    def row(name: str, counts: Mapping[str, Any], *first: str, style: str = "") -> None:
-        cells = (*first, *("" for _ in range(4 - len(first))), *(_amount(counts[key]) for key in used))
-        table.add_row(Text(terminal(name), style=style), *map(Text, cells))
+    def row(name: str, counts: Mapping[str, Any], *first: str) -> tuple[str, ...]:
+        return (name, *first, *("" for _ in range(4 - len(first))), *(_amount(counts[key]) for key in used))
 
-    nothing = {"expected": 0, "most": 0}
+    own = []
     for task in facts["tasks"]:
-        cells = sum(method["cells"] for method in task["methods"].values())
-        done = sum(method["done"] for method in task["methods"].values())
-        row(task["name"], task["counts"], _n(cells), _n(done), _n(task["passes"]), _n(task["images"]))
-        for name, method in task["methods"].items():
-            counts = {key: method[key] for key in used}
-            row(f"  {name}", counts, _n(method["cells"]), _n(method["done"]), style="dim")
-    table.add_section()
-    shared = {key: facts["shared"][key] if key == "captioned" else nothing for key in used}
-    if shared.get("captioned", nothing) != nothing:
-        row("captions of all images", shared)
+        cells, done = (sum(method[name] for method in task["methods"].values()) for name in ("cells", "done"))
+        own.append(row(task["name"], task["counts"], _n(cells), _n(done), _n(task["passes"]), _n(task["images"])))
+        own += [row(f"  {name}", one, _n(one["cells"]), _n(one["done"])) for name, one in task["methods"].items()]
+    shared = []
+    if "captioned" in used and facts["shared"]["captioned"] != _NOTHING:
+        captions = {key: facts["shared"][key] if key == "captioned" else _NOTHING for key in used}
+        shared.append(row("captions of all images", captions))
     if facts["faithfulness"]["labels"]["most"]:
-        row("faithfulness", facts["faithfulness"])
+        shared.append(row("faithfulness", facts["faithfulness"]))
     for analysis in facts.get("analyses", ()):
         several = len(facts["tasks"]) > 1
-        row(f"{analysis['name']}, {analysis['task']}" if several else analysis["name"], analysis)
-    row("total", facts["total"], _n(facts["cells"]["all"]), _n(facts["cells"]["done"]), style="bold")
-    return table
+        shared.append(row(f"{analysis['name']}, {analysis['task']}" if several else analysis["name"], analysis))
+    total = row("total", facts["total"], _n(facts["cells"]["all"]), _n(facts["cells"]["done"]))
+    heads = ("work", "cells", "done", "passes", "images", *used.values())
+    return text_table("plan", "", heads, map(text_section, (own, [*shared, total])))
 
 
 def _time_table(seconds: Mapping[str, Any]) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column(Text("stage"))
-    table.add_column(Text("time on this machine"), justify="right")
-    for stage, value in seconds["stages"].items():
-        if value is None or value >= 0.05:
-            table.add_row(Text(terminal(stage)), Text(_time(value)))
-    table.add_section()
-    table.add_row(Text("total", style="bold"), Text(_time(seconds["total"]), style="bold"))
-    return table
+    stages = [(stage, _time(value)) for stage, value in seconds["stages"].items() if value is None or value >= 0.05]
+    rows = (stages, [("total", _time(seconds["total"]))])
+    return text_table("time", "", ("stage", "time on this machine"), map(text_section, rows))
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -185,6 +185,7 @@ class RunOptions(BaseModel):
     as_json: Runtime[Annotated[bool, Flag("--json")]] = Field(
         default=False, description="Print JSON; progress goes to standard error."
     )
+    details: Runtime[bool] = Field(default=False, description="Print all tables, and all findings.")
 
     @model_validator(mode="after")
     def _one_choice_of_units(self) -> RunOptions:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from leaderboard.board.facts import run_facts
 from leaderboard.board.groups import SHARED, AnyGroup, Condition, LeftOut, source_of
-from leaderboard.board.names import GROUPS
+from leaderboard.board.names import ORDER
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import canonical_json, identity_hash, safe_name
 from leaderboard.store.run_folder import RunFolder
@@ -25,8 +25,6 @@ HEADS: Final = ("backbone_dense", "backbone_sparse", "concepts_dense", "concepts
 
 TABLES: Final = (BOTTLENECK, CONCEPT_DRIFT, CONTEXT_ANOMALY, DECISIONS, THUMBNAILS)
 """Those that such a run has."""
-
-_ORDER: Final = {name: place for place, name in enumerate(name for group in GROUPS for name in group)}
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,8 @@ def newest_of(found: Sequence[BottleneckGroup], left_out: list[LeftOut]) -> list
 def conditions_in_order(frame: pd.DataFrame) -> list[Condition]:
     """The conditions of a table, ``clean`` and the changed backgrounds first, then in the order of all tables."""
     found = {(str(name), int(severity)) for name, severity in frame[["perturbation", "severity"]].to_numpy()}
-    last = len(_ORDER)
-    return sorted(found, key=lambda one: (one[1] > 0, one[0] != "clean", _ORDER.get(one[0], last), *one))
+    last = len(ORDER)
+    return sorted(found, key=lambda one: (one[1] > 0, one[0] != "clean", ORDER.get(one[0], last), *one))
 
 
 def _size(group: BottleneckGroup) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""The board: what each method reaches on each task, who can be told from whom, and what is missing from whom.
+"""The board: what each method reaches on each task, which methods differ significantly, and what is missing.
 
 A row is a method on one task (version, profile and settings alike) and one suite, or all of the task's suites. Its
 means rest on the task's own conditions alone, whatever else was run. A row that does not cover them, or not all the
@@ -7,11 +7,10 @@ units and images that the task asks for, has no means and no rank: it says what 
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, cast
 
@@ -19,29 +18,33 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from leaderboard.board.bottleneck_findings import findings
-from leaderboard.board.bottlenecks import BottleneckGroup
 from leaderboard.board.comparison import compare
-from leaderboard.board.groups import AnyGroup, Condition, Source
+from leaderboard.board.comparison.between import Measure
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import Condition
 from leaderboard.board.merge import Group, Runs
 from leaderboard.board.names import REFERENCE
 from leaderboard.board.parallel import for_each
-from leaderboard.board.summary import FAITHFULNESS_MEANS, MEANS, faithfulness_mean, means_over
+from leaderboard.board.summary import (
+    ALL,
+    FAITHFULNESS_MEANS,
+    MEANS,
+    faithfulness_mean,
+    means_over,
+    movement,
+    summarise,
+)
 from leaderboard.board.validity import Validity
-from leaderboard.board.validity import as_json as validity_json
 from leaderboard.board.validity_pairs import against_miniature
 from leaderboard.store.columns import Column
 from leaderboard.store.schema import FAITHFULNESS, SUMMARY
 from metrics.stability import mlce
-from metrics.statistics import Interval
-
-BOARD_VERSION: Final = 1
-"""Schema of ``board.json`` and ``board.csv``; raised whenever a key changes its meaning or goes."""
+from metrics.statistics import Interval, holm
 
 EVERY_SUITE: Final = "all"
 """Stands for all suites of a task."""
 
-RANKED: Final = ("stability", "accuracy", "accuracy_clean")
+RANKED: Final[tuple[Measure, ...]] = ("stability", "accuracy", "accuracy_clean")
 """Measures by which methods are tested against each other; see ``leaderboard.board.comparison``."""
 
 _COUNTS: Final = {"units": "units", "dead": "dead", "unnamed": "missing", "distinct": "distinct", "known": "known"}
@@ -70,8 +73,8 @@ class Standing:
     """A method among the others.
 
     Attributes:
-        rank: 1 + the number of methods that are better and told apart from it, so that ties share a rank.
-        letters: Two methods have a letter in common if and only if they cannot be told apart.
+        rank: 1 + the number of methods that are significantly better, so that ties share a rank.
+        letters: Two methods have a letter in common if and only if they are not significantly different.
     """
 
     rank: int
@@ -84,7 +87,7 @@ class Row:
 
     Attributes:
         method: Its name, with its options where they are not the default ones.
-        floor: Every other method must beat it.
+        floor: It is a trivial baseline, which every other method must beat.
         suite: Name of the suite, or ``all``.
         missing: What keeps the row from being complete, each in a few words; nothing if it is complete.
         counts: ``units`` with a label, ``dead``, ``unnamed`` (no label), ``distinct`` (different clean labels),
@@ -106,6 +109,11 @@ class Row:
         """Whether nothing is missing."""
         return not self.missing
 
+    def tied_with(self, other: Row, measure: str) -> bool:
+        """Whether two rows of one suite are not significantly different, or were not compared."""
+        first, second = self.standings.get(measure), other.standings.get(measure)
+        return first is None or second is None or bool(set(first.letters) & set(second.letters))
+
 
 @dataclass(frozen=True)
 class Standings:
@@ -113,7 +121,7 @@ class Standings:
 
     Attributes:
         group: What it was made of.
-        rows: Suite by suite, all suites first, best stability first, incomplete rows and floors last.
+        rows: Suite by suite, all suites first, best stability first, incomplete rows and trivial baselines last.
         comparisons: Rows of ``COMPARISONS`` (store.schema) over the complete methods and the task's own conditions.
     """
 
@@ -130,6 +138,75 @@ class Standings:
         """The rows of one suite, in their order."""
         return tuple(row for row in self.rows if row.suite == suite)
 
+    @cached_property
+    def complete(self) -> tuple[str, ...]:
+        """The methods that cover all that the task asks for, best first, trivial baselines last."""
+        return tuple(row.method for row in self.of_suite() if row.complete)
+
+    @cached_property
+    def rivals(self) -> tuple[Row, ...]:
+        """The rows of complete methods that are no trivial baselines, best first."""
+        return tuple(row for row in self.of_suite() if row.complete and not row.floor)
+
+    @cached_property
+    def own_scores(self) -> pd.DataFrame:
+        """The scores under the task's own conditions and on clean images, of all methods."""
+        return of_conditions(self.group.scores, self.group.conditions)
+
+    @cached_property
+    def complete_scores(self) -> pd.DataFrame:
+        """The same of the complete methods."""
+        return self.own_scores.loc[self.own_scores["method"].isin(self.complete)]
+
+    @cached_property
+    def own_summary(self) -> pd.DataFrame:
+        """Rows of ``SUMMARY`` (store.schema) over ``own_scores``; an incomplete method has no mean over all."""
+        if not self.extra_conditions:
+            summary = self.summary.copy()
+        elif len(self.severities) == 1:
+            summary = self._narrowed()
+        else:
+            summary = summarise(self.own_scores, self.group.about_run.seed)
+        gaps = summary["perturbation"].eq(ALL) & ~summary["method"].isin(self.complete)
+        means = [f"{name}{end}" for name in MEANS for end in ("", "_low", "_high")]
+        summary.loc[gaps, [*means, "p_value", "p_adjusted"]] = np.nan
+        return summary
+
+    def _narrowed(self) -> pd.DataFrame:
+        """``summarise(self.own_scores)`` for one severity, without doing again what the group's own summary holds."""
+        whole, seed = self.summary, self.group.about_run.seed
+        asked = {("clean", "0"), *((name, str(severity)) for name, severity in self.group.conditions)}
+        kept = [place in asked for place in zip(whole["perturbation"], whole["severity"], strict=True)]
+        parts = []
+        for method, rows in whole.loc[np.array(kept, dtype=bool)].groupby("method", sort=False):
+            own = self.own_scores.loc[self.own_scores["method"].to_numpy() == method]
+            p_value = movement(own, seed)
+            place = {"task": self.group.task, "profile": self.group.profile, "method": method, "perturbation": ALL}
+            mean = {**place, "severity": ALL, **means_over(own, seed), "p_value": p_value, "p_adjusted": p_value}
+            tested = rows["perturbation"].to_numpy() != "clean"
+            adjusted = np.full(len(rows), np.nan)
+            adjusted[tested] = holm(rows["p_value"].to_numpy(np.float64)[tested]).p_values
+            parts += [rows.assign(p_adjusted=adjusted), pd.DataFrame([mean], columns=whole.columns)]
+        return pd.concat(parts, ignore_index=True)
+
+    @cached_property
+    def faithfulness(self) -> pd.DataFrame:
+        """How faithful the complete methods' labels are."""
+        rows = of_conditions(self.group.tables["faithfulness"], self.group.conditions)
+        return rows.loc[rows["method"].isin(self.complete)]
+
+    @cached_property
+    def severities(self) -> tuple[int, ...]:
+        """Of the task's own conditions."""
+        return tuple(sorted({severity for _, severity in self.group.conditions}))
+
+    @cached_property
+    def extra_conditions(self) -> int:
+        """How many conditions ran that the task does not ask for."""
+        scores = self.group.scores
+        ran = set(zip(scores["perturbation"], scores["severity"].astype(int), strict=True)) - {("clean", 0)}
+        return len(ran - set(self.group.conditions))
+
 
 @dataclass(frozen=True)
 class Board:
@@ -137,7 +214,7 @@ class Board:
 
     Attributes:
         runs: Where they come from.
-        standings: One a group.
+        standings: One per group.
     """
 
     runs: Runs
@@ -171,70 +248,18 @@ def measures() -> dict[str, Column]:
     return own
 
 
-def as_json(board: Board) -> dict[str, Any]:
-    """The machine-readable board.
-
-    Returns:
-        ``schema_version``, ``clear_version``, ``as_of`` (when the newest session began), ``measures`` (name → title,
-        meaning, ``higher_is_better``), ``groups``, ``bottlenecks``, ``validity`` (see ``board.validity.as_json``)
-        and ``left_out``. A group has ``task``, ``version``, ``profile``, ``note``, ``slug``, ``settings``, ``sources``,
-        ``conditions``, ``suites`` and ``rows``; a row has the attributes of ``Row`` and ``complete``. A bottleneck has
-        the first seven of these, ``findings`` (sentences), and the rows of two of its tables: ``accuracy`` and
-        ``context_anomaly``.
-    """
-    return {
-        "schema_version": BOARD_VERSION,
-        "clear_version": importlib.metadata.version("clear-benchmark"),
-        "as_of": board.runs.newest,
-        "measures": {
-            name: {"title": c.title, "meaning": c.meaning, "higher_is_better": c.higher_is_better}
-            for name, c in measures().items()
-        },
-        "groups": [_group_json(standings) for standings in board.standings],
-        "bottlenecks": [_bottleneck_json(group) for group in board.runs.bottlenecks],
-        "validity": [validity_json(validity) for validity in board.validity],
-        "left_out": [{"run": left.run, "reason": left.reason} for left in board.runs.left_out],
-    }
-
-
-def as_frame(board: Board) -> pd.DataFrame:
-    """The board as a flat table: one row a group, suite and method.
-
-    Returns:
-        ``schema_version``, ``task``, ``version``, ``profile``, ``slug``, ``suite``, ``method``, ``floor``,
-        ``complete``, ``missing``, the counts, for each ranked measure its rank and letters, and for each measure its
-        mean and the ends of its interval. Texts are not escaped.
-    """
-    rows = []
-    for standings in board.standings:
-        group = standings.group
-        for row in standings.rows:
-            place = {"task": group.task, "version": group.version, "profile": group.profile, "slug": group.slug}
-            flat: dict[str, Any] = {"schema_version": BOARD_VERSION, **place, "suite": row.suite, "method": row.method}
-            flat |= {"floor": row.floor, "complete": row.complete, "missing": "; ".join(row.missing), **row.counts}
-            for name in RANKED:
-                standing = row.standings.get(name)
-                flat |= {f"{name}_rank": standing and standing.rank, f"{name}_letters": standing and standing.letters}
-            for name in measures():
-                value = row.values.get(name)
-                ends = {"": value and value.mean, "_low": value and value.low, "_high": value and value.high}
-                flat |= {f"{name}{end}": number for end, number in ends.items()}
-            rows.append(flat)
-    return pd.DataFrame(rows).astype({f"{name}_rank": "Int64" for name in RANKED}) if rows else pd.DataFrame()
-
-
 # ---- one group ----
 
 
 def _standings(group: Group) -> Standings:
-    own = _of_conditions(group.scores, group.conditions)
+    own = of_conditions(group.scores, group.conditions)
     suites = {EVERY_SUITE: group.conditions, **group.suites}
     rows: list[Row] = []
     comparisons = pd.DataFrame()
     for suite, conditions in suites.items():
         if suite != EVERY_SUITE and (len(suites) == 2 or not conditions):
             continue
-        part = _of_conditions(own, conditions)
+        part = of_conditions(own, conditions)
         missing = {method: tuple(_missing(group, method, conditions)) for method in group.methods}
         ranked = [method for method, gaps in missing.items() if not gaps]
         chosen = part.loc[part["method"].isin(ranked)]
@@ -245,11 +270,11 @@ def _standings(group: Group) -> Standings:
     return Standings(group, tuple(rows), comparisons)
 
 
-def _of_conditions(scores: pd.DataFrame, conditions: Sequence[Condition]) -> pd.DataFrame:
+def of_conditions(frame: pd.DataFrame, conditions: Sequence[Condition]) -> pd.DataFrame:
     """The rows of those conditions, and the clean ones."""
     wanted = {*conditions, ("clean", 0)}
-    kept = [pair in wanted for pair in zip(scores["perturbation"], scores["severity"], strict=True)]
-    return scores.loc[np.array(kept, dtype=bool)]
+    kept = [place in wanted for place in zip(frame["perturbation"], frame["severity"], strict=True)]
+    return frame.loc[np.array(kept, dtype=bool)]
 
 
 def _missing(group: Group, method: str, conditions: Sequence[Condition]) -> Iterator[str]:
@@ -289,20 +314,40 @@ def _rows(
     missing: Mapping[str, tuple[str, ...]],
     compared: pd.DataFrame,
 ) -> list[Row]:
-    standings = _ranks(compared)
+    standings = standings_in(compared)
     reference = _by_condition(scores, REFERENCE, conditions)
     rows = []
     for method in group.methods:
         found = means_over(scores.loc[scores["method"].to_numpy() == method], group.about_run.seed)
-        counts = {name: int(found[column]) for name, column in _COUNTS.items()}
         values: dict[str, Value] = {}
         if not missing[method]:
-            values = {name: value for name in MEANS if (value := _value(found, name))}
-            values |= _mlce(_by_condition(scores, method, conditions), reference)
+            values = _mlce(_by_condition(scores, method, conditions), reference)
             values |= _faithfulness(group, method) if suite == EVERY_SUITE else {}
-        standing = standings.get(method, {})
-        rows.append(Row(method, group.about_run.is_floor(method), suite, missing[method], counts, values, standing))
+        row = row_of(method, group.about_run, found, standings.get(method, {}), suite, missing[method])
+        rows.append(replace(row, values={**row.values, **values}))
     return sorted(rows, key=_place)
+
+
+def row_of(
+    method: str,
+    facts: RunFacts,
+    found: Mapping[str, Any],
+    standings: Mapping[str, Standing],
+    suite: str = EVERY_SUITE,
+    missing: tuple[str, ...] = (),
+) -> Row:
+    """A row from the columns of a row of the summary.
+
+    Args:
+        facts: Of its run.
+        found: In the columns of ``leaderboard.store.schema.SUMMARY``.
+        standings: See ``Row``.
+        suite: See ``Row``.
+        missing: See ``Row``.
+    """
+    counts = {name: int(found[column]) for name, column in _COUNTS.items()}
+    values = {} if missing else {name: value for name in MEANS if (value := _value(found, name))}
+    return Row(method, facts.is_floor(method), suite, missing, counts, values, standings)
 
 
 def _place(row: Row) -> tuple[bool, bool, float, str]:
@@ -345,63 +390,11 @@ def _faithfulness(group: Group, method: str) -> dict[str, Value]:
     return {name: value_of(mean) for name, mean in means.items() if not math.isnan(mean.estimate)}
 
 
-def _ranks(compared: pd.DataFrame) -> dict[str, dict[str, Standing]]:
+def standings_in(compared: pd.DataFrame) -> dict[str, dict[str, Standing]]:
+    """Method → measure → standing, as the comparisons of one task have them."""
     found: dict[str, dict[str, Standing]] = {}
     rows = compared.loc[(compared["kind"] == "method").to_numpy() & compared["rank"].notna().to_numpy()]
     for row in rows.to_dict("records"):
         standing = Standing(int(row["rank"]), str(row["letters"] or ""))
         found.setdefault(str(row["first"]), {})[str(row["measure"])] = standing
     return found
-
-
-# ---- JSON ----
-
-
-def _bottleneck_json(group: BottleneckGroup) -> dict[str, Any]:
-    tables = {"accuracy": _records(group.heads), "context_anomaly": _records(group.tables["context_anomaly"])}
-    return {**_place_json(group), "findings": list(findings(group)), **tables}
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows without task and profile, in the order of the schema's key; null where a value is absent."""
-    plain = table.drop(columns=["task", "profile"]).astype(object)
-    return plain.where(plain.notna(), None).to_dict("records")
-
-
-def _place_json(group: AnyGroup) -> dict[str, Any]:
-    return {
-        "task": group.task,
-        "version": group.version,
-        "profile": group.profile,
-        "note": group.about_profile.get("note", ""),
-        "slug": group.slug,
-        "settings": dict(group.settings),
-        "sources": [_source_json(source) for source in group.sources],
-    }
-
-
-def _group_json(standings: Standings) -> dict[str, Any]:
-    group = standings.group
-    return {
-        **_place_json(group),
-        "conditions": [list(condition) for condition in group.conditions],
-        "suites": {name: [list(condition) for condition in pairs] for name, pairs in group.suites.items()},
-        "rows": [_row_json(row) for row in standings.rows],
-    }
-
-
-def _source_json(source: Source) -> dict[str, Any]:
-    return {**vars(source), "packages": dict(source.packages), "licences": dict(source.licences)}
-
-
-def _row_json(row: Row) -> dict[str, Any]:
-    return {
-        "method": row.method,
-        "suite": row.suite,
-        "floor": row.floor,
-        "complete": row.complete,
-        "missing": list(row.missing),
-        "counts": dict(row.counts),
-        "values": {name: vars(value) for name, value in row.values.items()},
-        "standings": {name: vars(standing) for name, standing in row.standings.items()},
-    }

@@ -61,15 +61,15 @@ class RunFacts:
         return self.method(name).trivial
 
     def floors(self, methods: Collection[str]) -> tuple[str, ...]:
-        """The floors among the methods, in order."""
+        """The trivial baselines among the methods, in order."""
         return methods_in_order([name for name in methods if self.is_floor(name)])
 
     def rivals(self, methods: Iterable[str]) -> tuple[str, ...]:
-        """The methods that are no floors, in the order given."""
+        """The methods that are no trivial baselines, in the order given."""
         return tuple(name for name in methods if not self.is_floor(name))
 
     def ordered(self, methods: Collection[str]) -> tuple[str, ...]:
-        """By name, the floors last."""
+        """By name, the trivial baselines last."""
         return (*sorted(self.rivals(methods)), *self.floors(methods))
 
     # ---- perturbations ----

@@ -59,9 +59,7 @@ class AnyGroup:
 
     Attributes:
         slug: A file name for it, another one for every other group.
-        task: Name of the task.
         version: Of the task.
-        profile: Name of the profile.
         settings: What two runs must share to belong to it, e.g. seed and number of images.
         about: The task's own words (``benchmark.run.facts``); empty where the run is too old to hold them.
         about_profile: The same of the profile.

@@ -79,7 +79,7 @@ COLOURS: Final = {"clip_dissect": 0, "dnd": 1, "network_dissection": 2, "dnd_ref
 """Method → its colour in every figure, by number; other methods get one of the rest by their name."""
 
 FLOOR_MARKS: Final = {"random_label": 0, "constant_label": 1}
-"""The same for the marks of floors, which are all grey."""
+"""The same for the marks of trivial baselines, which are all grey."""
 
 PREDICTING: Final = "miniature"
 """The profile whose numbers are held against those of every other."""
@@ -95,6 +95,9 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("random_mask_blur", "foreground_blur_matched", "background_blur_matched", "gaussian_blur_5x5", "reencode"),
 )
 """Perturbations in the order of the tables: the blurs, ImageNet-C's noise, blur, weather and digital, then controls."""
+
+ORDER: Final[Mapping[str, int]] = {name: place for place, name in enumerate(sum(GROUPS, ()))}
+"""Place of a perturbation in this order."""
 
 GROUP_NAMES = ("blur", "noise", "blur", "weather", "digital", "mask", "mask", "control")
 """One name for each of the groups; groups of one name are summed up together."""
@@ -116,7 +119,6 @@ def unstated(method: str, options: Collection[str] = ()) -> AboutMethod:
     """What is known of a method that its run does not describe.
 
     Args:
-        method: Its name.
         options: Names of the options that were set. What they make of the perturbations that it uses, nobody knows.
     """
     known = _METHODS.get(bare(method), AboutMethod())

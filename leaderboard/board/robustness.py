@@ -40,8 +40,6 @@ class Kept:
     """The accuracy of one role on one task and profile.
 
     Attributes:
-        task: Name of the task.
-        profile: Name of the profile.
         role: One of ``ROLES``.
         clean: Accuracy on clean images.
         conditions: The perturbed conditions, in the order of all tables.

@@ -74,7 +74,6 @@ def faithfulness_mean(rows: pd.DataFrame, measure: str, seed: int) -> Interval:
 
     Args:
         rows: Rows of ``leaderboard.store.schema.FAITHFULNESS`` of one method.
-        measure: One of its measures.
         seed: The run's own.
     """
     return intervals.mean_interval(_unit_means(rows, measure), seed)
@@ -116,7 +115,7 @@ def _repeats(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _similarities(rows: pd.DataFrame) -> pd.DataFrame:
-    """Similarity to the clean label: one row a unit that lives, one column a condition and repeat."""
+    """Similarity to the clean label: one row per unit that lives, one column per condition and repeat."""
     alive = rows.loc[~rows["dead"].to_numpy(bool)]
     # One key, since three would also make columns of the conditions that did not run.
     place = list(zip(alive["perturbation"], alive["severity"], alive["repeat"], strict=True))

@@ -95,7 +95,7 @@ class _Sampled(NamedTuple):
 
 
 def compare_groups(first: Group, second: Group, names: Sequence[str] = ()) -> Validity:
-    """Compare what two groups measured under the conditions that they have in common, floors left out.
+    """Compare what two groups measured under the conditions that they have in common, without trivial baselines.
 
     Args:
         first: The one that should predict.

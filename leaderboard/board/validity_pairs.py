@@ -38,7 +38,6 @@ def pairs(runs: Runs, first: str, second: str, tasks: tuple[str, str] | None = N
     other profile, and other tasks of hidden layers with all of these.
 
     Args:
-        runs: All runs.
         first: Name of the profile that should predict.
         second: Name of the other one.
         tasks: A task of each, in place of that rule.

@@ -33,7 +33,6 @@ class PackageLicence:
     """A package that runs used.
 
     Attributes:
-        name: Its name.
         versions: All that were used.
         licence: As the package states it.
     """

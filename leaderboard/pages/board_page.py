@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from leaderboard.board.bottleneck_findings import findings as findings_of_bottleneck
-from leaderboard.board.bottleneck_findings import mean_of_perturbed, of_condition
 from leaderboard.board.bottlenecks import HEADS, BottleneckGroup, conditions_in_order
 from leaderboard.board.build import EVERY_SUITE, Board, Row, Standings, Value, measures
-from leaderboard.board.groups import AnyGroup, Source
+from leaderboard.board.groups import SHARED, AnyGroup, Source
 from leaderboard.board.merge import Group
-from leaderboard.board.validity import METHODS, Compared, Validity, rows
-from leaderboard.board.validity_pairs import INTERVALS, in_words, main_numbers, told_interval
 from leaderboard.pages.charts import Bar, bar, scale_from
-from leaderboard.pages.findings import findings, places
-from leaderboard.pages.frame import MINUS, Page, count, number
+from leaderboard.pages.frame import Page, number
+from leaderboard.store.identity import identity_hash
+from leaderboard.view.bottleneck_findings import findings as findings_of_bottleneck
+from leaderboard.view.bottleneck_findings import mean_of_perturbed, of_condition
+from leaderboard.view.findings import findings
+from leaderboard.view.validity import validity_sentences, validity_tables
+from leaderboard.view.words import ABSENT, count
 
 COLUMNS: Final = ("evidence_overlap", "sentence_similarity", "noise_floor", "chance", "cosy_auc", "mlce")
 """Measures with a plain column of their own, after stability and accuracy."""
@@ -45,7 +46,7 @@ class BoardRow:
         row: Its numbers.
         place: Rank, or the ranks that the data cannot decide between.
         bar: Stability with its interval; None without one.
-        cells: One a measure of ``COLUMNS``.
+        cells: One per measure of ``COLUMNS``.
     """
 
     group: Group
@@ -60,7 +61,6 @@ class Answer:
     """What one group's board says.
 
     Attributes:
-        group: Which.
         sentences: The most important first.
         rows: Of all suites together, for a small chart.
     """
@@ -83,7 +83,6 @@ class Trained:
     """What one concept bottleneck shows, and where its page is.
 
     Attributes:
-        group: Which.
         sentences: The most important first.
         heads: Each head's accuracy on clean images, and its mean over perturbed ones as a number.
     """
@@ -93,40 +92,20 @@ class Trained:
     heads: tuple[tuple[str, Value, float], ...]
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """How far the miniature predicts another profile.
-
-    Attributes:
-        validity: What was compared.
-        sentences: What it says.
-        agreement: Each number by condition: measure, of whom, how many conditions, and its statistics.
-        ranks: The same of the methods' order.
-        values: Main number → (condition, first, second) rows.
-    """
-
-    validity: Validity
-    sentences: tuple[str, ...]
-    agreement: tuple[tuple[str, ...], ...]
-    ranks: tuple[tuple[str, ...], ...]
-    values: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]
-
-
 def board_page(board: Board) -> Page:
     """``index.html``."""
     every = board.runs.every
     low = scale_from([value for s in board.standings for r in s.rows if (value := r.values.get("stability"))])
     rows = [row for standings in board.standings for row in _rows(standings, low)]
     answers = [
-        Answer(s.group, findings(s), tuple(row for row in _rows(s, low) if row.row.suite == EVERY_SUITE))
+        Answer(s.group, _main_findings(s), tuple(row for row in _rows(s, low) if row.row.suite == EVERY_SUITE))
         for s in board.standings
     ]
     context: dict[str, Any] = {
         "answers": answers,
         "rows": rows,
         "bottlenecks": [_trained(group) for group in board.runs.bottlenecks],
-        "validity": [_predicted(one) for one in board.validity],
-        "intervals": INTERVALS,
+        "validity": [(tuple(validity_sentences(one)), validity_tables(one)) for one in board.validity],
         "which": distinctions(every),
         "low": low,
         "columns": [(name, measures()[name]) for name in COLUMNS],
@@ -141,6 +120,11 @@ def board_page(board: Board) -> Page:
         "version": importlib.metadata.version("clear-benchmark"),
     }
     return Page("index.html", "board.html.jinja", context)
+
+
+def _main_findings(standings: Standings) -> tuple[str, ...]:
+    found = findings(standings)
+    return (*found.stability, *found.accuracy, *found.baselines)
 
 
 def distinctions(groups: Sequence[AnyGroup]) -> dict[str, str]:
@@ -171,6 +155,13 @@ def notes(groups: Sequence[AnyGroup]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note for note in stated if note))
 
 
+def settings_of(group: AnyGroup) -> Iterator[tuple[str, str]]:
+    """What two runs must share to stand on one page."""
+    for name in SHARED:
+        yield name, str(group.settings[name])
+    yield "settings and contents, SHA-256", identity_hash(group.settings)
+
+
 def used_runs(groups: Sequence[AnyGroup]) -> tuple[UsedRun, ...]:
     """The runs behind the groups, newest first."""
     found: dict[str, tuple[Source, list[AnyGroup]]] = {}
@@ -181,22 +172,22 @@ def used_runs(groups: Sequence[AnyGroup]) -> tuple[UsedRun, ...]:
     return tuple(UsedRun(source, tuple(used)) for source, used in newest)
 
 
-def _predicted(validity: Validity) -> Predicted:
-    def line(one: Compared) -> tuple[str, ...]:
-        return (
-            one.measure,
-            one.of,
-            str(len(one.names)),
-            *(told_interval(found).replace("-", MINUS) for found in one.agreement.values()),
-        )
+def places(row: Row, rows: Sequence[Row], measure: str = "stability") -> str:
+    """The places that a row may hold: ``1``, or ``1–3`` if the data cannot order it among three; empty without rank.
 
-    values = tuple(
-        (f"{one.measure}: {one.of}", tuple((name, number(a), number(b)) for name, a, b in rows(one)))
-        for one in main_numbers(validity)
-    )
-    agreement = tuple(line(one) for one in validity.compared if one.of != METHODS)
-    ranks = tuple(line(one) for one in validity.compared if one.of == METHODS)
-    return Predicted(validity, in_words(validity), agreement, ranks, values)
+    Args:
+        row: One of ``rows``.
+        rows: All rows of its suite.
+        measure: By which.
+    """
+    if measure not in row.standings or measure not in row.values:
+        return ""
+    first = row.standings[measure].rank
+    others = [other for other in rows if measure in other.standings and measure in other.values]
+    mean = row.values[measure].mean
+    worse = sum(not row.tied_with(other, measure) and other.values[measure].mean < mean for other in others)
+    last = max(first, len(others) - worse)
+    return f"{first}" if last == first else f"{first}–{last}"
 
 
 def _trained(group: BottleneckGroup) -> Trained:
@@ -215,4 +206,4 @@ def _rows(standings: Standings, low: float) -> Iterator[BoardRow]:
 
 
 def _cell(value: Value | None) -> Cell:
-    return Cell(number(value.mean), f"{value.mean:.9f}") if value else Cell("–", "")
+    return Cell(number(value.mean), f"{value.mean:.9f}") if value else Cell(ABSENT, "")

@@ -1,4 +1,4 @@
-"""One page a concept bottleneck: its accuracy, who flips its decisions, contexts and anomalies, single decisions."""
+"""One page per concept bottleneck: its accuracy, the causes of its flips, contexts and anomalies, single decisions."""
 
 from __future__ import annotations
 
@@ -10,26 +10,18 @@ from typing import Any, Final
 import numpy as np
 
 from leaderboard.board.bottleneck_decisions import OTHERS, Panel, panels
-from leaderboard.board.bottleneck_findings import (
-    ANOMALY,
-    BOTTLENECK,
-    blamed,
-    findings,
-    mean_of_perturbed,
-    of_condition,
-    spoken,
-)
 from leaderboard.board.bottlenecks import HEADS, BottleneckGroup, conditions_in_order
 from leaderboard.board.build import Value
 from leaderboard.board.groups import Condition
 from leaderboard.board.names import SIGNIFICANT
-from leaderboard.pages.board_page import used_runs
+from leaderboard.pages.board_page import settings_of, used_runs
 from leaderboard.pages.charts import Bar, Bars, bar, bars, ends_of
 from leaderboard.pages.frame import Page
-from leaderboard.store.identity import identity_hash
+from leaderboard.view.bottleneck import bottleneck_contents
+from leaderboard.view.bottleneck_findings import BOTTLENECK, blamed, findings, mean_of_perturbed, of_condition, spoken
 
-_INPUTS: Final = ("context", "other", "all", "features")
-_SCORES: Final = ("nearest", "mahalanobis", "largest z")
+_CONTEXTS: Final = ("context_anomaly", "context_or_anomaly")
+"""Tables that are shown as they are."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +44,9 @@ class AccuracyRow:
     Attributes:
         name: Of the condition.
         bar: The bottleneck's accuracy for a chart.
-        heads: One a head.
+        heads: One per head.
         difference: The bottleneck's less that of the dense layer on the features.
-        told_apart: Whether the data tell these two apart.
+        significant: Whether these two differ significantly.
         flips: Share of the bottleneck's decisions that change.
     """
 
@@ -62,13 +54,13 @@ class AccuracyRow:
     bar: Bar
     heads: tuple[HeadCell, ...]
     difference: Value
-    told_apart: bool
+    significant: bool
     flips: float
 
 
 @dataclass(frozen=True)
 class FlipRow:
-    """Who flips decisions under one condition.
+    """Which concepts flip decisions under one condition.
 
     Attributes:
         name: Of the condition.
@@ -83,21 +75,6 @@ class FlipRow:
     images: int
     concepts: Bars
     drift: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Areas:
-    """AUROCs by one score.
-
-    Attributes:
-        score: Its name.
-        columns: What it looks at.
-        rows: What is told from the negatives, with one value a column, None where there is none.
-    """
-
-    score: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Value | None, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -126,7 +103,6 @@ class Class:
     """A class and the concepts it rests on.
 
     Attributes:
-        name: Its name.
         images: Images that the bottleneck learnt it from.
         bars: Its weights.
         features: Weights of the sparse layer on the features.
@@ -143,9 +119,11 @@ def bottleneck_page(group: BottleneckGroup, which: str) -> Page:
 
     Args:
         group: The bottleneck.
-        which: What tells it from others of its task, if there are any.
+        which: What distinguishes it from others of its task, if there are any.
     """
-    clean, against_anomalies = _areas(group, "clean"), _areas(group, ANOMALY)
+    heads, drift, apart = (group.tables[name] for name in ("bottleneck", "concept_drift", "context_anomaly"))
+    made = bottleneck_contents(heads, drift, apart, group.about_run)
+    contexts = [table for table in made if table.kind in _CONTEXTS]
     steps = group.facts.get("filters", ())
     context: dict[str, Any] = {
         "group": group,
@@ -157,14 +135,13 @@ def bottleneck_page(group: BottleneckGroup, which: str) -> Page:
         "accuracy": (tuple(_accuracy(group, perturbed=False)), tuple(_accuracy(group, perturbed=True))),
         "means": {head: mean_of_perturbed(group, head) for head in HEADS},
         "flips": tuple(_flips(group)),
-        "areas": clean,
-        "against_anomalies": against_anomalies,
+        "contexts": contexts,
         "decisions": _decisions(group),
         "classes": tuple(_classes(group)),
         "filters": [(str(step["name"]), [str(text) for text in step["removed"]]) for step in steps],
         "learnt": [float(value) for value in group.facts.get("concepts", {}).values()],
         "facts": tuple(_facts(group)),
-        "settings": tuple(_settings(group)),
+        "settings": tuple(settings_of(group)),
         "runs": used_runs([group]),
     }
     return Page(f"tasks/{group.slug}.html", "bottleneck.html.jinja", context)
@@ -180,8 +157,8 @@ def _accuracy(group: BottleneckGroup, perturbed: bool) -> Iterator[AccuracyRow]:
         )
         own = found[BOTTLENECK]
         difference = _value(own, "difference", "difference_low", "difference_high")
-        apart = bool(own["p_dense_corrected"] < SIGNIFICANT)
-        yield AccuracyRow(spoken(condition), bar(cells[-1].value), cells, difference, apart, float(own["flips"]))
+        significant = bool(own["p_dense_corrected"] < SIGNIFICANT)
+        yield AccuracyRow(spoken(condition), bar(cells[-1].value), cells, difference, significant, float(own["flips"]))
 
 
 def _flips(group: BottleneckGroup) -> Iterator[FlipRow]:
@@ -193,29 +170,6 @@ def _flips(group: BottleneckGroup) -> Iterator[FlipRow]:
         means = (_mean(sizes[inside]), _mean(sizes[~inside]))
         first = own.iloc[0].to_dict()
         yield FlipRow(spoken(condition), int(first["flips"]), int(first["images"]), bars(blamed(own), 0.0, 1.0), means)
-
-
-def _areas(group: BottleneckGroup, negatives: str) -> tuple[Areas, ...]:
-    table = group.tables["context_anomaly"]
-    rows = table.loc[(table["negatives"] == negatives).to_numpy()].to_dict("records")
-    found = {(row["positives"], row["severity"], row["inputs"], row["score"]): row for row in rows}
-    kinds = sorted({key[:2] for key in found}, key=lambda kind: (kind[0] == ANOMALY, kind[1] > 0, *kind))
-    made = []
-    for score in _SCORES:
-        wanted = [(inputs, score) for inputs in _INPUTS] if negatives == "clean" else [("context less other", score)]
-        if score == _SCORES[0] and negatives == "clean":
-            wanted.append(("decision", "confidence"))
-        present = [column for column in wanted if any(key[2:] == column for key in found)]
-        if not present:
-            continue
-        lines = tuple((spoken(kind), tuple(_area(found.get((*kind, *column))) for column in present)) for kind in kinds)
-        columns = tuple("confidence" if inputs == "decision" else inputs for inputs, _ in present)
-        made.append(Areas(score, columns, lines))
-    return tuple(made)
-
-
-def _area(row: dict[Any, Any] | None) -> Value | None:
-    return None if row is None else _value(row, "auroc")
 
 
 def _decisions(group: BottleneckGroup) -> list[list[Shown]]:
@@ -262,12 +216,6 @@ def _facts(group: BottleneckGroup) -> Iterator[tuple[str, str]]:
     yield "Concepts", f"{about['concept_set']}, {len(facts['concepts'])} left by the filters"
     yield "Profile", f"{group.profile}. {group.about_profile.get('description', '')}".strip()
     yield "Cite", str(about["citation"])
-
-
-def _settings(group: BottleneckGroup) -> Iterator[tuple[str, str]]:
-    for name in ("seed", "images", "masks", "corruptions", "lengths", "feather"):
-        yield name, str(group.settings[name])
-    yield "settings and contents, SHA-256", identity_hash(group.settings)
 
 
 def _value(row: dict[Any, Any], name: str, low: str = "low", high: str = "high") -> Value:

@@ -40,7 +40,6 @@ class Style:
     """How one method looks in every chart of a page.
 
     Attributes:
-        method: Its name.
         kind: Class of its colour and dashes: ``s0``, ``s1``, …, or ``floor``.
         number: Which marker.
     """
@@ -76,7 +75,7 @@ class Line:
     Attributes:
         style: How it looks.
         path: Through its points.
-        markers: One path a point.
+        markers: One path per point.
         whiskers: From the lower to the upper end of each interval.
     """
 
@@ -94,7 +93,7 @@ class Panel:
         name: What it is of; a file name, so that it may be an ``id``.
         title: The same for readers.
         words: What it shows, in words.
-        lines: One a method.
+        lines: One per method.
         ticks_x: Place and text.
         ticks_y: Place and text.
         width: Of the chart.
@@ -116,7 +115,6 @@ class NamedBar:
     """One bar of a list.
 
     Attributes:
-        name: What it is of.
         value: Its length as a number.
         start: Where it begins.
         length: How long it is drawn.
@@ -135,7 +133,7 @@ class Bars:
     """Bars of named numbers from a common zero.
 
     Attributes:
-        bars: One a name.
+        bars: One per name.
         zero: Place of 0.
         width: Of the whole scale.
     """
@@ -146,7 +144,7 @@ class Bars:
 
 
 def styles_of(methods: Sequence[str], floors: Collection[str]) -> tuple[Style, ...]:
-    """A look for each method; floors are grey and come last."""
+    """A look for each method; trivial baselines are grey and come last."""
     found = []
     for place, method in enumerate(sorted(methods, key=lambda method: method in floors)):
         turn = place % COLOURS

@@ -11,8 +11,8 @@ import pandas as pd
 from leaderboard.board.build import Standings, Value, value_of
 from leaderboard.board.intervals import mean_interval, share_interval
 from leaderboard.pages.charts import Panel, Style, panel, scale_from
-from leaderboard.pages.frame import spaced
 from leaderboard.store.identity import safe_name
+from leaderboard.view.words import spaced
 
 Curves = dict[str, dict[int, Value]]
 """Method → severity → value."""

@@ -19,10 +19,9 @@ from markupsafe import Markup
 
 from leaderboard.board.build import Value
 from leaderboard.store import escape
+from leaderboard.view.words import brackets, count, p_value, percent, printed, spaced, with_minus
 
 _HERE: Final = Path(__file__).parent
-
-MINUS: Final = "\u2212"
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ def environment() -> Environment:
         "number": number,
         "percent": percent,
         "interval": interval,
+        "minus": with_minus,
+        "p_value": p_value,
         "spaced": spaced,
         "count": count,
     }
@@ -85,37 +86,18 @@ def policy() -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number for readers: rounded, with a true minus sign; a dash where there is none."""
-    if value is None or value != value:
-        return "–"
-    text = f"{value:.{digits}f}"
-    # A rounded -0.00 says more than is known.
-    return text.replace("-", MINUS) if float(text) else text.removeprefix("-")
-
-
-def percent(value: float | None) -> str:
-    """A share in whole per cent."""
-    return "–" if value is None or value != value else f"{100 * value:.0f} %"
+    """A number with a true minus sign; a dash where there is none."""
+    return with_minus(printed(value, digits))
 
 
 def interval(value: Value) -> str:
     """``[0.80, 0.88]``; empty without interval."""
-    return "" if value.low is None or value.high is None else f"[{number(value.low)}, {number(value.high)}]"
-
-
-def spaced(name: str) -> str:
-    """A registered name as words."""
-    return name.replace("_", " ")
+    return with_minus(brackets(value.low, value.high))
 
 
 def breakable(name: str) -> Markup:
     """A name that a narrow column may break after an underscore; its text stays what it is."""
     return Markup("_<wbr>").join(Markup.escape(part) for part in escape.plain(name).split("_"))
-
-
-def count(value: int, one: str, more: str | None = None) -> str:
-    """A number with its noun, e.g. ``1 unit`` and ``1,024 units``."""
-    return f"{value:,} {one if value == 1 else more or one + 's'}"
 
 
 def _shown(value: Any) -> Any:

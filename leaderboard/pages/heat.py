@@ -12,7 +12,8 @@ from leaderboard.board.build import measures
 from leaderboard.board.merge import Group
 from leaderboard.pages.charts import shade
 from leaderboard.pages.curves import scored
-from leaderboard.pages.frame import number, spaced
+from leaderboard.pages.frame import number
+from leaderboard.view.words import spaced
 
 _MEASURES: Final = ("stability", "accuracy")
 
@@ -30,9 +31,8 @@ class HeatRow:
     """One perturbation.
 
     Attributes:
-        perturbation: Its name.
         kind: Its group, e.g. ``noise``.
-        cells: One a column.
+        cells: One per column.
     """
 
     perturbation: str

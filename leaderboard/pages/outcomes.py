@@ -1,18 +1,13 @@
-"""Right against stable: how often a label was right before and after the images changed."""
+"""Right against stable: how often a label was right before and after the images changed, as bars."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from leaderboard.board.build import Standings
-from leaderboard.pages.curves import scored
-from metrics.stability import four_way
-
-KINDS: Final = ("right and stable", "right to wrong", "wrong to right", "wrong and stable")
-"""In the order of ``metrics.stability.four_way``."""
+from leaderboard.view.truth import OUTCOMES, right_and_stable
 
 
 @dataclass(frozen=True)
@@ -20,9 +15,8 @@ class Outcome:
     """One method's verdicts.
 
     Attributes:
-        method: Its name.
-        floor: Whether it is one.
-        shares: One a kind of ``KINDS``; they sum to 1.
+        floor: Whether it is a trivial baseline.
+        shares: One per kind of ``leaderboard.view.truth.OUTCOMES``; they sum to 1.
         starts: Where each begins on a bar of length 1.
         units: With a known truth.
     """
@@ -35,23 +29,12 @@ class Outcome:
 
 
 def outcomes(standings: Standings) -> tuple[Outcome, ...]:
-    """Of the complete methods over the task's own conditions, in the order of the board; none without truth.
-
-    Shares are means over units, so that each unit counts once. A missing label is wrong.
-    """
-    group = standings.group
-    rows = scored(group.scores, "accuracy")
-    own = set(group.conditions)
-    rows = rows.loc[[pair in own for pair in zip(rows["perturbation"], rows["severity"], strict=True)]]
-    before = rows["right_clean"].astype("boolean").fillna(False).to_numpy(np.float64)
-    rows = rows.assign(before=before)
-    found = []
-    for method, floor in ((row.method, row.floor) for row in standings.of_suite() if row.complete):
-        units = [unit for _, unit in rows.loc[rows["method"].to_numpy() == method].groupby("unit")]
-        if not units:
-            continue
-        per_unit = [four_way(unit["before"].to_numpy(), unit["value"].to_numpy()).shares for unit in units]
-        shares = np.mean(per_unit, axis=0)
-        starts = np.cumsum([0.0, *shares[:-1]])
-        found.append(Outcome(method, floor, tuple(shares.tolist()), tuple(starts.tolist()), len(units)))
-    return tuple(found)
+    """Of the complete methods over the task's own conditions, in the order of the board; none without truth."""
+    facts = standings.group.about_run
+    found = {}
+    for table in right_and_stable(standings.complete_scores, facts):
+        for number, method in enumerate(table.columns):
+            *shares, units = (float(row.cells[number].value) for row in table.rows[: len(OUTCOMES) + 1])
+            starts = np.cumsum([0.0, *shares[:-1]]).tolist()
+            found[method] = Outcome(method, facts.is_floor(method), tuple(shares), tuple(starts), int(units))
+    return tuple(found[method] for method in standings.complete if method in found)

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import pandas as pd
 
-from leaderboard.board.build import Board, as_frame, as_json
+from leaderboard.board.build import Board
 from leaderboard.pages.about_pages import licences_page, reading_page
+from leaderboard.pages.board_files import as_frame, as_json
 from leaderboard.pages.board_page import board_page, distinctions
 from leaderboard.pages.bottleneck_page import bottleneck_page
 from leaderboard.pages.frame import Page, render

@@ -1,31 +1,26 @@
-"""One page a task: what it is, who can be told from whom, where and how fast labels stop holding, and its units."""
+"""One page per task: which methods differ significantly, where and how fast labels stop holding, and its units."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from leaderboard.board.build import EVERY_SUITE, RANKED, Row, Standings, Value, measures
-from leaderboard.board.groups import SHARED
+from leaderboard.board.comparison.between import SUBJECTS
 from leaderboard.board.merge import Group
 from leaderboard.board.names import SIGNIFICANT
-from leaderboard.pages.analyses import robustness_grids, sensitivity_grids, tuning_grids
-from leaderboard.pages.board_page import used_runs
+from leaderboard.pages.board_page import places, settings_of, used_runs
 from leaderboard.pages.charts import Bar, bar, marker, scale_from, styles_of
 from leaderboard.pages.curves import curve_panels
-from leaderboard.pages.findings import findings, places
-from leaderboard.pages.frame import Page, count
+from leaderboard.pages.frame import Page
 from leaderboard.pages.heat import heat_maps
-from leaderboard.pages.outcomes import KINDS, outcomes
+from leaderboard.pages.outcomes import outcomes
 from leaderboard.pages.unit_pages import TRUTHS
-from leaderboard.store.identity import identity_hash
-
-_SUBJECTS: Final = {
-    "stability": "Stability on perturbed images",
-    "accuracy": "Accuracy on perturbed images",
-    "accuracy_clean": "Accuracy on clean images",
-}
+from leaderboard.view.findings import findings
+from leaderboard.view.studies import VIEWS
+from leaderboard.view.truth import OUTCOMES
+from leaderboard.view.words import count, p_equals
 
 
 @dataclass(frozen=True)
@@ -56,8 +51,8 @@ class Pair:
         second: Method.
         difference: First less second, with its interval.
         p: Corrected; None without a test.
-        apart: Whether the data tell them apart.
-        smallest: The smallest difference that the data could have shown; None where there is no telling.
+        significant: Whether they differ significantly.
+        minimum: The minimum detectable difference; None where it is not known.
         reason: Why numbers are missing or mean little.
     """
 
@@ -65,8 +60,8 @@ class Pair:
     second: str
     difference: Value
     p: float | None
-    apart: bool
-    smallest: float | None
+    significant: bool
+    minimum: float | None
     reason: str
 
 
@@ -75,11 +70,10 @@ class Comparison:
     """The standings by one measure.
 
     Attributes:
-        measure: Which.
         title: For readers.
-        ranked: Best first, floors last.
+        ranked: Best first, trivial baselines last.
         pairs: Of all methods.
-        omnibus: One sentence a test of all methods at once.
+        omnibus: One sentence per test of all methods at once.
         correction: How p values were corrected; empty without any.
     """
 
@@ -111,7 +105,7 @@ def task_page(standings: Standings, which: str, written: Collection[str]) -> Pag
 
     Args:
         standings: Of the group.
-        which: What tells the group from others of its task, if there are any.
+        which: What distinguishes the group from others of its task, if there are any.
         written: Paths of all unit pages; units without a page are named without a link.
     """
     group = standings.group
@@ -123,9 +117,9 @@ def task_page(standings: Standings, which: str, written: Collection[str]) -> Pag
         "which": which,
         "about": group.about,
         "note": str(group.about_profile.get("note", "")),
-        "sentences": findings(standings),
+        "sentences": findings(standings).sentences,
         "facts": tuple(_facts(group)),
-        "settings": tuple(_settings(group)),
+        "settings": tuple(settings_of(group)),
         "measures": measures(),
         "comparisons": tuple(_comparisons(standings, low)),
         "incomplete": [row for row in standings.of_suite() if not row.complete],
@@ -135,12 +129,8 @@ def task_page(standings: Standings, which: str, written: Collection[str]) -> Pag
         "curves": [(name, curve_panels(standings, styles, name)) for name in ("stability", "accuracy")],
         "maps": heat_maps(group),
         "outcomes": outcomes(standings),
-        "kinds": KINDS,
-        "analyses": [
-            ("sensitivity", "Sensitive units", sensitivity_grids(group)),
-            ("robustness", "Accuracy kept", robustness_grids(group)),
-            ("tuning", "Tuning by image sets", tuning_grids(group)),
-        ],
+        "kinds": OUTCOMES,
+        "analyses": [(view.name, view.title, view.contents(group.tables, group.about_run)) for view in VIEWS],
         "units": units,
         "unit_list": overview if (overview := f"units/{group.slug}/index.html") in written else "",
         "truths": any(link.truth for link in units),
@@ -176,13 +166,6 @@ def _facts(group: Group) -> Iterator[tuple[str, str]]:
         yield "Cite", str(about["citation"])
 
 
-def _settings(group: Group) -> Iterator[tuple[str, str]]:
-    """What two runs must share to stand on this page."""
-    for name in SHARED:
-        yield name, str(group.settings[name])
-    yield "settings and contents, SHA-256", identity_hash(group.settings)
-
-
 def _comparisons(standings: Standings, low: float) -> Iterator[Comparison]:
     rows = standings.of_suite()
     table = standings.comparisons
@@ -206,7 +189,7 @@ def _comparisons(standings: Standings, low: float) -> Iterator[Comparison]:
         corrections = {str(row["correction"]) for row in pairs if row["correction"]}
         yield Comparison(
             measure,
-            _SUBJECTS[measure],
+            SUBJECTS[measure].capitalize(),
             tuple(ranked),
             tuple(map(_pair, pairs)),
             tuple(_omnibus(row) for row in records if row["kind"] == "omnibus" and row["p_value"] == row["p_value"]),
@@ -220,18 +203,17 @@ def _letters(row: Row, measure: str) -> str:
 
 def _pair(row: Mapping[Any, Any]) -> Pair:
     ends = (None if row[end] != row[end] else float(row[end]) for end in ("low", "high"))
-    p, smallest = (
+    p, minimum = (
         None if row[name] != row[name] else float(row[name]) for name in ("p_corrected", "smallest_detectable")
     )
-    apart = p is not None and p <= SIGNIFICANT
+    significant = p is not None and p <= SIGNIFICANT
     difference = Value(float(row["difference"]), *ends)
-    return Pair(str(row["first"]), str(row["second"]), difference, p, apart, smallest, str(row["reason"] or ""))
+    return Pair(str(row["first"]), str(row["second"]), difference, p, significant, minimum, str(row["reason"] or ""))
 
 
 def _omnibus(row: Mapping[Any, Any]) -> str:
-    floors = "with the floors" if row["floor"] else "without the floors"
-    p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
-    return f"All at once, {floors}: {row['test']}, {p} over {row['n']:,} units."
+    which = f"{'with' if row['floor'] else 'without'} trivial baselines"
+    return f"All at once, {which}: {row['test']}, {p_equals(row['p_value'])} over {row['n']:,} units."
 
 
 def _by_suite(standings: Standings) -> tuple[tuple[Row, tuple[Row | None, ...]], ...]:

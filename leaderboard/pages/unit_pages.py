@@ -49,7 +49,7 @@ class Squares:
 
     Attributes:
         words: All that the squares show.
-        squares: One a severity that ran.
+        squares: One per severity that ran.
     """
 
     words: str
@@ -64,7 +64,7 @@ class Line:
         name: Of the perturbation, or what the line is.
         target: Where the page tells more; empty if nowhere.
         begins: Whether another family of perturbations begins here.
-        cells: One a method.
+        cells: One per method.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Listed:
         truth_op: How the truth's concepts belong together.
         dead: Dead or constant on clean images.
         picture: Its strongest clean image, if there is one.
-        verdicts: One a method that is no floor.
+        verdicts: One per method that is no trivial baseline.
         stability: Mean over these methods; None without any.
     """
 
@@ -107,7 +107,7 @@ def unit_pages(board: Board) -> Iterator[Page]:
 
 
 def overview(unit: Unit, methods: Sequence[str], facts: RunFacts) -> tuple[Line, ...]:
-    """Stability and right or wrong, one line a perturbation; first what other seeds do on clean images."""
+    """Stability and right or wrong, one line per perturbation; first what other seeds do on clean images."""
     severities = sorted({view.severity for views in unit.views.values() for view in views})
     lines = []
     if unit.again:

@@ -39,7 +39,6 @@ class Naming:
     """What one method called the unit under one condition.
 
     Attributes:
-        method: Its name.
         label: As a reader sees it; empty if the method gave none.
         stability: None where a label is missing.
         right: Whether the label names the truth; None where that is not known or there is no label.
@@ -77,11 +76,10 @@ class View:
     """The unit under one condition.
 
     Attributes:
-        perturbation: Its name.
         severity: 0 for clean.
         shown: Whether it stands for its perturbation: it is open at first, and has pictures if the run kept some.
         pictures: The top images, best first; nothing where the run kept no evidence of the unit.
-        namings: One a method that labelled the unit here.
+        namings: One per method that labelled the unit here.
         overlap: Jaccard index of the top images, clean and here.
         rank_overlap: Rank-biased overlap of the same.
         correlation: Of the unit's activations on all probing images, clean and here.
@@ -102,8 +100,7 @@ class Verdict:
     """One method on the unit, clean and over the task's conditions.
 
     Attributes:
-        method: Its name.
-        floor: Every other method must beat it.
+        floor: It is a trivial baseline.
         candidates: Its clean labels; nothing if it gave none.
         stability: Mean over the task's conditions that have one; None if none has.
         stable_over: How many conditions that mean rests on.
@@ -139,7 +136,7 @@ class Unit:
         dead: Dead or constant on clean images.
         before: The unit labelled before it, if any.
         after: The unit labelled after it, if any.
-        verdicts: One a method.
+        verdicts: One per method.
         clean: The unit on clean images.
         again: Labels from the clean images with other seeds, where methods were repeated.
         views: Perturbation → its severities that ran, ascending; the perturbations in the order of the tables.
@@ -169,7 +166,7 @@ def units_of(group: Group) -> Iterator[Unit]:
 
 
 def shown_conditions(conditions: Sequence[Condition], standard: Sequence[Condition]) -> frozenset[Condition]:
-    """The conditions whose pictures a page holds: the clean one, and one severity a perturbation.
+    """The conditions whose pictures a page holds: the clean one, and one severity per perturbation.
 
     A page with the pictures of every severity would be too heavy. Where several severities of a perturbation are the
     task's own, or none is, the middle one is chosen.

@@ -1,4 +1,4 @@
-"""Which method of a row is the best, and which cannot be told from it."""
+"""Which method of a row is the best, and which are not significantly different from it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from leaderboard.board.facts import RunFacts
-from leaderboard.view.content import Cell, Row, printed
+from leaderboard.view.content import Cell, Row
+from leaderboard.view.words import listed
 
 
 def emphasised(
@@ -19,13 +20,12 @@ def emphasised(
 ) -> tuple[Cell, ...]:
     """The cells of a row with the best and its ties marked.
 
-    The best is the extreme value among the methods that are no floors, or several if they are equal; one method alone
-    is not the best of anything. Ties are the other methods, floors too, that share a group with the best or, without
-    groups, those that print the same.
+    The best is the extreme value among the methods that are no trivial baselines, or several if they are equal; one
+    method alone is not the best of anything. Ties are the other methods, trivial baselines too, that share a group with
+    the best or, without groups, those that print the same.
 
     Args:
-        cells: One cell a method.
-        methods: Their names.
+        cells: One per method.
         facts: Of their run.
         groups: Method → its groups, see ``leaderboard.view.ties``; None without a test between methods.
         higher_is_better: Direction of the values.
@@ -59,8 +59,8 @@ def emphasis_notes(
     tied = any(cell.tied for cell in cells)
     if not any(cell.best for cell in cells):
         return
-    floors = facts.floors(methods)
-    aside = f", the floors ({', '.join(floors)}) aside" if floors else ""
+    trivial = facts.floors(methods)
+    aside = f" but the trivial baselines ({', '.join(trivial)})" if trivial else ""
     yield f"Bold: best method of the row{aside}."
     if not tests:
         yield f"{'† Prints the same as the best. ' if tied else ''}Methods are not tested against each other here."
@@ -68,8 +68,8 @@ def emphasis_notes(
     words: dict[str, list[str]] = {}
     for row, test in tests.items():
         words.setdefault(test, []).append(row)
-    told = "; ".join(f"{' and '.join(names)}: {test}" for test, names in words.items())
-    yield f"{'† Not told apart from the best' if tied else 'No method is tied with the best'} ({told})."
+    shown = "; ".join(f"{listed(names)}: {test}" for test, names in words.items())
+    yield f"{'† Not significantly different from the best' if tied else 'No method is tied with the best'} ({shown})."
     if len(tests) < len(rows):
         yield "In the other rows methods are not tested against each other."
 
@@ -82,5 +82,5 @@ def _is_tied(
     cell: Cell, method: str, top: float, winners: Sequence[str], groups: Mapping[str, Collection[str]] | None
 ) -> bool:
     if groups is None:
-        return printed(cell.value, cell.digits) == printed(top, cell.digits)
+        return cell.shown == replace(cell, value=top).shown
     return any(set(groups.get(method, ())) & set(groups.get(winner, ())) for winner in winners)

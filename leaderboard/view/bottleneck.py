@@ -1,4 +1,4 @@
-"""Concept bottlenecks: what their tables say, for the terminal, LaTeX and Markdown."""
+"""Concept bottlenecks: what their tables say."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from leaderboard.board.bottleneck_findings import ANOMALY, blamed, of_condition
 from leaderboard.board.bottlenecks import HEADS, conditions_in_order
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.names import SIGNIFICANT
-from leaderboard.view.content import Cell, Row, Section, Table, printed
+from leaderboard.view.bottleneck_findings import ANOMALY, blamed, of_condition
+from leaderboard.view.content import Cell, Row, Section, Table, count_cell
+from leaderboard.view.words import condition_name, printed
 
 _NAMED_WEIGHTS: Final = 4
 _INPUTS: Final = ("context", "other", "all", "features", "decision")
@@ -50,11 +51,6 @@ def bottleneck_contents(
     return tables
 
 
-def named(name: str, severity: int) -> str:
-    """A condition's name; with its severity if it has one."""
-    return f"{name} {severity}" if severity else name
-
-
 def _of(frame: pd.DataFrame, task: str, profile: str) -> pd.DataFrame:
     return frame.loc[((frame["task"] == task) & (frame["profile"] == profile)).to_numpy()]
 
@@ -76,7 +72,7 @@ def _accuracy(own: pd.DataFrame, task: str, profile: str, facts: RunFacts) -> Ta
             bottleneck["difference_high"],
             marked=_below(bottleneck["p_dense_corrected"], SIGNIFICANT),
         )
-        return Row(named(*condition), (*shown, told, Cell(bottleneck["flips"])))
+        return Row(condition_name(*condition), (*shown, told, Cell(bottleneck["flips"])))
 
     conditions = conditions_in_order(own)
     plain = [condition for condition in conditions if not condition[1]]
@@ -108,9 +104,9 @@ def _accuracy(own: pd.DataFrame, task: str, profile: str, facts: RunFacts) -> Ta
         (
             f"{counted} test images; 95 % Wilson intervals. The bottleneck is concepts sparse, a sparse layer on "
             "concept activations; backbone: a linear layer on the features themselves.",
-            f"* Otherwise than clean (McNemar's test, Holm-corrected over heads and conditions, p < {SIGNIFICANT:g}). "
+            f"* Differs from clean (McNemar's test, Holm-corrected over heads and conditions, p < {SIGNIFICANT:g}). "
             "Bottleneck less dense: difference of accuracies to backbone dense with its 95 % bootstrap interval over "
-            "images; * as before, for the two heads. Flips: share of the bottleneck's decisions that change.",
+            "images; * the same test between the two heads. Flips: share of the bottleneck's decisions that change.",
             *facts.notes,
         ),
     )
@@ -124,9 +120,7 @@ def _classes(told: Mapping[str, Any], task: str, profile: str, facts: RunFacts) 
         words = ", ".join(f"{'' if value > 0 else 'NOT '}{name}" for name, value in own[:_NAMED_WEIGHTS])
         counts = (heads[head]["weights_per_class"][number] for head in ("concepts_sparse", "backbone_sparse"))
         name = f"{label}: {words}" if words else label
-        rows.append(
-            Row(name, (Cell(told["training_images"][number], digits=0), *(Cell(count, digits=0) for count in counts)))
-        )
+        rows.append(Row(name, (count_cell(told["training_images"][number]), *map(count_cell, counts))))
     mean = [np.mean(heads[head]["weights_per_class"]) for head in ("concepts_sparse", "backbone_sparse")]
     removed = ", ".join(f"{step['name']} {len(step['removed'])}" for step in told["filters"])
     similarity = list(told["concepts"].values())
@@ -169,24 +163,24 @@ def _drift(moved: pd.DataFrame, task: str, profile: str, facts: RunFacts) -> Tab
         own = of_condition(moved, (name, severity))
         shifts = np.abs(own["shift"].to_numpy(np.float64))
         inside = own["context"].to_numpy(bool)
-        guilty = [f"{concept} {share:.0%}" for concept, share in blamed(own)]
+        causes = [f"{concept} {share:.0%}" for concept, share in blamed(own)]
         detecting = float(np.nanmax(np.abs(own["auroc"].to_numpy(np.float64) - 0.5), initial=0.0))
-        title = f"{named(name, severity)}: {', '.join(guilty)}" if guilty else named(name, severity)
+        title = f"{condition_name(name, severity)}: {', '.join(causes)}" if causes else condition_name(name, severity)
         cells = (_mean(shifts[inside]), _mean(shifts[~inside]), Cell(0.5 + detecting))
-        rows.append(Row(title, (*cells, Cell(int(own["flips"].iloc[0]), digits=0))))
+        rows.append(Row(title, (*cells, count_cell(int(own["flips"].iloc[0])))))
     return Table(
         "concept_drift",
         task,
         profile,
         "Concept drift",
-        "and the concepts that flip decisions",
+        "and the main causes of flipped decisions",
         None,
-        "Condition: who flips its decisions",
+        "Condition, and the main causes of its flips",
         ("drift, context", "drift, other", "most AUROC", "flips"),
         (Section(tuple(rows)),),
         (
             "Drift: mean over concepts of the size of the mean change, in standard deviations over clean images; "
-            "context: the concepts that say where something is. Most AUROC: of the concept that tells changed from "
+            "context: the concepts that say where something is. Most AUROC: of the concept that separates changed from "
             "clean images best, in its direction. Flips: decisions of the bottleneck that change; after the condition "
             "the concepts that move them most, with their share of the change of margin between new and old class.",
             *facts.notes,
@@ -217,14 +211,14 @@ def _separation(apart: pd.DataFrame, task: str, profile: str, facts: RunFacts) -
         for kind in kinds:
             cells = [cell("clean", *kind, inputs, score) for inputs in _INPUTS[:-1]]
             sure = cell("clean", *kind, "decision", "confidence") if score == _SCORES[0] else Cell()
-            lines.append(Row(named(*kind), (*cells, sure)))
+            lines.append(Row(condition_name(*kind), (*cells, sure)))
         sections.append(Section(tuple(lines), score))
     yield Table(
         "context_anomaly",
         task,
         profile,
         "Changed contexts and anomalies",
-        "told from clean test images",
+        "against clean test images",
         True,
         "Positives",
         (*_INPUTS[:-1], "confidence"),
@@ -246,14 +240,17 @@ def _separation(apart: pd.DataFrame, task: str, profile: str, facts: RunFacts) -
             task,
             profile,
             "Changed contexts",
-            "told from anomalies",
+            "against anomalies",
             True,
             "Positives",
             names,
             (
                 Section(
                     tuple(
-                        Row(named(*kind), tuple(cell(ANOMALY, *kind, "context less other", name) for name in names))
+                        Row(
+                            condition_name(*kind),
+                            tuple(cell(ANOMALY, *kind, "context less other", name) for name in names),
+                        )
                         for kind in told
                     )
                 ),

@@ -1,49 +1,90 @@
-"""What a table says, whatever prints it: cells, rows, sections, and the table with its caption and notes."""
+"""What a table says, whatever renders it: cells, rows, sections, and the table with its title and notes."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
-ABSENT = "–"
-"""Stands where there is no value."""
+import pandas as pd
+
+from leaderboard.view.words import brackets, printed
+from metrics.statistics import Interval
+
+_FIGURES: Final = re.compile(r"[-–<≤\d][^a-z]*")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One value of a table; NaN where there is none.
+    """One value of a table, or a few words; nothing if there are neither.
 
     Attributes:
-        value: A mean or share over units, or a count.
+        value: A mean or share over units, or a count; NaN where there is none.
         low: Lower end of the 95 % interval.
-        high: Upper end.
-        before: In accuracy tables the share that is right on clean images.
-        tested: The movement was tested against the method's own noise.
-        marked: It differs (corrected p below 0.05).
+        high: Upper end of the 95 % interval.
+        marked: Significant (corrected p below 0.05), by the test that the notes name.
         best: The best method of the row.
-        tied: Not the best, and not told apart from it.
+        tied: Not the best, and not significantly different from it.
         digits: Decimals that are printed; 0 for counts.
+        text: Words in place of a number, not escaped.
     """
 
     value: float = math.nan
     low: float = math.nan
     high: float = math.nan
-    before: float = math.nan
-    tested: bool = False
     marked: bool = False
     best: bool = False
     tied: bool = False
     digits: int = 2
+    text: str = ""
 
     @property
     def has_interval(self) -> bool:
         """Whether both ends are known."""
-        return not (math.isnan(self.value) or math.isnan(self.low) or math.isnan(self.high))
+        return bool(self.interval)
+
+    @property
+    def shown(self) -> str:
+        """The number or the words, without interval and marks."""
+        return self.text or printed(self.value, self.digits)
+
+    @property
+    def interval(self) -> str:
+        """The interval in brackets; empty without one."""
+        return "" if math.isnan(self.value) else brackets(self.low, self.high, self.digits)
+
+    @property
+    def marks(self) -> str:
+        """What stands behind the number: ``*`` for significant, ``†`` for tied with the best."""
+        return ("*" if self.marked else "") + ("†" if self.tied else "")
+
+
+def cell_of(found: Interval) -> Cell:
+    """An estimate with its interval."""
+    return Cell(found.estimate, found.low, found.high)
+
+
+def number_cell(value: Any, low: Any = None, high: Any = None) -> Cell:
+    """A number with its interval, as a table's row has them; each may be absent."""
+    estimate, least, most = (math.nan if pd.isna(number) else float(number) for number in (value, low, high))
+    return Cell(estimate, least, most)
+
+
+def count_cell(number: int) -> Cell:
+    """A count."""
+    return Cell(number, digits=0)
+
+
+def text_cell(text: str) -> Cell:
+    """Words; a dash for none."""
+    return Cell(text=text)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A name and one cell a method."""
+    """A name and one cell per column."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -59,20 +100,19 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with methods as columns.
+    """A table; its columns are methods, if nothing else is said.
 
     Attributes:
         kind: Which table: the stem of its file name and of its label.
-        task: Name of the task.
-        profile: Name of the profile.
+        task: What it is about; empty for a table of several tasks.
+        profile: Name of the task's profile.
         title: What is shown, e.g. ``Stability``.
         subject: How the title goes on, e.g. ``of unit labels``.
         higher_is_better: Direction of the values; None where rows differ.
         corner: Heading of the row names.
-        methods: Names of the columns.
+        columns: Headings of the cells.
         sections: The rows.
         notes: Sentences: what the number is, over how many units, with which interval and test.
-        emphasis: Sentences on bold and tie marks, for places that show them.
         label: What LaTeX refers to it by; empty for one made of kind, task and profile.
     """
 
@@ -83,40 +123,53 @@ class Table:
     subject: str
     higher_is_better: bool | None
     corner: str
-    methods: tuple[str, ...]
+    columns: tuple[str, ...]
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
-    emphasis: tuple[str, ...] = ()
     label: str = ""
 
     @property
-    def arrow(self) -> str:
-        """The direction as an arrow after a space; empty without one."""
-        return {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+    def caption(self) -> str:
+        """Title, direction and subject, e.g. ``Stability ↑ of unit labels``; plain text."""
+        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        return f"{self.title}{arrow} {self.subject}".rstrip()
+
+    @property
+    def heading(self) -> str:
+        """The caption with task and profile, for places that show several tasks."""
+        return f"{self.caption}: {self.task}, profile {self.profile}" if self.task else self.caption
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """The rows of all sections."""
         return tuple(row for section in self.sections for row in section.rows)
 
+    @property
+    def wordy(self) -> bool:
+        """Whether a cell holds words, so that lines may have to be broken."""
+        return any(cell.text for row in self.rows for cell in row.cells)
 
-def printed(value: float, digits: int = 2) -> str:
-    """The number as every table prints it.
+    def is_words(self, column: int) -> bool:
+        """Whether a column holds words, which are set to the left, and not figures alone."""
+        texts = (row.cells[column].text for row in self.rows)
+        return any(text and not _FIGURES.fullmatch(text) for text in texts)
 
-    Example:
-        >>> printed(-0.001), printed(12, 0), printed(math.nan)
-        ('0.00', '12', '–')
+
+def text_section(rows: Iterable[Sequence[str]], title: str = "") -> Section:
+    """Rows of words, each with its name first."""
+    return Section(tuple(Row(name, tuple(map(text_cell, words))) for name, *words in rows), title)
+
+
+def text_table(
+    kind: str, title: str, heads: Sequence[str], sections: Iterable[Section], notes: Sequence[str] = ()
+) -> Table:
+    """A table of words that belongs to no single task.
+
+    Args:
+        kind: See ``Table``.
+        title: See ``Table``.
+        heads: The corner, then the columns.
+        sections: See ``Table``.
+        notes: See ``Table``.
     """
-    # Adding zero turns a rounded -0.0 into 0.0.
-    return ABSENT if math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def count_of(numbers: list[int], noun: str) -> str:
-    """How many, in words that fit several methods.
-
-    Example:
-        >>> count_of([12, 12], "units"), count_of([11, 12], "units")
-        ('n = 12 units', 'n = 11 to 12 units')
-    """
-    few, many = min(numbers), max(numbers)
-    return f"n = {many} {noun}" if few == many else f"n = {few} to {many} {noun}"
+    return Table(kind, "", "", title, "", None, heads[0], tuple(heads[1:]), tuple(sections), tuple(notes))

@@ -9,7 +9,8 @@ import pandas as pd
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Cell, Row, Section, Table
-from leaderboard.view.responses import Responses, named
+from leaderboard.view.responses import Responses
+from leaderboard.view.words import condition_name
 
 MOST: Final = 64
 """Units of the detectors that stand for all sizes, or the next smaller size there is."""
@@ -61,7 +62,7 @@ def _by_size(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> Table:
         Section(
             (
                 *(
-                    line(named(condition), family, *condition)
+                    line(condition_name(*condition), family, *condition)
                     for number, condition in enumerate(found.conditions)
                     if found.families[number] == family
                 ),
@@ -76,7 +77,7 @@ def _by_size(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> Table:
         found.task,
         found.profile,
         "Detecting degraded images",
-        "of a family that was not seen",
+        "of an unseen family",
         True,
         "Tested on",
         (*(f"best {count}" for count in counts), f"random {most}", f"seen, {most}"),
@@ -94,7 +95,7 @@ def _by_size(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> Table:
 def _transfer(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> Table:
     cells = {(row["trained_on"], row["family"]): row for row in rows.to_dict("records")}
     count = int(rows["count"].iloc[0])
-    trained = [named(condition) for condition in found.conditions if any(k[0] == named(condition) for k in cells)]
+    trained = [name for name in (condition_name(*one) for one in found.conditions) if any(k[0] == name for k in cells)]
     lines = []
     for name in trained:
         own = (cells.get((name, family)) for family in found.whole_families)
@@ -113,7 +114,7 @@ def _transfer(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> Table:
         (Section(tuple(lines)),),
         (
             f"Mean AUROC over each family's conditions but the one trained on, by the {count} most sensitive units; "
-            "otherwise as in the table of families that were not seen.",
+            "otherwise as in the table of unseen families.",
             *facts.notes,
         ),
     )

@@ -1,4 +1,4 @@
-"""What units depend on, by what a method saw of them: foreground, background, context; for every kind of output."""
+"""What units depend on, by what a method saw of them: foreground, background, context."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scipy import stats
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import mean_interval
-from leaderboard.view.content import Cell, Row, Section, Table
+from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 
 EXAMPLES: Final = 6
 """Units that are shown of each kind."""
 
 FEWEST: Final = 10
-"""Units from which on a rank correlation is told."""
+"""Units from which on a rank correlation is given."""
 
 _PARTS: Final = ("foreground", "background", "context")
 
@@ -28,7 +28,7 @@ _PARTS: Final = ("foreground", "background", "context")
 def dependence_contents(
     dependence: pd.DataFrame, labels: pd.DataFrame, scores: pd.DataFrame, facts: RunFacts
 ) -> list[Table]:
-    """One table a task and method that says what units depend on, on clean images.
+    """One table per task and method that says what units depend on, on clean images.
 
     Args:
         dependence: Rows of ``leaderboard.store.schema.DEPENDENCE``.
@@ -102,14 +102,14 @@ def _sections(found: _Found, seed: int) -> Iterator[Section]:
     for column in found.values.T:
         known = column[~np.isnan(column)]
         mean = mean_interval(known, seed) if len(known) else None
-        cells.append(Cell() if mean is None else Cell(mean.estimate, mean.low, mean.high))
+        cells.append(Cell() if mean is None else cell_of(mean))
     yield Section((Row("mean", tuple(cells)),), "all units")
 
 
 def _notes(found: _Found, scores: pd.DataFrame) -> Iterator[str]:
     yield (
         "Foreground, background: the largest share of the excess activation (above the unit's median) that the unit's "
-        "pictures lose when that part of the image alone is blurred or greyed. Context: the mean loss over all "
+        "images lose when that part of the image alone is blurred or greyed. Context: the mean loss over all "
         f"changes, those of the whole image too. Shown: the {EXAMPLES} units on each side that lean furthest. Means "
         "with 95 % bootstrap intervals over units."
     )

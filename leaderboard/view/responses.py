@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from leaderboard.board.names import GROUPS, SIGNIFICANT
+from leaderboard.board.names import ORDER, SIGNIFICANT
 from metrics.sensitivity import BAR, Detection, detection
 
 FAMILIES: Final = ("blur", "noise", "weather", "digital", "mask")
 PART: Final = "mask"
 """The family that changes a part of the image only: it counts neither for nor against a detector of another family."""
-
-_ORDER: Final = {name: number for number, name in enumerate(name for group in GROUPS for name in group)}
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,6 @@ class Responses:
     """How the units of one task's layer respond.
 
     Attributes:
-        task: Name of the task.
-        profile: Name of the profile.
         conditions: Perturbation and severity, family by family.
         families: Of each condition.
         units: Numbers of the units.
@@ -66,7 +62,7 @@ class Responses:
 
 
 def responses(table: pd.DataFrame) -> list[Responses]:
-    """The rows of the table ``sensitivity`` as arrays, a task each."""
+    """The rows of the table ``sensitivity`` as arrays, one per task."""
     return [_responses(cast(tuple[str, str], names), rows) for names, rows in table.groupby(["task", "profile"])]
 
 
@@ -76,7 +72,7 @@ def _responses(names: tuple[str, str], rows: pd.DataFrame) -> Responses:
     found.sort(
         key=lambda row: (
             _place(row["family"]),
-            _ORDER.get(row["perturbation"], 99),
+            ORDER.get(row["perturbation"], len(ORDER)),
             row["perturbation"],
             row["severity"],
         )
@@ -103,8 +99,3 @@ def _responses(names: tuple[str, str], rows: pd.DataFrame) -> Responses:
 
 def _place(family: str) -> tuple[int, str]:
     return (FAMILIES.index(family) if family in FAMILIES else len(FAMILIES), family)
-
-
-def named(condition: tuple[str, int]) -> str:
-    """A condition as tables call it."""
-    return f"{condition[0]} {condition[1]}"

@@ -1,4 +1,4 @@
-"""The accuracy that networks keep under perturbations: what the table says, for the terminal, LaTeX and Markdown."""
+"""The accuracy that networks keep under perturbations: what the table says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pandas as pd
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.robustness import Kept, kept_accuracies
-from leaderboard.view.content import Cell, Row, Section, Table, count_of
-from leaderboard.view.responses import named
-from metrics.statistics import Interval
+from leaderboard.view.content import Cell, Row, Section, Table, cell_of
+from leaderboard.view.words import condition_name, count_range
 
 
 def robustness_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
@@ -30,13 +29,13 @@ def _table(roles: Sequence[Kept], facts: RunFacts) -> Table:
     first = roles[0]
     rows = [
         Row(
-            named(condition),
-            tuple(cell for role in roles for cell in (_cell(role.accuracy[place]), _cell(role.kept[place]))),
+            condition_name(*condition),
+            tuple(cell for role in roles for cell in (cell_of(role.accuracy[place]), cell_of(role.kept[place]))),
         )
         for place, condition in enumerate(first.conditions)
     ]
-    mean = tuple(cell for role in roles for cell in (Cell(role.mean_accuracy), _cell(role.mean_kept)))
-    clean = tuple(cell for role in roles for cell in (_cell(role.clean), Cell()))
+    mean = tuple(cell for role in roles for cell in (Cell(role.mean_accuracy), cell_of(role.mean_kept)))
+    clean = tuple(cell for role in roles for cell in (cell_of(role.clean), Cell()))
     return Table(
         "robustness",
         first.task,
@@ -48,14 +47,10 @@ def _table(roles: Sequence[Kept], facts: RunFacts) -> Table:
         tuple(head for role in roles for head in (f"{role.role} accuracy", f"{role.role} kept")),
         (Section(tuple(rows)), Section((Row("mean", mean), Row("clean", clean)))),
         (
-            f"{count_of([one.n for one in first.accuracy], 'images')} of known class. Accuracy: the network's highest "
-            "output, or the name nearest to the image for CLIP, is the image's class or a kind of object that it shows "
+            f"{count_range([one.n for one in first.accuracy], 'images')} of known class. Accuracy: the network's "
+            "highest output, or the name nearest to the image for CLIP, is the image's class or a kind of object in it "
             "(95 % Wilson intervals).",
             "Kept: accuracy divided by that on the same images, clean (95 % bootstrap intervals over images).",
             *facts.notes,
         ),
     )
-
-
-def _cell(found: Interval) -> Cell:
-    return Cell(found.estimate, found.low, found.high)

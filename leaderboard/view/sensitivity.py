@@ -1,4 +1,4 @@
-"""Units that feel a perturbation: what the tables say, for the terminal, LaTeX and Markdown."""
+"""Perturbation-sensitive units: what the tables say."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pandas as pd
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.names import SIGNIFICANT
-from leaderboard.view.content import Cell, Row, Section, Table
+from leaderboard.view.content import Cell, Row, Section, Table, count_cell
 from leaderboard.view.degradation import detector_tables
-from leaderboard.view.responses import Responses, named, responses
+from leaderboard.view.responses import Responses, responses
+from leaderboard.view.words import condition_name
 from metrics.sensitivity import BAR, FOREIGN_BAR
 
 EXAMPLES: Final = 4
@@ -61,8 +62,8 @@ def _conditions(found: Responses, facts: RunFacts) -> Table:
         f"{len(found.units)} units, {' to '.join(map(str, (images[0], images[-1])[: len(images)]))} images, each clean "
         "and perturbed. AUROC: of any perturbed and any clean image, how often the perturbed one activates the unit "
         f"more. Rise, fall: units whose AUROC is at least {BAR:g}, or at most {1 - BAR:.1f}, and significant.",
-        "Moved: share of units that answer the perturbation at all (Wilcoxon's signed-rank test over the images, p < "
-        f"{SIGNIFICANT:g} after Holm's correction over all units and conditions), however little.",
+        "Moved: share of units that respond to the perturbation at all (Wilcoxon's signed-rank test over the images, "
+        f"p < {SIGNIFICANT:g} after Holm's correction over all units and conditions), however little.",
         "Strongest: the unit whose AUROC lies farthest from 0.5. Effect: Cohen's d, the mean difference by the "
         "standard deviation over images.",
     ]
@@ -84,13 +85,13 @@ def _condition(found: Responses, number: int) -> Row:
     auroc = found.auroc[number]
     moved = float((found.p_corrected[number] < SIGNIFICANT).mean())
     rise, fall = found.past_the_bar(number)
-    counts = (Cell(moved), Cell(int(rise.sum()), digits=0), Cell(int(fall.sum()), digits=0))
-    name = named(found.conditions[number])
+    counts = (Cell(moved), count_cell(int(rise.sum())), count_cell(int(fall.sum())))
+    name = condition_name(*found.conditions[number])
     if np.isnan(auroc).all():
         return Row(name, (*counts, Cell(), Cell(), Cell()))
     best = int(np.nanargmax(np.abs(auroc - 0.5)))
     strongest = (
-        Cell(int(found.units[best]), digits=0),
+        count_cell(int(found.units[best])),
         Cell(float(auroc[best])),
         Cell(float(found.effect[number, best])),
     )
@@ -103,7 +104,7 @@ def _families(found: Responses, facts: RunFacts) -> Table:
         units = found.detection(family)
         counts = (units.detects, units.specific, units.detects & ~units.specific & ~units.general, units.general)
         rising = units.detects & units.rises
-        cells = [Cell(int(chosen.sum()), digits=0) for chosen in (*counts, rising)]
+        cells = [count_cell(int(chosen.sum())) for chosen in (*counts, rising)]
         best = float(np.nanmax(units.own)) if not np.isnan(units.own).all() else np.nan
         rows.append(Row(family, (*cells, Cell(best))))
     return Table(

@@ -1,15 +1,16 @@
-"""Which methods a test between methods could not tell apart, as the tables mark them."""
+"""Which methods are not significantly different, as the tables mark them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 import pandas as pd
 
 from leaderboard.board.names import SIGNIFICANT
-from leaderboard.view.grid import Kind
+
+Kind = Literal["stability", "accuracy"]
 
 RowKey = tuple[Kind, str, str, str]
 """Table, task, profile and row: a perturbation, ``all`` for the mean over all, or ``clean``."""
@@ -26,8 +27,8 @@ class Ties:
     """What the test of one row found.
 
     Attributes:
-        groups: Method → its groups, e.g. letters or a shared rank. Two methods with one in common cannot be told
-            apart; a method without any has not been tested.
+        groups: Method → its groups, e.g. letters or a shared rank. Two methods with one in common are not significantly
+            different; a method without any has not been tested.
         test: The test and its correction in the words of a caption.
     """
 

@@ -12,9 +12,9 @@ from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import share_interval
 from leaderboard.board.names import GROUP_NAMES
 from leaderboard.view.best import emphasis_notes, emphasised
-from leaderboard.view.content import Cell, Row, Section, Table, count_of
+from leaderboard.view.content import Cell, Row, Section, Table, cell_of, count_cell
+from leaderboard.view.words import count_range, severities_in_words
 from metrics.stability import four_way
-from metrics.statistics import Interval
 
 OUTCOMES: Final = ("right and stable", "right to wrong", "wrong to right", "wrong and stable")
 """In the order of ``metrics.stability.four_way``."""
@@ -32,7 +32,7 @@ class _Group(NamedTuple):
 
 
 def right_and_stable(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
-    """How often each method's label is right before and after a perturbation: one table a task and profile with truth.
+    """How often each method's label is right before and after a perturbation: one table per task with truth.
 
     Shares of pairs of unit and perturbed condition, over the units that live and whose truth is known; a missing label
     is wrong.
@@ -78,8 +78,8 @@ def _right_and_stable(task: str, profile: str, rows: pd.DataFrame, facts: RunFac
     outcomes[0] = Row(OUTCOMES[0], emphasised(outcomes[0].cells, methods, facts))
     counts = [_counts(rows.loc[rows["method"].to_numpy() == method]) for method in methods]
     names = ("units with truth", "conditions", "labels missing")
-    counted = [Row(name, tuple(Cell(count[number], digits=0) for count in counts)) for number, name in enumerate(names)]
-    units = count_of([count[0] for count in counts], "units")
+    counted = [Row(name, tuple(count_cell(count[number]) for count in counts)) for number, name in enumerate(names)]
+    units = count_range([count[0] for count in counts], "units")
     return Table(
         "right_and_stable",
         task,
@@ -91,12 +91,12 @@ def _right_and_stable(task: str, profile: str, rows: pd.DataFrame, facts: RunFac
         methods,
         (Section(tuple(outcomes)), Section(tuple(counted))),
         (
-            f"Profile {profile}. Shares of pairs of unit and perturbed condition, over {units} whose truth is known: "
+            f"Shares of pairs of unit and perturbed condition, over {units} whose truth is known: "
             "right = the label names the truth, stable = the verdict is that of the clean label, so that a wrong "
             f"label which turns into another wrong one is wrong and stable; a missing label is wrong. {_INTERVAL}",
+            *emphasis_notes(outcomes[:1], methods, facts, None),
             *facts.notes,
         ),
-        tuple(emphasis_notes(outcomes[:1], methods, facts, None)),
     )
 
 
@@ -104,7 +104,7 @@ def _outcomes(rows: pd.DataFrame, seed: int) -> tuple[Cell, ...]:
     per_unit = np.array(
         [four_way(unit["right_clean"].to_numpy(), unit["right"].to_numpy()).shares for _, unit in rows.groupby("unit")]
     )
-    return tuple(_cell(share_interval(per_unit[:, number], seed)) for number in range(len(OUTCOMES)))
+    return tuple(cell_of(share_interval(per_unit[:, number], seed)) for number in range(len(OUTCOMES)))
 
 
 def _counts(rows: pd.DataFrame) -> tuple[int, int, int]:
@@ -115,7 +115,7 @@ def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame, facts: RunFa
     methods = facts.ordered(set(rows["method"]))
     sections = tuple(Section(tuple(_group_rows(part, methods, facts)), title) for title, part in _by_kind(rows))
     severities = sorted(set(rows["severity"].to_numpy()[~_clean(rows)].tolist()))
-    at = f", severity {', '.join(map(str, severities))}" if severities else ""
+    at = f"{severities_in_words(severities).capitalize()}. " if severities else ""
     return Table(
         "accuracy_by_truth",
         task,
@@ -127,12 +127,12 @@ def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame, facts: RunFa
         methods,
         sections,
         (
-            f"Profile {profile}{at}. Share of the n units of a kind whose label names the truth: on clean "
+            f"{at}Share of the n units of a kind whose label names the truth: on clean "
             "images, then on perturbed ones by group, with the number of conditions; a missing label is wrong."
             f"{_JOINED if _has_pairs(rows) else ''} {_INTERVAL}",
+            *emphasis_notes([row for section in sections for row in section.rows], methods, facts, None),
             *facts.notes,
         ),
-        tuple(emphasis_notes([row for section in sections for row in section.rows], methods, facts, None)),
     )
 
 
@@ -163,7 +163,7 @@ def _group_rows(rows: pd.DataFrame, methods: Sequence[str], facts: RunFacts) -> 
         for method in methods:
             own = group.rows.loc[group.rows["method"].to_numpy() == method]
             per_unit = cast(pd.Series, own.groupby("unit")["right"].mean()).to_numpy(np.float64)
-            cells.append(_cell(share_interval(per_unit, facts.seed)))
+            cells.append(cell_of(share_interval(per_unit, facts.seed)))
         yield Row(group.name, emphasised(cells, methods, facts))
 
 
@@ -182,10 +182,6 @@ def _groups(rows: pd.DataFrame, facts: RunFacts) -> Iterator[_Group]:
 
 def _conditions(rows: pd.DataFrame) -> int:
     return len(rows[["perturbation", "severity"]].drop_duplicates())
-
-
-def _cell(interval: Interval) -> Cell:
-    return Cell(interval.estimate, interval.low, interval.high)
 
 
 def _clean(rows: pd.DataFrame) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tuning by image sets: what the tables say, for the terminal, LaTeX and Markdown."""
+"""Tuning by image sets: what the tables say."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ class Study:
     """One of the two studies of one task.
 
     Attributes:
-        task: Name of the task.
-        profile: Name of the profile.
         arms: Shares of perturbed images as text, or ways to tune, in order.
         subjects: The network, where it is one, then the labelling methods.
         rows: (arm, subject, measure, conditions) → the row of ``leaderboard.store.schema.TUNING``.

@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from leaderboard.board.build import Standings
 from leaderboard.board.facts import RunFacts, merged
 from leaderboard.board.groups import AnyGroup
 from leaderboard.board.names import GROUPS, AboutMethod, bare
-from leaderboard.view.comparisons import Lines
-from report.document.chapter import Chapter
-from report.document.lines import TextTable
-from report.document.words import count, description, listed, name, names, paragraphs
+from leaderboard.view.content import Table, text_section, text_table
+from leaderboard.view.words import ABSENT, listed
+from leaderboard.view.words import count_in_words as count
+from report.document.words import description, name, names, paragraphs
 from report.latex import latex_text
 
 _TRUTHS: Final = {"class_names": "class name", "best_concept": "best concept", "planted": "planted"}
@@ -48,7 +49,7 @@ def note(groups: Sequence[AnyGroup]) -> str:
     return box % r"\par ".join(shown) + "\n"
 
 
-def methods(chapters: Sequence[Chapter]) -> str:
+def methods(chapters: Sequence[Standings]) -> str:
     """What each method does, with its papers."""
     facts = merged([chapter.group.about_run for chapter in chapters])
     ran = facts.ordered({method for chapter in chapters for method in chapter.group.methods})
@@ -95,18 +96,18 @@ def _named(found: Sequence[str], facts: RunFacts) -> Iterator[str]:
             yield f"{name(one)}: {latex_text(about.description.rstrip('.'))}."
 
 
-def settings_table(chapters: Sequence[Chapter]) -> TextTable:
-    """One row a group: network, layer, units, images, conditions, truth, seed."""
+def settings_table(chapters: Sequence[Standings]) -> Table:
+    """One row per group: network, layer, units, images, conditions, truth, seed."""
     heads = ("Task", "Version", "Layer", "Units", "Images", "Conditions", "Severities", "Repeats", "Truth", "Seed")
-    rows = tuple(_settings(chapter, chapters) for chapter in chapters)
+    rows = (_settings(chapter, chapters) for chapter in chapters)
     notes = (
         "Units: labelled, of all in the layer. Conditions: pairs of perturbation and severity that the task asks for. "
         "Repeats: of the clean images, with other seeds. Truth: where the true labels come from.",
     )
-    return TextTable("tab:settings", "The tasks of this report", (("", Lines(heads, rows)),), notes)
+    return text_table("settings", "The tasks of this report", heads, [text_section(rows)], notes)
 
 
-def _settings(chapter: Chapter, chapters: Sequence[Chapter]) -> tuple[str, ...]:
+def _settings(chapter: Standings, chapters: Sequence[Standings]) -> tuple[str, ...]:
     group, about = chapter.group, chapter.group.about
     scores = group.scores
     repeats = scores.loc[scores["perturbation"].eq("clean"), "repeat"].nunique()
@@ -114,11 +115,11 @@ def _settings(chapter: Chapter, chapters: Sequence[Chapter]) -> tuple[str, ...]:
     return (
         group.task if len({chapter.group.profile for chapter in chapters}) == 1 else f"{group.task} ({group.profile})",
         str(group.version),
-        str(about.get("layer", "–")),
+        str(about.get("layer", ABSENT)),
         f"{len(group.units)} of {total:,}" if total else str(len(group.units)),
         str(group.settings["images"]),
         str(len(group.conditions)),
-        ", ".join(map(str, chapter.severities)) or "–",
+        ", ".join(map(str, chapter.severities)) or ABSENT,
         str(repeats),
         _TRUTHS.get(str(about.get("truth")), "none"),
         str(group.settings["seed"]),
@@ -148,21 +149,21 @@ def licences_text(groups: Sequence[AnyGroup]) -> str:
     return paragraphs([[own, stated]]) + description(items)
 
 
-def licences_tables(groups: Sequence[AnyGroup]) -> list[TextTable]:
+def licences_tables(groups: Sequence[AnyGroup]) -> list[Table]:
     """Models and data of each profile, then packages with their versions."""
-    tables = []
-    blocks = []
+    tables, sections = [], []
     for profile, stated in {group.profile: group.about_profile for group in groups}.items():
-        rows = tuple(tuple(map(str, row)) for row in stated.get("licences", ()))
-        if rows:
-            blocks.append((f"profile {profile}", Lines(("What it is for", "Loader and architecture", "Licence"), rows)))
-    if blocks:
-        tables.append(TextTable("tab:licences", "Models and data behind the names", tuple(blocks)))
+        if stated.get("licences"):
+            sections.append(text_section((tuple(map(str, row)) for row in stated["licences"]), f"profile {profile}"))
+    if sections:
+        heads = ("What it is for", "Loader and architecture", "Licence")
+        tables.append(text_table("licences", "Models and data behind the names", heads, sections))
     packages = _packages(groups)
     if packages:
-        lines = Lines(("Package", "Version", "Licence"), packages)
+        heads = ("Package", "Version", "Licence")
         note = "As the packages' own metadata state them at the time of the runs."
-        tables.append(TextTable("tab:packages", "Code that the results were made with", (("", lines),), (note,)))
+        title = "Code that the results were made with"
+        tables.append(text_table("packages", title, heads, [text_section(packages)], (note,)))
     return tables
 
 
@@ -180,26 +181,31 @@ def _packages(groups: Sequence[AnyGroup]) -> tuple[tuple[str, ...], ...]:
 # ---- sources ----
 
 
-def sources_tables(groups: Sequence[AnyGroup]) -> list[TextTable]:
+def sources_tables(groups: Sequence[AnyGroup]) -> list[Table]:
     """The runs with their hashes, and the content that they share."""
     runs = {source.run: source for group in groups for source in group.sources}
-    rows = tuple(
+    rows = (
         (run, _minute(source.finished), source.device, source.identity_hash[:_HASH])
         for run, source in sorted(runs.items())
     )
-    used = tuple(row for group in groups for row in _content(group))
+    used = (row for group in groups for row in _content(group))
     first = "Hashes are the first 16 hexadecimal digits of a SHA-256 that run.json holds in full."
     return [
-        TextTable(
-            "tab:runs", "Runs that this report is made from",
-            (("", Lines(("Run folder", "Last session began (UTC)", "Device", "Settings"), rows)),), (first,),
+        text_table(
+            "runs",
+            "Runs that this report is made from",
+            ("Run folder", "Last session began (UTC)", "Device", "Settings"),
+            [text_section(rows)],
+            (first,),
         ),
-        TextTable(
-            "tab:content", "What the runs of a task share",
-            (("", Lines(("Task", "Runs", "Images", "Concepts", "Profile", "Engine"), used)),),
+        text_table(
+            "content",
+            "What the runs of a task share",
+            ("Task", "Runs", "Images", "Concepts", "Profile", "Engine"),
+            [text_section(used)],
             ("Runs are put together only where all of this, the seed and the units are the same.",),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _minute(stamp: str) -> str:
@@ -214,7 +220,7 @@ def _content(group: AnyGroup) -> Iterator[tuple[str, ...]]:
 
 
 def _hash(value: Any) -> str:
-    return str(value or "–")[:_HASH]
+    return str(value or ABSENT)[:_HASH]
 
 
 def citation(groups: Sequence[AnyGroup]) -> str:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from leaderboard.board.build import Standings
 from leaderboard.view.studies import VIEWS
-from report.document.chapter import Chapter
 from report.document.results import BARRIER, Figure, figure_environment
 from report.document.tables import Set, called, table_set
 from report.document.words import name
 from report.latex import latex_text
 
 
-def analysis_sets(chapter: Chapter) -> dict[str, Set]:
+def analysis_sets(chapter: Standings) -> dict[str, Set]:
     """Study → its tables for one group."""
     group = chapter.group
     made = {view.name: view.contents(group.tables, group.about_run) for view in VIEWS}
     return {key: table_set(tables, f"tab:{key}-{group.slug}") for key, tables in made.items() if tables}
 
 
-def analyses(chapters: Sequence[Chapter], sets: Mapping[str, Mapping[str, Set]], figures: Sequence[Figure]) -> str:
+def analyses(chapters: Sequence[Standings], sets: Mapping[str, Mapping[str, Set]], figures: Sequence[Figure]) -> str:
     """The chapters, each a section; empty where no run holds a study.
 
     Args:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from leaderboard.board.bottleneck_findings import findings
 from leaderboard.board.bottlenecks import BottleneckGroup
 from leaderboard.view.bottleneck import bottleneck_contents
+from leaderboard.view.bottleneck_findings import findings
 from report.document.results import BARRIER, Figure, figure_environment
 from report.document.tables import Set, table_set
-from report.document.words import name, numbers, paragraphs
-from report.latex import latex_text
+from report.document.words import name, paragraphs
+from report.latex import latex_figures, latex_text
 
 KEY: Final = "bottleneck"
 """Name of the tables and of the figure."""
@@ -19,9 +19,9 @@ KEY: Final = "bottleneck"
 LABEL: Final = "sec:bottlenecks"
 
 _QUESTION: Final = (
-    "A concept bottleneck says each decision as a short sum over concepts with names (label-free concept bottleneck "
+    "A concept bottleneck explains each decision as a short sum over named concepts (label-free concept bottleneck "
     "models, Oikarinen et al., ICLR 2023). Does it lose more than the network below it when the images change, which "
-    "concepts flip its decisions, and do its concepts tell a changed context from an object that it never saw?"
+    "concepts flip its decisions, and do its concepts distinguish a changed context from an unseen object?"
 )
 
 
@@ -33,7 +33,7 @@ def bottleneck_set(group: BottleneckGroup) -> Set:
 
 
 def bottlenecks(groups: Sequence[BottleneckGroup], figures: Sequence[Figure]) -> str:
-    """The chapter as a section with a subsection a bottleneck; empty without any.
+    """The chapter as a section with a subsection per bottleneck; empty without any.
 
     Args:
         groups: The bottlenecks.
@@ -44,7 +44,7 @@ def bottlenecks(groups: Sequence[BottleneckGroup], figures: Sequence[Figure]) ->
     parts = [r"\section{Concept bottlenecks}", rf"\label{{{LABEL}}}", "", latex_text(_QUESTION), ""]
     for group in groups:
         own = [figure for figure in figures if (figure.figure, figure.group) == (KEY, group.slug)]
-        said = [[latex_text(str(group.about.get("description") or ""))], map(numbers, findings(group))]
+        said = [[latex_text(str(group.about.get("description") or ""))], map(latex_figures, findings(group))]
         parts += [
             f"\\subsection{{{name(called(group, groups))}}}",
             paragraphs(said),
@@ -58,7 +58,7 @@ def bottlenecks(groups: Sequence[BottleneckGroup], figures: Sequence[Figure]) ->
 
 def abstract_sentences(groups: Sequence[BottleneckGroup]) -> list[str]:
     """The first finding of each bottleneck, as LaTeX."""
-    return [f"{name(group.task)}: {numbers(found[0])}" for group in groups if (found := findings(group))]
+    return [f"{name(group.task)}: {latex_figures(found[0])}" for group in groups if (found := findings(group))]
 
 
 def called(group: BottleneckGroup, groups: Sequence[BottleneckGroup]) -> str:

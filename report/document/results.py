@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from leaderboard.board.build import Standings
+from leaderboard.view.findings import findings
 from leaderboard.view.studies import VIEWS
-from report.document.answers import answer
-from report.document.chapter import Chapter
 from report.document.tables import Set
-from report.document.words import name, paragraphs
+from report.document.words import name, paragraphs, sentences
 from report.latex import latex_text
 
 _TABLES_OF_APPENDIX: Final = (
@@ -43,28 +43,28 @@ class Figure:
     alternative: str
 
 
-def results(chapter: Chapter, title: str, tables: Mapping[str, Set], figures: Sequence[Figure]) -> str:
+def results(chapter: Standings, title: str, tables: Mapping[str, Set], figures: Sequence[Figure]) -> str:
     """One group as a subsection: its answer, each paragraph with the table or figure that shows it."""
     slug = chapter.group.slug
-    found = answer(chapter)
+    found = findings(chapter)
     own = {figure.figure: figure for figure in figures if figure.group == slug}
     standings = "standings" in tables
     shown = [
         [latex_text(str(chapter.group.about.get("description") or ""))],
         [
-            found.steady,
+            sentences(found.stability),
             rf"Table~\ref{{tab:standings-{slug}}} has the standings." if standings else "",
-            _see(own, "critical_difference_stability", "shows who can be told apart."),
+            _see(own, "critical_difference_stability", "shows which methods differ significantly."),
         ],
         [rf"\input{{tables/standings-{slug}}}" if standings else ""],
-        [found.right, _see(own, "right_and_stable", "shows both at once.")],
+        [sentences(found.accuracy), _see(own, "right_and_stable", "shows both at once.")],
         [_environment(own, "right_and_stable")],
         [
-            found.perturbations,
+            sentences(found.perturbations),
             _see(own, "heat_map", "has every perturbation."),
             _see(own, "stability_curves", "follows the severities."),
         ],
-        [found.noise, _see(own, "gallery", "shows two of the units.")],
+        [sentences((*found.noise, *found.baselines)), _see(own, "gallery", "shows two of the units.")],
         [_further(tables)],
         # In an order that fills the pages.
         *([_environment(own, which)] for which in _FIGURES if which != "right_and_stable"),
@@ -73,7 +73,15 @@ def results(chapter: Chapter, title: str, tables: Mapping[str, Set], figures: Se
     return f"\\subsection{{{name(title)}}}\n\\label{{sec:{slug}}}\n" + paragraphs(shown)
 
 
-def appendix(chapter: Chapter, title: str, tables: Mapping[str, Set], figures: Sequence[Figure]) -> str:
+def answer(chapter: Standings) -> str:
+    """What one group shows, as LaTeX paragraphs."""
+    found = findings(chapter)
+    last = (*found.noise, *found.baselines)
+    parts = (found.stability, found.accuracy, found.perturbations, last)
+    return paragraphs([[sentences(part)] for part in parts])
+
+
+def appendix(chapter: Standings, title: str, tables: Mapping[str, Set], figures: Sequence[Figure]) -> str:
     """The tables and figures of a group that its subsection has no room for; empty if there are none."""
     elsewhere = {*_FIGURES, *(view.name for view in VIEWS)}
     own = [figure for figure in figures if figure.group == chapter.group.slug and figure.figure not in elsewhere]

@@ -141,7 +141,7 @@ def _alternative(rows: Sequence[Sequence[Panel]]) -> str:
             most = panel.part.sort_values(["moved", "concept"], ascending=[False, True]).iloc[0].to_dict()
             words = " ".join(str(part) for part in panel.condition if part).replace("_", " ")
             found.append(
-                f"Under {words} a decision moves from {told['clean_decision']} to {panel.decision}, most because of "
+                f"Under {words} a decision moves from {told['clean_decision']} to {panel.decision}, mostly because of "
                 f"{most['concept']} ({most['moved']:+.1f})."
             )
     return " ".join(found)

@@ -1,4 +1,4 @@
-"""The critical-difference diagram: average ranks on an axis, bars over methods that our paired tests cannot tell apart.
+"""The critical-difference diagram: average ranks on an axis, bars over methods that are not significantly different.
 
 Drawn here and not by scikit-posthocs: its bars follow the order of Python's sets, so that the bytes differ from run to
 run, and its bar over two methods runs unmarked across a third that differs from both.
@@ -24,7 +24,7 @@ from leaderboard.board.names import SIGNIFICANT
 from metrics.statistics.result import DIGITS
 from report.figures import style
 from report.figures.drawing import Drawing
-from report.figures.rows import Record, alive, closing, is_clean, listed, own_scores, records, words
+from report.figures.rows import Record, alive, closing, is_clean, listed, records, words
 
 _LEVEL: Final = 0.13
 _LINE: Final = 0.2
@@ -81,7 +81,7 @@ def unit_values(
         measure: One of ``leaderboard.board.build.RANKED``.
         methods: Those that were compared.
     """
-    scores = own_scores(standings)
+    scores = standings.own_scores
     scores = scores.loc[alive(scores) & scores["method"].isin(methods).to_numpy()]
     clean = is_clean(scores)
     if measure == "stability":
@@ -177,8 +177,8 @@ def _caption(standings: Standings, measure: Measure, rows: Sequence[Record], uni
     correction = pairs[0]["correction"] if pairs else "no test"
     return (
         f"Average rank by {SUBJECTS[measure]} over {units} units; 1 is best. A bar joins the methods, marked by dots "
-        f"on it, that cannot be told apart: {tests}, paired by unit, {correction}, p > {SIGNIFICANT:g}. These are the "
-        f"tests of the tables, of means, and not Nemenyi's test of average ranks. {closing(standings)}"
+        f"on it, that are not significantly different: {tests}, paired by unit, {correction}, p > {SIGNIFICANT:g}. "
+        f"These are the tests of the tables, of means, and not Nemenyi's test of average ranks. {closing(standings)}"
     )
 
 
@@ -188,6 +188,6 @@ def _alternative(
     said = ", ".join(f"{words(name)} {ranks[name]:.2f}" for name in order)
     joined = "; ".join(listed(sorted(bar.members, key=lambda name: ranks[name])) for bar in bars)
     alone = [name for name in facts.rivals(order) if not any(name in bar.members for bar in bars)]
-    found = f" Not told apart: {joined}." if joined else " All methods are told apart."
-    found += f" Told apart from all others: {listed(alone)}." if alone and joined else ""
+    found = f" Not significantly different: {joined}." if joined else " All differences are significant."
+    found += f" Significantly different from all others: {listed(alone)}." if alone and joined else ""
     return f"Average ranks by {SUBJECTS[measure]}, best first: {said}.{found}"

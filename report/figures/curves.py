@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from leaderboard.board.build import Standings
+from leaderboard.board.comparison.between import SUBJECTS
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import conditions_of
 from leaderboard.store.schema import SUMMARY
 from report.figures import style
 from report.figures.drawing import Drawing
 from report.figures.rows import (
-    MEASURE_WORDS,
     Point,
     best_and_worst,
     closing,
@@ -41,7 +41,7 @@ _DODGE: Final = 0.14
 
 @style.styled()
 def severity_curves(standings: Standings, measure: Measure = "stability") -> Drawing | None:
-    """The measure against severity, with 95 % intervals over units; floors thin and grey, without intervals.
+    """The measure against severity, with 95 % intervals over units; trivial baselines thin and grey, without intervals.
 
     At severity 0 stands what the method reaches without a perturbation: the stability from one clean run to another
     with a new seed, which is its noise floor, or its accuracy on clean images.
@@ -183,7 +183,7 @@ def _dots(
 
 
 def _slot(methods: Sequence[str], facts: RunFacts, method: str) -> float:
-    """Where in its row a method lies; the floors, which have no intervals, share the last place."""
+    """Where in its row a method lies; the trivial baselines, which have no intervals, share the last place."""
     rivals = facts.rivals(methods)
     place = rivals.index(method) if method in rivals else len(rivals)
     return (place - len(rivals) / 2) * 0.75 / max(len(rivals) + 1, 2)
@@ -238,13 +238,14 @@ def _caption(standings: Standings, measure: Measure, levels: Sequence[int], star
     scale = "1: labels unchanged; 0: as if another unit's label were drawn. " if measure == "stability" else ""
     start_words = f"{where} is {zero}. " if start else "There are no clean repeats, so no noise floor is shown. "
     head = (
-        f"{_title(measure)} of unit labels against severity, one panel a perturbation. "
+        f"{_title(measure)} of unit labels against severity, one panel per perturbation. "
         if several
         else f"{_title(measure)} of unit labels at severity {levels[0]}, the only one that ran. "
     )
     return (
         f"{head}{scale}{start_words}{'Bars' if several else 'Lines'}: 95 % intervals over {units} units"
-        f"{' whose truth is known' if measure == 'accuracy' else ''}; floors (grey) without. {closing(standings)}"
+        f"{' whose truth is known' if measure == 'accuracy' else ''}; trivial baselines (grey) without. "
+        f"{closing(standings)}"
     )
 
 
@@ -259,7 +260,7 @@ def _alternative(standings: Standings, measure: Measure, severities: Mapping[str
             values.setdefault(row["method"], []).append(value)
             if not facts.is_floor(row["method"]):
                 harm.setdefault(name, []).append(value)
-    what = MEASURE_WORDS[measure]
+    what = SUBJECTS[measure]
     said = best_and_worst(
         {m: float(np.mean(v)) for m, v in values.items()}, f"{what} at the highest severity that ran", facts
     )

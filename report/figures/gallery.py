@@ -20,7 +20,7 @@ from leaderboard.board.merge import Condition, conditions_of
 from leaderboard.store import escape
 from report.figures import style
 from report.figures.drawing import Drawing
-from report.figures.rows import alive, closing, is_clean, own_scores, severities_of, words
+from report.figures.rows import alive, closing, is_clean, severities_of, words
 
 IMAGES: Final = 4
 """Top images of a row, at most."""
@@ -51,9 +51,9 @@ class _Block:
 def gallery(standings: Standings) -> Drawing | None:
     """The most and the least stable unit of known truth, on clean images and under three perturbations.
 
-    Units are ranked by their mean stability over the methods (floors aside) and the task's own conditions; of equals
-    the lower number comes first. Perturbations: the ones under which the labels are most stable, in the middle, and
-    least stable on average, each at its highest own severity.
+    Units are ranked by their mean stability over the methods (without trivial baselines) and the task's own
+    conditions; of equals the lower number comes first. Perturbations: the ones under which the labels are most stable,
+    in the middle, and least stable on average, each at its highest own severity.
 
     Args:
         standings: From the board.
@@ -62,7 +62,7 @@ def gallery(standings: Standings) -> Drawing | None:
         None where the runs kept no images of perturbed units.
     """
     methods = standings.group.about_run.rivals(standings.group.methods)[:METHODS]
-    scores = own_scores(standings)
+    scores = standings.own_scores
     scores = scores.loc[alive(scores) & scores["method"].isin(methods).to_numpy() & (scores["repeat"].to_numpy() == 0)]
     pictures = _pictures(standings)
     perturbed = scores.loc[~is_clean(scores)]
@@ -218,8 +218,8 @@ def _caption(standings: Standings, blocks: Sequence[_Block], images: int) -> str
         f"{which}{' of known truth' if known else ''} among those whose images were kept, by mean stability over the "
         "methods and the task's own conditions (of equals the lower number). Rows: clean images, then the "
         f"perturbations of highest, middle and lowest mean stability; the unit's top {images} images under each, best "
-        f"first, and each method's label{marks}. Floors are left out. Two units chosen by a rule show what labels look "
-        f"like, not how common that is. {closing(standings)}"
+        f"first, and each method's label{marks}. Trivial baselines are left out. Two units chosen by a rule "
+        f"show what labels look like, not how common that is. {closing(standings)}"
     )
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from leaderboard.board.build import Standings
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.store.schema import SUMMARY
-from leaderboard.view.content import printed
+from leaderboard.view.words import printed
 from report.figures import style
 from report.figures.drawing import Drawing
 from report.figures.rows import (
@@ -173,7 +173,7 @@ def _caption(standings: Standings, maps: Sequence[Map], found: Mapping[tuple[str
     if len(maps) > 1:
         known = counted(row["known"] for row in found.values())
         parts[0] += f" (left), and accuracy over the {known} of them whose truth is known (right)"
-    parts[0] += "; blue is better, floors stand last."
+    parts[0] += "; blue is better, trivial baselines stand last."
     parts.append("Stability: white is 0, as if another unit's label were drawn; clean: between two clean runs.")
     if maps[0].marked.any():
         parts.append(

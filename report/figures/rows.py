@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,12 @@ from leaderboard.board.intervals import mean_interval
 from leaderboard.board.merge import Condition, conditions_of
 from leaderboard.board.summary import ALL, summarise
 from leaderboard.store import escape
+from leaderboard.view.words import listed as joined
 
 Record = dict[str, Any]
 
 Point = tuple[float, float, float]
 """A mean and the ends of its 95 % interval."""
-
-MEASURE_WORDS: Final = {"stability": "stability", "accuracy": "accuracy when perturbed"}
 
 
 def severities_of(conditions: Iterable[Condition]) -> dict[str, tuple[int, ...]]:
@@ -33,14 +32,6 @@ def severities_of(conditions: Iterable[Condition]) -> dict[str, tuple[int, ...]]
     return {name: tuple(sorted(levels)) for name, levels in found.items()}
 
 
-def own_scores(standings: Standings) -> pd.DataFrame:
-    """The scores of the task's own conditions, and the clean ones."""
-    scores = standings.group.scores
-    wanted = {*standings.group.conditions, ("clean", 0)}
-    kept = [pair in wanted for pair in zip(scores["perturbation"], scores["severity"], strict=True)]
-    return scores.loc[np.array(kept, dtype=bool)]
-
-
 def at_own_severities(standings: Standings) -> dict[tuple[str, str], Record]:
     """(Method, perturbation) → its row of the summary at the task's own severities, their mean if there are several.
 
@@ -50,7 +41,7 @@ def at_own_severities(standings: Standings) -> dict[tuple[str, str], Record]:
     wanted = severities_of(standings.group.conditions)
     own = {name: tuple(s for s in levels if s in wanted.get(name, ())) for name, levels in ran.items()}
     if any(1 < len(levels) < len(ran[name]) for name, levels in own.items()):
-        summary = summarise(own_scores(standings), standings.group.about_run.seed)
+        summary = summarise(standings.own_scores, standings.group.about_run.seed)
     level = {name: str(levels[0]) if len(levels) == 1 else ALL for name, levels in own.items() if levels}
     done = {(row["method"], row["perturbation"], row["severity"]) for row in records(summary)}
     found = {}
@@ -128,8 +119,7 @@ def listed(names: Sequence[str]) -> str:
         >>> listed(["clip_dissect", "dnd", "mine"])
         'clip dissect, dnd and mine'
     """
-    shown = [words(name) for name in names]
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+    return joined(map(words, names))
 
 
 def words(name: str) -> str:
@@ -138,7 +128,7 @@ def words(name: str) -> str:
 
 
 def best_and_worst(values: Mapping[str, float], what: str, facts: RunFacts) -> str:
-    """Which method is highest and lowest, floors aside; empty without a value.
+    """Which method is highest and lowest, among the methods but trivial baselines; empty without a value.
 
     Example:
         >>> best_and_worst({"dnd": 0.5, "mine": 0.25, "random_label": 0.0}, "mean stability", RunFacts())

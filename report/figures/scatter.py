@@ -116,7 +116,7 @@ def _caption(standings: Standings, found: Mapping[tuple[str, str], Record]) -> s
     return (
         "Accuracy when perturbed against stability. Small marks: one perturbation each, at the task's own severities; "
         f"large marks: the mean over all of them with 95 % bootstrap intervals, of stability over {units} units and of "
-        f"accuracy over the {known} whose truth is known. Floors in grey. {closing(standings)}"
+        f"accuracy over the {known} whose truth is known. Trivial baselines in grey. {closing(standings)}"
     )
 
 
@@ -129,5 +129,5 @@ def _alternative(rows: Sequence[Row], facts: RunFacts) -> str:
     floors = [row for row in complete if row.floor]
     if floors:
         highest = max(row.values["accuracy"].mean for row in floors)
-        said.append(f"The floors reach an accuracy of {highest:.2f} at most.")
+        said.append(f"The trivial baselines reach an accuracy of {highest:.2f} at most.")
     return " ".join(["Scatter plot of accuracy when perturbed against stability.", *filter(None, said)])

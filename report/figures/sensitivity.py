@@ -1,4 +1,4 @@
-"""How many of a layer's units feel each perturbation, and how well its best units together find a degraded image."""
+"""How many units respond to each perturbation, and how well a layer's best units together find degraded images."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def _caption(found: Responses, curved: bool, planted_from: int | None) -> str:
     images = sorted(set(found.images.tolist()))
     counted = f"{images[-1]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
     parts = [
-        f"Units of {found.task} that feel a perturbation: AUROC of a unit's activation between perturbed and clean "
+        f"Perturbation-sensitive units of {found.task}: AUROC of a unit's activation between perturbed and clean "
         f"versions of {counted} images, over {len(found.units)} units: range (thin), 5 to 95 % of them (thick) and "
         f"median (tick). Dashed: the bars of a detector, {1 - BAR:.1f} and {BAR:g}; the numbers count the units beyond "
         f"them, falling and rising (Wilcoxon's signed-rank test, Holm-corrected over all units and conditions, p < "

@@ -136,8 +136,8 @@ def title_of(name: str, limit: int = 28) -> str:
 
 
 def method_title(method: str, facts: RunFacts, limit: int = 28) -> str:
-    """A method's name as words; floors say that they are."""
-    return f"{title_of(method, limit)} (floor)" if facts.is_floor(method) else title_of(method, limit)
+    """A method's name as words, marked if it is a trivial baseline."""
+    return f"{title_of(method, limit)} (trivial)" if facts.is_floor(method) else title_of(method, limit)
 
 
 def names_width(names: Iterable[str]) -> float:

@@ -23,11 +23,17 @@ from benchmark.run.preflight import missing_package
 from leaderboard.board.facts import RunFacts
 from leaderboard.store.errors import StoreError
 from leaderboard.store.schema import COMPARISONS, SCORES, SUMMARY
+from leaderboard.view.content import Cell, Row, Section, Table
 from tasks.catalogue import task_names
 from tasks.perturbations import PERTURBATIONS
 from tasks.perturbations.suites import suite_names
 
 TASK = "resnet50_layer4"
+
+
+def table(kind: str, title: str) -> Table:
+    parts = (kind, TASK, "miniature", title, "", None, "Measure", ("dnd",))
+    return Table(*parts, (Section((Row("F1", (Cell(0.25),)),)),), ())
 
 
 class FakeRunner(types.ModuleType):
@@ -53,8 +59,8 @@ class FakeRunner(types.ModuleType):
             summary=self.summary,
             comparisons=pd.DataFrame(columns=[column.name for column in COMPARISONS.columns]),
             facts=RunFacts(),
-            faithfulness=[],
-            sensitivity=[],
+            faithfulness=[table("faithfulness", "Faithfulness")],
+            sensitivity=[table("sensitivity", "Sensitive units"), table("degradation", "Degraded images")],
             tuning=[],
             bottleneck=[],
             dependence=[],
@@ -219,6 +225,7 @@ OPTIONS = """
 --task --methods --suites --severities --units --unit-ids --repeats --model --weights --strip-prefix --layer --pooling
 --list-layers --images --image-count --concepts --profile --seed --set --masks --corruptions --lengths --feather
 --faithfulness --thumbnails --device --batch-size --cell-timeout --budget --analysis --cache --out --offline --json
+--details
 """
 DEFAULTS = {
     "repeats": 2,
@@ -234,6 +241,7 @@ DEFAULTS = {
     "list_layers": False,
     "offline": False,
     "as_json": False,
+    "details": False,
 }
 
 
@@ -264,11 +272,25 @@ def test_a_field_of_the_options_is_an_option_without_more(runner, monkeypatch):
 
 def test_tables_go_to_stdout_and_progress_to_stderr(runner):
     result = call("run", "--task", TASK)
-    assert "Stability ↑: resnet50_layer4, profile miniature, severity 3" in result.stdout
+    assert "Stability ↑ of unit labels: resnet50_layer4, profile miniature" in result.stdout
     assert "0.50 [0.40, 0.60]" in result.stdout
     assert "Results: runs/resnet50_layer4" in result.stdout
     assert "working" in result.stderr
     assert "working" not in result.stdout
+
+
+def test_the_rest_is_printed_on_demand(runner):
+    short, whole = call("run", "--task", TASK).stdout, call("run", "--task", TASK, "--details").stdout
+    for title in ("Stability ↑ of unit labels", "Sensitive units"):
+        assert f"{title}: resnet50_layer4" in short
+        assert f"{title}: resnet50_layer4" in whole
+    for title in ("Faithfulness", "Degraded images"):
+        assert f"{title}: resnet50_layer4" not in short
+        assert f"{title}: resnet50_layer4" in whole
+    assert "More tables, with --details or in runs/resnet50_layer4/tables: Faithfulness; Degraded images." in short
+    assert "--details" not in whole
+    asked = [options.identity() for options in runner.asked]
+    assert asked[0] == asked[1]
 
 
 def test_json_alone_is_on_stdout(runner):

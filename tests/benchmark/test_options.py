@@ -41,6 +41,7 @@ CHANGES = {
     "device": "cuda:1",
     "out": Path("elsewhere"),
     "as_json": True,
+    "details": True,
     "batch_size": 3,
     "analyses": ("sensitivity",),
     "cache": "none",
@@ -78,7 +79,7 @@ def test_the_kinds_are_as_they_were():
     assert set(RunOptions.model_fields) - IDENTITY - PLACES == RUNTIME
     beside = {"faithfulness", "thumbnails", "analyses"}
     limits = {"cell_timeout", "budget_usd", "budget_seconds"}
-    assert beside | limits | {"device", "out", "as_json", "batch_size", "cache"} == RUNTIME
+    assert beside | limits | {"device", "out", "as_json", "details", "batch_size", "cache"} == RUNTIME
 
 
 def test_every_field_is_an_option_with_help_or_read_from_another():

@@ -21,8 +21,8 @@ from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import merge_runs
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import RunFolder
-from leaderboard.view.comparisons import terminal_comparisons
-from report.tables import terminal_tables
+from leaderboard.view.comparisons import comparison_tables
+from report.tables import document_tables
 from tasks.catalogue import DEFINITIONS
 from tasks.common.errors import UserError
 
@@ -315,8 +315,8 @@ def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
     assert len(result.failed) == 3
     assert result.summary.empty
     assert RunFolder(result.folder).read_table("scores").empty
-    assert not terminal_tables(result.summary, RunFacts(), 100, result.scores)
-    assert not terminal_comparisons(result.comparisons, RunFacts())
+    assert not document_tables(result.summary, RunFacts(), result.scores)
+    assert not comparison_tables(result.comparisons, RunFacts())
 
 
 def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,10 @@ from benchmark.external.score import ScoredLabels, score_labels, write_scored_la
 from benchmark.run.scoring import LabelEmbeddings
 from leaderboard.store.frames import read_parquet, to_pandas
 from leaderboard.store.schema import LABELS, SCORES, SUMMARY
+from leaderboard.view.terminal import terminal_tables
 from metrics.bertscore import BertScorer
 from metrics.stability import chance, clip_similarity, noise_floor, stability
-from report.agreement import terminal_scored_labels
+from report.agreement import scored_label_tables
 from tasks.catalogue import load_task
 from tasks.common.errors import UserError
 from tasks.models.planted_facts import PlantedUnit
@@ -335,7 +336,7 @@ def test_the_terminal_shows_labels_as_text_only(tmp_path: Path) -> None:
     result = scored("resnet50_fc", first, second)
     console = Console(width=120, file=open(tmp_path / "out.txt", "w"))  # noqa: SIM115
     with console.file:
-        for part in terminal_scored_labels(result.facts, result.naming, result.agreement):
+        for part in terminal_tables(scored_label_tables(result.facts, result.naming, result.agreement)):
             console.print(part)
     shown = (tmp_path / "out.txt").read_text()
     assert "always “[red]x[/red][31m”" in shown

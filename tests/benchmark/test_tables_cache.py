@@ -11,7 +11,7 @@ import pytest
 from benchmark.run.tables_cache import _CODE, _ROOT, _source_hash
 
 PACKAGES = ("baselines", "benchmark", "leaderboard", "metrics", "report", "tasks")
-BESIDE = ("benchmark.plan", "report.doctor", "report.plan", "report.terminal")
+BESIDE = ("benchmark.plan", "report.doctor", "report.plan")
 """What a run imports to count and to print."""
 
 
@@ -33,7 +33,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("benchmark/commands/listing.py", False),
         ("leaderboard/pages/charts.py", False),
         ("report/figures/style.py", False),
-        ("report/document/chapter.py", False),
+        ("report/document/abstract.py", False),
         ("benchmark/run/scoring.py", True),
         ("benchmark/studies/tuning/measure.py", True),
         ("leaderboard/board/summary.py", True),

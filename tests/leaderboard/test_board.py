@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import write_run as write_any_run
 
-from leaderboard.board.build import EVERY_SUITE, RANKED, REFERENCE, as_frame, as_json, build_board, measures
+from leaderboard.board.build import EVERY_SUITE, RANKED, REFERENCE, build_board, measures
 from leaderboard.board.comparison import compare
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import find_runs, merge_runs
 from leaderboard.board.pack import RANKS, pack_runs
+from leaderboard.pages.board_files import as_frame, as_json
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import RunFolder
 
@@ -90,10 +91,10 @@ def test_ranks_and_letters_are_those_of_the_paired_tests(board, root):
         assert (standing.rank, standing.letters) == (record["rank"], record["letters"])
     (standings,) = board.standings
     assert row(board, "alpha").standings["stability"].rank == 1
-    assert [r.method for r in standings.of_suite()][-1] == "random_label", "floors come last"
+    assert [r.method for r in standings.of_suite()][-1] == "random_label", "trivial baselines come last"
 
 
-def test_methods_that_cannot_be_told_apart_share_a_rank(tmp_path):
+def test_methods_that_are_not_significantly_different_share_a_rank(tmp_path):
     write_run(tmp_path / "run", {"alpha": 0.5, "beta": 0.5, "random_label": 1.0}, units=8)
     (standings,) = build_board(merge_runs(tmp_path)).standings
     ranks = {row.method: row.standings["stability"] for row in standings.of_suite()}

@@ -11,12 +11,13 @@ import pytest
 from small_bottlenecks import write_analyses, write_bottleneck
 from small_runs import write_run
 
-from leaderboard.board.bottleneck_findings import blamed, findings, of_condition
-from leaderboard.board.build import as_frame, as_json, build_board
+from leaderboard.board.build import build_board
 from leaderboard.board.merge import conditions_of, merge_runs
 from leaderboard.board.pack import pack_runs
 from leaderboard.pages import write_site
+from leaderboard.pages.board_files import as_frame, as_json
 from leaderboard.pages.charts import bars, ends_of
+from leaderboard.view.bottleneck_findings import blamed, findings, of_condition
 
 HOSTILE = '<script>alert("x")</script>\u202e'
 
@@ -57,13 +58,13 @@ def test_a_damaged_table_is_left_out_with_the_reason(tmp_path):
 def test_the_sentences_are_the_tables_numbers(tmp_path):
     (group,) = merge_runs(write_bottleneck(tmp_path / "run")).bottlenecks
     said = " ".join(findings(group))
-    assert "decides 0.93 [0.83, 0.98] right, a dense layer on the network's features 0.90" in said
+    assert "classifies 0.93 [0.83, 0.98] correctly, a dense layer on the network's features 0.90" in said
     assert "over the 2 perturbed conditions that becomes 0.43 and 0.40" in said
     assert "Under 1 of 4 conditions" in said
     assert "lowest under fog 3 (0.53)" in said
     assert "Under none of 4 conditions" in said
-    assert "Most decisions flip under fog 3: 12 of 50, most because of circle (86%) and tree (29%)" in said
-    assert "within the context concepts with 0.61" in said
+    assert "Most decisions flip under fog 3: 12 of 50, mostly because of circle (86%) and tree (29%)" in said
+    assert "from the usual ones by the context concepts with 0.61" in said
     assert "A class rests on 1.5 of 2 concepts; a sparse layer on the features needs 5.5" in said
 
 
@@ -148,14 +149,12 @@ def test_a_task_page_has_its_analyses_and_is_silent_without(tmp_path):
     for name, severity in conditions_of(units):
         own = units.loc[((units["perturbation"] == name) & (units["severity"] == severity)).to_numpy()]
         strongest = own.iloc[int(np.nanargmax(np.abs(own["auroc"] - 0.5)))]
-        row = re.search(
-            rf'<th scope="row" class="stick">{name.replace("_", " ")} {severity}</th>(.*?)</tr>', page, re.S
-        )
+        row = re.search(rf'<th scope="row" class="stick">{name} {severity}</th>(.*?)</tr>', page, re.S)
         assert row
         cells = re.findall(r'<td class="num">([^<]*)</td>', row.group(1))
         assert cells[1] == str(int(((own["p_corrected"] < 0.05) & (own["auroc"] >= 0.9)).sum()))
         assert cells[3:5] == [str(strongest["unit"]), f"{strongest['auroc']:.2f}"]
-    arms = re.search(r"Of what</th>(.*?)</tr>", page, re.S)
+    arms = re.search(r"Share</th>(.*?)</tr>", page, re.S)
     assert arms
     shares = group.tables["tuning"].query("study == 'probing set'")["arm"].unique()
     assert re.findall(r">([^<]*)</th>", arms.group(1)) == list(shares)

@@ -23,7 +23,7 @@ from leaderboard.board.facts import RunFacts
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import COMPARISONS, SCORES
-from leaderboard.view.comparisons import markdown_comparisons, terminal_comparisons
+from leaderboard.view.comparisons import comparison_tables
 from metrics.statistics import expanded_confidence, mixed_model
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -450,8 +450,10 @@ DEGENERATE = {
 def test_what_cannot_be_compared_says_why(name):
     found = compare(DEGENERATE[name](), RunFacts())
     assert to_pandas(COMPARISONS, to_arrow(COMPARISONS, found)).equals(found)
-    assert len(terminal_comparisons(found, RunFacts())) >= 3
-    assert "nan" not in markdown_comparisons(found, RunFacts())
+    (standings, *_) = tables = comparison_tables(found, RunFacts())
+    assert standings.notes
+    assert not any("nan" in (cell.shown, cell.interval) for table in tables for row in table.rows for cell in row.cells)
+    assert "nan" not in " ".join(note for table in tables for note in table.notes)
     assert set(found["measure"]) == {"stability", "accuracy", "accuracy_clean"}
     silent = found[found["p_value"].isna() & ~found["kind"].isin(["method", "slope"])]
     assert silent["reason"].notna().all()

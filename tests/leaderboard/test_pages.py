@@ -24,15 +24,19 @@ from small_runs import NOTE, STARTED, write_run
 from typer.testing import CliRunner
 
 from leaderboard.board import intervals
-from leaderboard.board.build import Board, Row, Standing, Standings, Value, as_frame, build_board
+from leaderboard.board.build import Board, Row, Standing, Standings, Value, build_board
 from leaderboard.board.merge import Runs, merge_runs
 from leaderboard.cli import app
 from leaderboard.pages import charts, write_site
-from leaderboard.pages.findings import findings, listed, places
-from leaderboard.pages.frame import Page, environment, number, percent, policy, render
+from leaderboard.pages.board_files import as_frame
+from leaderboard.pages.board_page import places
+from leaderboard.pages.frame import Page, environment, number, policy, render
 from leaderboard.pages.site import MANIFEST, board_csv
 from leaderboard.store import escape
 from leaderboard.store.errors import StoreError
+from leaderboard.view import content
+from leaderboard.view.findings import findings, findings_of_run
+from leaderboard.view.words import MINUS, listed, percent
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 VOID = {"meta", "link", "br", "img", "input", "wbr", "hr", "path", "rect", "circle"}
@@ -329,26 +333,30 @@ def _named(method: str, mean: float, letters: str, rank: int, floor: bool = Fals
 
 def _said(board: Board, rows: tuple[Row, ...]) -> str:
     nothing = pd.DataFrame(columns=board.standings[0].comparisons.columns)
-    return " ".join(findings(dataclasses.replace(board.standings[0], rows=rows, comparisons=nothing)))
+    return " ".join(findings(dataclasses.replace(board.standings[0], rows=rows, comparisons=nothing)).sentences)
 
 
-def test_a_leader_that_is_told_apart_is_named_with_its_distance(board: Board) -> None:
+def test_a_leader_that_differs_significantly_is_named_with_its_distance(board: Board) -> None:
     said = _said(board, (_named("a", 0.9, "a", 1), _named("b", 0.6, "b", 2), _named("c", 0.5, "b", 2)))
-    assert said.startswith("a has the most stable labels, 0.90 [0.85, 0.95], told apart from every other method: 0.30")
+    assert said.startswith("a has the highest mean stability under ")
+    assert ": 0.90 [0.85, 0.95] over 20 units, significantly above every other method." in said
+    assert "Significantly lower: b (0.60) and c (0.50); b by 0.30." in said
 
 
 def test_a_tie_is_no_lead(board: Board) -> None:
     said = _said(board, (_named("a", 0.9, "a", 1), _named("b", 0.88, "a", 1), _named("c", 0.5, "b", 3)))
-    assert "a has the highest stability, 0.90 [0.85, 0.95], but cannot be told from b (0.88)" in said
-    assert "c (0.50) is behind" in said
-    assert "most stable" not in said
+    assert "0.90 [0.85, 0.95] over 20 units, but does not differ significantly from b (0.88)" in said
+    assert "Significantly lower: c (0.50), by 0.40." in said
+    assert "significantly above" not in said
 
 
-def test_a_method_no_better_than_a_floor_is_named(board: Board) -> None:
+def test_a_method_no_better_than_a_trivial_baseline_is_named(board: Board) -> None:
     rows = (_named("a", 0.9, "a", 1), _named("b", 0.1, "b", 2), _named("random_label", 0.08, "b", 2, floor=True))
-    assert "By stability, b cannot be told from the floor random_label (0.08)." in _said(board, rows)
+    assert "By stability, b is not significantly different from the trivial baseline random_label (0.08)." in _said(
+        board, rows
+    )
     worse = (_named("a", 0.1, "b", 2), _named("random_label", 0.4, "a", 1, floor=True))
-    assert "By stability, a lies below the floor random_label (0.40)." in _said(board, worse)
+    assert "By stability, a is significantly below the trivial baseline random_label (0.40)." in _said(board, worse)
 
 
 def test_nothing_complete_is_said(board: Board) -> None:
@@ -360,8 +368,26 @@ def test_nothing_complete_is_said(board: Board) -> None:
 
 def test_findings_name_no_mean_of_an_incomplete_method(board: Board) -> None:
     (standings,) = (s for s in board.standings if s.group.task == "other_task")
-    said = [sentence for sentence in findings(standings) if "dnd" in sentence]
+    said = [sentence for sentence in findings(standings).sentences if "dnd" in sentence]
     assert said == ["Without a rank, as incomplete: dnd (no fog 5)."]
+
+
+def test_a_run_says_the_same_as_its_board(board: Board) -> None:
+    standings = next(s for s in board.standings if len(s.complete) == len(s.group.methods))
+    assert not standings.extra_conditions
+    own = findings_of_run(standings.summary, standings.comparisons, standings.group.about_run)
+    assert own[standings.group.task] == findings(standings)
+
+
+def test_a_method_that_failed_somewhere_in_a_run_has_no_mean_in_the_findings(board: Board) -> None:
+    standings = next(s for s in board.standings if len(s.complete) == len(s.group.methods))
+    lead, (name, severity) = standings.rivals[0].method, standings.group.conditions[0]
+    summary = standings.summary
+    gap = summary["method"].eq(lead) & summary["perturbation"].eq(name) & summary["severity"].eq(str(severity))
+    rest = summary.loc[~gap.to_numpy()]
+    found = findings_of_run(rest, standings.comparisons, standings.group.about_run)[standings.group.task]
+    assert not any(lead in sentence for sentence in (*found.stability, *found.accuracy))
+    assert f"Without a rank, as incomplete: {lead} (no {name} {severity})." in found.baselines
 
 
 def test_places_are_all_that_the_data_leave_open() -> None:
@@ -553,6 +579,20 @@ def test_the_frame_prints_plain_text(text: str) -> None:
     assert dom.text() == 2 * escape.plain(text)
     assert dom.all("p") == [{"title": escape.plain(text)}]
     assert {tag for tag, _ in dom.elements} <= {"p", "i", "wbr"}
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_table_is_plain_text_wherever_it_has_words(text: str) -> None:
+    cells = (content.Cell(text=text or "–"), content.Cell(-0.5, -0.75, 0.25, marked=True, best=True))
+    section = content.Section((content.Row(text, cells),), text)
+    parts = ("any", "task", "profile", text, "", True, text, (text, "number"), (section,), (text, "known"))
+    source = '{% from "tables.jinja" import view_table %}{{ view_table(table, ["known"]) }}'
+    dom = Dom(environment().from_string(source).render(table=content.Table(*parts)))
+    ours = {"h3", "div", "table", "caption", "thead", "tbody", "tr", "th", "td", "span", "p", "wbr"}
+    assert {tag for tag, _ in dom.elements} <= ours
+    assert dom.text().count(escape.plain(text)) >= 7
+    assert f"{MINUS}0.50* [{MINUS}0.75, 0.25]" in dom.text()
+    assert "known" not in dom.text()
 
 
 def test_a_template_stops_at_what_it_was_not_given() -> None:

@@ -129,7 +129,7 @@ def test_the_board_can_be_sorted(go: Callable[..., Opened]) -> None:
     lasts = [
         int(row.get_attribute("data-last") or 0) for row in page.locator("tbody tr[data-last]:not([hidden])").all()
     ]
-    assert lasts == sorted(lasts), "floors, then incomplete rows, come last"
+    assert lasts == sorted(lasts), "trivial baselines, then incomplete rows, come last"
     shown = page.locator("tbody tr[data-last='0']:not([hidden]) td.stability").all()
     values = [float(cell.get_attribute("data-key") or "nan") for cell in shown]
     assert len(values) > 2
@@ -185,7 +185,7 @@ def test_the_board_stands_without_javascript(go: Callable[..., Opened], board: B
     opened = go("index.html", java_script_enabled=False)
     rows = [row for standings in board.standings for row in standings.rows]
     assert len(_column(opened.page, 2)) == len(rows)
-    assert [text.removesuffix(" floor") for text in _column(opened.page, 2)] == [row.method for row in rows]
+    assert [text.removesuffix(" trivial") for text in _column(opened.page, 2)] == [row.method for row in rows]
     assert not opened.page.locator(".toolbar").is_visible()
     assert opened.page.locator("table.board thead button").count() == 0
     opened.calm()

@@ -15,7 +15,6 @@ from small_runs import write_run
 from typer.testing import CliRunner
 
 from leaderboard.board.build import Board, build_board
-from leaderboard.board.build import as_json as board_json
 from leaderboard.board.merge import Group, merge_runs
 from leaderboard.board.pack import pack_runs
 from leaderboard.board.robustness import kept_accuracies
@@ -23,6 +22,7 @@ from leaderboard.board.summary import summarise
 from leaderboard.board.validity import MEAN, METHODS, as_json, compare_groups
 from leaderboard.board.validity_pairs import against_miniature, in_words, pairs
 from leaderboard.cli import app
+from leaderboard.pages.board_files import as_json as board_json
 from leaderboard.pages.board_page import board_page
 from leaderboard.pages.frame import render
 from leaderboard.pages.task_page import task_page
@@ -258,7 +258,7 @@ def test_the_board_has_a_section_only_where_both_profiles_ran(tmp_path, monkeypa
     assert "Does the miniature predict the real network?" in page
     assert "miniature predicts the conditions under which labels hold best in photo&lt;b&gt;" in page
     assert "photo<b>" not in page
-    assert "Accuracy kept under perturbation" in render(task_page(board.standings[0], "", ()))
+    assert "Accuracy kept ↑ by the network and by CLIP" in render(task_page(board.standings[0], "", ()))
     (one,) = board_json(board)["validity"]
     assert one["second"]["profile"] == "photo<b>"
 

@@ -46,7 +46,7 @@ def test_a_test_between_methods_decides_instead_of_the_printed_digits():
     assert marks(values, groups={}) == ".B.."
 
 
-def test_a_floor_can_be_tied_but_never_best():
+def test_a_trivial_baseline_can_be_tied_but_never_best():
     assert marks((0.5, 0.6, 0.1, 0.9), groups=dict.fromkeys(METHODS, "a")) == "tBtt"
 
 
@@ -57,9 +57,9 @@ def test_notes():
 
     assert notes((math.nan,) * 4) == ""
     untied = notes((0.2, 0.9, 0.3, 0.1))
-    assert "the floors (random_label) aside" in untied
+    assert "but the trivial baselines (random_label)" in untied
     assert "†" not in untied
     assert "Methods are not tested against each other here." in untied
     assert "† Prints the same as the best." in notes((0.901, 0.904, 0.3, 0.1))
     told = notes((0.2, 0.9, 0.3, 0.1), {"fog": "a test"}, dict.fromkeys(METHODS, "a"))
-    assert "† Not told apart from the best (fog: a test). In the other rows" in told
+    assert "† Not significantly different from the best (fog: a test). In the other rows" in told

@@ -9,13 +9,13 @@ import pytest
 from small_bottlenecks import write_bottleneck
 from small_runs import write_run
 
-from leaderboard.board.bottleneck_findings import findings
 from leaderboard.board.build import build_board
 from leaderboard.board.merge import merge_runs
+from leaderboard.view.bottleneck_findings import findings
 from report.build import build_report
 from report.document.parts import generated_files
-from report.document.words import numbers
 from report.figures import write_figures
+from report.latex import latex_figures
 
 SLUG = "toy-v1-miniature"
 
@@ -44,7 +44,7 @@ def test_a_report_over_both_has_the_chapter_after_the_results(both, tmp_path):
     assert f"figures/bottleneck-{SLUG}.pdf" in chapter
     (group,) = merge_runs(both).bottlenecks
     for sentence in findings(group):
-        assert numbers(sentence) in chapter
+        assert latex_figures(sentence) in chapter
     for suffix in ("tex", "md"):
         text = (out / "tables" / f"bottleneck-{SLUG}.{suffix}").read_text()
         assert "Accuracy" in text
@@ -62,7 +62,7 @@ def test_a_report_of_a_bottleneck_alone_has_every_part(alone, tmp_path):
     assert "No unit was labelled" in files["parts/methods.tex"]
     assert r"\ref{sec:bottlenecks}" in files["parts/definitions.tex"]
     assert r"\label{sec:bottlenecks}" in files["parts/analyses.tex"]
-    assert numbers(findings(board.runs.bottlenecks[0])[0]) in files["parts/abstract.tex"]
+    assert latex_figures(findings(board.runs.bottlenecks[0])[0]) in files["parts/abstract.tex"]
     assert r"\texttt{fog}" in files["parts/perturbations.tex"]
     assert "tables/settings.tex" not in files
     main = (Path(__file__).parents[2] / "report" / "main.tex").read_text()

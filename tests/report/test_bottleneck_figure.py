@@ -74,7 +74,7 @@ def test_pictures_are_shown_where_there_are_some():
 
 def test_the_alternative_says_what_flips_and_why():
     words = drawn().alternative
-    assert "Under fog 3 a decision moves from plant to shape, most because of c8 (+8.0)." in words
+    assert "Under fog 3 a decision moves from plant to shape, mostly because of c8 (+8.0)." in words
     assert "A clean image is called plant, most for c0 (+2.0)." in words
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.bottleneck import bottleneck_contents
+from leaderboard.view.terminal import terminal_tables
 from report.markdown import markdown_tables
-from report.terminal import terminal_contents
 
 NOTED = RunFacts(note="Measured in a garden.")
 
@@ -91,7 +91,7 @@ def test_hostile_names_are_no_markup():
     told["toy"]["weights"]["shape"] = {"[red]x[/red]|<b>": 1.0}
     found = bottleneck_contents(heads(), drift(), separation(), NOTED, told)
     console = Console(record=True, width=140, file=io.StringIO())
-    for part in terminal_contents(found, 140):
+    for part in terminal_tables(found, 140):
         console.print(part)
     assert "[red]x[/red]|<b>" in console.export_text()
     assert "<b>" not in markdown_tables(found).replace("\\<b", "").replace("&lt;", "")

@@ -14,7 +14,10 @@ from rich.console import Console
 from leaderboard.board.facts import RunFacts
 from leaderboard.store.frames import empty_frame, to_arrow, to_pandas
 from leaderboard.store.schema import COMPARISONS
-from leaderboard.view.comparisons import markdown_comparisons, sections, terminal_comparisons
+from leaderboard.view.comparisons import comparison_tables
+from leaderboard.view.content import Cell, Section, Table
+from leaderboard.view.terminal import terminal_tables
+from report.markdown import markdown_tables
 
 HOLM = "Holm over 3 pairs of methods"
 
@@ -80,10 +83,23 @@ def stored(rows):
     return to_pandas(COMPARISONS, to_arrow(COMPARISONS, pd.DataFrame(rows, dtype=object)))
 
 
-def printed(table, width=120):
+def printed(comparisons: pd.DataFrame, width: int = 120) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=width, force_terminal=False).print(*terminal_comparisons(table, RunFacts()), sep="\n")
+    parts = terminal_tables(comparison_tables(comparisons, RunFacts()), width)
+    Console(file=stream, width=width, force_terminal=False).print(*parts, sep="\n")
     return stream.getvalue()
+
+
+def markdown(comparisons: pd.DataFrame) -> str:
+    return markdown_tables(comparison_tables(comparisons, RunFacts()))
+
+
+def tables(comparisons: pd.DataFrame) -> dict[str, Table]:
+    return {table.kind: table for table in comparison_tables(comparisons, RunFacts())}
+
+
+def lines(section: Section) -> list[tuple[str, ...]]:
+    return [(row.name, *(f"{cell.shown} {cell.interval}".strip() for cell in row.cells)) for row in section.rows]
 
 
 @pytest.fixture
@@ -92,55 +108,63 @@ def table():
 
 
 def test_methods_stand_in_the_order_of_their_means_with_ranks_and_letters(table):
-    stability, accuracy = sections(table, RunFacts())
-    assert stability.title == "Which methods can be told apart: stability ↑: resnet50_fc, profile paper"
-    assert stability.tables[0].rows == (
+    standings = tables(table)["comparisons"]
+    assert standings.heading == "Standings of the methods: resnet50_fc, profile paper"
+    stability, accuracy = standings.sections
+    assert (stability.title, accuracy.title) == ("stability", "accuracy when perturbed")
+    assert lines(stability) == [
         ("alpha", "0.75 [0.62, 0.88]", "1", "a"),
         ("beta", "0.50 [0.38, 0.62]", "2", "b"),
-        ("random_label (floor)", "0.00 [-0.12, 0.12]", "3", "c"),
-    )
-    assert accuracy.tables[0] == stability.tables[0]
+        ("random_label (trivial baseline)", "0.00 [-0.12, 0.12]", "3", "c"),
+    ]
+    assert accuracy.rows == stability.rows
 
 
 def test_pairs_are_turned_so_that_the_better_method_is_first(table):
-    stability, _ = sections(table, RunFacts())
-    assert stability.tables[1].rows == (("alpha − beta", "0.25 [0.05, 0.35]", "< 0.001", "yes", "0.25"),)
+    stability, _ = tables(table)["pairs"].sections
+    assert lines(stability) == [("alpha − beta", "0.25 [0.05, 0.35]", "< 0.001", "yes", "0.25")]
 
 
-def test_floors_are_summed_up_in_a_sentence(table):
-    assert "Every method is told apart from the floors." in sections(table, RunFacts())[0].notes
+def test_trivial_baselines_are_summed_up_in_a_sentence(table):
+    notes = tables(table)["comparisons"].notes
+    assert "Stability: every method is significantly different from the trivial baselines." in notes
     rows = [row | ({"p_corrected": 0.3} if row["first"] == "beta" else {}) for row in ROWS]
-    notes = sections(stored(rows), RunFacts())[0].notes
-    assert "Not told apart from a floor: beta and random_label (p = 0.300)." in notes
+    notes = tables(stored(rows))["comparisons"].notes
+    expected = "Stability: not significantly different from a trivial baseline: beta and random_label (p = 0.300)."
+    assert expected in notes
 
 
-def test_without_two_methods_the_floors_pairs_are_shown():
+def test_without_two_methods_the_pairs_with_trivial_baselines_are_shown():
     rows = [row for row in between("stability") if "beta" not in (row["first"], row["second"])]
-    (section,) = sections(stored(rows), RunFacts())
-    assert [row[0] for row in section.tables[1].rows] == ["alpha − random_label"]
+    (section,) = tables(stored(rows))["pairs"].sections
+    assert [row.name for row in section.rows] == ["alpha − random_label"]
 
 
 def test_the_notes_say_which_test_correction_and_power(table):
-    notes = " ".join(sections(table, RunFacts())[0].notes)
+    found = tables(table)
+    notes = " ".join((*found["comparisons"].notes, *found["pairs"].notes))
     for part in (
-        "Units: 24, left out: 3; mean over units, BCa bootstrap interval.",
-        f"sign-flip permutation test of the mean, paired by unit, {HOLM}, p > 0.05",
-        "80 % power, at 0.05 / 3",
-        "Friedman test, chi-square, floors included: p = 0.002, effect 0.50 (Kendall's W in [0, 1]).",
+        "Stability: 24 units, 3 left out; mean over units, BCa bootstrap interval.",
+        f"(sign-flip permutation test of the mean, paired by unit, {HOLM}, p > 0.05)",
+        f"Stability: sign-flip permutation test of the mean, paired by unit, {HOLM}, significant at p ≤ 0.05; pairs "
+        "with a trivial baseline are not shown.",
+        "80 % power for this number of units, at 0.05 / 3",
+        "Friedman test, chi-square, with trivial baselines: p = 0.002, effect 0.50 (Kendall's W in [0, 1]).",
         "Holm: method p = 0.040, method × severity p = 0.500, severity p < 0.001.",
-        "Change of stability for one severity step: alpha -0.10 [-0.20, -0.05].",
+        "Change of stability per severity step: alpha -0.10 [-0.20, -0.05].",
     ):
         assert part in notes
 
 
 def test_conditions_that_cost_right_labels_are_named(table):
-    assert sections(table, RunFacts())[1].tables[2].rows == (
-        ("alpha", "2", "fog", "snow"),
-        ("beta", "2", "none", "none"),
-    )
+    (section,) = tables(table)["conditions"].sections
+    assert lines(section) == [("alpha", "2", "fog", "snow"), ("beta", "2", "none", "none")]
     rows = [*ROWS, condition("beta", "fog, severity 5", 0.7, 0.001)]
-    lines = sections(stored(rows), RunFacts())[1].tables[2].rows
-    assert lines == (("alpha", "2", "fog, severity 3", "snow, severity 3"), ("beta", "3", "fog, severity 5", "none"))
+    (section,) = tables(stored(rows))["conditions"].sections
+    assert lines(section) == [
+        ("alpha", "2", "fog, severity 3", "snow, severity 3"),
+        ("beta", "3", "fog, severity 5", "none"),
+    ]
 
 
 def test_reasons_are_shown_once_where_they_hold_for_all():
@@ -148,43 +172,40 @@ def test_reasons_are_shown_once_where_they_hold_for_all():
     rows = [row | {"reason": note} for row in between("stability")]
     rows[3]["reason"] = f"fewer than six units differ: p cannot fall below 0.05; {note}"
     rows.append(line("stability", "method", "silent", n=0, reason="no value: left out of all comparisons"))
-    (section,) = sections(stored(rows), RunFacts())
-    text = " ".join(section.notes)
-    assert text.count(note) == 1
-    assert "alpha − beta: fewer than six units differ: p cannot fall below 0.05." in section.notes
-    assert "silent: no value: left out of all comparisons." in section.notes
-    assert section.tables[0].rows[-1] == ("silent", "–", "–", "–")
+    standings = tables(stored(rows))["comparisons"]
+    assert " ".join(standings.notes).count(note) == 1
+    assert "Stability: alpha − beta: fewer than six units differ: p cannot fall below 0.05." in standings.notes
+    assert "Stability: silent: no value: left out of all comparisons." in standings.notes
+    assert lines(standings.sections[0])[-1] == ("silent", "–", "–", "–")
 
 
 def test_what_was_not_compared_says_why():
     rows = [line("stability", "omnibus", "alpha", reason="one method: nothing to compare it with")]
     rows += [line("accuracy", "omnibus", "alpha", n=0, reason="no unit's truth is known")]
     rows += [line("stability", "effect", "severity", reason="fewer than two severities")]
-    (section,) = sections(stored(rows), RunFacts())
-    assert section.tables == ()
-    assert section.notes == (
-        "Not compared: one method: nothing to compare it with.",
+    (standings,) = tables(stored(rows)).values()
+    assert standings.sections == ()
+    assert standings.notes == (
+        "Stability: not compared: one method: nothing to compare it with.",
         "No mixed model over severities: fewer than two severities.",
     )
 
 
 @pytest.mark.parametrize("note", ["Measured in a garden.", ""])
-def test_the_profiles_note_stands_under_every_section(table, note):
-    found = sections(table, RunFacts(note=note))
-    assert found
-    assert [section.notes[-1] == "Measured in a garden." for section in found] == [bool(note)] * len(found)
+def test_the_profiles_note_stands_under_every_table(table, note):
+    found = comparison_tables(table, RunFacts(note=note))
+    assert [one.notes[-1] == "Measured in a garden." for one in found] == [bool(note)] * 3
 
 
 def test_markdown_has_the_same_cells_as_the_terminal(table):
-    source = markdown_comparisons(table, RunFacts())
-    shown = printed(table)
-    for section in sections(table, RunFacts()):
-        for lines in section.tables:
-            for row in lines.rows:
+    source, shown = markdown(table), printed(table)
+    for one in tables(table).values():
+        for section in one.sections:
+            for row in lines(section):
                 assert "| " + " | ".join(row).replace("<", r"\<") + " |" in source
                 assert all(cell in shown for cell in row)
     blocks = [block for block in source.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 5
+    assert len(blocks) == 3
     for block in blocks:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}) == 1
 
@@ -199,29 +220,26 @@ def renamed(name):
 
 def test_hostile_names_cannot_act():
     labels = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
-    usual = len(re.findall(r"^\|", markdown_comparisons(renamed("alpha"), RunFacts()), re.M))
+    usual = len(re.findall(r"^\|", markdown(renamed("alpha")), re.M))
     for name in [*labels, "a|b", "[x](http://y)", "[0.1, 0.2](http://y)", "*b* `c` <i>", "\x1b[31mred"]:
         hostile = renamed(name)
         assert "\x1b" not in printed(hostile)
-        source = markdown_comparisons(hostile, RunFacts())
+        source = markdown(hostile)
         assert "\x1b" not in source
-        assert not re.search(r"(?<!\\)(\\\\)*([<`*]|\][(\[:])", source)
+        # The bold title and the italic headings of sections are ours.
+        ours = re.sub(r"^\*\*|\*\*$|^\| \*|\* \|", "", source, flags=re.M)
+        assert not re.search(r"(?<!\\)(\\\\)*([<`*]|\][(\[:])", ours)
         rows = re.findall(r"^\|.*$", source, re.M)
         assert len(rows) == usual
         assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) for row in rows} == {5, 6}
 
 
 def test_nothing_to_show():
-    nothing = empty_frame(COMPARISONS)
-    assert sections(nothing, RunFacts()) == []
-    assert terminal_comparisons(nothing, RunFacts()) == []
-    assert markdown_comparisons(nothing, RunFacts()) == ""
+    assert comparison_tables(empty_frame(COMPARISONS), RunFacts()) == []
 
 
 def test_the_order_of_rows_changes_nothing(table):
-    assert markdown_comparisons(table.sample(frac=1, random_state=0), RunFacts()) == markdown_comparisons(
-        table, RunFacts()
-    )
+    assert markdown(table.sample(frac=1, random_state=0)) == markdown(table)
 
 
 def test_no_torch():
@@ -236,9 +254,9 @@ def test_what_no_pair_of_methods_shares_is_said_once():
     nothing |= {"low": None, "high": None, "rank": None, "letters": None, "correction": None}
     note = "over 0 of 2 conditions: those in which every method has values"
     rows = [row | nothing | {"n": 0, "reason": f"no value; {note}"} for row in between("stability")]
-    (section,) = sections(stored(rows), RunFacts())
-    assert section.notes == (
-        f"Not compared: no value; {note}.",
-        f"All methods: no value; {note}.",
+    standings = tables(stored(rows))["comparisons"]
+    assert standings.notes == (
+        f"Stability: not compared: no value; {note}.",
+        f"Stability: all methods: no value; {note}.",
     )
-    assert {row[1:] for row in section.tables[0].rows} == {("–", "–", "–")}
+    assert {cell.shown for row in standings.rows for cell in row.cells} == {Cell().shown}

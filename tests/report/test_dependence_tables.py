@@ -9,9 +9,9 @@ from scipy import stats
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.dependence import dependence_contents
+from leaderboard.view.terminal import terminal_tables
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.terminal import terminal_contents
 
 NOTED = RunFacts(note="Measured in a garden.")
 
@@ -76,4 +76,4 @@ def test_every_kind_of_output_shows_it():
     found = dependence_contents(*tables(), NOTED)
     assert "thing 11" in markdown_tables(found)
     assert "thing 11" in latex_tables(found)
-    assert any("What units depend on" in str(part) for part in terminal_contents(found))
+    assert any("What units depend on" in str(part) for part in terminal_tables(found))

@@ -68,7 +68,7 @@ def test_the_bars_are_the_groups_of_the_letters(letters, bars):
     assert list(itertools.chain(*sorted(members))) == pytest.approx(list(itertools.chain(*expected)))
     # No two bars overlap.
     assert len({float(line.get_ydata()[0]) for line in drawn}) == len(bars)
-    assert ("All methods are told apart" in drawing.alternative) == (not bars)
+    assert ("All differences are significant" in drawing.alternative) == (not bars)
 
 
 def test_groups_of_one_have_no_bar():

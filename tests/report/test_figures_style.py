@@ -37,7 +37,7 @@ def test_text_is_clipped_and_stays_on_one_line():
     assert style.text("a\nb" * 100, 12) == "a ba ba ba …"
     assert len(style.text("$" * 10_000, 12).replace("\\$", "$")) == 12
     assert style.title_of("gaussian_blur") == "gaussian blur"
-    assert style.method_title("random_label", RunFacts()) == "random label (floor)"
+    assert style.method_title("random_label", RunFacts()) == "random label (trivial)"
 
 
 def test_letters_that_the_font_lacks_are_replaced():

@@ -22,7 +22,7 @@ def table(methods=METHODS, names=("fog",), task="resnet50_layer4", cell=LONG, no
     rows = [Section(tuple(Row(name, (cell,) * len(methods)) for name in names))]
     rows.append(Section((Row("units", (COUNT,) * len(methods)),), "counts"))
     parts = ("stability", task, "miniature", "Stability", "of unit labels", True, "Perturbation")
-    return Table(*parts, tuple(methods), tuple(rows), tuple(notes), ("† Tied.",))
+    return Table(*parts, tuple(methods), tuple(rows), (*notes, "† Tied."))
 
 
 def has_latex() -> bool:

@@ -14,19 +14,21 @@ import pytest
 from rich.console import Console, RenderableType
 from small_runs import write_run
 
-from leaderboard.board.build import Board, as_json, build_board
+from leaderboard.board.build import Board, build_board
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import RESAMPLES
 from leaderboard.board.merge import merge_runs
 from leaderboard.board.summary import FAITHFULNESS_MEANS
+from leaderboard.pages.board_files import as_json
 from leaderboard.pages.site import write_site
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import FAITHFULNESS
-from leaderboard.view.content import Cell, printed
-from leaderboard.view.faithfulness import faithfulness_tables, terminal_faithfulness
-from leaderboard.view.grid import grids
+from leaderboard.view.content import Cell
+from leaderboard.view.faithfulness import faithfulness_tables
+from leaderboard.view.results import result_tables
+from leaderboard.view.terminal import terminal_tables
 from leaderboard.view.truth import accuracy_by_truth
-from report.document.chapter import Chapter
+from leaderboard.view.words import printed
 from report.document.parts import generated_files
 
 METHODS = {"clip_dissect": 0.15, "dnd": 0.6, "random_label": 1.0, "constant_label": 0.0}
@@ -81,34 +83,34 @@ def test_faithfulness(board, told, root):
     table = RunFolder(root / "run").read_table("faithfulness")
     facts = board.standings[0].group.about_run
     (terminal,) = faithfulness_tables(table, facts)
-    screen = "\n".join(printed_on_screen(terminal_faithfulness([terminal], 300)))
+    screen = "\n".join(printed_on_screen(terminal_tables([terminal], 300)))
     report = lines(files["tables/faithfulness-toy_task-v1-toy.md"])
     for measure in FAITHFULNESS_MEANS:
-        title = next(name for name in terminal.rows if name.startswith(FAITHFULNESS.column(measure).title))
-        expected = [text(told[method][measure]) for method in terminal.methods]
-        assert [shown(Cell(*found[:3])) for found in terminal.rows[title]] == expected
-        assert [cell.partition("†")[0].strip() for cell in report[title]] == expected
-        found = told["dnd"][measure]
-        assert (found["low"], found["high"]) == terminal.rows[title][terminal.methods.index("dnd")][1:3]
+        row = next(row for row in terminal.rows if row.name.startswith(FAITHFULNESS.column(measure).title))
+        expected = [text(told[method][measure]) for method in terminal.columns]
+        assert [shown(cell) for cell in row.cells] == expected
+        assert [cell.partition("†")[0].strip() for cell in report[row.name]] == expected
+        found, own = told["dnd"][measure], row.cells[terminal.columns.index("dnd")]
+        assert (found["low"], found["high"]) == (own.low, own.high)
         assert set(expected) <= set(re.findall(r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]", screen))
     (other,) = faithfulness_tables(table, dataclasses.replace(facts, seed=SEED + 1))
     assert other.rows != terminal.rows, "the seed decides digits, or this test would find nothing"
 
 
 def test_stability_and_accuracy(board, told):
-    chapter = Chapter(board.standings[0])
+    chapter = board.standings[0]
     (stability,), (accuracy,) = (
-        grids(chapter.summary, "stability", RunFacts()),
-        grids(chapter.summary, "accuracy", RunFacts()),
+        result_tables(chapter.own_summary, "stability", RunFacts()),
+        result_tables(chapter.own_summary, "accuracy", RunFacts()),
     )
-    (by_truth,) = accuracy_by_truth(chapter.scores, chapter.group.about_run)
-    rows = {row.name: row.cells for row in by_truth.sections[0].rows}
-    for number, method in enumerate(stability.methods):
+    (by_truth,) = accuracy_by_truth(chapter.own_scores, chapter.group.about_run)
+    steady, right, rows = ({row.name: row.cells for row in one.rows} for one in (stability, accuracy, by_truth))
+    for number, method in enumerate(stability.columns):
         own = told[method]
-        assert shown(stability.mean.cells[number]) == text(own["stability"])
-        assert shown(accuracy.mean.cells[number]) == text(own["accuracy"])
+        assert shown(steady["mean of all"][number]) == text(own["stability"])
+        assert shown(right["mean of all"][number]) == text(own["accuracy"])
         assert shown(rows["all perturbed (4)"][number]) == text(own["accuracy"])
-        assert shown(accuracy.clean.cells[number]) == shown(rows["clean"][number]) == text(own["accuracy_clean"])
+        assert shown(right["clean"][number]) == shown(rows["clean"][number]) == text(own["accuracy_clean"])
     report = lines(generated_files(board, ())["tables/standings-toy_task-v1-toy.md"])
     assert report["dnd"][0] == text(told["dnd"]["stability"])
 

@@ -73,12 +73,12 @@ def test_methods_are_described_and_cited(files):
     assert "A method from outside CLEAR" not in said
 
 
-def test_a_floor_of_a_plugin_stands_last_and_is_called_one(board, files):
+def test_a_trivial_baseline_of_a_plugin_stands_last_and_is_called_one(board, files):
     (standings,) = board.standings
     assert standings.group.methods[-1] == "guess"
     assert [row.method for row in standings.rows if row.floor] == ["guess"] * 3
     assert standings.comparisons.loc[standings.comparisons["first"] == "guess", "floor"].all()
-    assert "guess (floor)" in files[f"tables/standings-{SLUG}.md"]
+    assert "guess (trivial baseline)" in files[f"tables/standings-{SLUG}.md"]
     assert style.looks(standings.group.methods, standings.group.about_run)["guess"].floor
 
 

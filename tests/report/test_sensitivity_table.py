@@ -14,9 +14,9 @@ from sensitive_tables import CONDITIONS, detectors, labels, units
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.sensitivity import sensitivity_contents
+from leaderboard.view.terminal import terminal_tables
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.terminal import terminal_contents
 
 NOTED = RunFacts(note="Measured in a garden.")
 
@@ -35,12 +35,12 @@ def tables(rows=None, tested=None, said=None, **more):
 
 def row(table, name: str):
     cells = next(row.cells for row in table.rows if row.name == name)
-    return dict(zip(table.methods, (cell.value for cell in cells), strict=True))
+    return dict(zip(table.columns, (cell.value for cell in cells), strict=True))
 
 
 def shown(found) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in terminal_contents(list(found.values()), 200):
+    for part in terminal_tables(list(found.values()), 200):
         console.print(part)
     return console.export_text()
 
@@ -95,7 +95,7 @@ def test_planted_units_are_named():
 
 def test_detectors_stand_by_their_size_with_intervals():
     table = tables()["degradation"]
-    assert table.methods == ("best 1", "best 4", "best 16", "best 64", "best 256", "random 64", "seen, 64")
+    assert table.columns == ("best 1", "best 4", "best 16", "best 64", "best 256", "random 64", "seen, 64")
     cells = next(row.cells for row in table.rows if row.name == "mean of blur")
     assert [cell.value for cell in cells] == pytest.approx([0.621, 0.624, 0.636, 0.684, 0.876, 0.634, 0.784])
     assert [cells[0].low, cells[0].high] == pytest.approx([0.601, 0.641])

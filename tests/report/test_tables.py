@@ -14,11 +14,12 @@ from leaderboard.board.facts import RunFacts
 from leaderboard.board.names import GROUP_NAMES, GROUPS, AboutMethod
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.schema import SUMMARY
-from leaderboard.view.grid import grids
+from leaderboard.view.results import result_tables
+from leaderboard.view.terminal import terminal_table, terminal_tables
 from leaderboard.view.ties import Ties
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.tables import document_tables, terminal_tables, write_tables
+from report.tables import document_tables, write_tables
 
 
 def printed(parts, width=120) -> str:
@@ -29,6 +30,10 @@ def printed(parts, width=120) -> str:
 
 def latex_table(summary, kind, ties=None) -> str:
     return latex_tables(document_tables(summary, RunFacts(), ties=ties).get(kind, []))
+
+
+def on_screen(summary, facts, width=120):
+    return list(terminal_tables([table for own in document_tables(summary, facts).values() for table in own], width))
 
 
 def rows_of(source: str) -> dict[str, list[str]]:
@@ -43,11 +48,11 @@ def test_the_hand_made_summary_is_a_summary(summary):
 
 
 def test_rows_and_columns_have_a_fixed_order(summary):
-    (grid,) = grids(summary.sample(frac=1, random_state=0), "stability", RunFacts())
-    assert grid.methods == ("clip_dissect", "dnd", "random_label")
-    names = [[row.name for row in group] for group in grid.groups]
-    assert names == [["gaussian_blur", "background_blur"], ["gaussian_noise"], ["snow"]]
-    assert grid.severity == "3"
+    (table,) = result_tables(summary.sample(frac=1, random_state=0), "stability", RunFacts())
+    assert table.columns == ("clip_dissect", "dnd", "random_label")
+    names = [[row.name for row in section.rows] for section in table.sections[:4]]
+    assert names == [["gaussian_blur", "background_blur"], ["gaussian_noise"], ["snow"], ["mean of all"]]
+    assert table.notes[0].startswith("Severity 3.")
 
 
 def test_every_perturbation_has_its_place():
@@ -61,33 +66,38 @@ def test_every_perturbation_has_its_place():
 
 def test_unknown_perturbations_come_last(summary, summary_row):
     rows = pd.DataFrame([summary_row("dnd", "zzz_mine", 0.5)])
-    (grid,) = grids(pd.concat([summary, rows]), "stability", RunFacts())
-    assert grid.groups[-1][0].name == "zzz_mine"
-    assert math.isnan(grid.groups[-1][0].cells[0].value)
+    (table,) = result_tables(pd.concat([summary, rows]), "stability", RunFacts())
+    *_, last, _, _ = table.sections
+    assert last.rows[0].name == "zzz_mine"
+    assert math.isnan(last.rows[0].cells[0].value)
+
+
+def mean_of(summary):
+    (table,) = result_tables(summary, "stability", RunFacts())
+    return next(row.cells for row in table.rows if row.name == "mean of all")
 
 
 def test_the_mean_is_the_summarys_own_with_its_interval(summary):
-    (grid,) = grids(summary, "stability", RunFacts())
-    assert (grid.mean.cells[0].value, grid.mean.cells[0].low) == (pytest.approx(0.7), 0.4)
+    mean = mean_of(summary)
+    assert (mean[0].value, mean[0].low) == (pytest.approx(0.7), 0.4)
 
 
 def test_without_a_row_for_all_the_mean_is_the_plain_one(summary):
-    (grid,) = grids(summary[summary["perturbation"] != "all"], "stability", RunFacts())
-    assert [cell.value for cell in grid.mean.cells] == pytest.approx([0.75, 0.65, -0.15])
-    assert math.isnan(grid.mean.cells[0].low)
+    mean = mean_of(summary[summary["perturbation"] != "all"])
+    assert [cell.value for cell in mean] == pytest.approx([0.75, 0.65, -0.15])
+    assert math.isnan(mean[0].low)
 
 
 def test_an_incomplete_column_has_no_mean(summary):
     lacking = summary[~((summary["method"] == "dnd") & (summary["perturbation"] == "snow"))]
-    (grid,) = grids(lacking, "stability", RunFacts())
-    assert [math.isnan(cell.value) for cell in grid.mean.cells] == [False, True, False]
+    assert [math.isnan(cell.value) for cell in mean_of(lacking)] == [False, True, False]
     assert rows_of(latex_table(lacking, "stability"))["mean of all"][1] == "{--}"
 
 
 def test_several_severities_need_their_mean(summary, summary_row):
     more = pd.DataFrame([summary_row("dnd", "snow", 0.2, severity="5")])
     with pytest.raises(ValueError, match="2 severities of snow"):
-        grids(pd.concat([summary, more]), "stability", RunFacts())
+        result_tables(pd.concat([summary, more]), "stability", RunFacts())
     every = pd.DataFrame([summary_row("dnd", "snow", 0.33, severity="all")])
     assert "0.33" in latex_table(pd.concat([summary, more, every]), "stability")
 
@@ -134,7 +144,7 @@ def test_significant_movement_is_marked_and_explained(summary):
     assert rows_of(source)["snow"][2] == "-0.30{$^{*}$}"
     assert "table-space-text-post={$^{*}$}" in source
     assert "permutation test" in source
-    assert "-0.30* [" in printed(terminal_tables(marked, RunFacts()))
+    assert "-0.30* [" in printed(on_screen(marked, RunFacts()))
 
 
 @pytest.mark.parametrize("note", ["Measured in a garden.", ""])
@@ -142,26 +152,27 @@ def test_every_table_names_its_profile_and_carries_its_note(summary, note):
     full, facts = summary.assign(profile="mine", accuracy=0.5, accuracy_clean=0.75), RunFacts(note=note)
     made = document_tables(full, facts)
     sources = [latex_tables(made[kind]) for kind in ("stability", "accuracy")]
-    for source in (*sources, printed(terminal_tables(full, facts), 400)):
-        assert "Profile mine, severity 3" in source
+    for source in (*sources, printed(on_screen(full, facts), 400)):
+        assert "profile mine" in source
+        assert "Severity 3" in source
         assert ("Measured in a garden." in source) is bool(note)
 
 
 def test_a_method_that_uses_a_condition_itself_is_also_compared_without_it(summary):
     used = ("snow", "gaussian_blur", "fog")
     facts = RunFacts(methods={"dnd": AboutMethod("My method.", uses_perturbations=used)})
-    (found,) = held_out(grids(summary, "stability", facts))
+    (found,) = held_out(result_tables(summary, "stability", facts))
     others = summary[~summary["perturbation"].isin([*used, "clean", "all"])]
     own = others[others["method"] == "dnd"]["stability"]
-    assert found.startswith("gaussian_blur, snow are not held out for dnd; mean without them: clip_dissect ")
+    assert found.startswith("gaussian_blur and snow are not held out for dnd; mean without them: clip_dissect ")
     assert f" dnd {own.mean():.2f}" in found
     one = RunFacts(methods={"dnd": AboutMethod(uses_perturbations=("snow",))})
-    (found,) = held_out(grids(summary, "stability", one))
+    (found,) = held_out(result_tables(summary, "stability", one))
     assert found.startswith("snow is not held out for dnd; mean without it: ")
     alone = summary[summary["perturbation"].isin(["gaussian_blur", "snow", "clean", "all"])]
-    (found,) = held_out(grids(alone, "stability", facts))
+    (found,) = held_out(result_tables(alone, "stability", facts))
     assert found == "None of these perturbations is held out for dnd: it uses all of them itself."
-    assert held_out(grids(summary, "stability", RunFacts())) == []
+    assert held_out(result_tables(summary, "stability", RunFacts())) == []
 
 
 def held_out(tables) -> list[str]:
@@ -175,7 +186,7 @@ def test_accuracy_shows_clean_and_perturbed(summary):
     assert rows["snow"] == [r"\bfseries 0.41", r"\bfseries 0.41", r"0.41{$^{\dagger}$}"]
     assert "15 units whose truth is known" in latex_table(full, "accuracy")
     assert "noise floor" not in rows
-    assert "0.67 → 0.41" in printed(terminal_tables(full, RunFacts()))
+    assert re.search(r"clean +│ +0\.67 ", printed(on_screen(full, RunFacts())))
 
 
 def test_no_truth_no_accuracy_table(summary, tmp_path):
@@ -200,7 +211,7 @@ def test_markdown_says_the_same(summary):
     rows = {name: cells for name, *cells in lines}
     assert rows["snow"] == ["**0.60** [0.50, 0.65]", "0.50 [0.40, 0.55]", "-0.30 [-0.40, -0.25]"]
     assert rows["units"] == ["24"] * 3
-    assert "- Bold: best method of the row, the floors (random_label) aside." in text
+    assert "- Bold: best method of the row but the trivial baselines (random_label)." in text
     assert "n = 24 units" in text
 
 
@@ -211,7 +222,7 @@ def test_ties_of_a_test_are_marked_in_its_row_only(summary):
     rows = rows_of(source)
     assert rows["mean of all"] == [r"\bfseries 0.70", r"0.60{$^{\dagger}$}", "-0.20"]
     assert "dagger" not in "".join(rows["snow"])
-    assert r"$\dagger$ Not told apart from the best (mean of all: sign test, Holm over 3 pairs)." in source
+    assert r"$\dagger$ Not significantly different from the best (mean of all: sign test, Holm over 3 pairs)." in source
     assert "In the other rows methods are not tested against each other." in source
     apart = {key: Ties({"clip_dissect": "a", "dnd": "b"}, "sign test")}
     assert "No method is tied with the best (mean of all: sign test)." in latex_table(summary, "stability", apart)
@@ -228,19 +239,34 @@ def test_each_task_has_its_table_and_label(summary):
 
 def test_a_narrow_terminal_loses_the_intervals_not_the_values(summary):
     wide, narrow = (
-        printed(terminal_tables(summary, RunFacts(), 120)[1:2]),
-        printed(terminal_tables(summary, RunFacts(), 60)[1:2], 60),
+        printed(on_screen(summary, RunFacts(), 120)[1:2]),
+        printed(on_screen(summary, RunFacts(), 60)[1:2], 60),
     )
     assert "0.50 [0.40, 0.55]" in wide
     assert "0.50" in narrow
     assert "[0.40, 0.55]" not in narrow
 
 
+@pytest.mark.parametrize("width", [45, 60])
+def test_a_narrow_terminal_breaks_numbers_and_names_rather_than_cutting_them(summary, width):
+    (table,) = document_tables(summary.assign(p_adjusted=0.01), RunFacts())["stability"]
+    shown = printed([terminal_table(table, width)], width)
+    assert "…" not in shown
+    lines = [re.split("[┃│]", line) for line in shown.splitlines() if re.search("[┃│]", line)]
+    columns = ["".join(cells) for cells in zip(*lines, strict=True)]
+    for number, name in enumerate(table.columns):
+        held = re.sub(r"\s", "", columns[number + 1])
+        assert held.startswith(name)
+        assert all(row.cells[number].shown in held for row in table.rows)
+
+
 def test_terminal_names_the_method_facts(summary):
-    shown = printed(terminal_tables(summary, RunFacts()))
-    facts = ("dnd", r"0\.60 \[0\.40, 0\.70\]", r"0\.97", r"0\.61", "24", "20", "2", "1")
-    assert re.search(r"\s+│\s+".join(facts), shown)
-    assert "Stability ↑: resnet50_layer4, profile miniature, severity 3" in shown
+    shown = printed(on_screen(summary, RunFacts()))
+    facts = {"noise floor": r"0\.97", "chance": r"0\.61", "units": "24", "different clean labels": "20"}
+    facts |= {"dead units": "2", "missing labels": "1"}
+    for name, value in facts.items():
+        assert re.search(rf"^{name} +│ +{value}", shown, re.M)
+    assert "Stability ↑ of unit labels: resnet50_layer4, profile miniature" in shown
 
 
 def test_rounded_zero_has_no_sign(summary):
@@ -254,12 +280,12 @@ def test_hostile_names_are_shown_as_text(summary):
     rows = summary[summary["method"] == "dnd"]
     for name in names:
         hostile = rows.assign(method=name, task=name)
-        assert "\x1b" not in printed(terminal_tables(hostile, RunFacts()))
+        assert "\x1b" not in printed(on_screen(hostile, RunFacts()))
         source = latex_table(hostile, "stability")
         assert not re.search(r"\\(input|write|def|immediate|cmd)\b", source)
         assert source.count(r"\end{table}") == 1
 
 
 def test_an_empty_summary_gives_nothing(summary, tmp_path):
-    assert terminal_tables(summary.iloc[:0], RunFacts()) == []
+    assert on_screen(summary.iloc[:0], RunFacts()) == []
     assert write_tables(tmp_path, summary.iloc[:0], RunFacts()) == []

@@ -49,7 +49,7 @@ def test_the_four_shares_are_of_units_with_truth_and_add_up(scores):
     (table,) = right_and_stable(scores, NOTED)
     rows = rows_of(table)
     alive = scores[~scores["dead"] & scores["truth"].notna() & (scores["perturbation"] != "clean")]
-    for number, method in enumerate(table.methods):
+    for number, method in enumerate(table.columns):
         own = alive[alive["method"] == method]
         before, after = own["right_clean"].astype(bool), own["right"].astype(bool)
         expected = [

@@ -8,10 +8,10 @@ from tuning_table import tuning
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Table
+from leaderboard.view.terminal import terminal_tables
 from leaderboard.view.tuning import tuning_contents
 from report.latex import latex_tables
 from report.markdown import markdown_tables
-from report.terminal import terminal_contents
 
 NOTED = RunFacts(note="Measured in a garden.")
 
@@ -26,7 +26,7 @@ def row(table: Table, name: str, section: int) -> list[float]:
 
 def test_shares_stand_beside_each_other() -> None:
     table = tables()["tuning_shares"]
-    assert table.methods == ("0", "0.5", "1")
+    assert table.columns == ("0", "0.5", "1")
     assert [section.title.partition(",")[0] for section in table.sections] == ["clip_dissect", "dnd"]
     assert row(table, "accuracy, clean", 1) == pytest.approx([0.5, 0.6, 0.7])
     assert row(table, "stability, held out", 0) == pytest.approx([0.2, 0.3, 0.4])
@@ -38,7 +38,7 @@ def test_shares_stand_beside_each_other() -> None:
 
 def test_one_table_holds_the_network_and_its_labels_before_and_after() -> None:
     table = tables()["tuning"]
-    assert table.methods == ("untuned", "clean images", "corruptions", "both")
+    assert table.columns == ("untuned", "clean images", "corruptions", "both")
     assert [section.title for section in table.sections] == [
         "network", "clip_dissect, 8 units of known truth", "dnd, 8 units of known truth",
     ]  # fmt: skip
@@ -62,7 +62,7 @@ def test_without_tuned_networks_there_are_only_shares() -> None:
 def test_every_form_of_them() -> None:
     found = list(tables().values())
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in terminal_contents(found, 160):
+    for part in terminal_tables(found, 160):
         console.print(part)
     assert "stability, held out" in console.export_text()
     for text in (latex_tables(found), markdown_tables(found)):
@@ -73,7 +73,7 @@ def test_names_are_no_markup() -> None:
     frame = tuning(methods=("[bold]a_b & \\x",))
     found = tuning_contents(frame, NOTED)
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in terminal_contents(found, 160):
+    for part in terminal_tables(found, 160):
         console.print(part)
     assert "[bold]a_b" in console.export_text()
     assert "\\x" not in latex_tables(found).replace("\\textbackslash", "")

@@ -1,4 +1,4 @@
-"""From scores to the table of comparisons: which methods can be told apart, and where labels stop being right."""
+"""From scores to the table of comparisons: which methods differ significantly, and where labels stop being right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def compare(scores: pd.DataFrame, facts: RunFacts, *, perturbed_only: bool = Fal
 
     The unit is the statistical unit, and every test is paired by unit. Methods are compared on the units and conditions
     in which all of them have a value. A dead unit enters nothing. A label that is missing has no stability; where the
-    truth is known it is wrong. The floors (random and constant labels) are methods like any other, marked as floors,
+    truth is known it is wrong. The trivial baselines are methods like any other, marked in the column ``floor``,
     except in the mixed model: a constant label has no spread, and the model takes the methods' spread for equal.
 
     Args:
@@ -107,7 +107,7 @@ def _severities(panel: Panel, facts: RunFacts) -> Iterator[Row]:
     levels = {level for _, level in panel.conditions}
     model, reason = None, ""
     if not real:
-        reason = "no method but floors has a value" if panel.methods else "no value"
+        reason = "only trivial baselines have a value" if panel.methods else "no value"
     elif len(levels) < 2:
         reason = "fewer than two severities" if levels else "no condition in which every method has values"
     columns = () if reason else _at_every_severity(panel, real, levels)

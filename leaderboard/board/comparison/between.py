@@ -45,7 +45,7 @@ def between_methods(
 ) -> Iterator[Row]:
     """Rows of kind ``method``, ``omnibus`` and ``pair``.
 
-    Means are compared by permutation tests; clean accuracy, one verdict a unit, by McNemar's.
+    Means are compared by permutation tests; clean accuracy, one verdict per unit, by McNemar's.
 
     Args:
         measure: What is compared.
@@ -89,9 +89,9 @@ def _pairs(
 def _omnibus(
     measure: Measure, panel: Panel, matrix: Float[np.ndarray, "units methods"], facts: RunFacts
 ) -> Iterator[Row]:
-    """Friedman's test (of verdicts it is Cochran's Q) without the floors, which nearly every method beats, and with.
+    """Friedman's test (of verdicts, Cochran's Q) without the trivial baselines, which nearly all beat, and with them.
 
-    Of two methods the test of the pair says it all.
+    For two methods the test of the pair is enough.
     """
     names = panel.methods
     real = facts.rivals(names)
@@ -132,14 +132,14 @@ def _standings(
 def group_letters(
     quality: Float[np.ndarray, " methods"], separated: Bool[np.ndarray, "methods methods"]
 ) -> tuple[str, ...]:
-    """Letters such that two methods share one if and only if they cannot be told apart.
+    """Letters such that two methods share one if and only if they are not significantly different.
 
     Insert and absorb (Piepho, Journal of Computational and Graphical Statistics 13, 2004). The bars of a
     critical-difference diagram cannot say that two methods are alike while one between them differs from either.
 
     Args:
         quality: Higher is better; the best method has the letter a.
-        separated: Symmetric; whether the data tell a pair apart.
+        separated: Symmetric; whether a pair is significantly different.
 
     Example:
         >>> apart = np.array([[False, False, True], [False, False, False], [True, False, False]])

@@ -13,7 +13,7 @@ from leaderboard.board.intervals import difference_interval
 from metrics.statistics import MEAN_EFFICIENCY, HypothesisTest, Interval, smallest_difference
 
 ALPHA: Final = 0.05
-"""Family-wise error rate; methods whose corrected p is at most this are told apart."""
+"""Family-wise error rate; methods whose corrected p is at most this are significantly different."""
 
 Row = dict[str, Any]
 
@@ -36,7 +36,6 @@ def row_of_test(measure: str, kind: str, test: HypothesisTest, note: str, first:
     Args:
         measure: What is compared.
         kind: Kind of row.
-        test: The test.
         note: What else a reader must know of the numbers.
         first: See the schema.
         second: See the schema.
@@ -61,9 +60,9 @@ def difference_of_means(
     """Both means, the bootstrap interval of their difference, and what so many units could have shown.
 
     Args:
-        first: One value a unit; no NaN.
+        first: One value per unit; no NaN.
         second: The same units' other value.
-        tests: Size of the family. Holm's first step divides the level by it, so that the smallest detectable difference
+        tests: Size of the family. Holm's first step divides the level by it, so that the minimum detectable difference
             does not depend on what the other tests of the family show.
         seed: Of the bootstrap.
     """
@@ -74,7 +73,7 @@ def difference_of_shares(first: Float[np.ndarray, " units"], second: Float[np.nd
     """The same for two shares of units.
 
     Args:
-        first: 0 or 1 a unit.
+        first: 0 or 1 per unit.
         second: The same units' other verdict.
         tests: As for ``difference_of_means``.
     """
@@ -90,7 +89,7 @@ def share_difference(first: Float[np.ndarray, " units"], second: Float[np.ndarra
     simulations with 12 to 48 units it covers 95 % or more, nearly 100 % where few verdicts change.
 
     Args:
-        first: 0 or 1 a unit.
+        first: 0 or 1 per unit.
         second: The same units' other verdict.
 
     Example:

@@ -11,6 +11,7 @@ import pandas as pd
 from leaderboard.board.bottlenecks import HEADS, BottleneckGroup, conditions_in_order
 from leaderboard.board.groups import Condition
 from leaderboard.board.names import SIGNIFICANT
+from leaderboard.view.words import brackets, condition_name, listed, printed, spaced
 
 DENSE, BOTTLENECK = HEADS[0], HEADS[-1]
 
@@ -52,8 +53,7 @@ def blamed(own: pd.DataFrame, count: int = _NAMED) -> tuple[tuple[str, float], .
 
 def spoken(condition: Condition) -> str:
     """A condition in words, with its severity if it has one."""
-    name, severity = condition
-    return f"{name.replace('_', ' ')} {severity}" if severity else name.replace("_", " ")
+    return spaced(condition_name(*condition))
 
 
 def of_condition(frame: pd.DataFrame, condition: Condition, name: str = "perturbation") -> pd.DataFrame:
@@ -61,7 +61,6 @@ def of_condition(frame: pd.DataFrame, condition: Condition, name: str = "perturb
 
     Args:
         frame: With the columns ``severity`` and ``name``.
-        condition: Which.
         name: The column that holds its name.
     """
     return frame.loc[(frame[name] == condition[0]).to_numpy() & (frame["severity"] == condition[1]).to_numpy()]
@@ -78,9 +77,9 @@ def _accuracy(group: BottleneckGroup) -> Iterator[str]:
     if clean is None or dense is None:
         return
     said = (
-        f"Of {clean['images']:,} clean test images the bottleneck decides {_two(clean['accuracy'])} "
-        f"[{_two(clean['low'])}, {_two(clean['high'])}] right, a dense layer on the network's features "
-        f"{_two(dense['accuracy'])}"
+        f"Of {clean['images']:,} clean test images the bottleneck classifies {printed(clean['accuracy'])} "
+        f"{brackets(clean['low'], clean['high'])} correctly, a dense layer on the network's features "
+        f"{printed(dense['accuracy'])}"
     )
     count = sum(1 for _, severity in conditions_in_order(group.heads) if severity)
     if not count:
@@ -88,7 +87,7 @@ def _accuracy(group: BottleneckGroup) -> Iterator[str]:
         return
     means = (mean_of_perturbed(group, head) for head in (BOTTLENECK, DENSE))
     over = "the one perturbed condition" if count == 1 else f"the {count} perturbed conditions"
-    yield f"{said}; over {over} that becomes {' and '.join(map(_two, means))}."
+    yield f"{said}; over {over} that becomes {listed(map(printed, means))}."
 
 
 def _changed(group: BottleneckGroup) -> Iterator[str]:
@@ -98,11 +97,14 @@ def _changed(group: BottleneckGroup) -> Iterator[str]:
         return
     moved = tested.loc[(tested["p_corrected"] < SIGNIFICANT).to_numpy()].sort_values(["accuracy", "perturbation"])
     if not len(moved):
-        yield f"Under none of {len(tested)} conditions does its accuracy differ from that on clean images."
+        where = f"Under none of {len(tested)} conditions"
+        yield f"{where} does its accuracy differ significantly from that on clean images."
         return
-    named = [f"{spoken(_condition(row))} ({_two(row['accuracy'])})" for row in moved.head(_NAMED).to_dict("records")]
-    said = f"Under {len(moved)} of {len(tested)} conditions its accuracy is another one than on clean images"
-    yield f"{said}; it is lowest under {_and(named)}."
+    named = [f"{spoken(_condition(row))} ({printed(row['accuracy'])})" for row in moved.head(_NAMED).to_dict("records")]
+    said = (
+        f"Under {len(moved)} of {len(tested)} conditions its accuracy differs significantly from that on clean images"
+    )
+    yield f"{said}; it is lowest under {listed(named)}."
 
 
 def _against_dense(group: BottleneckGroup) -> Iterator[str]:
@@ -111,10 +113,10 @@ def _against_dense(group: BottleneckGroup) -> Iterator[str]:
         return
     apart = rows.loc[(rows["p_dense_corrected"] < SIGNIFICANT).to_numpy()]
     if not len(apart):
-        yield f"Under none of {len(rows)} conditions, clean ones among them, can it be told from that dense layer."
+        yield f"Under none of {len(rows)} conditions does it differ significantly from that dense layer."
         return
     named = [f"{spoken(_condition(row))} ({row['difference']:+.2f})" for row in apart.to_dict("records")]
-    yield f"It differs from the dense layer on the features under {_and(named[:_NAMED])}{_more(named)}."
+    yield f"It differs significantly from the dense layer on the features under {_first(named)}."
 
 
 def _flips(group: BottleneckGroup) -> Iterator[str]:
@@ -126,7 +128,7 @@ def _flips(group: BottleneckGroup) -> Iterator[str]:
     own = of_condition(drift, _condition(worst))
     said = f"Most decisions flip under {spoken(_condition(worst))}: {worst['flips']:,} of {worst['images']:,}"
     named = [f"{concept} ({share:.0%})" for concept, share in blamed(own)]
-    yield f"{said}, most because of {_and(named)}." if named else f"{said}."
+    yield f"{said}, mostly because of {listed(named)}." if named else f"{said}."
 
 
 def _contexts(group: BottleneckGroup) -> Iterator[str]:
@@ -139,14 +141,16 @@ def _contexts(group: BottleneckGroup) -> Iterator[str]:
     anomaly = found.get(("clean", ANOMALY, "other"))
     said = []
     if context is not None:
-        said.append(f"an unseen background is told from the usual within the context concepts with {_two(context)}")
+        said.append(
+            f"an unseen background is separated from the usual ones by the context concepts with {printed(context)}"
+        )
     if anomaly is not None:
-        said.append(f"an object never shown within the other concepts with {_two(anomaly)}")
+        said.append(f"an unseen object by the other concepts with {printed(anomaly)}")
     if said:
-        yield f"By the distance to the nearest training image, {' and '.join(said)} (AUROC)."
+        yield f"By the distance to the nearest training image, {listed(said)} (AUROC)."
     apart = found.get((ANOMALY, "unseen_background", _CONTEXT_LESS_OTHER))
     if apart is not None:
-        yield f"Which of the two it is, the difference of both distances says with {_two(apart)}."
+        yield f"Which of the two it is, the difference of both distances tells with {printed(apart)}."
 
 
 def _size(group: BottleneckGroup) -> Iterator[str]:
@@ -163,13 +167,6 @@ def _condition(row: dict[Any, Any]) -> Condition:
     return str(row["perturbation"]), int(row["severity"])
 
 
-def _two(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}"
-
-
-def _and(names: list[str]) -> str:
-    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
-
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+def _first(names: list[str]) -> str:
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return listed([*names[:_NAMED], *more])
