@@ -17,7 +17,7 @@ class RandomLabel:
     """Draws a concept uniformly, independently for each unit, condition, severity and repeat."""
 
     name: ClassVar[str] = "random_label"
-    summary: ClassVar[str] = "Floor: a concept drawn at random, anew for each unit and condition."
+    summary: ClassVar[str] = "Trivial baseline: a concept drawn at random, anew for each unit and condition."
     trivial: ClassVar[bool] = True
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"concepts"})
@@ -50,7 +50,7 @@ class ConstantLabel:
     """
 
     name: ClassVar[str] = "constant_label"
-    summary: ClassVar[str] = "Floor: one and the same word for every unit."
+    summary: ClassVar[str] = "Trivial baseline: the same word for every unit."
     trivial: ClassVar[bool] = True
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset()

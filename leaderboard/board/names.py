@@ -32,45 +32,16 @@ class AboutMethod:
 
 
 _METHODS: Final[Mapping[str, AboutMethod]] = {
-    "clip_dissect": AboutMethod(
-        "CLIP-Dissect: of a fixed list of concepts, the one whose CLIP similarities to the probing images follow the "
-        "unit's activations best.",
-        ("clipdissect",),
-    ),
-    "dnd": AboutMethod(
-        "Describe-and-Dissect: the images and image parts that activate the unit most are captioned, the captions "
-        "summarised into candidates, and images drawn of each candidate decide between them.",
-        ("dnd",),
-        trace="candidates",
-    ),
-    "dnd_refined": AboutMethod(
-        "Describe-and-Dissect with a bounded loop that puts its own label to the test and tries again; a variant of "
-        "this project.",
-        ("dnd",),
-        trace="candidates",
-    ),
-    "dnd_vision": AboutMethod(
-        "Describe-and-Dissect without captions: a vision-language model names what the images and image parts share, "
-        "and drawn images decide.",
-        ("dnd",),
-        trace="candidates",
-    ),
-    "clear": AboutMethod(
-        "CLEAR's own method: Describe-and-Dissect in several contexts of the same images, where every part of the "
-        "captions is a candidate and drawn images decide.",
-        ("dnd",),
-        uses_perturbations=("foreground_blur", "background_blur", "gaussian_blur"),
-        trace="contexts",
-    ),
-    "network_dissection": AboutMethod(
-        "Network Dissection: the annotated concept whose pixels overlap most with the places where the unit is "
-        "strongly active.",
-        ("netdissect",),
-    ),
-    "random_label": AboutMethod("Floor: a concept drawn at random, anew for each unit and condition.", trivial=True),
-    "constant_label": AboutMethod("Floor: one and the same word for every unit.", trivial=True),
+    "clip_dissect": AboutMethod(),
+    "dnd": AboutMethod(trace="candidates"),
+    "dnd_refined": AboutMethod(trace="candidates"),
+    "dnd_vision": AboutMethod(trace="candidates"),
+    "clear": AboutMethod(uses_perturbations=("foreground_blur", "background_blur", "gaussian_blur"), trace="contexts"),
+    "network_dissection": AboutMethod(),
+    "random_label": AboutMethod(trivial=True),
+    "constant_label": AboutMethod(trivial=True),
 }
-"""What CLEAR's own methods state with their default options, for runs from before ``run.json`` held it."""
+"""CLEAR's own methods in the order of figures, and what numbers of runs from before ``run.json`` held it depend on."""
 
 REFERENCE: Final = "clip_dissect"
 """The method that mLCE is relative to."""

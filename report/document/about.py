@@ -58,7 +58,7 @@ def methods(chapters: Sequence[Standings]) -> str:
 
 def _told(method: str, about: AboutMethod) -> str:
     if not about.summary:
-        return "A method from outside CLEAR, under the name that its run gives it."
+        return "Not described by its run."
     cited = [key for key in about.citation if key in _cited_works()]
     works = [latex_text(work.rstrip(".")) for work in about.citation if work not in cited]
     sources = " ".join([*([rf"\cite{{{','.join(cited)}}}"] if cited else []), *(f"({work})" for work in works)])

@@ -60,11 +60,10 @@ class FakeRunner(types.ModuleType):
             comparisons=pd.DataFrame(columns=[column.name for column in COMPARISONS.columns]),
             facts=RunFacts(),
             faithfulness=[table("faithfulness", "Faithfulness")],
-            sensitivity=[table("sensitivity", "Sensitive units"), table("degradation", "Degraded images")],
-            tuning=[],
-            bottleneck=[],
-            dependence=[],
-            robustness=[],
+            studies={
+                "dependence": [],
+                "sensitivity": [table("sensitivity", "Sensitive units"), table("degradation", "Degraded images")],
+            },
         )
 
 

@@ -281,4 +281,4 @@ def test_citations_agree():
 def test_methods_of_others_are_described_as_such(tmp_path):
     write_run(tmp_path / "runs" / "own", {"my_method": 0.3, "dnd": 0.5}, units=4)
     out = build_report(tmp_path / "runs", tmp_path / "out", pdf=False).out
-    assert "from outside CLEAR" in part(out, "methods")
+    assert "Not described by its run." in part(out, "methods")
