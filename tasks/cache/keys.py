@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-MODELS_VERSION = "2"
+MODELS_VERSION = "3"
 """Raised whenever ``tasks.models`` or ``tasks.cache.padded`` may give different answers for the same inputs."""
 
 _HASHED_BYTES = 64 * 2**20

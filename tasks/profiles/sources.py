@@ -252,14 +252,14 @@ class RetrievalSource(Strict):
         held_out: Whether only the quarter of its files is used that a ``folder`` probing set with ``hold_out`` leaves
             to it, so that one folder serves both. False uses all files except those that a probing folder of the
             profile also contains.
-        side: Side of the images in pixels.
+        side: Side of the images in pixels, before the network's view is taken of them.
         most: Maximum number of photographs considered.
     """
 
     loader: Literal["retrieval"]
     path: Path
     held_out: bool = True
-    side: Side = 224
+    side: Side = 256
     most: Count = 2000
     licence: str | None
 
