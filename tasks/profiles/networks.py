@@ -17,6 +17,7 @@ from tasks.models.checkpoints import read_checkpoint
 from tasks.models.planted import plant
 from tasks.models.preprocessing import Preprocessing
 from tasks.models.weights import check_file
+from tasks.probing.imagenet_classes import IMAGENET_CLASSES
 from tasks.profiles.fetch import fetching, torchvision_file
 from tasks.profiles.sources import Target
 
@@ -61,6 +62,28 @@ def preparation(entry: Target, name: str = "the network") -> Preprocessing:
     if steps is None:
         raise UserError(f"The profile does not say how images of {name} are prepared; give its input.")
     return steps
+
+
+def output_count(entry: Target) -> int | None:
+    """The number of a network's outputs as far as the profile or its library says it; nothing is loaded for it.
+
+    Returns:
+        None for a factory.
+
+    Raises:
+        UserError: An unknown architecture or tag.
+    """
+    if entry.classes is not None or entry.loader == "factory":
+        return entry.classes
+    if entry.loader == "torchvision":
+        if entry.pretrained is None:
+            return IMAGENET_CLASSES  # the default of all its builders
+        return len(torchvision_tag(entry.architecture, entry.pretrained).meta["categories"])
+    import timm
+
+    config = timm_tag(entry.architecture, entry.pretrained) if entry.pretrained else None
+    config = config or timm.get_pretrained_cfg(entry.architecture)
+    return config.num_classes if config else None
 
 
 def torchvision_tag(architecture: str, tag: str) -> WeightsEnum:
