@@ -70,8 +70,8 @@ def embed_concepts(
     texts = list(dict.fromkeys(text for task in wanted for text in concepts[task]))
     if len(texts) <= _AT_ONCE:
         return
-    if not roles.cache.keeps:  # a method would only embed them again
-        display.message(f"Embedding {len(texts)} concepts, without progress, because there is no cache.")
+    if roles.clip_identity is None:  # a method would only embed them again
+        display.message(f"Embedding {len(texts)} concepts, without progress, because no cache keeps them.")
         return
     with display.stage("concepts", len(texts), "concepts") as stage:
         for part in blocks(len(texts), _AT_ONCE):

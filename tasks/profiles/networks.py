@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from tasks.models.planted import plant
 from tasks.models.preprocessing import Preprocessing
 from tasks.models.weights import check_file
 from tasks.probing.imagenet_classes import IMAGENET_CLASSES
+from tasks.profiles.factories import returned
 from tasks.profiles.fetch import fetching, torchvision_file
 from tasks.profiles.sources import Target
 
@@ -243,18 +243,7 @@ def timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _factory(entry: Target, name: str) -> nn.Module:
-    module_name, _, function = entry.architecture.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"The module {module_name!r} of {entry.architecture} cannot be imported ({error}); run from its folder, or "
-            "install it."
-        ) from error
-    factory = getattr(module, function, None)
-    if not callable(factory):
-        raise unknown_name(f"function of {module_name}", function, (n for n in vars(module) if not n.startswith("_")))
-    network = factory()
+    network = returned(entry.architecture, {})
     if not isinstance(network, nn.Module):
         raise UserError(f"{entry.architecture} gives a {type(network).__name__}; it must give a torch.nn.Module.")
     return _with_weights(network, entry)

@@ -34,7 +34,7 @@ class Lengths:
 def embedded(cache: Cache, method: str, concepts: tuple[str, ...]) -> tuple[Lengths, CachedEncoder, str]:
     plain, stream = Lengths(), io.StringIO()
     clip = CachedEncoder(plain, {"name": "lengths"}, cache)  # type: ignore[arg-type]
-    roles = SimpleNamespace(clip=clip, cache=cache)
+    roles = SimpleNamespace(clip=clip, clip_identity=clip.identity if cache.keeps else None)
     left = [CellKey("one", "mine", method, "clean", 0, 0), CellKey("two", "mine", method, "clean", 0, 0)]
     sets = {"one": concepts, "two": concepts, "three": ("never used",)}
     embed_concepts(sets, left, METHODS, roles, Display("plain", stream))  # type: ignore[arg-type]
@@ -64,4 +64,4 @@ def test_what_no_method_compares_and_small_sets_are_left_to_the_methods(
 def test_without_a_cache_it_says_so_and_computes_nothing_twice() -> None:
     plain, _, said = embedded(Cache(None), "clip_dissect", LARGE)
     assert not plain.asked
-    assert "Embedding 1100 concepts, without progress, because there is no cache." in said
+    assert "Embedding 1100 concepts, without progress, because no cache keeps them." in said
