@@ -22,6 +22,7 @@ from benchmark.run.facts import about_methods, about_perturbations, about_profil
 from benchmark.run.faithfulness import measure_run
 from benchmark.run.identity import run_identity
 from benchmark.run.interrupt import can_limit_time
+from benchmark.run.label_concepts import embed_concepts
 from benchmark.run.language_check import build_summariser, check_key, say_usage
 from benchmark.run.options import RunOptions
 from benchmark.run.preflight import check
@@ -163,6 +164,8 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
             )
             for group in groups
         ]
+        left = [key for key in cells if not folder.is_done(key)]
+        embed_concepts(concepts, left, methods, roles, display)
         failed = _sweep(sweeps, folder, cells, display)
         budget.check("faithfulness and tables")
         measure_run(folder, works, roles, options.seed, options.faithfulness, display)

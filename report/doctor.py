@@ -68,6 +68,7 @@ def _lines(facts: Mapping[str, Any]) -> list[Text]:
     absent = sum(part["state"] in ("missing", "hash differs") for part in parts)
     state = "complete" if facts["complete"] else "not complete"
     lines.append(f"profile {facts['profile']}: {state}; {absent} of {len(parts)} parts are not on this machine")
+    lines += [f"{one['method']} cannot run with it: {one['reason'].rstrip('.')}." for one in facts["excluded"]]
     return [Text(terminal(line)) for line in lines]
 
 

@@ -7,10 +7,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from baselines import registry
 from benchmark.run.preflight import missing_package
+from benchmark.run.prepare import absent_roles
+from tasks.common.errors import UserError
 from tasks.language.config import OpenAISource
+from tasks.probing.schema import BrodenSource, UnionSource
 from tasks.profiles.resolve import ROLES, absent, resolve
-from tasks.profiles.schema import Profile, load_profile
+from tasks.profiles.schema import MiniatureSource, ProbingSource, Profile, load_profile
 
 _OF_LOADER = {
     "diffusers": ("diffusers", "accelerate"),
@@ -31,7 +35,8 @@ def diagnose(name_or_path: str) -> dict[str, Any]:
         ``profile``; ``complete``: true if nothing is missing; ``resources``: role, source, state (``present``,
         ``missing``, ``hash differs`` or ``server``), where, size in bytes (null where unknown), licence and how to get
         it; ``packages``: module, whether it is installed, how to get it; ``keys``: variables that must hold a key,
-        whether each is set (never its value); ``devices``: what could run it.
+        whether each is set (never its value); ``excluded``: methods that cannot run with it, whatever is there, and
+        why; ``devices``: what could run it.
 
     Raises:
         UserError: No such profile, a mistake in it, or an unknown name of a library's weights.
@@ -58,6 +63,7 @@ def diagnose(name_or_path: str) -> dict[str, Any]:
         "resources": resources,
         "packages": packages,
         "keys": keys,
+        "excluded": list(_excluded(profile)),
         "devices": _devices(),
     }
 
@@ -76,6 +82,26 @@ def _keys(profile: Profile) -> Iterator[dict[str, Any]]:
     remote = [source.key_variable for source in servers if source.key_variable and not source.on_this_machine]
     for variable in dict.fromkeys(remote):
         yield {"variable": variable, "set": bool(os.environ.get(variable, "").strip())}
+
+
+def _excluded(profile: Profile) -> Iterator[dict[str, str]]:
+    annotated = any(_is_annotated(source) for source in profile.probing_sets.values())
+    for entry in registry.entries():
+        try:
+            roles = absent_roles(registry.load(entry.name, **profile.method_options.get(entry.name, {})), profile)
+            reason = f"needs a {' and a '.join(roles)}, which the profile does not have" if roles else ""
+        except UserError as error:
+            reason = str(error)
+        if not reason and "segmentation" in entry.needs and not annotated:
+            reason = "needs images with concept annotation, which no probing set of the profile has"
+        if reason:
+            yield {"method": entry.name, "reason": reason}
+
+
+def _is_annotated(source: ProbingSource) -> bool:
+    if isinstance(source, UnionSource):
+        return any(_is_annotated(part) for part in source.parts.values())
+    return isinstance(source, MiniatureSource) or (isinstance(source, BrodenSource) and source.annotation)
 
 
 def _devices() -> list[str]:

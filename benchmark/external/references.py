@@ -12,6 +12,7 @@ from metrics.compound import Op, compound_match
 from metrics.text import exact_match, normalise
 from tasks.common.errors import UserError
 from tasks.common.files import read_bounded
+from tasks.profiles.networks import output_count
 
 if TYPE_CHECKING:
     from tasks.profiles.build import Roles
@@ -119,8 +120,9 @@ def profile_references(task: Task, roles: Roles) -> References | None:
             for unit, planted in roles.planted(task.model).items()
         }
     elif task.truth == "class_names":
-        names = roles.class_names() or ()
-        found = {unit: _reference(name, "single", (name,), roles) for unit, name in enumerate(names)}
+        classes = roles.class_names(task.units.total or output_count(roles.profile.target(task.model))) or ()
+        named = [[name.strip() for name in one.split(",")] for one in classes]
+        found = {unit: _reference(name, "single", (name,), roles, others) for unit, (name, *others) in enumerate(named)}
     else:
         found = {}
     if not found:
@@ -129,8 +131,8 @@ def profile_references(task: Task, roles: Roles) -> References | None:
     return References(found, f"profile {roles.profile.name}", digest)
 
 
-def _reference(text: str, op: Op, concepts: tuple[str, ...], roles: Roles) -> Reference:
-    synonyms = {concept: tuple(roles.synonyms().get(concept, ())) for concept in concepts}
+def _reference(text: str, op: Op, concepts: tuple[str, ...], roles: Roles, others: Sequence[str] = ()) -> Reference:
+    synonyms = {concept: (*others, *roles.synonyms().get(concept, ())) for concept in concepts}
     rivals = {concept: roles.rivals(concept) for concept in concepts}
     names = (text, *synonyms[text]) if op == "single" else (text,)
     return Reference(", ".join(names), names, concepts, op, synonyms, rivals)

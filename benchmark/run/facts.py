@@ -100,7 +100,7 @@ def _licensed(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, str, str
     if not isinstance(value, Mapping):
         return
     if "licence" in value:
-        source = " ".join(str(value[key]) for key in ("loader", "architecture", "name") if value.get(key))
+        source = " ".join(str(value[key]) for key in ("loader", "architecture", "factory", "name") if value.get(key))
         yield " ".join(path), source, str(value["licence"] or "not known")
         return
     for name, part in value.items():

@@ -36,6 +36,7 @@ from tasks.activations.spool import blocks
 from tasks.common.seeding import integer_seed
 from tasks.observe import CLEAN
 from tasks.profiles.build import Roles
+from tasks.view import View
 
 Scope = Literal["none", "clean", "all"]
 """Which labels are measured: none, those of clean repeat 0, or those of all conditions and repeats."""
@@ -47,7 +48,7 @@ standard error of about 0.013."""
 PROMPT: Final = "realistic photo of a close up of {concept}"
 """The template of CoSy's released settings, for generators with text prompts."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _READ_AT_ONCE: Final = 128
 _KEY: Final = list(FAITHFULNESS.key)
 
@@ -159,7 +160,7 @@ def _measured(
         for text in texts:
             drawn = None
             if roles.generator is not None and not _without_cosy(works, roles):
-                # Each target prepares them itself.
+                # Each group takes its network's view of them.
                 drawn = roles.generator.generate(text, count, integer_seed(seed, "faithfulness", text), PROMPT)
             parts += [part for group in groups for part in group.measure(text, drawn, roles)]
             stage.advance()
@@ -176,13 +177,14 @@ def _groups(rows: pd.DataFrame, works: Sequence[Work], roles: Roles) -> Iterator
     for (model, _, name, images), group in grouped.items():
         carriers = {work.task.name: _carriers(rows, work.task.name) for work in group}
         units = {task: sorted({unit for own in found.values() for unit in own}) for task, found in carriers.items()}
-        probing = roles.probing_set(name, images, roles.view(model))
+        view = roles.view(model)
+        probing = roles.probing_set(name, images, view)
         if probing.digest not in places:
             places[probing.digest] = Presence(probing, roles)
         labelled = [work for work in group if units[work.task.name]]
         parts = (probing.load(part) for part in blocks(len(probing.ids), _READ_AT_ONCE))
         clean = _activations(roles, labelled, parts, units)
-        yield _Group(tuple(group), carriers, units, clean, places[probing.digest])
+        yield _Group(tuple(group), carriers, units, clean, places[probing.digest], view)
 
 
 def _carriers(rows: pd.DataFrame, task: str) -> dict[str, list[int]]:
@@ -199,6 +201,7 @@ class _Group:
         units: Task name → all its labelled units.
         clean: Task name → activations of these units, in this order, on the clean probing images.
         presence: Presence of labels in these images.
+        view: The network's view.
     """
 
     works: tuple[Work, ...]
@@ -206,6 +209,7 @@ class _Group:
     units: Mapping[str, Sequence[int]]
     clean: Mapping[str, Float[np.ndarray, "images units"]]
     presence: Presence
+    view: View
 
     def measure(self, text: str, drawn: UInt8[Tensor, "count 3 h w"] | None, roles: Roles) -> Iterator[pd.DataFrame]:
         """The measures of one label for each unit with that label, task by task."""
@@ -213,7 +217,9 @@ class _Group:
         works = [work for work in self.works if work.task.name in carriers]
         if not works:
             return
-        synthetic = {} if drawn is None else _activations(roles, works, drawn.split(_READ_AT_ONCE), carriers)
+        synthetic: dict[str, np.ndarray] = {}
+        if drawn is not None:
+            synthetic = _activations(roles, works, self.view(drawn.cpu()).split(_READ_AT_ONCE), carriers)
         shown, how = self.presence.of(text)
         for task, units in carriers.items():
             clean = self.clean[task][:, np.searchsorted(self.units[task], units)]

@@ -70,11 +70,11 @@ class Passes:
             return made
 
         network = self.roles.network_identity(self.model) if self.roles.cache.keeps else None
-        if network is None:
+        if network is None or (encoder := self.roles.clip_identity) is None:
             return seen()
         about = self._images_identity(probe, condition)
         kept = self.roles.cache.blob(
-            embeddings_identity(encoder=self.roles.clip_identity or {}, images=about),
+            embeddings_identity(encoder=encoder, images=about),
             lambda: {"embeddings": next(iter(seen().values())).clip_embeddings},
         )
         found = {}

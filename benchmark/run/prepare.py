@@ -291,13 +291,17 @@ def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
         for name in options.method_names()
     }
     for name, method in methods.items():
-        for role in sorted(asked_roles({name: method})):
-            if role in ("captioner", "summariser", "describer", "generator") and getattr(profile, role) is None:
-                raise UserError(
-                    f"The method {name} needs a {role}, which the profile {profile.name} does not provide; "
-                    "omit the method, or choose another profile."
-                )
+        for role in absent_roles(method, profile):
+            raise UserError(
+                f"The method {name} needs a {role}, which the profile {profile.name} does not provide; "
+                "omit the method, or choose another profile."
+            )
     return methods
+
+
+def absent_roles(method: Method, profile: Profile) -> list[str]:
+    """The roles that a method asks, with its options, and that the profile does not fill."""
+    return [role for role in sorted(asked_roles({method.name: method})) if getattr(profile, role) is None]
 
 
 def count_units(task: Task, options: RunOptions, roles: Roles) -> int:

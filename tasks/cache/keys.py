@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 MODELS_VERSION = "3"
-"""Raised whenever ``tasks.models`` or ``tasks.cache.padded`` may give other answers for the same weights and images."""
+"""Raised whenever ``tasks.models`` or ``tasks.cache.padded`` may give different answers for the same inputs."""
 
 _HASHED_BYTES = 64 * 2**20
 

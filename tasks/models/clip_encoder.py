@@ -52,9 +52,8 @@ class OpenClipEncoder:
         self._batches = Batches(batch_size)
         settings = open_clip.get_model_preprocess_cfg(model)
         side = int(settings["size"][0] if isinstance(settings["size"], (tuple, list)) else settings["size"])
-        crop = None if settings["resize_mode"] == "squash" else side
         mean, std = tuple(settings["mean"]), tuple(settings["std"])
-        self._prepare = Preprocessing(side, crop, mean, std, settings["interpolation"])
+        self._prepare = Preprocessing(side, None, mean, std, settings["interpolation"])
 
     @torch.inference_mode()
     def encode_images(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:

@@ -1,4 +1,4 @@
-"""From uint8 images to a network's input."""
+"""From uint8 images in a network's view to its input."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tasks.common.images import Interpolation
+from tasks.common.images import Interpolation, resize_to
 from tasks.view import View
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Take the network's view of an image, see ``tasks.view.View``, and normalise it.
+    """A network's view of an image, see ``tasks.view.View``, and the normalisation of its input.
+
+    Cropping belongs to ``view``, which is applied once, when an image is read or generated. Calling this never crops:
+    whatever a model is given, such as an attention crop or an image reduced to 32 px, it sees completely.
 
     Attributes:
         resize: Side in pixels.
@@ -42,8 +45,8 @@ class Preprocessing:
         return self.view.side
 
     def __call__(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 side side"]:
-        """Preprocess images for the network; those that already have its input size are only normalised."""
-        seen = images if tuple(images.shape[-2:]) == (self.side, self.side) else self.view(images)
+        """Scale images to the network's input size, without cropping, and normalise them."""
+        seen = resize_to(images, (self.side, self.side), self.interpolation)
         mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
         return (seen.float() / 255 - mean) / std

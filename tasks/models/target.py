@@ -47,7 +47,7 @@ class TargetModel:
 
     Args:
         network: In eval mode; moved to the device.
-        preprocessing: Maps uint8 images to the network's input.
+        preprocessing: Maps uint8 images in the network's view to its input.
         batch_size: Images per forward pass; a runtime setting. It is halved when memory runs out.
     """
 
@@ -72,7 +72,7 @@ class TargetModel:
     def read(
         self, images: UInt8[Tensor, "n 3 h w"], layers: Mapping[str, Pooling], maps: MapsOf = ()
     ) -> dict[str, LayerReading]:
-        """Read layers for images of one size.
+        """Read layers for images of one size; they are seen completely, see ``Preprocessing``.
 
         Args:
             layers: Dotted layer name → pooling.

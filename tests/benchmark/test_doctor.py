@@ -16,6 +16,7 @@ from benchmark.commands.doctor import diagnose
 from benchmark.run.options import RunOptions
 from benchmark.run.preflight import check
 from benchmark.run.prepare import apply_overrides, load_methods, needed_parts, needs_masks
+from tasks.catalogue import profile_path
 from tasks.common.errors import UserError
 from tasks.profiles.resolve import require
 
@@ -71,6 +72,21 @@ def test_json_says_the_same_and_never_a_key(monkeypatch):
     text = call("--profile", "paper", "--json").output
     assert json.loads(text)["keys"][0]["set"] is True
     assert KEY not in text
+
+
+def test_methods_that_the_profile_has_no_role_for_are_named(tmp_path):
+    result = call()
+    assert result.exit_code == 0
+    assert "dnd_vision cannot run with it: needs a describer, which the profile does not have." in result.output
+    assert result.output.count("cannot run") == 1
+    photo = {one["method"]: one["reason"] for one in diagnose("photo")["excluded"]}
+    assert set(photo) == {"clear", "dnd_refined", "dnd_vision", "network_dissection"}  # dnd's options there need none
+    assert "captioner" in photo["clear"]
+    assert "concept annotation" in photo["network_dissection"]
+    own = tmp_path / "own.yaml"
+    own.write_text(profile_path("miniature").read_text().replace("dnd: {crop_px", "dnd: {crop"))
+    wrong = {one["method"]: one["reason"] for one in diagnose(str(own))["excluded"]}
+    assert "crop_px" in wrong["dnd"]
 
 
 def test_open_needs_no_key():

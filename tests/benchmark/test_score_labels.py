@@ -33,9 +33,12 @@ from metrics.stability import chance, clip_similarity, noise_floor, stability
 from report.agreement import scored_label_tables
 from tasks.catalogue import load_task
 from tasks.common.errors import UserError
+from tasks.miniature.vocabulary import CONCEPTS, SYNONYMS
 from tasks.models.planted_facts import PlantedUnit
+from tasks.probing.imagenet_classes import imagenet_names
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
+from tasks.profiles.sources import Target
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -62,11 +65,12 @@ class SmallRoles:
     """A profile whose classes are red, blue and fish."""
 
     def __init__(self, profile: object, device: object) -> None:
-        self.profile = types.SimpleNamespace(name="small")
+        entry = Target.model_construct(loader="timm", classes=3)
+        self.profile = types.SimpleNamespace(name="small", target=lambda name: entry)
         self.clip, self.sentence_encoder = Clip(), Sentences()
 
-    def class_names(self) -> tuple[str, ...]:
-        return ("red", "blue", "fish")
+    def class_names(self, outputs: int | None) -> tuple[str, ...] | None:
+        return ("red", "blue", "fish") if outputs == 3 else None
 
     def synonyms(self) -> dict[str, tuple[str, ...]]:
         return {"red": ("crimson",)}
@@ -168,6 +172,25 @@ def test_class_names_of_the_profile(tmp_path: Path) -> None:
     expected = np.diag(cosine_similarity(letters(labels[:2], 1.0), letters(["red, crimson", "blue"], 1.0)))
     assert own["clip"] == pytest.approx(expected.mean())  # but has no cosine
     assert result.summary.iloc[0]["accuracy"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [("resnet50_fc", "miniature"), ("resnet50_fc", "open"), ("efficientnet_lite0_classes", "photo")],
+)
+def test_the_classes_of_a_published_network_are_known_without_it(name: str, profile: str) -> None:
+    roles = Roles(load_profile(profile), torch.device("cpu"))
+    known = profile_references(load_task(name), roles)
+    assert known is not None
+    texts = [reference.text for reference in known.of_unit.values()]
+    if profile == "miniature":
+        assert texts == [", ".join((name, *SYNONYMS.get(name, ()))) for name in CONCEPTS]
+        return
+    assert texts == list(imagenet_names())
+    shark = known.of_unit[texts.index(next(text for text in texts if text.startswith("great white shark, ")))]
+    assert shark.truth == "great white shark"
+    assert shark.exact("White shark")
+    assert shark.matches("a white shark under water")
 
 
 def test_planted_units_take_both_concepts_of_an_and(tmp_path: Path) -> None:

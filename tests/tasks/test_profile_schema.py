@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from tasks.common.errors import UserError
+from tasks.language.config import VisionOpenAISource, VisionTransformersSource
 from tasks.profiles.schema import Profile, load_profile
 
 GOOD = {
@@ -157,3 +159,19 @@ def test_the_miniature_profile_is_whole_and_read_without_torch():
     root = Path(__file__).parents[2]
     said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     assert said.strip() == "False"
+
+
+def test_every_field_of_a_language_model_is_documented_with_its_default_and_whether_it_counts():
+    text = (Path(__file__).parents[2] / "docs/profiles.md").read_text(encoding="utf-8")
+    table = text.partition("## The fields of a language model")[2].partition("\n## ")[0]
+    rows = {name: rest for name, *rest in re.findall(r"^\| `(\w+)`( †)? \| (\w+) \| ([^|]+) \|", table, re.MULTILINE)}
+    fields = {}
+    for loader, source in (("openai", VisionOpenAISource), ("transformers", VisionTransformersSource)):
+        for name, field in source.model_fields.items():
+            shared = name in VisionOpenAISource.model_fields and name in VisionTransformersSource.model_fields
+            default = "required" if field.is_required() else {None: "null", True: "true"}.get(field.default)
+            mark = " †" if name in source.runtime else ""
+            fields[name] = [mark, "both" if shared else loader, default or f"{field.default}".removesuffix(".0")]
+    del fields["loader"]
+    fields["max_tokens"][2] = "256"  # a summariser's; the text gives the describer's
+    assert {name: [*row[:2], row[2].strip("`")] for name, row in rows.items()} == fields

@@ -136,7 +136,7 @@ def test_a_folder_of_its_own_gives_no_photograph_that_is_probed(folder, tmp_path
 
 def test_a_profile_retrieves_by_its_clip(folder):
     roles = Roles(profile_with(folder), torch.device("cpu"))
-    assert roles.generator.generate("red fish", 3, 0).shape == (3, 3, 224, 224)
+    assert roles.generator.generate("red fish", 3, 0).shape == (3, 3, 256, 256)
     assert roles.pool_digest() == pool_sha256([one for one in pool(folder) if is_held_out(one[0])])
     assert Roles(load_profile("miniature"), torch.device("cpu")).pool_digest() is None
 

@@ -125,7 +125,10 @@ def test_paths_are_relative_to_the_file_and_know_the_home(write, tmp_path, monke
         ({"clip": {"loader": "open_clip", "name": "ViT-B-16", "licence": "x"}}, "needs the tag"),
         ({"clip": {**CLIP, "revision": "a"}}, "open_clip's tags know their file"),
         ({"captioner": {"loader": "blip", "path": "a", "sha256": "ab" * 32, "licence": "x"}}, "name it (weights)"),
-        ({"captioner": {"loader": "blip3", "path": "a", "licence": "x"}}, "cannot be 'blip3'"),
+        (
+            {"captioner": {"loader": "blip3", "path": "a", "licence": "x"}},
+            "'blip3' found using 'loader' does not match any of the expected tags: 'blip'",
+        ),
         ({"generator": {"loader": "diffusers", "name": "a/b", "steps": 0, "licence": "x"}}, "steps' cannot be 0"),
         ({"generator": {"loader": "diffusers", "name": "a/b", "side": 60, "licence": "x"}}, "side' cannot be 60"),
         ({"generator": {"loader": "diffusers", "name": "a/b", "schedular": "own", "licence": "x"}}, "schedular"),

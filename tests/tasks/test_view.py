@@ -76,7 +76,8 @@ def test_a_network_that_needs_the_exact_place_answers_as_through_its_library(tmp
     )
     expected = network(torch.stack([own(Image.open(tmp_path / name)) for name in seen.ids]) / 127.5 - 1)
     assert (found - expected).abs().max() < 0.005
-    twice = network(steps(View(256, 224)(torch.from_numpy(data.coffee()).permute(2, 0, 1)[None])))
+    coffee = torch.from_numpy(data.coffee()).permute(2, 0, 1)[None]
+    twice = network(steps(steps.view(View(256, 224)(coffee))))
     assert (twice - expected[1]).abs().mean() > 0.05  # what it was like when a folder was cut to 224 px first
 
 
@@ -101,12 +102,12 @@ def test_without_a_crop_all_is_squeezed():
     assert View(40).picture(strip).mean() == pytest.approx(127.5, abs=1)  # no end of it is cut away
 
 
-def test_an_image_of_the_networks_size_is_taken_as_it_is():
+def test_what_a_network_is_given_is_scaled_and_never_cropped():
     steps = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     seen = torch.from_numpy(noise(224, 224)).permute(2, 0, 1)[None]
     assert torch.equal(steps(seen), seen.float() / 255)
     other = torch.from_numpy(noise(240, 240)).permute(2, 0, 1)[None]
-    assert torch.equal(steps(other), steps.view(other).float() / 255)
+    assert torch.equal(steps(other), v2.functional.resize(other, [224, 224], antialias=True).float() / 255)
 
 
 def patched(folder: Path, centre: tuple[int, int], size: tuple[int, int], reach: int = 12) -> None:
@@ -190,7 +191,7 @@ def test_a_target_reads_what_a_view_gives_and_the_layer_covers_all_of_it():
     picture = torch.from_numpy(noise(80, 120)).permute(2, 0, 1)[None]
     with LayerCapture(network, ["1"]) as capture:
         expected = capture(steps.view(picture).float() / 255)["1"]
-    found = TargetModel(network, steps, CPU).read(picture, {"1": "mean"}, ["1"])["1"].maps
+    found = TargetModel(network, steps, CPU).read(steps.view(picture), {"1": "mean"}, ["1"])["1"].maps
     assert found is not None
     assert torch.allclose(found.float(), expected, atol=1e-3)
 

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from probing_files import picture, save
 
 from baselines.network_dissection import count_overlap
@@ -252,3 +253,26 @@ def test_other_mistakes_are_sentences(copy):
     (copy / "index.csv").write_text("\n".join(text))
     with pytest.raises(UserError, match=r"There is no .*label\.csv"):
         opened_at(copy)
+
+
+def test_a_folder_as_the_documentation_describes_it_is_one(tmp_path):
+    """Only what ``docs/your_own.md`` names is there."""
+    (tmp_path / "images").mkdir()
+    codes = np.zeros((35, 35, 3), np.uint8)
+    codes[10:25, 10:25] = (44, 1, 0)  # 44 + 256 · 1
+    for name in "ab":
+        photograph = np.random.default_rng(ord(name)).integers(0, 256, (224, 224, 3), np.uint8)
+        Image.fromarray(photograph).save(tmp_path / "images" / f"{name}.jpg")
+        Image.fromarray(codes).save(tmp_path / "images" / f"{name}_objects.png")
+    head = ["image", "split", "sh", "sw", "object", "part", "scene", "texture", "color"]
+    rows = [["a.jpg", "train", 35, 35, "a_objects.png", "", "3", "", ""], ["b.jpg", "val", 35, 35, "", "", "3", "", ""]]
+    write(tmp_path / "index.csv", [head, *rows])
+    write(tmp_path / "category.csv", [["name"], *([name] for name in head[4:])])
+    labels = [["number", "name", "category"], [3, "street-s", "scene(2)"], [300, "dog", "object(1)"]]
+    write(tmp_path / "label.csv", labels)
+    opened = opened_at(tmp_path)
+    assert (opened.ids, opened.segmentation.labels[300]) == (("a.jpg", "b.jpg"), "dog")
+    assert np.asarray(opened.segmentation.pixels(0)["object"]).sum() == 225 * 300
+    assert opened.segmentation.pixels(1) == {"scene": [3]}
+    assert opened.foreground[0].float().mean() == pytest.approx(9 / 49, abs=0.01)
+    assert {opened.concepts[column] for column in np.flatnonzero(opened.presence[0])} == {"dog", "street"}
