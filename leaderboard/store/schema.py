@@ -14,11 +14,7 @@ from leaderboard.store.analysis_schema import (
     CONTEXT_ANOMALY,
     DECISIONS,
     DEPENDENCE,
-    DETECTORS,
-    ROBUSTNESS,
-    SENSITIVITY,
     STUDIES,
-    TUNING,
 )
 from leaderboard.store.columns import (
     METHOD,
@@ -349,17 +345,12 @@ COMPARISONS = TableSchema(
     ("task", "profile", "measure", "kind", "first", "second"),
 )
 
-TABLES = {
-    schema.name: schema
-    for schema in (
-        LABELS, EVIDENCE, THUMBNAILS, SCORES, SUMMARY, FAITHFULNESS, COMPARISONS, SENSITIVITY, DETECTORS, TUNING,
-        ROBUSTNESS, DEPENDENCE, BOTTLENECK, CONCEPT_DRIFT, CONTEXT_ANOMALY, DECISIONS,
-    )
-}  # fmt: skip
+_OF_STUDIES = tuple(schema for schemas in STUDIES.values() for schema in schemas)
+_OF_BOTTLENECKS = (BOTTLENECK, CONCEPT_DRIFT, CONTEXT_ANOMALY, DECISIONS)
+_OF_CELLS = (LABELS, EVIDENCE, SCORES, SUMMARY, COMPARISONS)
+_BESIDE = (THUMBNAILS, FAITHFULNESS, DEPENDENCE, *_OF_STUDIES, *_OF_BOTTLENECKS)
 
-LATER_TABLES = frozenset(
-    {"thumbnails", "faithfulness", "dependence"}
-    | {schema.name for schemas in STUDIES.values() for schema in schemas}
-    | {"bottleneck", "concept_drift", "context_anomaly", "decisions"}
-)
+TABLES = {schema.name: schema for schema in (*_OF_CELLS, *_BESIDE)}
+
+LATER_TABLES = frozenset(schema.name for schema in _BESIDE)
 """Tables that a finished run may lack: they were not requested, or were introduced later."""
