@@ -64,6 +64,7 @@ def _lines(facts: Mapping[str, Any]) -> list[Text]:
     if facts["keys"]:
         lines.append(f"keys: {_told(facts['keys'], 'variable', 'set', 'not set')}")
     lines.append(f"devices: {', '.join(facts['devices'])}")
+    lines.append("run folders and caches: processes of one machine may share them, several machines must not yet")
     parts = facts["resources"]
     absent = sum(part["state"] in ("missing", "hash differs") for part in parts)
     state = "complete" if facts["complete"] else "not complete"

@@ -18,7 +18,15 @@ PART = {
 
 
 def printed(**changes) -> str:
-    facts = {"profile": "mine", "complete": False, "resources": [PART], "packages": [], "keys": [], "devices": ["CPU"]}
+    facts = {
+        "profile": "mine",
+        "complete": False,
+        "resources": [PART],
+        "packages": [],
+        "keys": [],
+        "excluded": [],
+        "devices": ["CPU"],
+    }
     console = Console(width=120, record=True, file=io.StringIO())
     for part in terminal_doctor({**facts, **changes}):
         console.print(part, soft_wrap=True)
