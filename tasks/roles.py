@@ -1,6 +1,7 @@
 """The roles that a profile fills: small interfaces, so that a method never knows which model implements one.
 
-Images are always uint8 tensors of shape [n, 3, h, w] in [0, 255]; each role resizes and normalises on its own.
+Images are always uint8 tensors of shape [n, 3, h, w] in [0, 255], in the view of the network under study; each role
+scales and normalises them on its own, and never crops, or it would see less than the others.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -48,8 +47,9 @@ def roles(answers) -> Roles:
     return Roles(load_profile("photo"), CPU, cache=Cache(answers))
 
 
-def photograph(image: np.ndarray) -> torch.Tensor:
-    return torch.tensor(image).permute(2, 0, 1)[None]
+def photograph(roles: Roles, name: str) -> torch.Tensor:
+    """A photograph of scikit-image in the network's view."""
+    return roles.view("efficientnet_lite0")(torch.tensor(getattr(data, name)()).permute(2, 0, 1)[None])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def photograph(image: np.ndarray) -> torch.Tensor:
     ],
 )
 def test_the_network_names_photographs(roles, image, expected):
-    logits = roles.target("efficientnet_lite0").read(photograph(getattr(data, image)()), {"classifier": "mean"})
+    logits = roles.target("efficientnet_lite0").read(photograph(roles, image), {"classifier": "mean"})
     best = logits["classifier"].pooled[0].argsort(descending=True)[:2].tolist()
     assert {class_truth(imagenet_names()[number])["concept"] for number in best} <= expected
 
@@ -73,9 +73,7 @@ def test_its_preparation_is_timms(roles):
 
 
 def test_its_clip_knows_things_by_any_of_their_names(roles):
-    images = torch.cat(
-        [roles.clip.encode_images(photograph(getattr(data, n)())) for n in ("chelsea", "coffee", "rocket")]
-    )
+    images = torch.cat([roles.clip.encode_images(photograph(roles, n)) for n in ("chelsea", "coffee", "rocket")])
     texts = roles.clip.encode_text(["cat", "cup of coffee", "rocket"])
     assert (images @ texts.T).argmax(dim=1).tolist() == [0, 1, 2]
     assert torch.allclose(images.norm(dim=1), torch.ones(3), atol=1e-5)
