@@ -489,6 +489,13 @@ def test_few_units_cannot_tell_anything_apart():
     assert (ranks["letters"] == "a").all()
 
 
+def test_one_unit_ranks_nobody():
+    rows = chosen(compare(simulated(units=1), RunFacts()), "stability", "method")
+    assert (rows["n"] == 1).all()
+    assert rows["value_first"].notna().all()
+    assert rows[["rank", "letters"]].isna().all(axis=None)
+
+
 def test_without_a_shared_unit_there_are_no_ranks():
     found = compare(DEGENERATE["no shared unit"](), RunFacts())
     rows = chosen(found, "stability", "method")

@@ -124,7 +124,7 @@ def _standings(
         row = plain_row(measure, "method", name, n=n, reason=joined(found.reason, panel.note))
         row["test"] = "share of units, Wilson interval" if wilson else "mean over units, BCa bootstrap interval"
         row |= {"value_first": found.estimate, "low": found.low, "high": found.high}
-        yield row | ({"rank": int(ranks[i]), "letters": letters[i]} if pairs and n else {})
+        yield row | ({"rank": int(ranks[i]), "letters": letters[i]} if pairs and n > 1 else {})
     for name in panel.without if names else ():
         yield plain_row(measure, "method", name, reason="no value: left out of all comparisons")
 
