@@ -233,7 +233,11 @@ def _say_left_out(
     probes: Mapping[str, tuple[Probe, ProbingSet]],
     display: Display,
 ) -> None:
-    """Report the excluded images, task by task."""
+    """Report the excluded images, task by task.
+
+    Raises:
+        UserError: The run was begun when each condition took the images that it could be made of.
+    """
     left_out = {}
     for work in works:
         task = work.task
@@ -245,6 +249,11 @@ def _say_left_out(
                 f"{task.name}: {len(missing)} of {len(whole)} images have no usable foreground mask and are excluded "
                 "from all conditions, so that labels are compared on the same images; run.json lists them."
             )
+    if left_out and "left_out" not in folder.info()["facts"] and folder.done_cells("evidence"):
+        raise UserError(
+            f"{folder.path} was begun by a version that made clean labels with more images than perturbed ones: run it "
+            "anew with another --out."
+        )
     folder.record("left_out", left_out)
 
 

@@ -247,6 +247,12 @@ def test_images_without_a_mask_are_left_out_and_listed(tmp_path: Path, monkeypat
     evidence = folder.read_table("evidence")
     assert set(evidence["perturbation"]) == {"clean", "background_blur", "gaussian_blur"}
     assert not {"probe-000003", "probe-000007"} & set(evidence["image"])
+    # An older version had other clean labels; what it began is not continued.
+    info = json.loads((folder.path / "run.json").read_text())
+    del info["facts"]["left_out"], info["facts"]["finished"]
+    (folder.path / "run.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match="run it anew with another --out"):
+        run(folder.path, **changes)
 
 
 def test_clean_labels_with_fewer_images_are_another_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
