@@ -172,6 +172,10 @@ class LayerCapture:
         return keep
 
 
+# A CLS token and eight registers; patches beside which so many others are not taken for them by accident.
+_MOST_PREFIX, _MANY_PATCHES = 9, 49
+
+
 def layer_kind(output: Tensor) -> LayerKind:
     """What a layer's output is, by its rank.
 
@@ -188,14 +192,19 @@ def layer_kind(output: Tensor) -> LayerKind:
 
 
 def channels_first(network: nn.Module, output: Tensor) -> Tensor:
-    """The output with its units in axis 1, where a transformer keeps a map with its embedding last, [n, h, w, units].
+    """The output with its units in axis 1, where a layer keeps a map with its units last, [n, h, w, units].
+
+    Inputs are squares, hence so are maps: two equal axes before another one are its height and width.
 
     Args:
         network: The network that the layer belongs to; timm's say the length of an embedding (``embed_dim``).
         output: The layer's output.
     """
     length = getattr(network, "embed_dim", None)
-    last = output.ndim == 4 and isinstance(length, int) and output.shape[3] == length != output.shape[1]
+    if output.ndim != 4:
+        return output
+    _, first, second, third = output.shape
+    last = first == second != third or (isinstance(length, int) and third == length != first)
     return output.permute(0, 3, 1, 2) if last else output
 
 
@@ -203,7 +212,8 @@ def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
     """How many tokens stand before the patch tokens of a layer: a CLS token, registers, or none.
 
     timm's networks say it themselves (``num_prefix_tokens``); but a layer may lie before these tokens join, so what
-    remains must make a square. Inputs are squares, hence so are the patches.
+    remains must make a square. Inputs are squares, hence so are the patches. Other networks may have registers beside
+    the CLS token (DINOv2: four), which are looked for where there are many patches.
 
     Args:
         network: The network that the layer belongs to.
@@ -217,6 +227,7 @@ def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
     declared = getattr(network, "num_prefix_tokens", None)
     likely = (declared, 0, 1) if isinstance(declared, int) else (0, 1)
     count = output.shape[1]
+    likely += tuple(number for number in range(2, _MOST_PREFIX + 1) if count - number >= _MANY_PATCHES)
     return next((number for number in likely if number < count and _is_square(count - number)), None)
 
 
