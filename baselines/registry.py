@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tasks.common.errors import UserError, unknown_name
@@ -179,15 +180,26 @@ def _built_in_class(found: MethodEntry) -> type[Any]:
 def _checked(name: str, method: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Options against the constructor's signature and annotations."""
     parameters = inspect.signature(method).parameters
-    hints = typing.get_type_hints(method.__init__)
     checked = {}
     for key, value in options.items():
         if key not in parameters:
             if not parameters:
                 raise UserError(f"The method {name} has no options, so {key} cannot be set.")
             raise unknown_name(f"option of {name}", key, parameters)
-        checked[key] = _converted(name, key, value, hints[key]) if key in hints else value
+        checked[key] = _converted(name, key, value, _hint(method, key))
     return checked
+
+
+def _hint(method: type[Any], key: str) -> Any:
+    """The declared type of an option; any where it is imported for type checkers alone (or not declared)."""
+    made: Any = method.__init__
+    stated = {name: kind for name, kind in getattr(made, "__annotations__", {}).items() if name == key}
+    try:
+        return typing.get_type_hints(SimpleNamespace(__annotations__=stated), getattr(made, "__globals__", {})).get(
+            key, Any
+        )
+    except NameError:
+        return Any
 
 
 def _converted(name: str, key: str, value: Any, hint: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -43,6 +44,9 @@ class Kind(StrEnum):
 
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a letter that the terminal lacks must not cost the tables
     try:
         app(prog_name="python -m benchmark")
     except KeyboardInterrupt:

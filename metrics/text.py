@@ -93,7 +93,11 @@ def normalise(label: str) -> str:
     """
     text = unicodedata.normalize("NFKC", label).casefold()
     text = re.sub(r"['’`]", "", text)
-    return " ".join(re.sub(r"[\W_]+", " ", text).split())
+    # Marks (accents, vowel signs) belong to the letters that they stand on.
+    kept = "".join(one if one.isalnum() or unicodedata.category(one).startswith("M") else " " for one in text)
+    words = [word for word in kept.split() if any(map(str.isalnum, word))]
+    # Where there is no letter at all, symbols ("🌊", "+") say something, and punctuation still does not.
+    return " ".join(words) or "".join(one for one in text if unicodedata.category(one).startswith("S"))
 
 
 def exact_match(label: str, reference: str) -> bool:

@@ -157,6 +157,10 @@ _SIMILARITIES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+# Rounded embeddings in half precision overshoot 1 a little.
+_LARGEST_COSINE = 1.05
+
+
 def _check(p: Tensor | CosineFactors, a: Tensor) -> None:
     if len(p.shape) != 2 or a.ndim != 2 or p.shape[0] != a.shape[0]:
         raise ValueError(
@@ -167,6 +171,10 @@ def _check(p: Tensor | CosineFactors, a: Tensor) -> None:
         # The extremes are NaN or infinite if any value is, and need no second matrix.
         if not all(bool(extreme.isfinite()) for part in parts if part.numel() for extreme in part.aminmax()):
             raise ValueError(f"{what} holds NaN or infinite values; exclude such units before scoring")
+    if isinstance(p, Tensor) and p.numel() and float(p.abs().max()) > _LARGEST_COSINE:
+        raise ValueError(
+            f"clip_similarity holds {float(p.abs().max()):.3g}; give cosines, without CLIP's factor of 100"
+        )
 
 
 def _random_order_distance(ascending: Float[Tensor, "units n"], p_norm: float, seed: int) -> Float[Tensor, " units"]:

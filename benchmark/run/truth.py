@@ -11,6 +11,7 @@ from jaxtyping import Bool
 
 from metrics.compound import compound_match
 from metrics.oracle import best_concept
+from metrics.text import normalise
 from tasks.models.planted_facts import PlantedUnit
 from tasks.observation import Observation
 from tasks.profiles.build import Roles
@@ -77,6 +78,9 @@ def right_labels(
             right.append(None)
             continue
         concepts = truth.get("concepts", [truth["concept"]])
+        if not all(map(normalise, concepts)):
+            right.append(None)  # a class folder named "-": no label can name it
+            continue
         rivals = {concept: roles.rivals(concept) for concept in concepts}
         own = {truth["concept"]: truth["synonyms"]} if "synonyms" in truth else {}
         synonyms = {**known_synonyms, **own}

@@ -64,7 +64,7 @@ def kept_accuracies(table: pd.DataFrame, seed: int) -> Iterator[Kept]:
     """Task by task and role by role, what is kept of the clean accuracy; roles without perturbed images are left out.
 
     Args:
-        table: Rows of ``leaderboard.store.schema.ROBUSTNESS``.
+        table: Rows of ``leaderboard.store.analysis_schema.ROBUSTNESS``.
         seed: The run's own.
     """
     for names, rows in table.groupby(["task", "profile"]):
@@ -84,7 +84,7 @@ def verdicts(table: pd.DataFrame, role: str) -> Verdicts:
     """The verdicts of one role as arrays, over the images that have one when clean.
 
     Args:
-        table: Rows of ``leaderboard.store.schema.ROBUSTNESS`` of one task and profile.
+        table: Rows of ``leaderboard.store.analysis_schema.ROBUSTNESS`` of one task and profile.
         role: One of ``ROLES``.
     """
     own = table.loc[(table["role"] == role).to_numpy()]

@@ -21,7 +21,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, get_args
 
@@ -38,11 +38,9 @@ from leaderboard.store.migrations import MIGRATIONS, migrated
 from leaderboard.store.parts import OBSERVATION, CellKey, Marker, PartKind, Parts
 from leaderboard.store.schema import LATER_TABLES, SCHEMA_VERSION, TABLES
 from leaderboard.store.session import now, session
+from leaderboard.store.shape import RUN, misfit
 
 __all__ = ["OBSERVATION", "CellKey", "Marker", "RunFolder"]
-
-_SHAPE: Mapping[str, type] = {"created": str, "identity": dict, "identity_hash": str, "sessions": list, "facts": dict}
-"""What ``run.json`` holds beside its version."""
 
 _OWN = frozenset(
     ["parts", "claims", "corrupt", ".start", ".active", "progress.jsonl"]
@@ -124,11 +122,10 @@ class RunFolder:
             raise StoreError(f"{self.path} is not a run folder: it contains no run.json.") from None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"{path} cannot be read ({error}); restore it or choose another --out.") from error
-        wrong = [name for name, kind in _SHAPE.items() if not isinstance(run.get(name), kind)]
-        wrong += ["sessions"] if not wrong and not (run["sessions"] and _are_mappings(run["sessions"])) else []
-        wrong += ["facts"] if not wrong and not _are_mappings(run["facts"].values()) else []
-        if wrong:
-            raise StoreError(f"{path} is damaged ('{wrong[0]}' is not as written); restore it or choose another --out.")
+        lacking = [name for name in RUN if name not in run or run[name] == []]
+        wrong = lacking[0] if lacking else misfit(run, RUN)
+        if wrong is not None:
+            raise StoreError(f"{path} is damaged ('{wrong}' is not as written); restore it or choose another --out.")
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path} was written with schema {version}, newer than this version supports "
@@ -342,10 +339,6 @@ def is_bottleneck(info: Mapping[str, Any]) -> bool:
         info: Content of ``run.json``.
     """
     return "bottleneck" in info["identity"].get("content", {})
-
-
-def _are_mappings(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, dict) for value in values)
 
 
 def _claim_name(key: CellKey | str) -> str:

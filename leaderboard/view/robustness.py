@@ -16,7 +16,7 @@ def robustness_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
     """One table per task and profile.
 
     Args:
-        table: Rows of ``leaderboard.store.schema.ROBUSTNESS``.
+        table: Rows of ``leaderboard.store.analysis_schema.ROBUSTNESS``.
         facts: Of their run.
     """
     tasks: dict[tuple[str, str], list[Kept]] = {}

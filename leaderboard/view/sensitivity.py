@@ -30,8 +30,8 @@ def sensitivity_contents(
     """All tables: for each task the conditions, the families, the strongest units, the detectors.
 
     Args:
-        units: Rows of ``leaderboard.store.schema.SENSITIVITY``.
-        detectors: Rows of ``leaderboard.store.schema.DETECTORS``.
+        units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY``.
+        detectors: Rows of ``leaderboard.store.analysis_schema.DETECTORS``.
         labels: Rows of ``leaderboard.store.schema.LABELS``, for the names of the strongest units.
         facts: Of their run.
         measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.

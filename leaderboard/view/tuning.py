@@ -36,7 +36,7 @@ class Study:
     Attributes:
         arms: Shares of perturbed images as text, or ways to tune, in order.
         subjects: The network, where it is one, then the labelling methods.
-        rows: (arm, subject, measure, conditions) → the row of ``leaderboard.store.schema.TUNING``.
+        rows: (arm, subject, measure, conditions) → the row of ``leaderboard.store.analysis_schema.TUNING``.
     """
 
     task: str
@@ -89,7 +89,7 @@ def tuning_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
     """All tables: for each task the shares, the networks before and after, and these condition by condition.
 
     Args:
-        table: Rows of ``leaderboard.store.schema.TUNING``.
+        table: Rows of ``leaderboard.store.analysis_schema.TUNING``.
         facts: Of their run.
     """
     found = [_shares(study, facts) for study in studies(table, PROBING)]

@@ -50,8 +50,8 @@ def sensitivity_figures(
     """One figure a task: each perturbation's AUROC over the units, and detectors' AUROC against their size.
 
     Args:
-        units: Rows of ``leaderboard.store.schema.SENSITIVITY``.
-        detectors: Rows of ``leaderboard.store.schema.DETECTORS``.
+        units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY``.
+        detectors: Rows of ``leaderboard.store.analysis_schema.DETECTORS``.
         facts: Of their run.
         measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
 

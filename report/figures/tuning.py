@@ -35,7 +35,7 @@ def tuning_figures(table: pd.DataFrame, facts: RunFacts) -> dict[tuple[str, str]
     """One figure a task: accuracy and stability against the share of perturbed images, and the tuned networks' errors.
 
     Args:
-        table: Rows of ``leaderboard.store.schema.TUNING``.
+        table: Rows of ``leaderboard.store.analysis_schema.TUNING``.
         facts: Of their run.
 
     Returns:

@@ -171,6 +171,10 @@ class LayerCapture:
         return keep
 
 
+# A CLS token and eight registers; patches beside which so many others are not taken for them by accident.
+_MOST_PREFIX, _MANY_PATCHES = 9, 49
+
+
 def layer_kind(output: Tensor) -> LayerKind:
     """The kind of a layer's output, by its rank.
 
@@ -187,13 +191,18 @@ def layer_kind(output: Tensor) -> LayerKind:
 
 
 def channels_first(network: nn.Module, output: Tensor) -> Tensor:
-    """The output with its units in axis 1, if a transformer keeps a map with the embedding axis last, [n, h, w, units].
+    """The output with its units in axis 1, if a layer keeps a map with its units last, [n, h, w, units].
+
+    Inputs are square, hence so are maps: two equal axes followed by a different one are height and width.
 
     Args:
         network: The network of the layer; timm's state the length of an embedding (``embed_dim``).
     """
     length = getattr(network, "embed_dim", None)
-    last = output.ndim == 4 and isinstance(length, int) and output.shape[3] == length != output.shape[1]
+    if output.ndim != 4:
+        return output
+    _, first, second, third = output.shape
+    last = first == second != third or (isinstance(length, int) and third == length != first)
     return output.permute(0, 3, 1, 2) if last else output
 
 
@@ -201,7 +210,8 @@ def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
     """The number of tokens before the patch tokens of a layer: a CLS token, registers, or none.
 
     timm's networks state it (``num_prefix_tokens``); but a layer may precede the point where these tokens are added, so
-    the remaining tokens must form a square. Inputs are square, hence so is the grid of patches.
+    the remaining tokens must form a square. Inputs are square, hence so is the grid of patches. Other networks may have
+    registers besides the CLS token (DINOv2: four), which are looked for where there are many patches.
 
     Args:
         network: The network of the layer.
@@ -214,6 +224,7 @@ def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
     declared = getattr(network, "num_prefix_tokens", None)
     likely = (declared, 0, 1) if isinstance(declared, int) else (0, 1)
     count = output.shape[1]
+    likely += tuple(number for number in range(2, _MOST_PREFIX + 1) if count - number >= _MANY_PATCHES)
     return next((number for number in likely if number < count and _is_square(count - number)), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from tasks.common.seeding import integer_seed
@@ -89,8 +90,9 @@ def tidy(reply: str) -> str:
 
 
 def is_label(text: str) -> bool:
-    """Whether a text is one line of one to five plausible words, at least one of them with a letter."""
-    words = text.split(" ")
+    """Whether a text is one line of one to five plausible words, one of them with a letter."""
+    # Marks (accents, vowel signs) belong to the letters that they stand on.
+    words = "".join(letter for letter in text if not unicodedata.category(letter).startswith("M")).split(" ")
     return (
         not is_refusal(text)
         and len(text) <= _LONGEST_LABEL

@@ -29,7 +29,7 @@ def read_checkpoint(path: Path, sha256: str | None = None, strip_prefix: str = "
         UserError: The file is missing, differs from its hash, is damaged, contains more than tensors (it is then not
             read), contains no state dict, or has names without the prefix.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         weights = load_weights(path, sha256)
     else:
         check_file(path, sha256)

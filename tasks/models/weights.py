@@ -22,6 +22,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+_LFS = b"version https://git-lfs"
+
+
 def check_file(path: Path, sha256: str | None) -> None:
     """Check that a file exists and has the given hash.
 
@@ -33,6 +36,9 @@ def check_file(path: Path, sha256: str | None) -> None:
     """
     if not path.is_file():
         raise UserError(f"The weights {path} do not exist; restore the file or name another profile.")
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise UserError(f"{path} is the pointer of Git LFS in place of the weights; fetch them by git lfs pull.")
     if sha256 and (found := file_sha256(path)) != sha256.lower():
         raise UserError(f"{path} has SHA-256 {found[:16]}…, but the profile expects {sha256[:16]}…; restore the file.")
 

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from tasks.probing.held_out import kept
 from tasks.probing.imagenet_classes import imagenet_classes
 from tasks.probing.scan import Content, scan
 from tasks.probing.seen import Memory, Origin
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,21 @@ def open_folder(
         return open_found("folder", str(path), found, licence, choice, cache)
     tops = sorted({name.partition("/")[0] for name in names})
     if len(tops) < 2 or not all("/" in name for name in names):
+        beside = [name for name in names if "/" not in name]
+        if 0 < len(beside) < len(names) / 2:
+            said = "%d images of %s lie beside its folders (%s), so that these are not taken for classes."
+            log.warning(said, len(beside), path, beside[0])
         return open_found("folder", str(path), Found(dict(files), ignored), licence, choice, cache)
     classes = {name: tops.index(name.partition("/")[0]) for name in names}
-    found = Found(dict(files), ignored, tuple(tops), classes)
+    found = Found(dict(files), ignored, _without_numbers(tops), classes)
     return open_found("folder", str(path), found, licence, choice, cache)
+
+
+def _without_numbers(names: Sequence[str]) -> tuple[str, ...]:
+    """Class names without the numbers that all of them begin with (``001.Cloudy_sky``), which no label would hold."""
+    bare = [re.sub(r"^\d+[\W_]+", "", name) for name in names]
+    numbered = all(left and left != name for left, name in zip(bare, names, strict=True))
+    return tuple(bare if numbered and len(set(bare)) == len(names) else names)
 
 
 def open_found(name: str, where: str, found: Found, licence: str, choice: Choice, cache: Cache | None) -> StoredSet:

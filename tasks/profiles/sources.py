@@ -42,7 +42,7 @@ def _as_tuple(value: object) -> object:
 
 
 Positive = Annotated[float, Field(gt=0)]
-Triple = Annotated[tuple[float, float, float], BeforeValidator(_as_tuple)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Bytes = Annotated[StrictInt, Field(ge=0)] | None
 Side = Annotated[int, Field(ge=32)]
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -53,7 +53,7 @@ class Input(Strict):
 
     resize: Side
     crop: Side | None = None
-    mean: Triple
+    mean: Annotated[tuple[Share, Share, Share], BeforeValidator(_as_tuple)]
     std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_as_tuple)]
     interpolation: Literal["bilinear", "bicubic"] = optional("bilinear")
 

@@ -133,6 +133,8 @@ def test_other_mistakes_get_one_sentence():
         similarity("rank_reorder", p[:19], a[:19])
     with pytest.raises(ValueError, match="over the same images"):
         similarity("cos", p[:5], a)
+    with pytest.raises(ValueError, match="without CLIP's factor of 100"):
+        similarity("soft_wpmi", 100 * p, a)
     with pytest.raises(ValueError, match="activations holds NaN"):
         similarity("cos", p, a.masked_fill(a > 0.5, float("nan")))
 

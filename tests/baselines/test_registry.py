@@ -47,6 +47,15 @@ def test_what_can_be_needed_is_part_of_what_a_method_sees():
     assert {need for name in NAMES for need in registry.entry(name).needs} <= set(registry.NEEDS)
 
 
+def test_types_that_are_imported_for_checkers_alone_are_no_hindrance():
+    class Hinted:
+        def __init__(self, weight: Tensor | None = None, top_images: int = 5) -> None:
+            pass
+
+    assert registry._checked("hinted", Hinted, {"top_images": "7", "weight": "x"}) == {"top_images": 7, "weight": "x"}
+    assert registry._checked("hinted", Hinted, {}) == {}
+
+
 def test_options_reach_the_method_and_text_is_converted():
     method = registry.load("clip_dissect", similarity="wpmi", mode="code", top_k="12")
     assert (method.similarity, method.mode, method.top_k) == ("wpmi", "code", 12)

@@ -146,6 +146,25 @@ def test_unknown_names_are_usage_or_mistakes():
     assert sentence(result).startswith("Unknown task 'resnet50_layr4'. Did you mean resnet50_layer4")
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_an_output_that_lacks_a_letter_is_no_failure(tmp_path, encoding):
+    command = [sys.executable, "-m", "benchmark", "cache", "list", "--cache", str(tmp_path / "ป่า")]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout
+
+
+@pytest.mark.parametrize("name", ["tasks", "metrics", "report", "leaderboard", "baselines"])
+def test_a_module_of_the_users_is_not_taken_for_ours(tmp_path, name):
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('taken')")
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-m", "benchmark", "show", TASK]
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["list", "tasks"], ["list", "methods"], ["list", "suites"], ["list", "profiles"]]
 )

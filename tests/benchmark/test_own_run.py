@@ -529,6 +529,7 @@ def test_imagenets_names_are_the_truth_of_a_thousand_outputs(tmp_path: Path) -> 
     truth = class_truth(names[0])
     assert truth == {"concept": "tench", "synonyms": ["Tinca tinca"]}
     assert class_truth("crane") == {"concept": "crane"}
+    assert right_labels(["dog"], [{"concept": "-"}], roles) == [None]
     told = right_labels(["a tench in a pond", "tinca tinca", "goldfish", None], [truth] * 4, roles)
     assert told == [True, True, False, None]
     assert roles.rivals("tench") == ()

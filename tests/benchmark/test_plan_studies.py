@@ -19,9 +19,9 @@ from benchmark.run.work import Work
 from benchmark.studies.base import load_study
 from benchmark.studies.tuning.measure import SHARES
 from benchmark.studies.tuning.networks import Plan
+from leaderboard.store.analysis_schema import DETECTORS, SENSITIVITY
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.run_folder import RunFolder
-from leaderboard.store.schema import DETECTORS, SENSITIVITY
 from tasks.catalogue import load_task
 from tasks.observe import CLEAN, Condition
 from tasks.profiles.build import Roles

@@ -16,8 +16,8 @@ from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.sensitivity import measure as analysis
 from benchmark.studies.sensitivity.detectors import Detectors
 from benchmark.studies.sensitivity.measure import STUDY, SensitivityTables
+from leaderboard.store.analysis_schema import DETECTORS, SENSITIVITY
 from leaderboard.store.run_folder import RunFolder
-from leaderboard.store.schema import DETECTORS, SENSITIVITY
 from leaderboard.view.responses import responses
 from metrics.degradation import FOLDS
 from metrics.statistics import holm

@@ -22,9 +22,10 @@ from benchmark.studies.tuning.labelling import Subject
 from benchmark.studies.tuning.measure import Tuning
 from benchmark.studies.tuning.networks import CONTROL, UNTUNED, Plan, why_not
 from leaderboard.board.summary import summarise
+from leaderboard.store.analysis_schema import TUNING
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.run_folder import RunFolder
-from leaderboard.store.schema import SCORES, TUNING
+from leaderboard.store.schema import SCORES
 from tasks.catalogue import load_task
 from tasks.common.errors import UserError
 from tasks.observe import CLEAN, Condition, probe_of

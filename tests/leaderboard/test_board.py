@@ -274,7 +274,9 @@ def deep(key, value):
 DAMAGED = {
     "sessions": [3], "facts": {}, "facts.tasks": [], "facts.profile": "x", "identity": {},
     "identity.seed": "x", "identity.content": 3, "identity.content.methods": {"alpha": "1"},
-    "facts.methods": [3], "created": 3, "identity_hash": None,
+    "facts.methods": [3],
+    "facts.tasks.toy_task.suites": 3, "facts.tasks.toy_task.units": "x", "facts.profile.licences": [[1]],
+    "facts.perturbations": {"fog": 3}, "created": 3, "identity_hash": None,
 }  # fmt: skip
 
 

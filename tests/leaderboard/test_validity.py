@@ -26,8 +26,8 @@ from leaderboard.pages.board_files import as_json as board_json
 from leaderboard.pages.board_page import board_page
 from leaderboard.pages.frame import render
 from leaderboard.pages.task_page import task_page
+from leaderboard.store.analysis_schema import ROBUSTNESS
 from leaderboard.store.run_folder import RunFolder
-from leaderboard.store.schema import ROBUSTNESS
 
 NAMES: tuple[str, ...] = (
     "gaussian_blur", "gaussian_noise", "shot_noise", "snow", "frost", "fog", "contrast", "pixelate", "jpeg_compression",

@@ -37,6 +37,11 @@ COLOURS = ["red", "blue", "green"]
         ("café, (blue)", "café blue"),
         ("?!...", ""),
         ("魚", "魚"),
+        ("cafe\u0301!", "café"),
+        ("हिन्दी", "हिन्दी"),
+        ("🌊", "🌊"),
+        ("🌊 sea", "sea"),
+        (" +! ", "+"),
     ],
 )
 def test_normalise(label, expected):
@@ -54,6 +59,8 @@ def test_exact_match_ignores_case_space_and_punctuation_only():
     assert exact_match("Brick wall.", " brick-wall")
     assert not exact_match("brick wall", "brick walls")
     assert not exact_match("wall brick", "brick wall")
+    assert not exact_match("ป่า", "ป้า")
+    assert not exact_match("🌊", "🧱")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,15 @@ def test_safetensors(tmp_path):
     same(read_checkpoint(path), dict(sorted(STATE.items())))
 
 
+def test_a_pointer_of_git_lfs_and_capitals_in_the_suffix(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "R18.SAFETENSORS")
+    assert read_checkpoint(tmp_path / "R18.SAFETENSORS")["a"].tolist() == [1, 1]
+    for name in ("a.safetensors", "a.pt"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+        with pytest.raises(UserError, match="git lfs pull"):
+            read_checkpoint(tmp_path / name)
+
+
 def test_the_old_format_of_torch_is_read(tmp_path):
     path = tmp_path / "old.pth.tar"
     torch.save({"state_dict": STATE}, path, _use_new_zipfile_serialization=False)

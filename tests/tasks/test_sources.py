@@ -120,6 +120,10 @@ def test_paths_are_relative_to_the_file_and_know_the_home(write, tmp_path, monke
         ({"targets": {"a": {**TARGET, "revision": "c" * 40}}}, "revision is for timm"),
         ({"targets": {"a": {"loader": "factory", "architecture": "a.b:c", "licence": "x"}}}, "say how images"),
         ({"targets": {"a": {**TARGET, "loader": "factory", "input": INPUT}}}, "form package.module:function"),
+        (
+            {"targets": {"a": {**TARGET, "input": {**INPUT, "mean": [123.675, 116.28, 103.53]}}}},
+            "less than or equal to 1",
+        ),
         ({"targets": {"a": {"loader": "torchvision", "architecture": "x", "pretrained": "y"}}}, "licence' is missing"),
         ({"clip": {"loader": "open_clip", "licence": "x"}}, "say where it comes from"),
         ({"clip": {"loader": "open_clip", "name": "ViT-B-16", "licence": "x"}}, "needs the tag"),

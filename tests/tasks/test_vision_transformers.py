@@ -100,6 +100,7 @@ class Declares(nn.Module):
         (None, 197, 1),
         (None, 196, 0),
         (None, 50, 1),
+        (None, 261, 5),  # DINOv2 with registers, as transformers brings it
         (None, 7, None),  # neither 7 nor 6 patches make a square
         (1, 197, 1),
         (1, 196, 0),  # before the CLS token joins
@@ -128,6 +129,13 @@ def test_only_tokens_have_a_prefix_and_vectors_have_no_places():
     spatial = torch.randn(2, 3, 4, 4)
     assert positions(spatial) is spatial
     assert channels_first(Declares(1), spatial) is spatial
+
+
+def test_a_map_with_its_units_last_is_turned():
+    network = seeded(lambda: torchvision.models.convnext_tiny(weights=None, num_classes=3))
+    layer = "features.1.0.block.3"  # the Linear in a block of ConvNeXt: [n, h, w, units]
+    assert target(network, 32).read(pictures(2, 32), {layer: "mean"}, [layer])[layer].maps.shape == (2, 384, 8, 8)
+    assert channels_first(Declares(1), torch.randn(2, 7, 7, 7)).shape == (2, 7, 7, 7)
 
 
 def test_patches_alone_have_no_cls_token():

@@ -36,8 +36,8 @@ class SensitivityTables(NamedTuple):
     """Measurements of one task.
 
     Attributes:
-        units: Columns of ``leaderboard.store.schema.SENSITIVITY``.
-        detectors: Columns of ``leaderboard.store.schema.DETECTORS``.
+        units: Columns of ``leaderboard.store.analysis_schema.SENSITIVITY``.
+        detectors: Columns of ``leaderboard.store.analysis_schema.DETECTORS``.
     """
 
     units: pd.DataFrame

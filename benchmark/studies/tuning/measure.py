@@ -18,8 +18,8 @@ from benchmark.studies.tuning.images import Suite, mixed, replaced, with_suite
 from benchmark.studies.tuning.labelling import HELD_OUT, Subject
 from benchmark.studies.tuning.networks import UNTUNED, Performance, Plan, performances, tuned_networks, why_not
 from leaderboard.board.intervals import difference_interval, mean_interval
+from leaderboard.store.analysis_schema import TUNING
 from leaderboard.store.identity import as_json
-from leaderboard.store.schema import TUNING
 from metrics.robustness import error_ratio
 from metrics.statistics import Interval, holm, paired_permutation
 from tasks.common.errors import UserError

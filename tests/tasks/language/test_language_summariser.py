@@ -111,6 +111,11 @@ def test_a_refusal_in_words_is_neither_a_caption_nor_a_name(reply: str) -> None:
     assert name(reply, reply)[0] == ""
 
 
+@pytest.mark.parametrize("reply", ["cafe\u0301", "हिन्दी", "ป่า", "किताब और कलम"])
+def test_letters_with_marks_are_words(reply: str) -> None:
+    assert name(reply)[0] == reply
+
+
 def test_thoughts_end_where_their_tag_is_closed_even_if_the_template_opened_it() -> None:
     assert name("Hm: cats, or dogs?\n</think>\n\ndog")[0] == "dog"
     assert name("<think>a\n</think>b</think> dog")[0] == "dog"

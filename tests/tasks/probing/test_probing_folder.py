@@ -220,6 +220,30 @@ def test_images_of_several_sizes_are_loaded_as_a_network_sees_them(tmp_path):
     assert opened.seen_by(SMALL).images.shape == (4, 3, 32, 32)
 
 
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (("001.Ant", "002.Cat_Fish"), ("Ant", "Cat_Fish")),
+        (("1 ant", "2 ant"), ("1 ant", "2 ant")),
+        (("1", "2"), ("1", "2")),
+        (("3 rings", "ant"), ("3 rings", "ant")),
+    ],
+)
+def test_numbers_before_the_names_of_all_classes_are_no_part_of_them(tmp_path, folders, classes):
+    for folder in folders:
+        fill(tmp_path / folder, 2)
+    assert open_folder(tmp_path, "CC0").class_names == classes
+
+
+def test_an_image_beside_the_class_folders_is_told(tmp_path, caplog):
+    for folder in ("ant", "cat"):
+        fill(tmp_path / folder, 3)
+    save(tmp_path / "cover.png", picture(9))
+    assert open_folder(tmp_path, "CC0").class_names is None
+    assert "1 images of" in caplog.text
+    assert "cover.png" in caplog.text
+
+
 def test_class_folders_are_classes(tmp_path):
     for number in range(6):
         save(tmp_path / ("cat", "dog", "ant")[number % 3] / f"{number}.png", picture(number))
