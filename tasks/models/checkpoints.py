@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 from tasks.common.errors import UserError
 from tasks.models.weights import check_file, load_weights
 
+log = logging.getLogger(__name__)
+
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -23,11 +26,12 @@ def read_checkpoint(path: Path, sha256: str | None = None, strip_prefix: str = "
         path: ``.safetensors``, or anything written by ``torch.save`` (``.pt``, ``.pth``, ``.pth.tar``, ``.bin``): a
             state dict, at the top level or under ``state_dict``, ``model_state_dict`` or ``model``.
         sha256: See ``check_file``.
-        strip_prefix: Removed from the front of all names, e.g. ``module.`` of networks saved from ``DataParallel``.
+        strip_prefix: Removed from the front of names, e.g. ``module.`` of networks saved from ``DataParallel``. Tensors
+            under other names, such as those of a wrapper, are left out with a warning.
 
     Raises:
         UserError: The file is missing, differs from its hash, is damaged, contains more than tensors (it is then not
-            read), contains no state dict, or has names without the prefix.
+            read), contains no state dict, or has no name with the prefix.
     """
     if path.suffix.lower() == ".safetensors":
         weights = load_weights(path, sha256)
@@ -36,10 +40,17 @@ def read_checkpoint(path: Path, sha256: str | None = None, strip_prefix: str = "
         weights = _state_dict(path, _read_pickled(path))
     if not strip_prefix:
         return weights
-    other = next((name for name in weights if not name.startswith(strip_prefix)), None)
-    if other is not None:
-        raise UserError(f"In {path} the name {other!r} does not start with {strip_prefix!r}; correct strip_prefix.")
-    return {name.removeprefix(strip_prefix): tensor for name, tensor in weights.items()}
+    others = [name for name in weights if not name.startswith(strip_prefix)]
+    if len(others) == len(weights):
+        raise UserError(
+            f"In {path} no name starts with {strip_prefix!r} (the first is {next(iter(others), '')!r}); correct "
+            "strip_prefix."
+        )
+    if others:
+        log.warning(
+            "%s: %d tensors without the prefix %r are left out, such as %r.", path, len(others), strip_prefix, others[0]
+        )
+    return {name.removeprefix(strip_prefix): tensor for name, tensor in weights.items() if name not in others}
 
 
 def _read_pickled(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from tasks.probing.imagenet_classes import IMAGENET_CLASSES
 from tasks.profiles.factories import returned
 from tasks.profiles.fetch import fetching, torchvision_file
 from tasks.profiles.sources import Target
+
+log = logging.getLogger(__name__)
 
 
 def build_network(entry: Target, name: str = "the network") -> tuple[nn.Module, Preprocessing]:
@@ -161,6 +164,13 @@ def _torchvision(entry: Target, name: str) -> nn.Module:
     if entry.pretrained is None:
         options = {} if entry.classes is None else {"num_classes": entry.classes}
         network = torchvision.models.get_model(entry.architecture, weights=None, **options)
+        if getattr(network, "transform_input", None) is False:
+            log.warning(
+                "%s is built without transform_input, with which torchvision's published weights are used: if %s holds "
+                "these, name their tag as pretrained in a profile.",
+                entry.architecture,
+                entry.weights,
+            )
         return _with_weights(network, entry)
     tag = torchvision_tag(entry.architecture, entry.pretrained)
     outputs = len(tag.meta["categories"])

@@ -63,12 +63,18 @@ def test_the_old_format_of_torch_is_read(tmp_path):
     same(read_checkpoint(path))
 
 
-def test_a_prefix_is_cut_from_every_name(tmp_path):
+def test_a_prefix_is_cut_and_what_lacks_it_is_left_out_aloud(tmp_path, caplog):
     path = tmp_path / "parallel.pth.tar"
     torch.save({"arch": "resnet18", "state_dict": {f"module.{name}": t for name, t in STATE.items()}}, path)
     same(read_checkpoint(path, strip_prefix="module."))
-    with pytest.raises(UserError, match=r"'module\.conv\.weight' does not start with 'net\.'"):
+    assert not caplog.records
+    with pytest.raises(UserError, match=r"no name starts with 'net\.' \(the first is 'module\.conv\.weight'\)"):
         read_checkpoint(path, strip_prefix="net.")
+    wrapped = {f"module.model.{name}": t for name, t in STATE.items()}
+    torch.save(wrapped | {"module.normalizer.mean": torch.zeros(3)}, path)
+    same(read_checkpoint(path, strip_prefix="module.model."))
+    (said,) = caplog.messages
+    assert "1 tensors without the prefix 'module.model.' are left out, such as 'module.normalizer.mean'" in said
 
 
 @pytest.mark.parametrize("place", ["alone", "beside", "in_the_dict"])

@@ -84,6 +84,15 @@ def test_the_profile_gives_it_to_a_run(resnet, tmp_path):
     assert roles.unit_count("mine", "fc") == 5
 
 
+def test_that_published_weights_need_other_preprocessing_is_said(tmp_path, caplog):
+    network = torchvision.models.googlenet(weights=None, init_weights=False, aux_logits=True)
+    path = tmp_path / "googlenet.pt"
+    torch.save(network.state_dict(), path)
+    build_network(entry(path, architecture="googlenet", input=PREPARED))
+    assert "googlenet is built without transform_input" in caplog.text
+    assert str(path) in caplog.text
+
+
 def test_a_forgotten_prefix_is_named(resnet, tmp_path):
     torch.save({f"module.{name}": tensor for name, tensor in resnet.state_dict().items()}, tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"strip_prefix: module\. \(--strip-prefix module\.\) may help") as caught:
@@ -285,8 +294,8 @@ def test_a_timm_network_that_is_not_there(tmp_path):
         ({"loader": "factory", "architecture": "nowhere.at_all:build", "input": PREPARED}, "cannot be imported"),
         ({"loader": "factory", "architecture": "os.path:jion", "input": PREPARED}, "Did you mean join"),
         ({"loader": "factory", "architecture": "time:time", "input": PREPARED}, "gives a float"),
-        ({"loader": "factory", "architecture": "sys:exit", "input": PREPARED}, "gives no network .SystemExit"),
-        ({"loader": "factory", "architecture": "os:open", "input": PREPARED}, "gives no network .TypeError"),
+        ({"loader": "factory", "architecture": "sys:exit", "input": PREPARED}, "fails .SystemExit"),
+        ({"loader": "factory", "architecture": "os:open", "input": PREPARED}, "fails .TypeError"),
     ],
 )
 def test_mistakes_are_explained(fields, said):
