@@ -36,8 +36,7 @@ class CountedRoles(Roles):
         built = name in self._targets
         found = super().target(name)
         if not built:
-            # On the network itself, so that it counts whoever reads it.
-            found.network.register_forward_pre_hook(lambda _, inputs: self.tally.update(target=len(inputs[0])))
+            found.on_read = lambda count: self.tally.update(target=count)
         return found
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,9 @@ class TargetModel:
         network: In eval mode; moved to the device.
         preprocessing: Maps uint8 images in the network's view to its input.
         batch_size: Images per forward pass; a runtime setting. It is halved when memory runs out.
+
+    Attributes:
+        on_read: Called with the number of images of each reading.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class TargetModel:
         self.network = place(network.eval(), device, channels_last=True)
         self.preprocessing = preprocessing
         self.device = device
+        self.on_read: Callable[[int], None] = lambda count: None
         self._batches = Batches(batch_size)
 
     @property
@@ -99,6 +103,7 @@ class TargetModel:
                 }
 
             parts = list(self._batches.run(work, images))
+        self.on_read(len(images))
         return {name: _join([part[name] for part in parts]) for name in layers}
 
     def _reading(

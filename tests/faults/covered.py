@@ -288,7 +288,7 @@ FAULTS: dict[int, Fault] = {
             "leaderboard/test_unit_pages_browser.py::test_hostile_labels_are_shown_as_text",
             "report/test_report_pdf.py::test_hostile_text_is_shown_and_does_nothing",
             "benchmark/test_display.py::test_hostile_text_is_never_markup_or_control_codes",
-            "tasks/test_text.py",
+            "tasks/test_text_border.py",
             f"{FAIL}::test_f29_a_lone_surrogate_is_replaced_and_no_run_fails",
             f"{FAIL}::test_f29_what_a_plugin_raises_brings_no_control_sequence_to_the_terminal",
             f"{CACHE}replies.py::test_a_reply_with_half_a_letter_is_kept_with_a_mark_for_it",

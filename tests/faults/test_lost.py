@@ -44,7 +44,7 @@ def test_f03_a_lost_table_is_told_and_made_again(tmp_path: Path, caplog: pytest.
     before = RunFolder(folder).read_table("faithfulness")
     assert len(before)
     (folder / "faithfulness.parquet").unlink()
-    with pytest.raises(StoreError, match=r"holds no faithfulness\.parquet"):
+    with pytest.raises(StoreError, match=r"contains no faithfulness\.parquet"):
         RunFolder(folder).read_table("faithfulness")
     run(folder, **asked)
     assert RunFolder(folder).read_table("faithfulness").equals(before)

@@ -304,16 +304,16 @@ def test_mistakes_are_explained(fields, said):
 
 
 def test_a_factory_is_imported_by_name_and_called_without_arguments(resnet, tmp_path, monkeypatch):
-    (tmp_path / "my_networks.py").write_text(
+    (tmp_path / "five_classes.py").write_text(
         "import torchvision\n\ndef small():\n    return torchvision.models.resnet18(num_classes=5)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     save_file(resnet.state_dict(), tmp_path / "a.safetensors")
-    target = entry(tmp_path / "a.safetensors", loader="factory", architecture="my_networks:small", input=PREPARED)
+    target = entry(tmp_path / "a.safetensors", loader="factory", architecture="five_classes:small", input=PREPARED)
     same(build_network(target)[0], resnet)
     # Without weights the function brings its own.
-    bare = build_network(entry(loader="factory", architecture="my_networks:small", input=PREPARED))[0]
+    bare = build_network(entry(loader="factory", architecture="five_classes:small", input=PREPARED))[0]
     assert bare.fc.out_features == 5
 
 
