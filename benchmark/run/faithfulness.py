@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
@@ -50,6 +51,9 @@ PROMPT: Final = "realistic photo of a close up of {concept}"
 
 _VERSION: Final = 2
 _READ_AT_ONCE: Final = 128
+_LABELS_AT_ONCE: Final = 8
+"""Labels whose images are read together: the ten of one label would leave much of a batch of whole sixteens empty."""
+
 _KEY: Final = list(FAITHFULNESS.key)
 
 
@@ -157,13 +161,16 @@ def _measured(
     parts = []
     with display.stage("faithfulness", len(texts), "labels") as stage:
         groups = list(_groups(rows, works, roles))
-        for text in texts:
-            drawn = None
+        for some in blocks(len(texts), _LABELS_AT_ONCE):
+            drawn: dict[str, UInt8[Tensor, "count 3 h w"] | None] = dict.fromkeys(texts[some.start : some.stop])
             if roles.generator is not None and not _without_cosy(works, roles):
-                # Each group takes its network's view of them.
-                drawn = roles.generator.generate(text, count, integer_seed(seed, "faithfulness", text), PROMPT)
-            parts += [part for group in groups for part in group.measure(text, drawn, roles)]
-            stage.advance()
+                for text in drawn:
+                    # Each group takes its network's view of them.
+                    drawn[text] = roles.generator.generate(
+                        text, count, integer_seed(seed, "faithfulness", text), PROMPT
+                    )
+            parts += [part for group in groups for part in group.measure(drawn, roles)]
+            stage.advance(len(drawn))
     return rows.merge(pd.concat(parts, ignore_index=True), on=["task", "unit", "label"], validate="many_to_one")
 
 
@@ -211,28 +218,34 @@ class _Group:
     presence: Presence
     view: View
 
-    def measure(self, text: str, drawn: UInt8[Tensor, "count 3 h w"] | None, roles: Roles) -> Iterator[pd.DataFrame]:
-        """The measures of one label for each unit with that label, task by task."""
-        carriers = {task: own[text] for task, own in self.carriers.items() if text in own}
-        works = [work for work in self.works if work.task.name in carriers]
-        if not works:
-            return
-        synthetic: dict[str, np.ndarray] = {}
-        if drawn is not None:
-            synthetic = _activations(roles, works, self.view(drawn.cpu()).split(_READ_AT_ONCE), carriers)
-        shown, how = self.presence.of(text)
-        for task, units in carriers.items():
-            clean = self.clean[task][:, np.searchsorted(self.units[task], units)]
-            yield pd.DataFrame(
-                {
-                    "task": task,
-                    "unit": units,
-                    "label": text,
-                    "presence": how,
-                    **_cosy(clean, synthetic.get(task)),
-                    **_against_presence(clean, shown),
-                }
-            )
+    def measure(self, drawn: Mapping[str, UInt8[Tensor, "count 3 h w"] | None], roles: Roles) -> Iterator[pd.DataFrame]:
+        """The measures of labels for each unit with one of them, label by label and task by task.
+
+        Args:
+            drawn: Label → the images generated of it, or None.
+        """
+        own = {text: images for text, images in drawn.items() if any(text in found for found in self.carriers.values())}
+        seen = [self.view(images.cpu()) for images in own.values() if images is not None]
+        works = [work for work in self.works if self.units[work.task.name]]
+        read = _activations(roles, works, torch.cat(seen).split(_READ_AT_ONCE), self.units) if seen else {}
+        for place, text in enumerate(own):
+            shown, how = self.presence.of(text)
+            for task, found in self.carriers.items():
+                if text not in found:
+                    continue
+                columns = np.searchsorted(self.units[task], found[text])
+                clean, count = self.clean[task][:, columns], len(read.get(task, ())) // len(own)
+                synthetic = read[task][place * count :][:count, columns] if count else None
+                yield pd.DataFrame(
+                    {
+                        "task": task,
+                        "unit": found[text],
+                        "label": text,
+                        "presence": how,
+                        **_cosy(clean, synthetic),
+                        **_against_presence(clean, shown),
+                    }
+                )
 
 
 def _activations(
