@@ -13,7 +13,7 @@ from leaderboard.board.build import Standings
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import mean_interval
 from leaderboard.board.merge import Condition, conditions_of
-from leaderboard.board.summary import ALL, summarise
+from leaderboard.board.summary import ALL
 from leaderboard.store import escape
 from leaderboard.view.words import listed as joined
 
@@ -35,14 +35,10 @@ def severities_of(conditions: Iterable[Condition]) -> dict[str, tuple[int, ...]]
 def at_own_severities(standings: Standings) -> dict[tuple[str, str], Record]:
     """(Method, perturbation) → its row of the summary at the task's own severities, their mean if there are several.
 
-    Other severities may have run; they are not what the board's means rest on.
+    Other severities may have run; neither the board's means nor its correction of p values rest on them.
     """
-    summary, ran = standings.summary, severities_of(conditions_of(standings.group.scores))
-    wanted = severities_of(standings.group.conditions)
-    own = {name: tuple(s for s in levels if s in wanted.get(name, ())) for name, levels in ran.items()}
-    if any(1 < len(levels) < len(ran[name]) for name, levels in own.items()):
-        summary = summarise(standings.own_scores, standings.group.about_run.seed)
-    level = {name: str(levels[0]) if len(levels) == 1 else ALL for name, levels in own.items() if levels}
+    summary, own = standings.own_summary, severities_of(conditions_of(standings.own_scores))
+    level = {name: str(levels[0]) if len(levels) == 1 else ALL for name, levels in own.items()}
     done = {(row["method"], row["perturbation"], row["severity"]) for row in records(summary)}
     found = {}
     for row in records(summary):

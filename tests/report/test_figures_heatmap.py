@@ -69,6 +69,17 @@ def test_the_tasks_own_severities_count():
     )
 
 
+def test_stars_are_corrected_over_the_tasks_own_conditions_as_in_the_tables():
+    few = with_severities(standings(), 5)
+    rows = at_own_severities(few)
+    own = summarise(few.own_scores, few.group.about_run.seed).set_index(["method", "perturbation", "severity"])
+    corrected = {key: own.loc[(*key, str(row["severity"])), "p_adjusted"] for key, row in rows.items()}
+    assert {key: row["p_adjusted"] for key, row in rows.items()} == pytest.approx(corrected, nan_ok=True)
+    whole = few.summary.set_index(["method", "perturbation", "severity"])
+    other = {key: whole.loc[(*key, str(row["severity"])), "p_adjusted"] for key, row in rows.items()}
+    assert other != pytest.approx(corrected, nan_ok=True)  # more ran than the task asks for
+
+
 def test_white_is_chance_and_accuracy_begins_at_zero():
     maps = maps_of(heat_map(standings()))
     mesh = maps["stability"].collections[0]
