@@ -334,7 +334,7 @@ def test_bom_crlf_blank_lines_and_spreadsheet_commas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (gzip.compress(b"unit,label\n0,dog\n"), "is compressed"),
+        (gzip.compress(b"unit,label\n0,dog\n", mtime=0), "is compressed"),
         ("unit,label\n0,dog\n".encode("utf-16"), "UTF-16"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"PK\x03\x04...", "ZIP"),
