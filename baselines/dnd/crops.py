@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,19 +19,6 @@ MOST_OVERLAP = 0.5
 """A box is accepted only if its IoU with every accepted box is at most this."""
 WHOLE_IMAGE = 0.8
 """A box is accepted only if its IoU with the whole image is below this."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One crop.
-
-    Attributes:
-        box: Position in the resized image.
-        pixels: The crop, resized to the full size again.
-    """
-
-    box: Box
-    pixels: UInt8[np.ndarray, "size size 3"]
 
 
 def heat_map(
@@ -127,25 +113,6 @@ def resize_image(image: UInt8[np.ndarray, "h w 3"], size: int = CROP_SIZE) -> UI
     if image.shape[:2] == (size, size):
         return image
     return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC))
-
-
-def attention_crops(
-    activation: Float[np.ndarray, "h w"],
-    image: UInt8[np.ndarray, "height width 3"],
-    mode: Mode = "fixed",
-    size: int = CROP_SIZE,
-    most: int = MAX_CROPS,
-) -> list[Crop]:
-    """The crops of one image where one unit is active, with their boxes.
-
-    Args:
-        activation: The un-pooled map of the unit on the image.
-        mode: See ``heat_map``.
-        size: Edge of the crops.
-        most: Maximum number of crops.
-    """
-    boxes = attention_boxes(activation, mode, size, most)
-    return [Crop(box, crop_image(image, box, size)) for box in boxes]
 
 
 def _area(box: Box) -> int:

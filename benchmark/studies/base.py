@@ -1,7 +1,7 @@
 """Studies: measurements on a run's tasks besides their labels, requested with ``--analysis``.
 
-A study is one module, or one folder, ``benchmark.studies.NAME`` whose ``measure`` defines ``STUDY``. Its tables are
-declared in ``leaderboard.store.analysis_schema.STUDIES``, and their presentation in ``leaderboard.view.studies``.
+A study is a package ``benchmark.studies.NAME`` whose module ``measure`` defines ``STUDY``. Its tables are declared
+in ``leaderboard.store.analysis_schema.STUDIES``, and their presentation in ``leaderboard.view.studies``.
 """
 
 from __future__ import annotations

@@ -7,15 +7,11 @@ bidirectional, tags) and lone surrogates. The raw text stays in the store.
 from __future__ import annotations
 
 import html as _html
-import json
 import logging
 import re
 import unicodedata
-from typing import Any
 
 from leaderboard.store.identity import safe_name
-
-_JSON_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 # After `\\` LaTeX reads `[` and `*` as arguments.
 _LATEX = {
@@ -74,16 +70,6 @@ def plain(text: str) -> str:
 def html(text: str) -> str:
     """For HTML element content and quoted attribute values; never for URLs, scripts or styles."""
     return _html.escape(plain(text), quote=True)
-
-
-def json_script(value: Any) -> str:
-    """For a JSON value inside an HTML ``script`` element; ``JSON.parse`` gives the value back.
-
-    Raises:
-        ValueError: NaN or infinity, which JSON cannot hold.
-    """
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, sort_keys=True)
-    return "".join(_JSON_UNSAFE.get(character, character) for character in text)
 
 
 def latex(text: str, unicode_engine: bool = False) -> str:

@@ -120,7 +120,10 @@ def _nothing(rows: Sequence[Row]) -> str:
     real = [row for row in rows if not row.floor] or rows
     gaps = list(dict.fromkeys(gap for row in real for gap in row.missing))
     if not gaps:
-        return "No label has a stability here: every unit is dead, or no method gave one a label."
+        return (
+            "No label has a stability here: every unit is dead or without a label, or it is the only one, so that the "
+            "level of chance is not known."
+        )
     shown = [*gaps[:3], f"{len(gaps) - 3} more gaps"] if len(gaps) > 4 else gaps
     return f"No method has a complete result here yet, so none has a mean or a rank: {listed(shown)}."
 

@@ -53,6 +53,8 @@ def ties_from(comparisons: pd.DataFrame) -> dict[RowKey, Ties]:
             continue
         letters = zip(methods[names]["first"], methods[names]["letters"], strict=True)
         groups = {str(method): tuple(text) for method, text in letters if isinstance(text, str)}
+        if not groups:
+            continue  # a single unit ranks nobody
         kind, row = _ROWS[measure]
         found[kind, task, profile, row] = Ties(groups, _test(tested))
     return found

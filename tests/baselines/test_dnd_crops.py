@@ -13,7 +13,6 @@ from baselines.dnd.crops import (
     CROP_SIZE,
     accept_boxes,
     attention_boxes,
-    attention_crops,
     crop_image,
     heat_map,
     hot_boxes,
@@ -115,11 +114,10 @@ def test_a_crop_shows_what_is_in_its_box():
     image[:112, :112] = (200, 10, 10)
     activation = np.zeros((4, 4))
     activation[0, 0] = 1.0
-    (crop,) = attention_crops(activation, image)
-    assert crop.pixels.shape == (375, 375, 3)
-    assert np.abs(crop.pixels[20:-20, 20:-20].astype(int) - (200, 10, 10)).max() <= 2
-    np.testing.assert_array_equal(crop.pixels, crop_image(image, crop.box))
-    assert crop_image(image, crop.box, 375).mean() > 2 * image.mean()
+    (box,) = attention_boxes(activation)
+    crop = crop_image(image, box)
+    assert crop.shape == (375, 375, 3)
+    assert np.abs(crop[20:-20, 20:-20].astype(int) - (200, 10, 10)).max() <= 2
 
 
 def test_boxes_belong_to_the_stated_size():

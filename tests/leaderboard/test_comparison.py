@@ -24,6 +24,7 @@ from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import COMPARISONS, SCORES
 from leaderboard.view.comparisons import comparison_tables
+from leaderboard.view.ties import ties_from
 from metrics.statistics import expanded_confidence, mixed_model
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -489,8 +490,10 @@ def test_few_units_cannot_tell_anything_apart():
     assert (ranks["letters"] == "a").all()
 
 
-def test_one_unit_ranks_nobody():
-    rows = chosen(compare(simulated(units=1), RunFacts()), "stability", "method")
+def test_one_unit_ranks_nobody_and_no_table_speaks_of_its_ties():
+    found = compare(simulated(units=1), RunFacts())
+    assert ties_from(found) == {}
+    rows = chosen(found, "stability", "method")
     assert (rows["n"] == 1).all()
     assert rows["value_first"].notna().all()
     assert rows[["rank", "letters"]].isna().all(axis=None)

@@ -82,19 +82,6 @@ def test_html_shows_the_label_and_runs_nothing(label):
 
 
 @hostile
-def test_json_in_a_script_stays_in_its_script(label):
-    source = escape.json_script({"label": label, label: 1})
-    assert source.isascii()
-    assert not set("<>&") & set(source)
-    assert json.loads(source)["label"] == label
-
-
-def test_json_has_no_nan():
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        escape.json_script(float("nan"))
-
-
-@hostile
 def test_latex_text_is_the_label_and_nothing_is_active(label):
     shown = escape.plain(label)
     quotes = str.maketrans({"\u2018": "`", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
