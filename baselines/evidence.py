@@ -40,25 +40,59 @@ def dead_units(activations: Float[Tensor, "images units"]) -> Bool[Tensor, " uni
     return ~finite | ~(spread > slack)
 
 
-def top_images(activations: Float[Tensor, " images"] | Float[np.ndarray, " images"], k: int) -> list[int]:
-    """The images that activate one unit most.
+def top_images(
+    activations: Float[Tensor, " images"] | Float[np.ndarray, " images"],
+    k: int,
+    *,
+    layer: Float[Tensor, "images units"] | None = None,
+    split: bool = False,
+) -> list[int]:
+    """The images that activate one unit most, whatever the order of the images.
+
+    Images that tie with one beyond the k-th are left out: most units of a ReLU layer are 0 on many images, and the
+    first of these in the file would be the same under every condition. If that leaves none, k of the images that share
+    the highest activation are returned.
 
     Args:
         activations: One unit's activation for each image.
         k: Maximum number of images; NaN values are never returned.
+        layer: Activations of the complete layer, which order images of equal activation; without it they keep theirs.
+        split: Return k images in any case, of those that tie the first ones.
 
     Returns:
-        Image indices by descending activation, ties by smaller index.
+        Image indices by descending activation.
     """
     values = np.asarray(
         activations.detach().cpu() if isinstance(activations, Tensor) else activations, dtype=np.float64
     )
     order = np.argsort(-values, kind="stable")
-    return [int(index) for index in order[: max(k, 0)] if not np.isnan(values[index])]
+    leading = values[order[: k + 1]]
+    if layer is not None and (leading[1:] == leading[:-1]).any():
+        # The sum's fourth digit and the following: a number of the image's own that favours no content.
+        sums = layer.detach().nan_to_num(0, 0, 0).sum(dim=1, dtype=torch.float64).cpu().numpy()
+        order = np.lexsort((1e3 * sums / (np.abs(sums).max() or 1.0) % 1, -values))
+    order = order[~np.isnan(values[order])]
+    cut = max(k, 0)
+    if 0 < cut < len(order) and not split:
+        cut = int((values > values[order[cut]]).sum()) or cut
+    return order[:cut].tolist()
+
+
+def tied_images(activations: Float[Tensor, "images units"], k: int) -> Int[Tensor, " units"]:
+    """How many images share each unit's k-th highest activation with an image beyond the k-th; else 0.
+
+    Args:
+        activations: Pooled activations; NaN ties with nothing.
+        k: At least 1.
+    """
+    if len(activations) <= k:
+        return torch.zeros(activations.shape[1], dtype=torch.int64, device=activations.device)
+    last = activations.topk(k + 1, dim=0).values[k - 1 :]
+    return torch.where(last[0] == last[1], (activations == last[0]).sum(dim=0), 0)
 
 
 def top_image_table(activations: Float[Tensor, "images units"], k: int) -> Int[Tensor, "units k"]:
-    """``top_images`` for every unit of a layer at once; all values must be finite.
+    """The k images that activate each unit of a layer most, ties by smaller index; all values must be finite.
 
     Args:
         activations: Pooled activations of a layer.

@@ -52,7 +52,7 @@ _BUILT_IN = {
             "clip_dissect",
             "CLIP-Dissect: the concept whose CLIP similarity follows the unit's activations",
             ("clip", "concepts"),
-            "1",
+            "2",
             "baselines.clip_dissect.method:ClipDissect",
         ),
         MethodEntry(
@@ -66,14 +66,14 @@ _BUILT_IN = {
             "dnd",
             "Describe-and-Dissect: captions of the top images and crops, summarised and tested on generated images",
             ("captioner", "clip", "generator", "summariser"),
-            "1",
+            "2",
             "baselines.dnd.method:DescribeAndDissect",
         ),
         MethodEntry(
             "dnd_refined",
             "Describe-and-Dissect with a bounded refinement loop over the generated images",
             ("captioner", "clip", "generator", "summariser"),
-            "1",
+            "2",
             "baselines.dnd.refined:RefinedDescribeAndDissect",
             default=False,  # not a published method
         ),
@@ -81,7 +81,7 @@ _BUILT_IN = {
             "dnd_vision",
             "Describe-and-Dissect without captions: a vision-language model names what the images have in common",
             ("clip", "describer", "generator"),
-            "1",
+            "2",
             "baselines.dnd.vision:VisionDescribeAndDissect",
             default=False,  # needs a role that most profiles leave out
         ),
@@ -89,7 +89,7 @@ _BUILT_IN = {
             "clear",
             "CLEAR: Describe-and-Dissect in several contexts, every part of the captions tested on generated images",
             ("captioner", "clip", "generator", "summariser"),
-            "1",
+            "2",
             "baselines.clear.method:Clear",
             default=False,  # not a published method
         ),

@@ -110,7 +110,7 @@ class Clear:
     )
     citation: ClassVar[tuple[str, ...]] = ("dnd",)
     trace: ClassVar[str] = "contexts"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "no_contexts": {"contexts": ""},
@@ -222,7 +222,8 @@ class Clear:
     def _cases(self, view: Viewer, units: Sequence[int], controls: Sequence[Control], roles: Roles) -> list[Case]:
         """Steps 1 and 2 for one block of units, except for the pairs of parts."""
         observation = view.observation
-        tops = {unit: top_images(observation.activations[:, unit], self.top_images) for unit in units}
+        layer = observation.activations
+        tops = {unit: top_images(layer[:, unit], self.top_images, layer=layer) for unit in units}
         pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
         described: dict[int, list[DescribedImage]] = describe_units(
             observation,

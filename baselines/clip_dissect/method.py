@@ -12,9 +12,9 @@ from torch import Tensor
 
 from baselines.base import Label, Mode, UnitLabels
 from baselines.clip_dissect.scores import SimilarityName, similarity
-from baselines.clip_dissect.wpmi import CosineFactors, largest_in_columns
+from baselines.clip_dissect.wpmi import TOP_K, CosineFactors, largest_in_columns
 from baselines.costs import Cost
-from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, tied_images, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
@@ -42,7 +42,7 @@ class ClipDissect:
         "unit's activations best."
     )
     citation: ClassVar[tuple[str, ...]] = ("clipdissect",)
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[str]] = frozenset({"clip", "concepts"})
 
     def __init__(
@@ -52,7 +52,7 @@ class ClipDissect:
             raise unknown_name("similarity", similarity, get_args(SimilarityName))
         if mode not in get_args(Mode):
             raise unknown_name("mode", mode, get_args(Mode))
-        if top_k is not None and similarity not in ("wpmi", "soft_wpmi"):
+        if top_k is not None and similarity not in TOP_K:
             raise UserError(f"The similarity {similarity} has no top_k; only wpmi and soft_wpmi have one.")
         if top_k is not None and top_k < 1:
             raise UserError(f"The option top_k of clip_dissect must be at least 1, not {top_k}.")
@@ -75,7 +75,8 @@ class ClipDissect:
             tools: ``clip`` and ``concepts`` are read.
 
         Returns:
-            The five best concepts of each unit; none for a dead or constant unit.
+            The five best concepts of each unit; none for a dead or constant unit. ``extra`` holds ``tied`` where images
+            outside the top_k share the activation of the last one inside: how many do.
 
         Raises:
             UserError: No CLIP or concepts, fewer images than ``top_k``, or a unit number out of range.
@@ -86,27 +87,33 @@ class ClipDissect:
         if bool(dead.all()):
             return [_unlabelled(unit) for unit in units]
         scores = self._score_layer(observation, activations, dead, tools)
-        labels = {}
+        labels, split = {}, self.mode == "code"
         for some in torch.tensor([unit for unit in units if not dead[unit]], dtype=torch.int64).split(_UNITS_AT_ONCE):
             # A NaN score is no label, but would sort as the largest value.
             rows = scores[some].nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
             best = largest_in_columns(rows.T, _RANKED)
-            evidence = largest_in_columns(activations[:, some], EVIDENCE_SIZE)
+            counted = self._tied(activations[:, some])
             for row, unit in enumerate(some.tolist()):
                 labels[unit] = UnitLabels(
                     unit=unit,
                     ranked=_ranked(best[row], rows[row], tools.concepts),
-                    evidence=tuple(evidence[row].tolist()),
-                    extra={"similarity": self.similarity, "mode": self.mode},
+                    evidence=tuple(top_images(activations[:, unit], EVIDENCE_SIZE, layer=activations, split=split)),
+                    extra={"similarity": self.similarity, "mode": self.mode, **counted[row]},
                 )
         return [labels.get(unit, _unlabelled(unit)) for unit in units]
+
+    def _tied(self, activations: Float[Tensor, "images units"]) -> list[dict[str, int]]:
+        if self.similarity not in TOP_K:
+            return [{}] * activations.shape[1]
+        tied = tied_images(activations, self.top_k or TOP_K[self.similarity])
+        return [{"tied": count} if count else {} for count in tied.tolist()]
 
     def _score_layer(
         self, observation: Observation, activations: Tensor, dead: Bool[Tensor, " units"], tools: Toolbox
     ) -> Float[Tensor, "units concepts"]:
         finite = activations.isfinite().all(dim=0)
         parameters: dict[str, Any] = {}
-        if self.similarity in ("wpmi", "soft_wpmi"):
+        if self.similarity in TOP_K:
             parameters["prior_units"] = ~dead if self.mode == "fixed" else finite
             if self.top_k is not None:
                 parameters["top_k"] = self.top_k

@@ -6,8 +6,8 @@ activations; every function gives S [units, concepts], higher is better.
 
 ``mode="fixed"`` computes in float64 (``wpmi`` and ``soft_wpmi`` to about 1e-6, see ``wpmi.py``) and defines what the
 release leaves undefined. ``mode="code"`` computes in float32 as the release does (its log-likelihoods are sums near
-−500, so scores are quantised at 2⁻¹⁵) and keeps its NaNs; ties between activations are ordered by image index in both
-modes, where the release leaves the order to the device.
+−500, so scores are quantised at 2⁻¹⁵) and keeps its NaNs. The release leaves the order of equal activations to the
+device: in ``code`` it is that of the images, in ``fixed`` no score depends on it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.base import Mode
-from baselines.clip_dissect.wpmi import CosineFactors, soft_wpmi, wpmi
-from baselines.evidence import top_image_table
+from baselines.clip_dissect.wpmi import TOP_K, CosineFactors, soft_wpmi, wpmi
+from baselines.evidence import tied_images, top_image_table
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import generator
 
@@ -31,8 +31,6 @@ SimilarityName = Literal["cos", "cos_cubed", "rank_reorder", "wpmi", "soft_wpmi"
 
 _ELEMENTS_AT_ONCE = 2**21
 _SMALLEST_MEAN_COSINE = 1e-6
-# These process a few concepts at a time, and need no float64 copy of all cosines.
-_READS_PARTS = ("wpmi", "soft_wpmi")
 
 
 def similarity(
@@ -76,7 +74,7 @@ def similarity(
         if key not in accepted:
             raise unknown_name(f"parameter of {name}", key, accepted)
     _check(clip_similarity, activations)
-    if mode == "fixed" and name in _READS_PARTS:
+    if mode == "fixed" and name in TOP_K:  # these take a few concepts at a time, and need no copy of all cosines
         return function(clip_similarity, activations, mode, **parameters)
     dtype = torch.float64 if mode == "fixed" else torch.float32
     p = clip_similarity.matrix() if isinstance(clip_similarity, CosineFactors) else clip_similarity
@@ -115,8 +113,9 @@ def rank_reorder(
     e = mean|t − r|^p_norm / b, and b the same mean for five random orders.
 
     The five orders are drawn for each unit by its number (the release draws them from the global generator). ``fixed``
-    clamps the mean cosine to at least 1e-6, where the release gives NaN for a negative one, and uses e = 1, chance
-    level, if all n activations are equal.
+    clamps the mean cosine to at least 1e-6, where the release gives NaN for a negative one, leaves out the images that
+    tie with one beyond the n-th, and uses e = 1, chance level, if all the others are equal; if none is left, P is that
+    of all images that share the highest activation.
 
     Raises:
         UserError: n is 0.
@@ -131,21 +130,29 @@ def rank_reorder(
         )
     top = top_image_table(a, n)
     descending = a.T.gather(1, top)
-    chance = _random_order_distance(descending.flip(1), p_norm, seed)
-    parts = []
-    for some in torch.arange(units, device=a.device).split(max(1, _ELEMENTS_AT_ONCE // max(1, n * p.shape[1]))):
-        values = p[top[some]]
-        ranks = values.argsort(dim=1, stable=True).argsort(dim=1)
-        t = descending[some].unsqueeze(-1)
-        reordered = t.flip(1).expand(-1, -1, p.shape[1]).gather(1, ranks)
-        distance = (t - reordered).abs().pow(p_norm).mean(dim=1)
-        mean_cosine = values.mean(dim=1)
-        error = distance / chance[some].unsqueeze(-1)
-        if mode == "fixed":
-            error = torch.where(chance[some].unsqueeze(-1) > 0, error, torch.ones_like(error))
-            mean_cosine = mean_cosine.clamp_min(_SMALLEST_MEAN_COSINE)
-        parts.append(-error / mean_cosine.pow(scale_p))
-    return torch.cat(parts)
+    counts = torch.full((units,), n, device=a.device)
+    if mode == "fixed":
+        counts = torch.where(tied_images(a, n) > 0, (a > descending[:, -1]).sum(dim=0), counts)
+    chance = _random_order_distance(descending, counts, p_norm, seed)
+    scores = torch.empty(units, p.shape[1], dtype=a.dtype, device=a.device)
+    for count in counts.unique().tolist():
+        alike = (counts == count).nonzero()[:, 0]
+        for some in alike.split(max(1, _ELEMENTS_AT_ONCE // max(1, n * p.shape[1]))):
+            if count:
+                values = p[top[some, :count]]
+                ranks = values.argsort(dim=1, stable=True).argsort(dim=1)
+                t = descending[some, :count].unsqueeze(-1)
+                reordered = t.flip(1).expand(-1, -1, p.shape[1]).gather(1, ranks)
+                error = (t - reordered).abs().pow(p_norm).mean(dim=1) / chance[some].unsqueeze(-1)
+                mean_cosine = values.mean(dim=1)
+            else:
+                highest = (a[:, some] == descending[some, 0]).to(p.dtype)
+                error, mean_cosine = p.new_tensor(1.0), (highest / highest.sum(dim=0)).T @ p
+            if mode == "fixed":
+                error = error.where(chance[some].unsqueeze(-1) > 0, 1.0)
+                mean_cosine = mean_cosine.clamp_min(_SMALLEST_MEAN_COSINE)
+            scores[some] = -error / mean_cosine.pow(scale_p)
+    return scores
 
 
 _SIMILARITIES: dict[str, Callable[..., Tensor]] = {
@@ -177,13 +184,15 @@ def _check(p: Tensor | CosineFactors, a: Tensor) -> None:
         )
 
 
-def _random_order_distance(ascending: Float[Tensor, "units n"], p_norm: float, seed: int) -> Float[Tensor, " units"]:
-    """Mean |t − perm(t)|^p_norm over five random orders per unit."""
-    units, n = ascending.shape
-    total = torch.zeros(units, dtype=ascending.dtype)
-    values = ascending.cpu()
-    for unit in range(units):
-        draw = generator(seed, "clip_dissect", "rank_reorder", unit)
-        orders = torch.stack([torch.from_numpy(draw.permutation(n)) for _ in range(5)])
-        total[unit] = (values[unit] - values[unit][orders]).abs().pow(p_norm).mean()
-    return total.to(ascending.device)
+def _random_order_distance(
+    descending: Float[Tensor, "units n"], counts: Int[Tensor, " units"], p_norm: float, seed: int
+) -> Float[Tensor, " units"]:
+    """Mean |t − perm(t)|^p_norm over five random orders of each unit's first values, as many as ``counts`` says."""
+    total = torch.zeros(len(counts), dtype=descending.dtype)
+    for unit, (values, count) in enumerate(zip(descending.cpu(), counts.tolist(), strict=True)):
+        if count:
+            ascending = values[:count].flip(0)
+            draw = generator(seed, "clip_dissect", "rank_reorder", unit)
+            orders = torch.stack([torch.from_numpy(draw.permutation(count)) for _ in range(5)])
+            total[unit] = (ascending - ascending[orders]).abs().pow(p_norm).mean()
+    return total.to(descending.device)

@@ -6,6 +6,10 @@ the logarithm of products of many terms, a few concepts at a time, and never mat
 (``CosineFactors``), it does not materialise P either. Exponents, logarithms and sums are float64; cosines of embeddings
 and products of some twenty terms are float32, so that a score of 100 terms is off by about 1e-6, whereas those of the
 release are quantised in steps of 2⁻¹⁵ = 3e-5.
+
+The release leaves to the sorting which of several images of equal activation is x_j, and which is no top image at all.
+``fixed`` uses the mean of L over all orders of such images, so that each of them counts alike: most units of a ReLU
+layer are positive on fewer than top_k images, and the first of the others in the file would decide their labels.
 """
 
 from __future__ import annotations
@@ -21,9 +25,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from baselines.base import Mode
-from baselines.evidence import top_image_table
+from baselines.evidence import tied_images, top_image_table
 from baselines.workers import workers
 from tasks.common.errors import UserError
+
+TOP_K = {"wpmi": 28, "soft_wpmi": 100}
+"""The published numbers of top images."""
 
 _TERMS_AT_ONCE = 2**21
 _VALUES_AT_ONCE = 2**20
@@ -54,7 +61,7 @@ def wpmi(
     a: Float[Tensor, "images units"],
     mode: Mode,
     *,
-    top_k: int = 28,
+    top_k: int = TOP_K["wpmi"],
     scale: float = 2.0,
     lam: float = 0.6,
     epsilon: float = 1e-7,
@@ -71,7 +78,7 @@ def wpmi(
     top = _top("wpmi", a, top_k)
     if mode == "code":
         return _as_released(lambda rows: torch.log(rows + epsilon), p, top, scale, lam, prior_units)
-    return _in_products(p, top, [epsilon] * top_k, [1.0] * top_k, scale, lam, prior_units)
+    return _in_products(p, a, top, [epsilon] * top_k, [1.0] * top_k, scale, lam, prior_units)
 
 
 def soft_wpmi(
@@ -79,7 +86,7 @@ def soft_wpmi(
     a: Float[Tensor, "images units"],
     mode: Mode,
     *,
-    top_k: int = 100,
+    top_k: int = TOP_K["soft_wpmi"],
     scale: float = 10.0,
     lam: float = 1.0,
     epsilon: float = 1e-7,
@@ -101,7 +108,7 @@ def soft_wpmi(
         shown = shown.unsqueeze(-1)
         return _as_released(lambda rows: torch.log(1 + shown * (rows - 1) + epsilon), p, top, scale, lam, prior_units)
     slopes = [p_start - rank / top_k * (p_start - p_end) for rank in range(top_k)]
-    return _in_products(p, top, [1 - slope + epsilon for slope in slopes], slopes, scale, lam, prior_units)
+    return _in_products(p, a, top, [1 - slope + epsilon for slope in slopes], slopes, scale, lam, prior_units)
 
 
 def _top(name: str, a: Float[Tensor, "images units"], top_k: int) -> Int[Tensor, "units k"]:
@@ -145,8 +152,71 @@ def _as_released(
     return likelihood - lam * (torch.logsumexp(counted, dim=0) - math.log(len(counted)))
 
 
+class _Ties(NamedTuple):
+    """Images of equal activation among the top images of some units, which share their ranks.
+
+    A group of t images that holds the ranks r to s − 1 has the mean likelihood Σ_i (tail_i(r) − tail_i(s)) / t, where
+    tail_i(r) is the sum of image i's terms from rank r on.
+
+    Attributes:
+        mask: The ranks of each unit that are shared; none of an excluded unit, which has no label.
+        images: Those that share ranks of some unit.
+        edges: A rank at which groups start or end, the last one first; units; the weight of each image's tail.
+    """
+
+    mask: Bool[Tensor, "units k"]
+    images: Int[Tensor, " tied"]
+    edges: list[tuple[int, Int[Tensor, " some"], Float[Tensor, "some tied"]]]
+
+    @classmethod
+    def of(
+        cls, a: Float[Tensor, "images units"], top: Int[Tensor, "units k"], among: Bool[Tensor, " units"] | None
+    ) -> _Ties:
+        values = a.detach().T.gather(1, top)
+        k = top.shape[1]
+        same = torch.nn.functional.pad(values[:, 1:] == values[:, :-1], (1, 1))
+        mask = same[:, 1:] | same[:, :-1]
+        mask[:, -1] |= tied_images(a, k) > 0
+        if among is not None:
+            mask &= among.to(mask.device).unsqueeze(1)
+        units, starts = (mask & ~same[:, :-1]).nonzero(as_tuple=True)
+        members = a[:, units] == values[units, starts]
+        images = members.any(dim=1).nonzero()[:, 0]
+        counts = members.sum(dim=0)
+        stops = (starts + counts).clamp_max(k)
+        weights = (members[images] / counts.double()).T
+        edges = []
+        for rank in reversed(torch.cat([starts, stops[stops < k]]).unique().tolist()):
+            first, last = starts == rank, stops == rank
+            edges.append((rank, torch.cat([units[first], units[last]]), torch.cat([weights[first], -weights[last]])))
+        return cls(mask, images, edges)
+
+    def terms(self, offsets: Sequence[float], slopes: Sequence[float]) -> list[_Factors]:
+        """The terms from each edge to the one before it, without their constants."""
+        stops = [len(offsets), *(rank for rank, _, _ in self.edges)]
+        parts = [slice(rank, stop) for (rank, _, _), stop in zip(self.edges, stops, strict=False)]
+        return [_Factors.of(offsets[part], slopes[part])._replace(constant=0.0) for part in parts]
+
+    def add(
+        self,
+        likelihood: Float[Tensor, "units concepts"],
+        q: Float[Tensor, "images concepts"],
+        rows: Int[Tensor, " tied"],
+        terms: Sequence[_Factors],
+        tail: Float[Tensor, "tied concepts"],
+        *tiles: Float[Tensor, "tied concepts"],
+    ) -> None:
+        """Add the mean likelihoods of all groups, whose images are these rows of q; the rest are buffers."""
+        ranks = [rows] * self.mask.shape[1]
+        tail.zero_()
+        for (_, units, weights), some in zip(self.edges, terms, strict=True):
+            tail += _sum_of_logs(q, ranks, some, *tiles)
+            likelihood.index_add_(0, units, weights @ tail)
+
+
 def _in_products(
     p: Float[Tensor, "images concepts"] | CosineFactors,
+    a: Float[Tensor, "images units"],
     top: Int[Tensor, "units k"],
     offsets: Sequence[float],
     slopes: Sequence[float],
@@ -154,18 +224,25 @@ def _in_products(
     lam: float,
     prior_units: Bool[Tensor, " units"] | None,
 ) -> Float[Tensor, "units concepts"]:
-    """S with L[k, c] = Σ_j log(offset_j + slope_j·Q[top[k, j], c]), independent of the number of threads."""
+    """S with L[k, c] = Σ_j log(offset_j + slope_j·Q[top[k, j], c]), its mean over all orders of images that tie.
+
+    Independent of the number of threads.
+    """
     (images, concepts), units, device = p.shape, len(top), top.device
-    rows = top.T.contiguous()
-    seen, places = rows.unique(return_inverse=True)
+    ties = _Ties.of(a, top, prior_units)
+    needed = torch.cat([top.T.flatten(), ties.images])
+    seen, places = needed.unique(return_inverse=True)
     # A copy of most of P would cost more memory than the images that no unit needs cost time.
     if 2 * len(seen) < images:
         p = CosineFactors(p.images[seen], p.text) if isinstance(p, CosineFactors) else p[seen]
-        rows, images = places, len(seen)
+        needed, images = places, len(seen)
+    rows, tied = needed[: top.numel()].view(top.T.shape), needed[top.numel() :]
     if isinstance(p, CosineFactors):
         p = CosineFactors(p.images.float(), p.text.float())
     # −log Σ_c exp(scale·P[x, c]), which turns each exponent into its softmax independently.
-    ranks, factors = rows.unbind(), _Factors.of(offsets, slopes)
+    # The last row of Q is 0 and stands for the images of shared ranks, whose terms are added with those of all images.
+    ranks, factors = rows.masked_fill(ties.mask.T, images).unbind(), _Factors.of(offsets, slopes)
+    terms = ties.terms(offsets, slopes)
     shift = torch.empty(images, 1, dtype=torch.float64, device=device)
     scores = torch.empty(units, concepts, dtype=torch.float64, device=device)
 
@@ -180,13 +257,18 @@ def _in_products(
 
     def score(pieces: Sequence[slice]) -> None:
         space, product = (_space(pieces, count, device, torch.float64) for count in (images, units))
-        narrow, *more = (_space(pieces, count, device, factors.dtype) for count in (images, units, units))
+        narrow, *more = (_space(pieces, count, device, factors.dtype) for count in (images + 1, units, units))
+        kinds = (torch.float64, torch.float64, factors.dtype, factors.dtype) if terms else ()
+        shared = [_space(pieces, len(tied), device, kind) for kind in kinds]
         for some in pieces:
             cosines = _part(p, slice(None), some, space)
-            q = _in_place("exp", torch.add(shift, cosines, alpha=scale, out=cosines))
-            q = _shaped(narrow, *q.shape).copy_(q)
+            exact = _in_place("exp", torch.add(shift, cosines, alpha=scale, out=cosines))
+            q = _shaped(narrow, images + 1, exact.shape[1])
+            q[:images], q[images] = exact, 0
             tiles = [_shaped(one, units, q.shape[1]) for one in (product, *more)]
             likelihood = _sum_of_logs(q, ranks, factors, *tiles)
+            if terms:
+                ties.add(likelihood, q, tied, terms, *(_shaped(one, len(tied), q.shape[1]) for one in shared))
             scores[:, some] = likelihood.sub_(_prior(likelihood, prior_units).mul_(lam))
 
     on_processor = device.type == "cpu"

@@ -177,6 +177,6 @@ def describe_units(
         column = observation.activations[list(indices), unit].float().cpu().tolist()
         pool = [DescribedImage((i, None), a) for i, a in zip(indices, column, strict=True)]
         pool += [DescribedImage(place, activated[unit, place]) for place in cut[unit]]
-        best = top_images(np.array([picture.activation for picture in pool]), keep)
+        best = top_images(np.array([picture.activation for picture in pool]), keep, split=True)
         described[unit] = [pool[i] for i in best]
     return described

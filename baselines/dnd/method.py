@@ -81,7 +81,7 @@ class DescribeAndDissect:
     )
     citation: ClassVar[tuple[str, ...]] = ("dnd",)
     trace: ClassVar[str] = "candidates"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "no_crops": {"crops": False},
@@ -168,7 +168,8 @@ class DescribeAndDissect:
 
     def _study(self, observation: Observation, units: Sequence[int], tools: Toolbox, roles: Roles) -> list[Study]:
         """Steps 1 and 2 for one block of units: described images, captions, candidate concepts."""
-        tops = {unit: top_images(observation.activations[:, unit], self.top_images) for unit in units}
+        layer, split = observation.activations, self.mode == "code"  # the release splits ties
+        tops = {unit: top_images(layer[:, unit], self.top_images, layer=layer, split=split) for unit in units}
         pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
         described = describe_units(
             observation,

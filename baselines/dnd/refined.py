@@ -132,7 +132,7 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
         "Describe-and-Dissect with a bounded loop that puts its own label to the test and tries again; a variant of "
         "this project."
     )
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_crops": {"crops": False}}
 
     def __init__(

@@ -28,7 +28,7 @@ class VisionDescribeAndDissect(DescribeAndDissect):
         "Describe-and-Dissect without captions: a vision-language model names what the images and image parts share, "
         "and drawn images decide."
     )
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[str]] = frozenset({"describer", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "no_crops": {"crops": False},

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, get_args
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.base import Label, Mode, UnitLabels
 from baselines.costs import Cost
-from baselines.evidence import check_units, dead_units
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units
 from baselines.network_dissection.overlap import count_overlap, intersection_over_union, primary_categories
 from baselines.network_dissection.thresholds import survey
 from tasks.activations.maps import Maps, MemoryMaps
@@ -99,7 +99,7 @@ class NetworkDissection:
                 UnitLabels(
                     unit=unit,
                     ranked=_ranked(scores[column], segmentation.labels),
-                    evidence=tuple(seen.strongest[column][seen.peaks[column] > threshold].tolist()),
+                    evidence=_evidence(seen.strongest[column], seen.peaks[column], float(threshold)),
                     extra={
                         **self._facts(scores[column], segmentation),
                         "image_level": image_level,
@@ -126,6 +126,12 @@ def _maps(observation: Observation) -> tuple[Maps, bool]:
     if observation.kind == "spatial":
         raise UserError(f"Network Dissection needs the maps of layer {observation.layer}, which were not collected.")
     return MemoryMaps(observation.activations.detach().cpu()[:, :, None, None]), True
+
+
+def _evidence(strongest: Int[Tensor, " some"], peaks: Float[Tensor, " some"], threshold: float) -> tuple[int, ...]:
+    """The images above the threshold, without those that tie with an image beyond the last one."""
+    beyond = max([threshold, *peaks[EVIDENCE_SIZE:].tolist()])
+    return tuple(strongest[:EVIDENCE_SIZE][peaks[:EVIDENCE_SIZE] > beyond].tolist())
 
 
 def _ranked(iou: Float[Tensor, " concepts"], labels: tuple[str, ...]) -> tuple[Label, ...]:

@@ -27,7 +27,8 @@ class Survey(NamedTuple):
     Attributes:
         thresholds: T_k, float32; meaningless where ``finite`` is False.
         finite: False for a unit with a NaN or infinite value anywhere.
-        strongest: The images of the highest values, highest first, ties by smaller index.
+        strongest: The images of the highest values, highest first, ties by smaller index; one more than the evidence
+            holds.
         peaks: The highest value in each of those images.
     """
 
@@ -123,8 +124,8 @@ class _Group:
         highest = maps.amax(dim=2).T
         numbers = torch.arange(first, first + len(maps)).expand(self.units, -1)
         peaks, order = torch.cat([self.peaks, highest], dim=1).sort(dim=1, descending=True, stable=True)
-        self.strongest = torch.cat([self.strongest, numbers], dim=1).gather(1, order)[:, :EVIDENCE_SIZE]
-        self.peaks = peaks[:, :EVIDENCE_SIZE]
+        self.strongest = torch.cat([self.strongest, numbers], dim=1).gather(1, order)[:, : EVIDENCE_SIZE + 1]
+        self.peaks = peaks[:, : EVIDENCE_SIZE + 1]
         self._waiting.append(self._candidates(maps, highest))
         if sum(part.shape[1] for part in self._waiting) >= self._k:
             self._merge()

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from baselines.base import Method, UnitLabels
 from baselines.checks import check_labels
-from baselines.evidence import EVIDENCE_SIZE, dead_units, top_images
+from baselines.evidence import EVIDENCE_SIZE, dead_units, tied_images, top_images
 from benchmark.run.budget import TimeBudget
 from benchmark.run.display import Display, Stage
 from benchmark.run.interrupt import TookTooLong, time_limit
@@ -219,6 +219,8 @@ class Sweep:
         before = self._clean_activations(work, observation if condition == CLEAN else None)
         extra: dict[str, Any] = {"dead": [unit for unit in work.units if dead[unit]]}
         extra["correlation"] = self._correlation(work, observation, before)
+        tied = tied_images(observation.activations[:, list(work.units)], EVIDENCE_SIZE)
+        extra["tied"] = {str(unit): count for unit, count in zip(work.units, tied.tolist(), strict=True) if count}
         if condition == CLEAN:
             extra["layer_units"] = observation.activations.shape[1]
             extra["layer_dead"] = int(np.asarray(dead).sum())
@@ -277,7 +279,7 @@ def evidence_rows(observation: Observation, units: Sequence[int]) -> pd.DataFram
     rows = []
     for unit in units:
         column = observation.activations[:, unit]
-        for rank, image in enumerate(top_images(column, EVIDENCE_SIZE), start=1):
+        for rank, image in enumerate(top_images(column, EVIDENCE_SIZE, layer=observation.activations), start=1):
             value = float(column[image])
             rows.append((unit, rank, observation.image_ids[image], value if math.isfinite(value) else math.nan))
     return pd.DataFrame(rows, columns=["unit", "rank", "image", "activation"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_rank_reorder_with_negative_cosines_and_with_ties():
     assert fixed.isfinite().all()
     assert (fixed[:, 0] < fixed[:, 1:].min()).all()
     saturated = similarity("rank_reorder", p, torch.ones(150, 1))
-    assert saturated[0, 1].item() == pytest.approx(-1 / p[:7, 1].double().mean().sqrt().item())
+    assert saturated[0, 1].item() == pytest.approx(-1 / p[:, 1].double().mean().sqrt().item())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -285,6 +286,7 @@ def test_terms_without_an_offset_neither_overflow_nor_vanish():
 def test_scores_do_not_depend_on_threads_to_the_bit(name, factors, monkeypatch):
     monkeypatch.setattr("baselines.clip_dissect.wpmi._VALUES_IN_CACHE", 500)
     p, a = random_inputs(images=150, concepts=203, units=37)
+    a[:, :20] = (a[:, :20] - 0.5).relu()  # ties
     given = CosineFactors(p.double(), random_inputs(concepts=203, images=91)[0].double()) if factors else p
     scores = similarity(name, given, a)
     threads = torch.get_num_threads()
@@ -334,12 +336,66 @@ def test_embeddings_that_are_not_finite_are_refused(world):
 
 
 @pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
-def test_equal_activations_are_taken_by_image_index(name):
+def test_the_code_mode_takes_equal_activations_by_image_index(name):
     p, a = random_inputs(images=300, units=8)
     ties = (a * 10).round() / 10
     ranked = ties - 1e-6 * torch.arange(300).unsqueeze(1)
-    assert torch.equal(similarity(name, p, ties), similarity(name, p, ranked))
     assert torch.equal(similarity(name, p, ties, mode="code"), similarity(name, p, ranked, mode="code"))
+
+
+@pytest.mark.parametrize("name", ["rank_reorder", "wpmi", "soft_wpmi"])
+@pytest.mark.parametrize("decimals", [0, 1])
+def test_the_order_of_the_images_changes_no_score(name, decimals):
+    p, a = random_inputs(images=150, units=8)
+    a[:, :3] = (a[:, :3] - 0.8).relu()  # about 30 images above 0
+    a[:, 3:6] = a[:, 3:6].round(decimals=decimals)
+    scores = similarity(name, p, a)
+    for seed in range(3):
+        order = torch.randperm(150, generator=torch.Generator().manual_seed(seed))
+        np.testing.assert_allclose(similarity(name, p[order], a[order]).numpy(), scores.numpy(), rtol=0, atol=3e-6)
+
+
+def test_labels_do_not_depend_on_the_order_of_the_images_and_ties_are_counted(world):
+    seen, tools = world
+    sparse = (seen.activations - 0.3).relu()
+    forwards = observation(sparse, clip_embeddings=seen.clip_embeddings)
+    backwards = observation(sparse.flip(0), clip_embeddings=seen.clip_embeddings.flip(0))
+    pairs = list(zip(*(ClipDissect().label(one, range(8), tools) for one in (forwards, backwards)), strict=True))
+    for unit, (one, other) in enumerate(pairs):
+        positive = int((sparse[:, unit] > 0).sum())
+        assert one.extra.get("tied", 0) == (150 - positive if positive < 100 else 0)
+        assert [label.text for label in one.ranked] == [label.text for label in other.ranked]
+        assert list(one.evidence) == [149 - image for image in other.evidence]
+    assert all("tied" in one.extra for one, _ in pairs)
+
+
+@pytest.mark.parametrize(("name", "top_k"), [("wpmi", 5), ("soft_wpmi", 5), ("soft_wpmi", 7)])
+def test_images_that_tie_have_the_mean_likelihood_of_all_their_orders(name, top_k):
+    p, _ = random_inputs(images=8, concepts=40)
+    column = torch.tensor([0.0, 2.0, 0.0, 1.0, 0.0, 2.0, 2.0, 0.0])
+    orders = [[*high, 3, *low] for high in permutations([1, 5, 6]) for low in permutations([0, 2, 4, 7])]
+    options = {"top_k": top_k, "lam": 0.0}
+    if name == "soft_wpmi":
+        options |= {"p_start": 0.9, "p_end": 0.2}
+    distinct = torch.arange(8.0, 0.0, -1.0).unsqueeze(1)
+    each = torch.stack([similarity(name, p[order], distinct, **options) for order in orders])
+    scores = similarity(name, p, column.unsqueeze(1), **options)
+    np.testing.assert_allclose(scores.numpy(), each.mean(dim=0).numpy(), rtol=0, atol=1e-6)
+
+
+def test_rank_reorder_leaves_out_the_images_that_tie_at_its_cut():
+    p, a = random_inputs(images=100, units=2)
+    sparse = a.clone()
+    sparse[a[:, 0].argsort()[:-3], 0] = 0.0  # 3 of the top 5 images are above 0
+    top = a[:, 0].argsort(descending=True)[:3]
+    ascending = np.sort(a[top, 0].double().numpy())
+    draw = generator(0, "clip_dissect", "rank_reorder", 0)
+    chance = np.mean([np.abs(ascending - ascending[draw.permutation(3)]) ** 3 for _ in range(5)])
+    values = p[top, 4].double().numpy()
+    error = np.mean(np.abs(ascending[::-1] - ascending[np.argsort(np.argsort(values))]) ** 3) / chance
+    scores = similarity("rank_reorder", p, sparse)
+    assert scores[0, 4].item() == pytest.approx(-error / values.mean() ** 0.5, rel=1e-9)
+    assert torch.equal(scores[1], similarity("rank_reorder", p, a)[1])
 
 
 def test_the_code_mode_keeps_the_bits_of_one_unit_after_another_in_float32():

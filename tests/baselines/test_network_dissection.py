@@ -410,7 +410,18 @@ def test_the_threshold_is_that_of_all_values_whatever_their_order(order, images,
     place = int(1000 * (1 - quantile) - 1 + 1e-9) / 999
     np.testing.assert_allclose(code.numpy(), np.quantile(values.astype(np.float64), place, axis=1), rtol=1e-6)
     peaks = maps[:, [4, 3, 1, 2]].amax(dim=(2, 3)).numpy()
-    np.testing.assert_array_equal(found.strongest.numpy(), np.argsort(-peaks, axis=0, kind="stable")[:10].T)
+    np.testing.assert_array_equal(found.strongest.numpy(), np.argsort(-peaks, axis=0, kind="stable")[:11].T)
+
+
+def test_the_evidence_leaves_out_what_ties_with_an_image_beyond_it():
+    maps, annotation = corner_case()
+    maps, annotation = torch.cat([maps[:1]] * 2 + [maps[1:]] * 2), [*annotation, *annotation]
+    maps[2:] = 0.0
+    assert label_one(maps, annotation, quantile=0.9).evidence == (0, 1)  # all values above 0
+    maps[2:15, 0, 0, 0] = 1.0
+    assert label_one(maps, annotation, quantile=0.9).evidence == (0, 1)
+    maps[2:10, 0, 0, 0] = 1.5
+    assert label_one(maps, annotation, quantile=0.9).evidence == tuple(range(10))
 
 
 def test_the_threshold_of_many_images_keeps_few_values(monkeypatch):

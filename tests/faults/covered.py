@@ -164,6 +164,8 @@ FAULTS: dict[int, Fault] = {
             f"{FOLDER}::test_duplicates_are_reported_and_kept",
             f"{IMAGES}::test_the_locale_does_not_matter_and_torch_is_not_loaded",
             f"{IMAGES}::test_a_folder_of_links_gives_what_the_files_give",
+            "baselines/test_clip_dissect.py::test_labels_do_not_depend_on_the_order_of_the_images_and_ties_are_counted",
+            "baselines/test_evidence.py::test_the_order_of_the_images_changes_no_top_image",
         ),
     ),
     15: Fault(
