@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +22,7 @@ from baselines.clear.choice import (
     robust,
     specificity,
 )
-from baselines.clear.contexts import SEEN, Context, Viewer, parse_contexts, tools_in
+from baselines.contexts import SEEN, Viewer, parse_contexts
 from baselines.clear.cost import clear_cost
 from baselines.clear.dependence import dependence, loss, part_dependence
 from baselines.clear.evidence import Control, Sight, control_images, look, look_around
@@ -34,7 +34,7 @@ from baselines.dnd.crops import CROP_SIZE
 from baselines.dnd.describe import DescribedImage, Pictures, describe_units
 from baselines.dnd.naming import simplified_captions, summaries
 from baselines.dnd.study import Roles
-from baselines.dnd.synthesis import Request, Synthetic, bank_of
+from baselines.drawing import Draw, Drawn, Request, Steps, Synthetic, drive
 from baselines.evidence import check_units, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import integer_seed
@@ -47,7 +47,7 @@ DECIMALS = 6
 TOLD = 10
 """Candidates listed in the result; a unit may have fifty."""
 
-Drawn = list[dict[str, Synthetic]]
+Measured: TypeAlias = list[dict[str, Synthetic]]
 """For each context, the measurements of each concept's synthetic images."""
 
 
@@ -203,6 +203,10 @@ class Clear:
         Raises:
             UserError: A unit number out of range, a missing role, or a spatial layer without maps.
         """
+        return drive(self.steps(observation, units, tools), tools, self.batch_size)
+
+    def steps(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> Steps:
+        """``label``, which waits wherever images must be drawn; see ``baselines.drawing``."""
         roles = Roles.of(tools, self.name)
         check_units(units, observation.activations.shape[1])
         layer = Layer.of(observation)
@@ -213,7 +217,7 @@ class Clear:
         controls = [look_around(view, c, indices, roles, self.batch_size) for c in self.contexts if alive]
         for start in range(0, len(alive), self.unit_block):
             cases = self._cases(view, alive[start : start + self.unit_block], controls, roles)
-            drawn = self._join(cases, controls, observation, tools)
+            drawn = yield from self._join(cases, controls, observation, tools)
             labels.update((case.unit, self._choose(case, controls, layer, drawn, tools)) for case in cases)
         return [labels[unit] for unit in units]
 
@@ -260,15 +264,15 @@ class Clear:
 
     def _join(
         self, cases: Sequence[Case], controls: Sequence[Control], observation: Observation, tools: Toolbox
-    ) -> Drawn:
+    ) -> Generator[Draw, Drawn, Measured]:
         """Generate and measure all concepts of all units in full batches, and add pairs of the best parts."""
-        drawn = self._measure((concept for case in cases for concept in case.proposed), observation, tools)
+        drawn = yield from self._measure((concept for case in cases for concept in case.proposed), observation, tools)
         if self.joined < 2:
             return drawn
         for case in cases:
             for concept in self._pairs(case, controls, drawn):
                 case.proposed.setdefault(concept, ("joined",))
-        joined = self._measure((concept for case in cases for concept in case.proposed), observation, tools)
+        joined = yield from self._measure((concept for case in cases for concept in case.proposed), observation, tools)
         return [{**before, **after} for before, after in zip(drawn, joined, strict=True)]
 
     def _summaries(self, unit: int, sight: Sight, control: Control, roles: Roles) -> list[str]:
@@ -280,7 +284,7 @@ class Clear:
             captions = simplified_captions(captions, control.observation, unit, own, 1)
         return summaries(captions, control.observation, unit, own, self.candidates, 1)
 
-    def _pairs(self, case: Case, controls: Sequence[Control], drawn: Drawn) -> list[str]:
+    def _pairs(self, case: Case, controls: Sequence[Control], drawn: Measured) -> list[str]:
         """Pairs of the best parts, in the order in which captions contain them."""
         parts = list(case.parts)
         if len(parts) < 2:
@@ -294,27 +298,26 @@ class Clear:
 
     # ---- synthetic images ----
 
-    def _drawn_in(self, context: Context, tools: Toolbox) -> Toolbox:
-        return tools if needs_foreground(context.name) else tools_in(tools, context)
-
     def _request(self, concept: str, observation: Observation, tools: Toolbox) -> Request:
         # Describe-and-Dissect's seed address: both methods test a concept on the same images, generated once.
         seed = integer_seed(tools.seed, "dnd", "generate", concept, observation.repeat)
         return Request(concept, self.images_per_concept, seed, None, observation.layer)
 
-    def _measure(self, concepts: Iterable[str], observation: Observation, tools: Toolbox) -> Drawn:
+    def _measure(
+        self, concepts: Iterable[str], observation: Observation, tools: Toolbox
+    ) -> Generator[Draw, Drawn, Measured]:
         requests = {concept: self._request(concept, observation, tools) for concept in dict.fromkeys(concepts)}
-        found: Drawn = []
+        found: Measured = []
         for context in self.contexts:
-            drawn_in = self._drawn_in(context, tools)
-            measured = bank_of(drawn_in).measure(requests.values(), drawn_in, self.batch_size)
+            rendered = SEEN if needs_foreground(context.name) else context
+            measured = yield Draw(tuple(requests.values()), rendered)
             found.append({concept: measured[request] for concept, request in requests.items()})
         return found
 
     # ---- choice ----
 
     def _terms(
-        self, case: Case, concepts: Sequence[str], controls: Sequence[Control], drawn: Drawn
+        self, case: Case, concepts: Sequence[str], controls: Sequence[Control], drawn: Measured
     ) -> Float[np.ndarray, "contexts terms concepts"]:
         """Activation, image and caption term of each concept in each context."""
         terms = []
@@ -335,7 +338,7 @@ class Clear:
         return robust(np.einsum("t,ktc->kc", self.weights, terms), self.aggregate, self.spread)
 
     def _choose(
-        self, case: Case, controls: Sequence[Control], layer: Layer, drawn: Drawn, tools: Toolbox
+        self, case: Case, controls: Sequence[Control], layer: Layer, drawn: Measured, tools: Toolbox
     ) -> UnitLabels:
         """Step 3: score every candidate in every context, and rank them."""
         contexts = [str(context) for context in self.contexts]

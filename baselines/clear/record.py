@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from baselines.clear.case import Case
 from baselines.clear.choice import Aggregate
-from baselines.clear.contexts import Context
-from baselines.dnd.synthesis import PROMPT
+from baselines.contexts import Context
+from baselines.drawing import PROMPT
 
 TERMS = ("activation", "images", "captions")
 """The three terms of a score."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -23,7 +23,7 @@ from baselines.dnd.scoring import (
     topk_squared_mean_rank,
 )
 from baselines.dnd.study import Roles, Study, embedding
-from baselines.dnd.synthesis import PROMPT, Request, Synthetic, bank_of
+from baselines.drawing import PROMPT, Draw, Drawn, Request, Steps, drive
 from baselines.evidence import check_units, dead_units, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import integer_seed
@@ -148,6 +148,10 @@ class DescribeAndDissect:
         Raises:
             UserError: A unit number out of range, a missing role, or a spatial layer without maps.
         """
+        return drive(self.steps(observation, units, tools), tools, self.batch_size)
+
+    def steps(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> Steps:
+        """``label``, which waits wherever images must be drawn; see ``baselines.drawing``."""
         roles = Roles.of(tools, self.name, self.asks)
         check_units(units, observation.activations.shape[1])
         dead = dead_units(observation.activations)
@@ -155,7 +159,8 @@ class DescribeAndDissect:
         alive = [unit for unit in dict.fromkeys(units) if unit not in labels]
         for start in range(0, len(alive), self.unit_block):
             studies = self._study(observation, alive[start : start + self.unit_block], tools, roles)
-            labels.update((found.unit, found) for found in self._choose(observation, studies, tools, roles))
+            found = yield from self._choose(observation, studies, tools, roles)
+            labels.update((of_unit.unit, of_unit) for of_unit in found)
         return [labels[unit] for unit in units]
 
     @property
@@ -230,26 +235,26 @@ class DescribeAndDissect:
         seed = integer_seed(tools.seed, "dnd", "generate", *owner, concept, observation.repeat)
         return Request(concept, self.images_per_concept, seed, self.synth_px, observation.layer)
 
-    def _choose(
-        self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles
-    ) -> Iterator[UnitLabels]:
+    def _choose(self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles) -> Steps:
         """Step 3: test the candidates of every unit on synthetic images."""
         if self.scoring == "none":
-            for study in studies:
-                ranked = tuple(Label(concept, float("nan")) for concept in study.candidates)
-                yield UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, [], ranked)})
-            return
+            return [self._untested(study) for study in studies]
         requests = {s.unit: [self._request(c, observation, s.unit, tools) for c in s.candidates] for s in studies}
-        measured = bank_of(tools).measure(
-            (request for of_unit in requests.values() for request in of_unit), tools, self.batch_size
-        )
+        measured = yield Draw(tuple(request for of_unit in requests.values() for request in of_unit))
+        found: list[UnitLabels] = []
         for study in studies:
             tested, order = self._test(study, requests[study.unit], measured)
             ranked = tuple(Label(tested[i]["concept"], tested[i]["score"]) for i in order)
-            yield UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, tested, ranked)})
+            found.append(UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, tested, ranked)}))
+        return found
+
+    def _untested(self, study: Study) -> UnitLabels:
+        """A unit whose candidates no drawn image tests: the first is its label."""
+        ranked = tuple(Label(concept, float("nan")) for concept in study.candidates)
+        return UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, [], ranked)})
 
     def _test(
-        self, study: Study, requests: Sequence[Request], measured: Mapping[Request, Synthetic]
+        self, study: Study, requests: Sequence[Request], measured: Drawn
     ) -> tuple[list[dict[str, Any]], list[int]]:
         """Score one unit's candidates: a JSON-serialisable record of each, and their order, best first."""
         if not requests:

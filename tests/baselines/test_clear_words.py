@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.clear.contexts import SEEN, Context, apply_context, parse_contexts
+from baselines.contexts import SEEN, Context, apply_context, parse_contexts
 from baselines.clear.words import collocations, holds, join_parts, parts_of, propose_parts
 from tasks.common.errors import UserError
 
