@@ -22,12 +22,12 @@ from baselines.clear.choice import (
     robust,
     specificity,
 )
-from baselines.contexts import SEEN, Viewer, parse_contexts
 from baselines.clear.cost import clear_cost
 from baselines.clear.dependence import dependence, loss, part_dependence
 from baselines.clear.evidence import Control, Sight, control_images, look, look_around
 from baselines.clear.record import tested_record, trace_record
 from baselines.clear.words import collocations, join_parts, parts_of, propose_parts
+from baselines.contexts import SEEN, Viewer, parse_contexts
 from baselines.costs import Cost
 from baselines.dnd.candidates import candidate_concepts
 from baselines.dnd.crops import CROP_SIZE

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.contexts import SEEN, Context, tools_in
 from baselines.clear.method import Clear
+from baselines.contexts import SEEN, Context, tools_in
 from baselines.drawing import ConceptBank
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator

@@ -13,8 +13,8 @@ import torch
 
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
-from baselines.drawing import Request, bank_of, draw, reduce_images
 from baselines.dnd.vision import VisionDescribeAndDissect
+from baselines.drawing import Request, bank_of, draw, reduce_images
 from tasks.activations.maps import MemoryMaps
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
