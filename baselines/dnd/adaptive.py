@@ -1,9 +1,9 @@
 """Draw until it is decided: no more images are drawn of a candidate concept that can hardly win any more.
 
 All candidates get two images each. Then the images still to come are simulated: a candidate's activations as normal
-around its mean so far, with one spread for all candidates of the unit, and its cosines as their mean so far. The method's
-own rule decides each simulation, and a candidate that wins fewer than ``ALPHA`` of them is dropped. The others get
-further images, up to all, until one is left. A unit's choice depends on its own images and its own seed alone.
+around its mean so far, with one spread for all candidates of the unit, and its cosines as their mean so far. The
+method's own rule decides each simulation, and a candidate that wins fewer than ``ALPHA`` of them is dropped. The others
+get further images, up to all, until one is left. A unit's choice depends on its own images and its own seed alone.
 """
 
 from __future__ import annotations

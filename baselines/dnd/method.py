@@ -257,6 +257,8 @@ class DescribeAndDissect:
         for count in rounds(self.draw, self.images_per_concept):
             # A single candidate is chosen without a test.
             undecided = [one for one in contests if len(one.left) > (1 if self.draw == "adaptive" else 0)]
+            if not undecided:
+                break
             measured = yield Draw(tuple(request for one in undecided for request in one.asked(count)))
             for contest in undecided:
                 draws = generator(tools.seed, "dnd", "decide", *address(observation, contest.study.unit), count)
