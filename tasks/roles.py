@@ -85,13 +85,15 @@ class ImageGenerator(Protocol):
     """Generates images of a concept."""
 
     def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}"
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 h w"]:
-        """Generate images.
+        """Generate images ``first`` to ``first + count - 1`` of a concept.
 
         Args:
-            seed: The same (concept, count, seed) gives the same images.
+            seed: Image i depends on (concept, template, seed, i) alone: the first two images of ten are the same as two
+                images of two, so that more can be drawn later.
             template: The prompt around the concept, for generators that read prompts.
+            first: Number of the first image, from 0.
         """
         ...
 

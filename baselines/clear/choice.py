@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
 
 from baselines.clear.words import holds
 
@@ -21,23 +20,29 @@ ALIKE = 10
 """How many of the units that a concept excites most are compared with the labelled unit."""
 
 
-def activation_term(activations: Float[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
+def activation_term(activations: Sequence[Float[np.ndarray, " images"]]) -> Float[np.ndarray, " concepts"]:
     """Mean rank of each concept's synthetic images by one unit's activation, among those of all candidates.
 
     Args:
-        activations: The unit's activation on every synthetic image.
+        activations: The unit's activation on every synthetic image of each concept. Concepts count the same, however
+            many images each has.
 
     Returns:
         Rank as a share, in (0, 1), ties counted half; 1/2 for a single candidate.
     """
-    ranks = stats.rankdata(np.asarray(activations, dtype=np.float64)).reshape(activations.shape)
-    return (ranks.mean(axis=1) - 0.5) / activations.size
+    sizes = np.array([len(own) for own in activations])
+    values = np.concatenate(activations).astype(np.float64)
+    distinct, place = np.unique(values, return_inverse=True)
+    weight = np.bincount(place, np.repeat(sizes.max() / sizes, sizes), len(distinct))
+    rank = (np.cumsum(weight) - weight / 2)[place] + 0.5
+    means = np.array([own.mean() for own in np.split(rank, np.cumsum(sizes)[:-1])])
+    return (means - 0.5) / weight.sum()
 
 
 def image_term(
     described: Float[np.ndarray, "pictures d"],
     control: Float[np.ndarray, "control d"],
-    synthetic: Float[np.ndarray, "concepts images d"],
+    synthetic: Sequence[Float[np.ndarray, "images d"]],
 ) -> Float[np.ndarray, " concepts"]:
     """Probability that a described image is more similar to a concept's synthetic images than a control image is.
 
@@ -49,7 +54,7 @@ def image_term(
     Returns:
         ROC AUC of the mean cosine to the concept's images, in [0, 1].
     """
-    centres = np.asarray(synthetic, dtype=np.float64).mean(axis=1)
+    centres = np.stack([np.asarray(own, dtype=np.float64).mean(axis=0) for own in synthetic])
     own = np.asarray(described, dtype=np.float64) @ centres.T
     other = np.asarray(control, dtype=np.float64) @ centres.T
     return np.array([auc(own[:, i], other[:, i]) for i in range(len(centres))])

@@ -9,11 +9,11 @@ from __future__ import annotations
 from math import comb
 from typing import TYPE_CHECKING, Final
 
-from baselines.clear.contexts import SEEN
+from baselines.contexts import SEEN
 from baselines.costs import NOTHING, Amount, Cost
 from baselines.dnd.cost import CROPS_AN_IMAGE, PICTURES_SHARE
 from baselines.dnd.crops import MAX_CROPS
-from baselines.dnd.synthesis import CAPACITY
+from baselines.drawing import CAPACITY
 from tasks.perturbations.settings import needs_foreground
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from baselines.clear.contexts import Context, Viewer
+from baselines.contexts import Context, Viewer
 from baselines.dnd.describe import DescribedImage, Pictures, Place
 from baselines.dnd.study import Roles
 from tasks.common.seeding import generator

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from baselines.base import Label, UnitLabels
 from baselines.clear.case import Case, Layer
@@ -22,19 +22,20 @@ from baselines.clear.choice import (
     robust,
     specificity,
 )
-from baselines.clear.contexts import SEEN, Context, Viewer, parse_contexts, tools_in
 from baselines.clear.cost import clear_cost
 from baselines.clear.dependence import dependence, loss, part_dependence
 from baselines.clear.evidence import Control, Sight, control_images, look, look_around
 from baselines.clear.record import tested_record, trace_record
 from baselines.clear.words import collocations, join_parts, parts_of, propose_parts
+from baselines.contexts import SEEN, Viewer, parse_contexts
 from baselines.costs import Cost
+from baselines.dnd.adaptive import Drawing
 from baselines.dnd.candidates import candidate_concepts
 from baselines.dnd.crops import CROP_SIZE
 from baselines.dnd.describe import DescribedImage, Pictures, describe_units
 from baselines.dnd.naming import simplified_captions, summaries
 from baselines.dnd.study import Roles
-from baselines.dnd.synthesis import Request, Synthetic, bank_of
+from baselines.drawing import Draw, Drawn, Request, Steps, Synthetic, drive
 from baselines.evidence import check_units, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import integer_seed
@@ -44,11 +45,33 @@ from tasks.perturbations.settings import needs_foreground
 DECIMALS = 6
 """Decimals of a score: the last bits of a float32 depend on the batch, and must not decide between two candidates."""
 
+SCREENED, KEPT, FINALISTS = 2, 4, 4
+"""An adaptive choice draws so many images of every candidate, so many of the best quarter and of pairs, and all images
+of so many candidates, among which it is made."""
+
 TOLD = 10
 """Candidates listed in the result; a unit may have fifty."""
 
-Drawn = list[dict[str, Synthetic]]
+Measured: TypeAlias = list[dict[str, Synthetic]]
 """For each context, the measurements of each concept's synthetic images."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Candidates' scores on the images drawn of each.
+
+    Attributes:
+        costs: Total penalty.
+        totals: Final scores.
+        images: Number of images of each.
+    """
+
+    terms: Float[np.ndarray, "contexts terms concepts"]
+    distinct: Float[np.ndarray, " concepts"]
+    specific: Float[np.ndarray, " concepts"]
+    costs: Float[np.ndarray, " concepts"]
+    totals: Float[np.ndarray, " concepts"]
+    images: Int[np.ndarray, " concepts"]
 
 
 class Clear:
@@ -101,6 +124,7 @@ class Clear:
         control: Number of control images.
         top_images: This and the remaining options are those of ``DescribeAndDissect``.
         candidates: Summaries per context.
+        draw: ``full``: all images of every candidate. ``adaptive``: successive halving, see ``FINALISTS``.
     """
 
     name: ClassVar[str] = "clear"
@@ -150,7 +174,10 @@ class Clear:
         crop_px: int = CROP_SIZE,
         batch_size: int = 64,
         unit_block: int = 64,
+        draw: Drawing = "full",
     ) -> None:
+        if draw not in get_args(Drawing):
+            raise unknown_name("clear draw", draw, get_args(Drawing))
         if aggregate not in get_args(Aggregate):
             raise unknown_name("clear aggregate", aggregate, get_args(Aggregate))
         counts = {"control": control, "top_images": top_images, "candidates": candidates}
@@ -182,6 +209,7 @@ class Clear:
         self.crop_px = crop_px
         self.batch_size = batch_size
         self.unit_block = unit_block
+        self.draw: Drawing = draw
 
     @property
     def uses_perturbations(self) -> tuple[str, ...]:
@@ -203,6 +231,10 @@ class Clear:
         Raises:
             UserError: A unit number out of range, a missing role, or a spatial layer without maps.
         """
+        return drive(self.steps(observation, units, tools), tools, self.batch_size)
+
+    def steps(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> Steps:
+        """``label``, which waits wherever images must be drawn; see ``baselines.drawing``."""
         roles = Roles.of(tools, self.name)
         check_units(units, observation.activations.shape[1])
         layer = Layer.of(observation)
@@ -213,8 +245,8 @@ class Clear:
         controls = [look_around(view, c, indices, roles, self.batch_size) for c in self.contexts if alive]
         for start in range(0, len(alive), self.unit_block):
             cases = self._cases(view, alive[start : start + self.unit_block], controls, roles)
-            drawn = self._join(cases, controls, observation, tools)
-            labels.update((case.unit, self._choose(case, controls, layer, drawn, tools)) for case in cases)
+            drawn = yield from self._test(cases, controls, layer, observation, tools)
+            labels.update((case.unit, self._choose(case, controls, layer, drawn[case.unit], tools)) for case in cases)
         return [labels[unit] for unit in units]
 
     # ---- evidence and candidates ----
@@ -259,18 +291,41 @@ class Clear:
             cases.append(Case(unit, *seen, replies, parts, together, proposed))
         return cases
 
-    def _join(
-        self, cases: Sequence[Case], controls: Sequence[Control], observation: Observation, tools: Toolbox
-    ) -> Drawn:
-        """Generate and measure all concepts of all units in full batches, and add pairs of the best parts."""
-        drawn = self._measure((concept for case in cases for concept in case.proposed), observation, tools)
-        if self.joined < 2:
-            return drawn
-        for case in cases:
-            for concept in self._pairs(case, controls, drawn):
-                case.proposed.setdefault(concept, ("joined",))
-        joined = self._measure((concept for case in cases for concept in case.proposed), observation, tools)
-        return [{**before, **after} for before, after in zip(drawn, joined, strict=True)]
+    def _test(
+        self, cases: Sequence[Case], controls: Sequence[Control], layer: Layer, observation: Observation, tools: Toolbox
+    ) -> Generator[Draw, Drawn, dict[int, Measured]]:
+        """Draw and measure all concepts of all units in full batches, and add pairs of the best parts."""
+        found: dict[int, Measured] = {case.unit: [{} for _ in self.contexts] for case in cases}
+
+        def measure(count: int, concepts: Callable[[Case], Sequence[str]]) -> Generator[Draw, Drawn, None]:
+            wanted = {case.unit: concepts(case) for case in cases}
+            asked = dict.fromkeys(concept for own in wanted.values() for concept in own)
+            requests = {concept: self._request(concept, observation, tools, count) for concept in asked}
+            for place, context in enumerate(self.contexts):
+                rendered = SEEN if needs_foreground(context.name) else context
+                measured = (yield Draw(tuple(requests.values()), rendered)) if requests else {}
+                for unit, own in wanted.items():
+                    found[unit][place].update((concept, measured[requests[concept]]) for concept in own)
+
+        def best(case: Case, most: int) -> list[str]:
+            concepts = list(found[case.unit][0])
+            totals = self._scores(case, concepts, controls, layer, found[case.unit]).totals
+            return [concepts[i] for i in sorted(range(len(concepts)), key=lambda i: (-totals[i], i))[:most]]
+
+        def pairs(case: Case) -> list[str]:
+            joined = self._pairs(case, controls, found[case.unit]) if self.joined >= 2 else []
+            return [concept for concept in joined if case.proposed.setdefault(concept, ("joined",)) == ("joined",)]
+
+        whole = self.images_per_concept
+        if self.draw == "full":
+            yield from measure(whole, lambda case: list(case.proposed))
+            yield from measure(whole, pairs)
+            return found
+        yield from measure(min(SCREENED, whole), lambda case: list(case.proposed))
+        yield from measure(min(KEPT, whole), lambda case: best(case, max(len(case.proposed) // 4, FINALISTS)))
+        yield from measure(min(KEPT, whole), pairs)
+        yield from measure(whole, lambda case: best(case, FINALISTS))
+        return found
 
     def _summaries(self, unit: int, sight: Sight, control: Control, roles: Roles) -> list[str]:
         """What most captions of one context have in common, but those of control images in this context do not."""
@@ -281,7 +336,7 @@ class Clear:
             captions = simplified_captions(captions, control.observation, unit, own, 1)
         return summaries(captions, control.observation, unit, own, self.candidates, 1)
 
-    def _pairs(self, case: Case, controls: Sequence[Control], drawn: Drawn) -> list[str]:
+    def _pairs(self, case: Case, controls: Sequence[Control], drawn: Measured) -> list[str]:
         """Pairs of the best parts, in the order in which captions contain them."""
         parts = list(case.parts)
         if len(parts) < 2:
@@ -295,34 +350,22 @@ class Clear:
 
     # ---- synthetic images ----
 
-    def _drawn_in(self, context: Context, tools: Toolbox) -> Toolbox:
-        return tools if needs_foreground(context.name) else tools_in(tools, context)
-
-    def _request(self, concept: str, observation: Observation, tools: Toolbox) -> Request:
+    def _request(self, concept: str, observation: Observation, tools: Toolbox, count: int) -> Request:
         # Describe-and-Dissect's seed address: both methods test a concept on the same images, generated once.
         seed = integer_seed(tools.seed, "dnd", "generate", concept, observation.repeat)
-        return Request(concept, self.images_per_concept, seed, None, observation.layer)
-
-    def _measure(self, concepts: Iterable[str], observation: Observation, tools: Toolbox) -> Drawn:
-        requests = {concept: self._request(concept, observation, tools) for concept in dict.fromkeys(concepts)}
-        found: Drawn = []
-        for context in self.contexts:
-            drawn_in = self._drawn_in(context, tools)
-            measured = bank_of(drawn_in).measure(requests.values(), drawn_in, self.batch_size)
-            found.append({concept: measured[request] for concept, request in requests.items()})
-        return found
+        return Request(concept, count, seed, None, observation.layer)
 
     # ---- choice ----
 
     def _terms(
-        self, case: Case, concepts: Sequence[str], controls: Sequence[Control], drawn: Drawn
+        self, case: Case, concepts: Sequence[str], controls: Sequence[Control], drawn: Measured
     ) -> Float[np.ndarray, "contexts terms concepts"]:
         """Activation, image and caption term of each concept in each context."""
         terms = []
         for control, sight, measured in zip(controls, case.sights, drawn, strict=True):
             images = [measured[concept] for concept in concepts]
-            activations = np.stack([one.activations[:, case.unit] for one in images])
-            embeddings = np.stack([one.embeddings for one in images])
+            activations = [one.activations[:, case.unit] for one in images]
+            embeddings = [one.embeddings for one in images]
             terms.append(
                 (
                     activation_term(activations),
@@ -335,15 +378,10 @@ class Clear:
     def _robust(self, terms: Float[np.ndarray, "contexts terms concepts"]) -> Float[np.ndarray, " concepts"]:
         return robust(np.einsum("t,ktc->kc", self.weights, terms), self.aggregate, self.spread)
 
-    def _choose(
-        self, case: Case, controls: Sequence[Control], layer: Layer, drawn: Drawn, tools: Toolbox
-    ) -> UnitLabels:
-        """Step 3: score every candidate in every context, and rank them."""
-        contexts = [str(context) for context in self.contexts]
-        told = {"contexts": contexts, "trace": self._trace(case)}
-        concepts = list(case.proposed)
-        if not concepts:
-            return UnitLabels(case.unit, (), case.top, told | {"candidates": 0, "tested": []})
+    def _scores(
+        self, case: Case, concepts: Sequence[str], controls: Sequence[Control], layer: Layer, drawn: Measured
+    ) -> Scores:
+        """Score candidates on the images drawn of each so far."""
         terms = self._terms(case, concepts, controls, drawn)
         excited = excitation(np.stack([drawn[0][concept].activations.mean(axis=0) for concept in concepts]))
         distinct = distinctness(excited, layer.correlation(case.unit), case.unit, layer.alive)
@@ -351,21 +389,35 @@ class Clear:
         longer = np.array([max(len(parts_of(concept, case.together)) - 1, 0) for concept in concepts])
         costs = self.distinct * (1 - distinct) + self.specific * (1 - specific) + self.brevity * longer
         totals = np.round(self._robust(terms) - costs, DECIMALS)
-        order = sorted(range(len(concepts)), key=lambda i: (-totals[i], i))
+        images = np.array([len(drawn[0][concept].activations) for concept in concepts])
+        return Scores(terms, distinct, specific, costs, totals, images)
+
+    def _choose(
+        self, case: Case, controls: Sequence[Control], layer: Layer, drawn: Measured, tools: Toolbox
+    ) -> UnitLabels:
+        """Step 3: score every candidate in every context, and rank them."""
+        contexts = [str(context) for context in self.contexts]
+        told = {"contexts": contexts, "trace": self._trace(case)}
+        concepts = list(case.proposed)
+        if not concepts:
+            return UnitLabels(case.unit, (), case.top, told | {"candidates": 0, "tested": []})
+        found = self._scores(case, concepts, controls, layer, drawn)
+        order = sorted(range(len(concepts)), key=lambda i: (-found.images[i], -found.totals[i], i))
         tested = [
             tested_record(
                 case,
                 concepts[i],
-                self._request(concepts[i], controls[0].observation, tools).seed,
-                float(totals[i]),
-                {name: terms[k, :, i] for k, name in enumerate(contexts)},
-                {"distinctness": distinct[i], "specificity": specific[i], "cost": costs[i]},
+                self._request(concepts[i], controls[0].observation, tools, int(found.images[i])).seed,
+                float(found.totals[i]),
+                {name: found.terms[k, :, i] for k, name in enumerate(contexts)},
+                {"distinctness": found.distinct[i], "specificity": found.specific[i], "cost": found.costs[i]},
+                None if self.draw == "full" else int(found.images[i]),
             )
             for i in order[:TOLD]
         ]
         dependence_found = self._dependence(case, concepts[order[0]], layer)
         told |= {"dependence": dependence_found, "candidates": len(concepts), "tested": tested}
-        ranked = tuple(Label(concepts[i], float(totals[i])) for i in order[:TOLD])
+        ranked = tuple(Label(concepts[i], float(found.totals[i])) for i in order[:TOLD])
         return UnitLabels(case.unit, ranked, case.top, told)
 
     def _trace(self, case: Case) -> dict[str, Any]:

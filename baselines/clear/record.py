@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from baselines.clear.case import Case
 from baselines.clear.choice import Aggregate
-from baselines.clear.contexts import Context
-from baselines.dnd.synthesis import PROMPT
+from baselines.contexts import Context
+from baselines.drawing import PROMPT
 
 TERMS = ("activation", "images", "captions")
 """The three terms of a score."""
@@ -76,6 +76,7 @@ def tested_record(
     score: float,
     terms: Mapping[str, Float[np.ndarray, " terms"]],
     costs: Mapping[str, float],
+    images: int | None,
 ) -> dict[str, Any]:
     """One candidate with its terms.
 
@@ -85,6 +86,7 @@ def tested_record(
         terms: Context → ``TERMS``, each in [0, 1].
         costs: ``distinctness`` and ``specificity``, in [0, 1], and ``cost``, the total penalty subtracted from the
             score.
+        images: Number of its synthetic images, if they are not the same for all.
     """
     return {
         "concept": concept,
@@ -93,6 +95,7 @@ def tested_record(
         "score": score,
         "contexts": {name: dict(zip(TERMS, map(_rounded, values), strict=True)) for name, values in terms.items()},
         **{name: _rounded(value) for name, value in costs.items()},
+        **({} if images is None else {"images": images}),
     }
 
 

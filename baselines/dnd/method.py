@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
+from jaxtyping import Float
 
 from baselines.base import Label, Mode, UnitLabels
 from baselines.costs import Cost
+from baselines.dnd.adaptive import ALPHA, Contest, Drawing, chances, rounds
 from baselines.dnd.candidates import candidate_concepts
 from baselines.dnd.cost import dnd_cost
 from baselines.dnd.crops import CROP_SIZE
@@ -18,15 +20,16 @@ from baselines.dnd.scoring import (
     Scoring,
     best_first,
     concept_scores,
-    image_products,
+    mean_cosines,
+    mean_of_best,
     synthetic_ranks,
     topk_squared_mean_rank,
 )
-from baselines.dnd.study import Roles, Study, embedding
-from baselines.dnd.synthesis import PROMPT, Request, Synthetic, bank_of
+from baselines.dnd.study import Roles, Study, address, embedding
+from baselines.drawing import PROMPT, Draw, Drawn, Request, Steps, drive
 from baselines.evidence import check_units, dead_units, top_images
 from tasks.common.errors import UserError, unknown_name
-from tasks.common.seeding import integer_seed
+from tasks.common.seeding import generator, integer_seed
 from tasks.observation import Observation, Toolbox
 
 
@@ -72,6 +75,8 @@ class DescribeAndDissect:
         crop_px: Edge of crops (375 as published); smaller is faster if all models work at a small size.
         batch_size: Images per batch (runtime only).
         unit_block: Units whose images are in memory at once (runtime only).
+        draw: ``full``: all images of every candidate, as published. ``adaptive``: only until the choice is decided, see
+            ``baselines.dnd.adaptive``; a unit with a single candidate needs none, and its label has no score.
     """
 
     name: ClassVar[str] = "dnd"
@@ -106,6 +111,7 @@ class DescribeAndDissect:
         unit_block: int = 64,
         describe: Describe = "captions",
         summarise: bool = True,
+        draw: Drawing = "full",
     ) -> None:
         if mode not in get_args(Mode):
             raise unknown_name("Describe-and-Dissect mode", mode, get_args(Mode))
@@ -115,6 +121,8 @@ class DescribeAndDissect:
             raise unknown_name("Describe-and-Dissect describe", describe, get_args(Describe))
         if describe == "vision" and not summarise:
             raise UserError("Describe-and-Dissect: summarise=false needs captions, and describe=vision makes none.")
+        if draw not in get_args(Drawing):
+            raise unknown_name("Describe-and-Dissect draw", draw, get_args(Drawing))
         if min(top_images, candidates, images_per_concept, crop_px, batch_size, unit_block) < 1:
             raise UserError("Describe-and-Dissect: every count and size must be at least 1.")
         self.mode: Mode = mode
@@ -127,6 +135,7 @@ class DescribeAndDissect:
         self.simplify = simplify and summarise and describe == "captions"
         self.describe: Describe = describe
         self.summarise = summarise
+        self.draw: Drawing = draw
         self.crop_px = crop_px
         self.batch_size = batch_size
         self.unit_block = unit_block
@@ -148,6 +157,10 @@ class DescribeAndDissect:
         Raises:
             UserError: A unit number out of range, a missing role, or a spatial layer without maps.
         """
+        return drive(self.steps(observation, units, tools), tools, self.batch_size)
+
+    def steps(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> Steps:
+        """``label``, which waits wherever images must be drawn; see ``baselines.drawing``."""
         roles = Roles.of(tools, self.name, self.asks)
         check_units(units, observation.activations.shape[1])
         dead = dead_units(observation.activations)
@@ -155,7 +168,8 @@ class DescribeAndDissect:
         alive = [unit for unit in dict.fromkeys(units) if unit not in labels]
         for start in range(0, len(alive), self.unit_block):
             studies = self._study(observation, alive[start : start + self.unit_block], tools, roles)
-            labels.update((found.unit, found) for found in self._choose(observation, studies, tools, roles))
+            found = yield from self._choose(observation, studies, tools, roles)
+            labels.update((of_unit.unit, of_unit) for of_unit in found)
         return [labels[unit] for unit in units]
 
     @property
@@ -231,35 +245,72 @@ class DescribeAndDissect:
         seed = integer_seed(tools.seed, "dnd", "generate", *owner, concept, observation.repeat)
         return Request(concept, self.images_per_concept, seed, self.synth_px, observation.layer)
 
-    def _choose(
-        self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles
-    ) -> Iterator[UnitLabels]:
+    def _choose(self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles) -> Steps:
         """Step 3: test the candidates of every unit on synthetic images."""
         if self.scoring == "none":
-            for study in studies:
-                ranked = tuple(Label(concept, float("nan")) for concept in study.candidates)
-                yield UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, [], ranked)})
-            return
-        requests = {s.unit: [self._request(c, observation, s.unit, tools) for c in s.candidates] for s in studies}
-        measured = bank_of(tools).measure(
-            (request for of_unit in requests.values() for request in of_unit), tools, self.batch_size
-        )
-        for study in studies:
-            tested, order = self._test(study, requests[study.unit], measured)
-            ranked = tuple(Label(tested[i]["concept"], tested[i]["score"]) for i in order)
-            yield UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, tested, ranked)})
+            return [self._untested(study) for study in studies]
+        contests = [
+            Contest(
+                study, tuple(self._request(concept, observation, study.unit, tools) for concept in study.candidates)
+            )
+            for study in studies
+        ]
+        for count in rounds(self.draw, self.images_per_concept):
+            # A single candidate is chosen without a test.
+            undecided = [one for one in contests if len(one.left) > (1 if self.draw == "adaptive" else 0)]
+            if not undecided:
+                break
+            measured = yield Draw(tuple(request for one in undecided for request in one.asked(count)))
+            for contest in undecided:
+                draws = generator(tools.seed, "dnd", "decide", *address(observation, contest.study.unit), count)
+                self._compare(contest, contest.asked(count), measured, draws)
+        return [self._decided(contest) for contest in contests]
+
+    def _compare(
+        self, contest: Contest, requests: Sequence[Request], measured: Drawn, draws: np.random.Generator
+    ) -> None:
+        """Test the candidates that are left, and drop those that can hardly win any more."""
+        study, behind = contest.study, len(contest.ranked)
+        tested, order = self._test(study, requests, measured, behind)
+        if self.draw == "adaptive":
+            tested = [{**record, "images": requests[0].count} for record in tested]
+        if requests[0].count == self.images_per_concept:
+            likely = {order[0]}
+        else:
+            activations, cosines = self._seen(study, requests, measured)
+            found = chances(self.scoring, activations, cosines, self.images_per_concept, behind, draws)
+            likely = {int(found.argmax()), *np.flatnonzero(found >= ALPHA).tolist()}
+        contest.settle(tested, order, likely)
+
+    def _decided(self, contest: Contest) -> UnitLabels:
+        study = contest.study
+        if not contest.ranked:
+            return self._untested(study)
+        tested = [contest.tested[number] for number in range(len(contest.requests))]
+        ranked = tuple(Label(tested[number]["concept"], tested[number]["score"]) for number in contest.ranked)
+        return UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, tested, ranked)})
+
+    def _untested(self, study: Study) -> UnitLabels:
+        """A unit whose candidates no drawn image tests: the first is its label."""
+        ranked = tuple(Label(concept, float("nan")) for concept in study.candidates)
+        return UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, [], ranked)})
+
+    def _seen(
+        self, study: Study, requests: Sequence[Request], measured: Drawn
+    ) -> tuple[Float[np.ndarray, "concepts images"], Float[np.ndarray, "concepts images"]]:
+        """The unit's activation on each candidate's images, and their mean cosine with the described images."""
+        activations = np.stack([measured[request].activations[:, study.unit] for request in requests])
+        synthetic = np.stack([measured[request].embeddings for request in requests])
+        return activations, mean_cosines(study.embeddings, synthetic)
 
     def _test(
-        self, study: Study, requests: Sequence[Request], measured: Mapping[Request, Synthetic]
+        self, study: Study, requests: Sequence[Request], measured: Drawn, behind: int
     ) -> tuple[list[dict[str, Any]], list[int]]:
         """Score one unit's candidates: a JSON-serialisable record of each, and their order, best first."""
-        if not requests:
-            return [], []
-        ranks = synthetic_ranks(np.stack([measured[request].activations[:, study.unit] for request in requests]))
-        synthetic = np.stack([measured[request].embeddings for request in requests])
-        similarity = image_products(ranks, study.embeddings, synthetic)
-        scoring = self.scoring if self.scoring != "none" else "topk_compare"
-        scores = concept_scores(scoring, ranks, similarity)
+        activations, cosines = self._seen(study, requests, measured)
+        ranks = synthetic_ranks(activations)
+        similarity = mean_of_best(ranks, cosines)
+        scores = concept_scores(self.scoring, ranks, similarity, behind)
         squares = topk_squared_mean_rank(ranks)
         tested = [
             {
@@ -290,7 +341,12 @@ class DescribeAndDissect:
             "simplified": list(study.simplified),
             "replies": list(study.replies),
             "candidates": list(study.candidates),
-            "synthesis": {"template": PROMPT, "count": self.images_per_concept, "synth_px": self.synth_px},
+            "synthesis": {
+                "template": PROMPT,
+                "count": self.images_per_concept,
+                "synth_px": self.synth_px,
+                **({} if self.draw == "full" else {"draw": self.draw}),
+            },
             "tested": tested,
             "chosen": ranked[0].text if ranked else None,
             **({} if self.describe == "captions" else {"describe": self.describe}),

@@ -5,7 +5,7 @@ The loop follows the description in the CLEAR seed study; the published Describe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +19,7 @@ from baselines.dnd.cost import refined_cost
 from baselines.dnd.crops import CROP_SIZE
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.study import Roles, Study
-from baselines.dnd.synthesis import Request, Synthetic, bank_of
+from baselines.drawing import Draw, Drawn, Request, Steps, Synthetic
 from baselines.evidence import dead_units
 from tasks.common.errors import UserError
 from tasks.observation import Observation, Toolbox
@@ -176,26 +176,25 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
         """Model calls of one cell; see ``baselines.costs``."""
         return refined_cost(self, units, images)
 
-    def _choose(
-        self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles
-    ) -> Iterator[UnitLabels]:
+    def _choose(self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles) -> Steps:
         probing = Probing.of(observation)
         searches = [Search(study, rounds=[list(study.candidates)]) for study in studies]
         measured: dict[Request, Synthetic] = {}
         for turn in range(1, self.max_rounds + 1):
             active = [search for search in searches if search.stopped is None]
             if turn > 1:
-                self._propose(observation, active, measured, tools, roles, turn)
+                yield from self._propose(observation, active, measured, tools, roles, turn)
             fresh = [self._new_requests(search, observation, tools) for search in active]
-            wanted = (request for of_unit in fresh for request in of_unit)
-            measured.update(bank_of(tools).measure(wanted, tools, self.batch_size))
+            measured.update((yield Draw(tuple(request for of_unit in fresh for request in of_unit))))
             for search, new in zip(active, fresh, strict=True):
                 self._judge(search, probing, measured, turn, anything_new=bool(new))
+        found: list[UnitLabels] = []
         for search in searches:
             ranked = tuple(Label(tested["concept"], tested["score"]) for tested in search.ranked)
             trace = self._trace(search.study, search.ranked, ranked)
             trace.update(scoring="activation × specificity × consistency", rounds=search.records)
-            yield UnitLabels(search.study.unit, ranked, search.study.top, {"trace": trace})
+            found.append(UnitLabels(search.study.unit, ranked, search.study.top, {"trace": trace}))
+        return found
 
     def _new_requests(self, search: Search, observation: Observation, tools: Toolbox) -> list[Request]:
         """Requests for the last round's concepts that no earlier round tested."""
@@ -212,11 +211,10 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
         tools: Toolbox,
         roles: Roles,
         turn: int,
-    ) -> None:
+    ) -> Generator[Draw, Drawn, None]:
         """Add a round of candidates from the described captions and those of the best synthetic images."""
         best = [self._best_synthetic(search, measured) for search in searches]
-        wanted = (request for of_unit in best for request, _ in of_unit)
-        captions = bank_of(tools).captions(wanted, tools, self.batch_size)
+        captions = yield Draw(tuple(request for of_unit in best for request, _ in of_unit), captions=True)
         for search, images in zip(searches, best, strict=True):
             unit = search.study.unit
             said = [captions[request][number] for request, number in images]

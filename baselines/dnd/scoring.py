@@ -19,7 +19,9 @@ TOP_RANKS = 10
 """Synthetic images ranked below this number enter the image comparison."""
 
 
-def synthetic_ranks(activations: Float[np.ndarray, "concepts images"]) -> Int[np.ndarray, "concepts images"]:
+def synthetic_ranks(
+    activations: Float[np.ndarray, "*cases concepts images"],
+) -> Int[np.ndarray, "*cases concepts images"]:
     """Rank one unit's synthetic images by activation, 0 = most activating, among the synthetic images only.
 
     Args:
@@ -29,40 +31,40 @@ def synthetic_ranks(activations: Float[np.ndarray, "concepts images"]) -> Int[np
         The rank of each image, not sorted; ties are ranked by concept, then by image.
     """
     values = np.asarray(activations, dtype=np.float64)
-    order = np.argsort(-values.ravel(), kind="stable")
-    ranks = np.empty(order.size, dtype=np.int64)
-    ranks[order] = np.arange(order.size)
+    order = np.argsort(-values.reshape(*values.shape[:-2], -1), axis=-1, kind="stable")
+    ranks = np.empty(order.shape, dtype=np.int64)
+    np.put_along_axis(ranks, order, np.arange(order.shape[-1]), axis=-1)
     return ranks.reshape(values.shape)
 
 
-def mean_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
+def mean_rank(ranks: Int[np.ndarray, "*cases concepts images"]) -> Float[np.ndarray, "*cases concepts"]:
     """Mean rank of each concept's images; lower is better."""
-    return np.mean(ranks, axis=1)
+    return np.mean(ranks, axis=-1)
 
 
-def median_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
+def median_rank(ranks: Int[np.ndarray, "*cases concepts images"]) -> Float[np.ndarray, "*cases concepts"]:
     """Median rank of each concept's images; lower is better."""
-    return np.median(ranks, axis=1)
+    return np.median(ranks, axis=-1)
 
 
-def squared_mean_rank(ranks: Int[np.ndarray, "concepts images"]) -> Float[np.ndarray, " concepts"]:
+def squared_mean_rank(ranks: Int[np.ndarray, "*cases concepts images"]) -> Float[np.ndarray, "*cases concepts"]:
     """Mean of the squared ranks; lower is better."""
-    return np.mean(np.square(ranks, dtype=np.float64), axis=1)
+    return np.mean(np.square(ranks, dtype=np.float64), axis=-1)
 
 
 def topk_squared_mean_rank(
-    ranks: Int[np.ndarray, "concepts images"], beta: int = BETA
-) -> Float[np.ndarray, " concepts"]:
+    ranks: Int[np.ndarray, "*cases concepts images"], beta: int = BETA
+) -> Float[np.ndarray, "*cases concepts"]:
     """Mean of the squares of the ``beta`` smallest ranks; lower is better."""
-    return squared_mean_rank(np.sort(ranks, axis=1)[:, :beta])
+    return squared_mean_rank(np.sort(ranks, axis=-1)[..., :beta])
 
 
 def image_products(
-    ranks: Int[np.ndarray, "concepts images"],
+    ranks: Int[np.ndarray, "*cases concepts images"],
     described: Float[np.ndarray, "described d"],
     synthetic: Float[np.ndarray, "concepts images d"],
     top: int = TOP_RANKS,
-) -> Float[np.ndarray, " concepts"]:
+) -> Float[np.ndarray, "*cases concepts"]:
     """Mean cosine between the described images and each concept's images ranked below ``top``; higher is better.
 
     Args:
@@ -74,27 +76,50 @@ def image_products(
     Returns:
         In [-1, 1]; exactly −1 for a concept with no image ranked below ``top``.
     """
+    return mean_of_best(ranks, mean_cosines(described, synthetic), top)
+
+
+def mean_cosines(
+    described: Float[np.ndarray, "described d"], synthetic: Float[np.ndarray, "concepts images d"]
+) -> Float[np.ndarray, "concepts images"]:
+    """Mean cosine of each synthetic image with the described images; see ``image_products``."""
     # The mean over all pairs of two sets is the product of the sets' mean vectors.
     reference = np.asarray(described, dtype=np.float64).mean(axis=0)
-    cosines = np.asarray(synthetic, dtype=np.float64) @ reference
+    return np.asarray(synthetic, dtype=np.float64) @ reference
+
+
+def mean_of_best(
+    ranks: Int[np.ndarray, "*cases concepts images"],
+    cosines: Float[np.ndarray, "*cases concepts images"],
+    top: int = TOP_RANKS,
+) -> Float[np.ndarray, "*cases concepts"]:
+    """Mean cosine of each concept's images ranked below ``top``, or −1; see ``image_products``."""
     chosen = np.asarray(ranks) < top
-    count = chosen.sum(axis=1)
-    means = np.where(chosen, cosines, 0.0).sum(axis=1) / np.maximum(count, 1)
+    count = chosen.sum(axis=-1)
+    means = np.where(chosen, cosines, 0.0).sum(axis=-1) / np.maximum(count, 1)
     return np.where(count > 0, means, -1.0)
 
 
 def topk_compare(
-    ranks: Int[np.ndarray, "concepts images"], image_similarity: Float[np.ndarray, " concepts"], beta: int = BETA
-) -> Float[np.ndarray, " concepts"]:
+    ranks: Int[np.ndarray, "*cases concepts images"],
+    image_similarity: Float[np.ndarray, "*cases concepts"],
+    beta: int = BETA,
+    behind: int = 0,
+) -> Float[np.ndarray, "*cases concepts"]:
     """Position by ``topk_sq_mean`` (best = number of concepts, worst = 1) times image similarity; higher is better.
 
     As published, a similarity of −1 reverses the product: of two concepts without an image in the top ten, the one with
     the better ranks scores lower.
+
+    Args:
+        behind: Number of further concepts that take the positions below these.
     """
     values = topk_squared_mean_rank(ranks, beta)
-    position = np.empty(len(values), dtype=np.int64)
-    position[best_first(-values)] = np.arange(len(values))
-    return (len(values) - position) * np.asarray(image_similarity, dtype=np.float64)
+    number = np.arange(values.shape[-1])
+    own, other = values[..., :, None], values[..., None, :]
+    # On ties the larger index is better, as in ``best_first``.
+    worse = (own < other) | ((own == other) & (number[:, None] > number))
+    return (behind + 1 + worse.sum(axis=-1)) * np.asarray(image_similarity, dtype=np.float64)
 
 
 def best_first(scores: Sequence[float] | Float[np.ndarray, " concepts"]) -> list[int]:
@@ -102,7 +127,7 @@ def best_first(scores: Sequence[float] | Float[np.ndarray, " concepts"]) -> list
     return sorted(range(len(scores)), key=lambda concept: (scores[concept], concept), reverse=True)
 
 
-_LOW_IS_GOOD: Mapping[str, Callable[[Int[np.ndarray, "concepts images"]], Float[np.ndarray, " concepts"]]] = {
+_LOW_IS_GOOD: Mapping[str, Callable[[Int[np.ndarray, "*cases concepts images"]], Float[np.ndarray, " concepts"]]] = {
     "mean": mean_rank,
     "median": median_rank,
     "sq_mean": squared_mean_rank,
@@ -112,15 +137,17 @@ _LOW_IS_GOOD: Mapping[str, Callable[[Int[np.ndarray, "concepts images"]], Float[
 
 def concept_scores(
     scoring: str,
-    ranks: Int[np.ndarray, "concepts images"],
-    image_similarity: Float[np.ndarray, " concepts"],
-) -> Float[np.ndarray, " concepts"]:
+    ranks: Int[np.ndarray, "*cases concepts images"],
+    image_similarity: Float[np.ndarray, "*cases concepts"],
+    behind: int = 0,
+) -> Float[np.ndarray, "*cases concepts"]:
     """Score concepts with the named scoring function, with the sign such that higher is better.
 
     Args:
         scoring: A name of ``Scoring``. Rank-based ones (mean, median, sq_mean, topk_sq_mean) are negated.
         ranks: Ranks of each concept's images, in any order.
         image_similarity: From ``image_products``.
+        behind: See ``topk_compare``.
 
     Raises:
         UserError: Unknown name.
@@ -130,12 +157,12 @@ def concept_scores(
     if scoring == "image_products":
         return np.asarray(image_similarity, dtype=np.float64)
     if scoring == "topk_compare":
-        return topk_compare(ranks, image_similarity)
+        return topk_compare(ranks, image_similarity, behind=behind)
     raise unknown_name("Describe-and-Dissect scoring", scoring, get_args(Scoring))
 
 
 def select_concepts(
-    ranks: Sequence[Sequence[int]] | Int[np.ndarray, "concepts images"],
+    ranks: Sequence[Sequence[int]] | Int[np.ndarray, "*cases concepts images"],
     image_similarity: Sequence[float] | Float[np.ndarray, " concepts"],
 ) -> list[int]:
     """Order candidate concepts best first by the published rule, topk-compare.

@@ -91,8 +91,8 @@ class _CountedGenerator:
     tally: Counter[str]
 
     def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}"
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 h w"]:
-        answer = self.drawer.generate(concept, count, seed, template)
+        answer = self.drawer.generate(concept, count, seed, template, first)
         self.tally.update(generated=count)
         return answer

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from pydantic import model_validator
 
-from baselines.clear.contexts import SEEN, Context, Foreground
+from baselines.contexts import SEEN, Context, Foreground
 from benchmark.trace.images import Redrawn
 from benchmark.trace.page import (
     CHOSEN,

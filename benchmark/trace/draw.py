@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from baselines.clear.contexts import Foreground
+from baselines.contexts import Foreground
 from benchmark.run.prepare import OWN_IMAGES, with_images
 from benchmark.trace.contexts import ContextTrace, draw_context_page
 from benchmark.trace.find import Question, Recorded, find_trace

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from baselines.clear.contexts import Context, Foreground, apply_context, context_seeds
+from baselines.contexts import Context, Foreground, apply_context, context_seeds
 from baselines.dnd.crops import crop_image
-from baselines.dnd.synthesis import reduce_images
+from baselines.drawing import reduce_images
 from benchmark.trace.record import RunIdentity, Synthesis
 from tasks.common.images import to_array
 from tasks.observe import CLEAN, Condition, image_seeds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -197,7 +198,9 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
             _candidate(sheet, trace, turn, tested, place, pictures, shown_before=tested.concept in before)
             sheet.gap(6)
     elif turn.candidates:
-        sheet.text("No synthetic images were generated: without a selection the first candidate is the label.")
+        adaptive = trace.synthesis.draw == "adaptive"
+        why = "a single candidate" if adaptive else "without a selection the first candidate"
+        sheet.text(f"No synthetic images were generated: {why} is the label.")
     if turn.threshold is not None:
         sheet.gap(4)
         sheet.text(_outcome(turn))
@@ -225,7 +228,7 @@ def _candidate(
         if tested.image_ranks is None and tested.ranks is not None:
             sheet.text("ranks of its images: " + ", ".join(map(str, tested.ranks)), SMALL, SOFT)
             sheet.gap(3)
-        images = pictures.synthetic(tested.concept, tested.seed)
+        images = pictures.synthetic(tested.concept, tested.seed)[: tested.images]
         # A damaged list of ranks must not be shown below other images.
         ranks = tested.image_ranks if tested.image_ranks and len(tested.image_ranks) == len(images) else None
         sheet.thumbs(
@@ -235,7 +238,12 @@ def _candidate(
 
 def _explained(trace: Trace, turn: Round) -> str:
     words = [f"Best first, by {trace.scoring}: {trace.synthesis.count} images per candidate."]
-    if any(tested.ranks or tested.image_ranks for tested in turn.tested):
+    if trace.synthesis.draw == "adaptive":
+        words = [
+            f"Best first, by {trace.scoring}: up to {trace.synthesis.count} images per candidate, fewer where it could "
+            "hardly win any more. Ranks are among the images of the candidates in its last test, 0 = strongest."
+        ]
+    elif any(tested.ranks or tested.image_ranks for tested in turn.tested):
         total = trace.synthesis.count * len(turn.tested)
         words.append(f"Ranks are among the unit's {total} synthetic images, 0 = strongest.")
     if trace.synthesis.synth_px is not None:
@@ -270,7 +278,8 @@ def _measures(tested: Tested) -> list[tuple[str, str]]:
 
 
 def _only_round(trace: Trace) -> Round:
-    scores = [float("-inf") if tested.score is None else tested.score for tested in trace.tested]
+    # A candidate with more images was dropped later.
+    scores = [(tested.images or 0, -math.inf if tested.score is None else tested.score) for tested in trace.tested]
     return Round(
         round=1,
         replies=trace.replies,

@@ -85,6 +85,7 @@ class Tested(Record):
         specificity: Share of the layer's other units that its images activate less.
         consistency: How consistently it recurs over the rounds.
         mean_activation: The unit's mean activation on its images.
+        images: Number of its images when it was last tested, if the choice was adaptive.
     """
 
     concept: str
@@ -98,6 +99,7 @@ class Tested(Record):
     specificity: float | None = None
     consistency: float | None = None
     mean_activation: float | None = None
+    images: Count | None = None
 
 
 class Captioned(Record):
@@ -136,11 +138,16 @@ class Round(Record):
 
 
 class Synthesis(Record):
-    """How synthetic images were made: prompt, images per concept, and the side to which they were reduced."""
+    """How synthetic images were made: prompt, images per concept, and the side to which they were reduced.
+
+    Attributes:
+        draw: Whether each candidate got that many images, or only as many as it took to decide.
+    """
 
     template: str
     count: Count
     synth_px: Count | None = None
+    draw: Literal["full", "adaptive"] = "full"
 
 
 class Trace(Record):

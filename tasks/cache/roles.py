@@ -127,10 +127,12 @@ class CachedGenerator:
         self._cache = cache
 
     def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}"
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 h w"]:
         """Draw images; see ``tasks.roles.ImageGenerator``."""
-        asked = {"concept": concept, "count": count, "seed": seed, "template": template}
+        asked: dict[str, Any] = {"concept": concept, "count": count, "seed": seed, "template": template}
+        if first:
+            asked["first"] = first  # left out where it is 0, as in the keys of older versions
         identity = {**_asked("generated images", self.identity), **asked}
         return self._cache.blob(identity, lambda: {"images": self._load().generate(**asked)})["images"]
 

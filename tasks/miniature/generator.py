@@ -49,7 +49,7 @@ class RenderingGenerator:
         return len(self._unknown)
 
     def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}"
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 224 224"]:
         """Render images; the prompt template is for generators that read prompts and is ignored here.
 
@@ -58,6 +58,7 @@ class RenderingGenerator:
             count: Number of images, 0 or more.
             seed: At least 0; image i depends on (concept, seed, i) alone.
             template: Not used.
+            first: Number of the first image.
 
         Returns:
             uint8 [count, 3, 224, 224].
@@ -66,7 +67,7 @@ class RenderingGenerator:
         reading = read_concept(concept)
         if not reading.known:
             self._unknown.add(concept)
-        scenes = [_draw(reading, seeded(seed, "generate", concept, number)) for number in range(count)]
+        scenes = [_draw(reading, seeded(seed, "generate", concept, number)) for number in range(first, first + count)]
         images = np.empty((count, SIZE, SIZE, 3), np.uint8)
         with ThreadPoolExecutor(2) as threads:
             for number, drawn in enumerate(threads.map(render, scenes)):

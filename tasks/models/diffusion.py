@@ -90,13 +90,14 @@ class DiffusionGenerator:
 
     @torch.inference_mode()
     def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}"
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 h w"]:
         """Generate images; image i of (concept, seed, template) is the same whatever ``count`` is.
 
         Args:
             seed: At least 0.
             template: The prompt around the concept.
+            first: Number of the first image.
 
         Raises:
             UserError: The pipeline gives pixels that are not numbers, as float16 may.
@@ -104,8 +105,9 @@ class DiffusionGenerator:
         # ``replace`` and not ``format``: a label may contain braces.
         prompt = template.replace("{concept}", concept)
         parts = []
-        for start in range(0, count, self._batch_size):
-            numbers = range(start, min(start + self._batch_size, count))
+        end = first + count
+        for start in range(first, end, self._batch_size):
+            numbers = range(start, min(start + self._batch_size, end))
             seeds = [integer_seed(seed, "diffusion", concept, template, number) for number in numbers]
             drawn = self._pipeline(
                 prompt=[prompt] * len(seeds),

@@ -44,27 +44,28 @@ class RetrievalGenerator:
         self._side = side
 
     def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}"
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 side side"]:
-        """The ``count`` nearest photographs, nearest first, without duplicates.
+        """The photographs ranked ``first`` to ``first + count - 1`` by similarity, nearest first, without duplicates.
 
         Args:
             seed: Not used.
             template: Not used.
+            first: Rank of the first photograph, from 0.
 
         Raises:
             UserError: The pool has fewer photographs.
         """
         del seed, template
         paths, embeddings = self._embedded
-        if count > len(paths):
+        if (end := first + count) > len(paths):
             raise UserError(
-                f"{count} photographs are requested of the generator's pool, which has {len(paths)} usable ones: give "
+                f"{end} photographs are requested of the generator's pool, which has {len(paths)} usable ones: give "
                 "it a folder with more, or request fewer (--set dnd.images_per_concept=…)."
             )
         similarity = embeddings @ self._encoder.encode_text([concept])[0].double()
         # A stable sort: ties are ordered by hash, the same on every machine.
-        nearest = similarity.argsort(descending=True, stable=True)[:count].tolist()
+        nearest = similarity.argsort(descending=True, stable=True)[first:end].tolist()
         return torch.cat([self._image(paths[place]) for place in nearest]) if nearest else self._none()
 
     @cached_property

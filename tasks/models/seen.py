@@ -23,7 +23,7 @@ class SeenGenerator:
     view: View
 
     def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}"
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 side side"]:
         """Generate images; see ``tasks.roles.ImageGenerator``."""
-        return self.view(self.generator.generate(concept, count, seed, template).cpu())
+        return self.view(self.generator.generate(concept, count, seed, template, first).cpu())

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
+
+from jaxtyping import UInt8
+from torch import Tensor
 
 from tasks.common.errors import UserError, unknown_name
 from tasks.profiles.sources import FactorySource
@@ -64,7 +69,27 @@ def role_from(role: str, entry: FactorySource) -> Any:
             f"{entry.factory} returns a {type(made).__name__}, which lacks {' and '.join(lacking)}: as the profile's "
             f"{role} it needs the methods of {_ROLES[role].__name__} in tasks/roles.py."
         )
-    return made
+    return _FromTheStart(made) if role == "generator" and not _takes_first(made.generate) else made
+
+
+@dataclass(frozen=True)
+class _FromTheStart:
+    """A generator that cannot begin at a later image, and draws the earlier ones again."""
+
+    generator: Any
+
+    def generate(
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
+    ) -> UInt8[Tensor, "count 3 h w"]:
+        return self.generator.generate(concept, first + count, seed, template)[first:]
+
+
+def _takes_first(generate: Any) -> bool:
+    try:
+        parameters = inspect.signature(generate).parameters.values()
+    except ValueError:  # code without a signature
+        return False
+    return any(one.name == "first" or one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 def _told(error: BaseException) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.clear.contexts import SEEN, Context, tools_in
 from baselines.clear.method import Clear
-from baselines.dnd.synthesis import ConceptBank
+from baselines.contexts import SEEN, Context, tools_in
+from baselines.drawing import ConceptBank
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
 from tasks.models.counting_summariser import CountingSummariser
@@ -72,12 +72,12 @@ class World:
             said.append(f"a {self.haze} {pattern} {colour} thing on {ground} ground")
         return said
 
-    def generate(self, concept, count, seed, template="{concept}"):
+    def generate(self, concept, count, seed, template="{concept}", first=0):
         self.asked.append((concept, seed))
-        rng = generator(seed, "world", concept)
         words = concept.split()
         images = []
-        for _ in range(count):
+        for number in range(first, first + count):
+            rng = generator(seed, "world", concept, number)
             colour = next((c for c in COLOURS if c in words), list(COLOURS)[rng.integers(3)])
             striped = "striped" in words or ("plain" not in words and rng.random() < 0.5)
             rough = "rough" in words or ("smooth" not in words and rng.random() < 0.5)
@@ -301,9 +301,9 @@ class CountingWorld(World):
         self.counts["embedded"] += len(images)
         return super().encode_images(images)
 
-    def generate(self, concept, count, seed, template="{concept}"):
+    def generate(self, concept, count, seed, template="{concept}", first=0):
         self.counts["generated"] += count
-        return super().generate(concept, count, seed, template)
+        return super().generate(concept, count, seed, template, first)
 
 
 class CountingWords(CountingSummariser):

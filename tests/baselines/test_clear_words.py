@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.clear.contexts import SEEN, Context, apply_context, parse_contexts
 from baselines.clear.words import collocations, holds, join_parts, parts_of, propose_parts
+from baselines.contexts import SEEN, Context, apply_context, parse_contexts
 from tasks.common.errors import UserError
 
 CAPTIONS = ["a red fish by a brick wall", "a blue fish by a brick wall", "a red star", "a brick wall of red bricks"]

@@ -13,8 +13,8 @@ import torch
 
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
-from baselines.dnd.synthesis import Request, bank_of, draw, reduce_images
 from baselines.dnd.vision import VisionDescribeAndDissect
+from baselines.drawing import Request, bank_of, draw, reduce_images
 from tasks.activations.maps import MemoryMaps
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
@@ -74,13 +74,15 @@ class Models:
         things = [THINGS[int(image.sum()) % len(THINGS)] for image in images]
         return [f"a {names[i]} {thing} on a grey table" for i, thing in zip(nearest, things, strict=True)]
 
-    def generate(self, concept, count, seed, template="{concept}"):
+    def generate(self, concept, count, seed, template="{concept}", first=0):
         assert template == "One realistic image of {concept}"
         self.generated.append((concept, seed))
-        rng = generator(seed, "fake", concept)
         named = [colour for word, colour in COLOURS.items() if word in concept.split()]
-        painted = [named[0] if named else list(COLOURS.values())[rng.integers(len(COLOURS))] for _ in range(count)]
-        return torch.from_numpy(np.stack([paint(colour, rng) for colour in painted]))
+        painted = []
+        for number in range(first, first + count):
+            rng = generator(seed, "fake", concept, number)
+            painted.append(paint(named[0] if named else list(COLOURS.values())[rng.integers(len(COLOURS))], rng))
+        return torch.from_numpy(np.stack(painted))
 
     def encode_images(self, images):
         small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)

@@ -13,7 +13,7 @@ import torch
 from recording_sheet import RecordingSheet
 
 import benchmark.trace.page
-from baselines.clear.contexts import Context, apply_context, context_seeds
+from baselines.contexts import Context, apply_context, context_seeds
 from baselines.dnd.crops import crop_image
 from benchmark.trace.contexts import ContextTrace
 from benchmark.trace.draw import Question, find_trace, trace_page

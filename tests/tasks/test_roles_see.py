@@ -130,7 +130,7 @@ def test_the_segmenters_mask_covers_the_whole_view():
 class Painter:
     """Draws pictures of which a view keeps the inside, whose border is white."""
 
-    def generate(self, concept, count, seed, template="{concept}"):
+    def generate(self, concept, count, seed, template="{concept}", first=0):
         images = torch.full((count, 3, 80, 80), 250, dtype=torch.uint8)
         images[:, :, 10:70, 10:70] = bordered(60, count)
         return images

@@ -144,9 +144,9 @@ class Generator(RenderingGenerator):
         super().__init__()
         self.drawn = 0
 
-    def generate(self, concept, count, seed, template="{concept}"):
+    def generate(self, concept, count, seed, template="{concept}", first=0):
         self.drawn += 1
-        return super().generate(f"{concept} {template}", count, seed)
+        return super().generate(f"{concept} {template}", count, seed, first=first)
 
 
 def test_generated_images_by_concept_count_seed_prompt_and_generator(tmp_path) -> None:

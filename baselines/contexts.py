@@ -134,18 +134,19 @@ class ContextGenerator:
         self.foreground = foreground
 
     def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}"
+        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 h w"]:
         """Draw images; see ``tasks.roles.ImageGenerator``."""
-        drawn = self.generator.generate(concept, count, seed, template).cpu()
-        seeds = [integer_seed(seed, "clear", str(self.context), number) for number in range(count)]
+        drawn = self.generator.generate(concept, count, seed, template, first).cpu()
+        numbers = range(first, first + count)
+        seeds = [integer_seed(seed, "clear", str(self.context), number) for number in numbers]
         return apply_context(drawn, self.context, seeds, self.foreground)
 
 
 def tools_in(tools: Toolbox, context: Context) -> Toolbox:
     """A toolbox whose generated images are rendered in a context; cached per toolbox, as long as it lives.
 
-    Its bank of synthetic images (``baselines.dnd.synthesis.bank_of``) is then also shared by all conditions.
+    Its bank of synthetic images (``baselines.drawing.bank_of``) is then also shared by all conditions.
     """
     if context == SEEN:
         return tools
