@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from benchmark.execution.items import Item
+from benchmark.run.items import Item
 
 LOSSES: Final = 3
 """An item is handed out again after this many lost workers; the next loss makes it a poison item, which fails alone."""
@@ -271,4 +271,3 @@ def _source(item: Item) -> tuple[int, str, int]:
 
 def _order(item: Item) -> tuple[int, str, int, str, tuple[int, ...]]:
     return (*_source(item), item.cell.name if item.cell else "", item.units)
-

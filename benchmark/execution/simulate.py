@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from benchmark.execution.dispatch import Action, Dispatcher, Give, Replace
-from benchmark.execution.items import Item
+from benchmark.run.items import Item
 
 
 class Workload(Protocol):
@@ -58,45 +58,58 @@ def makespan(work: Workload, cluster: Cluster) -> float:
     Raises:
         RuntimeError: An item failed, because too many workers were lost with it.
     """
-    dispatcher = Dispatcher(work.items)
-    speed = {str(number): speed for number, speed in enumerate(cluster.speeds)}
-    parked: set[Item] = set()
-    drawn: set[tuple[int, str]] = set()
-    events: list[tuple[float, int, str, Item | None]] = []
-    ends: dict[str, float] = {}
-    order = 0
+    return _Simulation(work, cluster).run()
 
-    def at(time: float, worker: str, item: Item | None) -> None:
-        nonlocal order
-        order += 1
-        heapq.heappush(events, (time, order, worker, item))
 
-    def do(actions: Sequence[Action], now: float) -> None:
+class _Simulation:
+    """Workers have numbers as names; a replacement takes the place, the speed and the name of the lost one."""
+
+    def __init__(self, work: Workload, cluster: Cluster) -> None:
+        self.work, self.cluster = work, cluster
+        self.dispatcher = Dispatcher(work.items)
+        self.now = 0.0
+        self.order = 0  # events of one moment happen in the order in which they were made
+        self.events: list[tuple[float, int, int, Item | None]] = []
+        self.ends = [0.0] * len(cluster.speeds)
+        self.parked: set[Item] = set()
+        self.drawn: set[tuple[int, str]] = set()
+
+    def run(self) -> float:
+        for worker in range(len(self.ends)):
+            self._at(self.cluster.start, worker, None)
+        while not self.dispatcher.finished:
+            self.now, _, worker, item = heapq.heappop(self.events)
+            self._do(self._reported(worker, item))
+        for reason in self.dispatcher.failed.values():
+            raise RuntimeError(reason)
+        return self.now
+
+    def _reported(self, number: int, item: Item | None) -> list[Action]:
+        worker = str(number)
+        if item is None:
+            self.ends[number] = self.now + self.cluster.lifetime()
+            return self.dispatcher.ready(worker)
+        if self.now >= self.ends[number]:
+            return self.dispatcher.lose(worker)
+        if item.kind == "block":
+            lacking = [draw for draw in self.work.draws(item) if (item.group, draw) not in self.drawn]
+            if lacking:
+                self.parked.add(item)
+                return self.dispatcher.park(worker, item, lacking)
+        self.drawn.update((item.group, draw) for draw in item.draws)
+        return self.dispatcher.finish(worker, item)
+
+    def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:
+            worker = int(action.worker)
             if isinstance(action, Give):
                 item = action.item
-                seconds = work.seconds(item, item in parked) * cluster.noise(item) / speed[action.worker]
-                at(max(now, min(now + seconds, ends[action.worker])), action.worker, item)
+                seconds = self.work.seconds(item, item in self.parked) * self.cluster.noise(item)
+                end = self.now + seconds / self.cluster.speeds[worker]
+                self._at(max(self.now, min(end, self.ends[worker])), worker, item)
             elif isinstance(action, Replace):
-                # The replacement takes the lost worker's place, and its name.
-                at(now + cluster.restart + cluster.start, action.worker, None)
+                self._at(self.now + self.cluster.restart + self.cluster.start, worker, None)
 
-    for worker in speed:
-        at(cluster.start, worker, None)
-    now = 0.0
-    while not dispatcher.finished:
-        now, _, worker, item = heapq.heappop(events)
-        if item is None:
-            ends[worker] = now + cluster.lifetime()
-            do(dispatcher.ready(worker), now)
-        elif now >= ends[worker]:
-            do(dispatcher.lose(worker), now)
-        elif item.kind == "block" and (left := [d for d in work.draws(item) if (item.group, d) not in drawn]):
-            parked.add(item)
-            do(dispatcher.park(worker, item, left), now)
-        else:
-            drawn.update((item.group, draw) for draw in item.draws)
-            do(dispatcher.finish(worker, item), now)
-    if dispatcher.failed:
-        raise RuntimeError(next(iter(dispatcher.failed.values())))
-    return now
+    def _at(self, time: float, worker: int, item: Item | None) -> None:
+        self.order += 1
+        heapq.heappush(self.events, (time, self.order, worker, item))

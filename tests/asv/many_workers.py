@@ -20,7 +20,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,8 +30,9 @@ ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmark.execution.items import BLOCK, Item  # noqa: E402
+from benchmark.execution.dispatch import CONCEPTS  # noqa: E402
 from benchmark.execution.simulate import Cluster, makespan  # noqa: E402
+from benchmark.run.items import Item  # noqa: E402
 from leaderboard.store.parts import CellKey  # noqa: E402
 
 PASS, LABELLING, AGAIN, CONCEPT = 285.0, 12.0, 2.0, 16.04
@@ -48,24 +49,27 @@ class Job:
     cells: int = 97
     units: int = 2048
     seed: int = 0
-    asked: dict[Item, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def items(self) -> list[Item]:
         """A pass per condition, the two clean repeats sharing one, and the blocks of each cell."""
+        passes = dict.fromkeys(Item("pass", 0, block.condition) for block in self.asked)
+        return [*passes, *self.asked]
+
+    @cached_property
+    def asked(self) -> dict[Item, tuple[str, ...]]:
+        """Block → the concepts that it tests."""
         rng = np.random.default_rng(self.seed)
-        found = []
+        asked = {}
         own = [[f"{unit} {number}" for number in range(8)] for unit in range(self.units)]
         for number in range(self.cells):
             name = "clean" if number < 2 else f"condition {number - 1}"
-            if number != 1:
-                found.append(Item("pass", 0, name))
             cell = Item("block", 0, name, cell=CellKey("task", "profile", "dnd", name, 0, int(number == 1)))
             kind = rng.random((self.units, CANDIDATES))
             mine = rng.integers(8, size=kind.shape)
             common = np.minimum(rng.zipf(1.3, size=kind.shape), 5000)
             for block in cell.blocks(range(self.units)):
-                self.asked[block] = tuple(
+                asked[block] = tuple(
                     dict.fromkeys(
                         f"{number} {unit} {place}"
                         if kind[unit, place] < 0.33
@@ -76,8 +80,7 @@ class Job:
                         for place in range(CANDIDATES)
                     )
                 )
-                found.append(block)
-        return found
+        return asked
 
     @cached_property
     def useful(self) -> float:
@@ -88,7 +91,7 @@ class Job:
 
     def draws(self, block: Item) -> Collection[str]:
         """The concepts that a block tests."""
-        return self.asked[Item("block", block.group, block.condition, block.severity, block.cell, block.units)]
+        return self.asked[replace(block, epoch=0)]
 
     def seconds(self, item: Item, again: bool) -> float:
         """Duration on one GPU."""
@@ -149,16 +152,23 @@ def whole_cells(job: Job, workers: Cluster) -> float:
 def table(job: Job, gpus: Sequence[int] = GPUS, seeds: Sequence[int] = SEEDS) -> str:
     """The efficiencies as Markdown: lowest and highest of the seeds."""
     rows = ["| GPUs | one cell per worker | pass, block, draw | hours | dispatcher, ms per item |", "| --- " * 5 + "|"]
+    distinct = len({name for names in job.asked.values() for name in names})
+    items = len(job.items) + len(job.asked) + distinct / CONCEPTS
     for count in gpus:
+        cells = [whole_cells(job, cluster(count, seed)) for seed in seeds]
         started = time.process_time()
-        hours = [makespan(job, cluster(count, seed)) / 3600 for seed in seeds]
-        spent = time.process_time() - started
-        cells = [whole_cells(job, cluster(count, seed)) / 3600 for seed in seeds]
-        items = len(job.items) + len(job.asked) + len({name for names in job.asked.values() for name in names}) / 4
-        shares = [sorted(job.useful / 3600 / count / one for one in found) for found in (cells, hours)]
-        told = [f"{100 * low:.0f} to {100 * high:.0f} %" for low, *_, high in shares]
-        rows.append(f"| {count:,} | {' | '.join(told)} | {np.mean(hours):.1f} | {1e3 * spent / len(seeds) / items:.2f} |")
+        found = [makespan(job, cluster(count, seed)) for seed in seeds]
+        spent = 1000 * (time.process_time() - started) / len(seeds) / items
+        hours = float(np.mean(found)) / 3600
+        rows.append(
+            f"| {count:,} | {_shares(job, count, cells)} | {_shares(job, count, found)} | {hours:.1f} | {spent:.2f} |"
+        )
     return "\n".join(rows)
+
+
+def _shares(job: Job, count: int, seconds: Sequence[float]) -> str:
+    low, high = (job.useful / count / pick(seconds) for pick in (max, min))
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 if __name__ == "__main__":
