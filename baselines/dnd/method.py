@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from baselines.base import Label, Mode, UnitLabels
+from baselines.base import Label, Mode, Split, UnitLabels
 from baselines.costs import Cost
 from baselines.dnd.candidates import candidate_concepts
 from baselines.dnd.cost import dnd_cost
@@ -82,6 +82,7 @@ class DescribeAndDissect:
     citation: ClassVar[tuple[str, ...]] = ("dnd",)
     trace: ClassVar[str] = "candidates"
     version: ClassVar[str] = "1"
+    split: ClassVar[Split] = "units"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "no_crops": {"crops": False},

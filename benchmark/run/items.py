@@ -56,11 +56,14 @@ class Item:
         own = {"units": tuple(facts["units"]), "draws": tuple(facts["draws"]), "cell": cell and CellKey(**cell)}
         return cls(**{**facts, **own})
 
-    def blocks(self, units: Sequence[int], size: int = BLOCK) -> list[Item]:
+    def blocks(self, units: Sequence[int], split: str = "units", size: int = BLOCK) -> list[Item]:
         """The item of a whole cell, cut into blocks.
 
         Args:
             units: All units of the cell, sorted.
+            split: ``Method.split``; ``never`` leaves the cell whole.
             size: Units per block; the last may have fewer.
         """
+        if split == "never":
+            return [self]
         return [replace(self, units=tuple(units[start : start + size])) for start in range(0, len(units), size)]

@@ -21,7 +21,7 @@ def made(blocks: int = 3, conditions: int = 3) -> list[Item]:
     items = []
     for name in CONDITIONS[:conditions]:
         cell = Item("block", 0, name, cell=CellKey("task", "profile", "dnd", name, 0, 0))
-        items += [Item("pass", 0, name), *cell.blocks(range(4 * blocks), 4)]
+        items += [Item("pass", 0, name), *cell.blocks(range(4 * blocks), size=4)]
     return items
 
 
@@ -253,7 +253,8 @@ def test_items_travel_as_json(item):
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_blocks_make_up_the_cell(size):
     cell = Item("block", 0, "clean", cell=CellKey("task", "profile", "dnd", "clean", 0, 0))
-    blocks = cell.blocks(range(100, 200), size)
+    blocks = cell.blocks(range(100, 200), size=size)
     assert [unit for block in blocks for unit in block.units] == list(range(100, 200))
     assert max(len(block.units) for block in blocks) == size
     assert {block.cell for block in blocks} == {cell.cell}
+    assert cell.blocks(range(100, 200), "never", size) == [cell]
