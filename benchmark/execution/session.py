@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from benchmark.run.work import Work
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import CellKey, RunFolder
 from tasks.common.errors import UserError
+from tasks.observation import Toolbox
 from tasks.observe import Probe, probe_of
 from tasks.probing.base import ProbingSet
 
@@ -43,12 +44,42 @@ class Outcome:
         seconds: Time spent.
         failures: Cell → the reason why it failed.
         labels: Of a block that is only a part of its cell; see ``Session.assemble``.
+        parked: Names of the concepts that the block lacks; it is done again once they are drawn.
     """
 
     done: tuple[CellKey, ...] = ()
     seconds: float = 0.0
     failures: Mapping[CellKey, str] = field(default_factory=dict)
     labels: tuple[UnitLabels, ...] = ()
+    parked: tuple[str, ...] = ()
+
+
+class Drawings(Protocol):
+    """The drawings that the processes of a run share, where they are items of their own."""
+
+    def lacking(self, task: str, asked: Any) -> Sequence[str]:
+        """Names of what a method's steps ask and nobody has drawn yet."""
+        ...
+
+    def answer(self, task: str, asked: Any) -> Any:
+        """The answer to what a method's steps ask; all of it is drawn."""
+        ...
+
+    def draw(self, names: Sequence[str], tools: Mapping[str, Toolbox]) -> None:
+        """Draw, measure and share.
+
+        Args:
+            tools: Task → its tools.
+        """
+        ...
+
+
+class _Lacking(Exception):
+    """A block cannot go on yet."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = tuple(names)
 
 
 class Session:
@@ -57,6 +88,7 @@ class Session:
     Args:
         job: The run.
         folder: Its folder, open for writing.
+        drawings: Where drawings are items of their own; None draws at once whatever a method asks.
 
     Attributes:
         probes: Task name → the images of the run, and the set that they come from.
@@ -66,8 +98,8 @@ class Session:
         UserError: Too few images have a foreground and a background.
     """
 
-    def __init__(self, job: Job[Any], folder: RunFolder) -> None:
-        self.job, self.folder = job, folder
+    def __init__(self, job: Job[Any], folder: RunFolder, drawings: Drawings | None = None) -> None:
+        self.job, self.folder, self._drawings = job, folder, drawings
         self.probes = {work.task.name: self._probe(work) for work in job.prepared.works}
         self.sweeps = [
             Sweep(
@@ -90,13 +122,15 @@ class Session:
         """Do an item; failures of a method or a perturbation are part of the outcome.
 
         Args:
-            item: A pass, or a block.
+            item: A pass, a block, or a draw where drawings are shared.
             part: Measures its parts.
 
         Raises:
             UserError: Anything that the user can correct.
             StoreError: The run folder cannot be used.
         """
+        if item.kind == "draw":
+            return self._draw(item)
         return self._pass(item, part) if item.kind == "pass" else self._block(item, part)
 
     def assemble(self, block: Item, outcomes: Sequence[Outcome]) -> Outcome:
@@ -131,9 +165,11 @@ class Session:
         sweep, started = self.sweeps[item.group], time.monotonic()
         with part(item.cell.method, 1):
             try:
-                labels = sweep.label(item)
+                labels = sweep.label(item, self._drive if self._drawings else None)
             except _FATAL:
                 raise
+            except _Lacking as lacking:
+                return Outcome(seconds=time.monotonic() - started, parked=lacking.names)
             # One method's failure must not lose the others' cells; it is listed at the end.
             except (Exception, TookTooLong) as error:
                 return _failure(item.cell, error, time.monotonic() - started)
@@ -141,6 +177,22 @@ class Session:
             if item.units:
                 return Outcome(seconds=seconds, labels=tuple(labels))
             return self._store(sweep, item.cell, labels, seconds)
+
+    def _drive(self, task: str, steps: Generator[Any, Any, list[UnitLabels]]) -> list[UnitLabels]:
+        assert self._drawings is not None  # noqa: S101 - called only with shared drawings
+        try:
+            asked = next(steps)
+            while not (names := self._drawings.lacking(task, asked)):
+                asked = steps.send(self._drawings.answer(task, asked))
+        except StopIteration as end:
+            return end.value
+        raise _Lacking(names)
+
+    def _draw(self, item: Item) -> Outcome:
+        assert self._drawings is not None  # noqa: S101 - nobody asks for draws otherwise
+        started = time.monotonic()
+        self._drawings.draw(item.draws, self.sweeps[item.group].tools)
+        return Outcome(seconds=time.monotonic() - started)
 
     def _store(self, sweep: Sweep, cell: CellKey, labels: Sequence[UnitLabels], seconds: float) -> Outcome:
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,9 @@ from tasks.observe import CLEAN, Condition, Probe, perturbed, repeated
 from tasks.perturbations.settings import Settings
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
+
+Drive: TypeAlias = Callable[[str, Generator[Any, Any, list[UnitLabels]]], list[UnitLabels]]
+"""``drive(task, steps)`` answers what the steps of a method ask, until they return labels."""
 
 
 @dataclass
@@ -126,16 +129,20 @@ class Sweep:
                 self._write_evidence(work, condition, self._observations(condition)[work.task.layer])
         return keys
 
-    def label(self, item: Item) -> list[UnitLabels]:
-        """The labels of a block: of some of its cell's units, or of all of them."""
+    def label(self, item: Item, drive: Drive | None = None) -> list[UnitLabels]:
+        """The labels of a block: of some of its cell's units, or of all of them.
+
+        Args:
+            drive: Runs the steps of a method that has them; None draws what they ask at once.
+        """
         assert item.cell is not None  # noqa: S101 - a block has one
         key, work = item.cell, self._work(item.cell)
-        units = item.units or work.units
+        units, method = item.units or work.units, self.methods[key.method]
         observation = self._observations(Condition(item.condition, item.severity))[work.task.layer]
+        given = repeated(observation, key.repeat), units, self.tools[key.task]
+        steps = None if drive is None else getattr(method, "steps", None)
         with time_limit(self.cell_timeout):
-            answer = self.methods[key.method].label(
-                repeated(observation, key.repeat), units, self._tools[work.task.name]
-            )
+            answer = method.label(*given) if drive is None or steps is None else drive(key.task, steps(*given))
         return check_labels(key.method, answer, units, len(observation.image_ids))
 
     def write_cell(self, key: CellKey, found: Iterable[UnitLabels], seconds: float) -> None:
@@ -187,7 +194,8 @@ class Sweep:
         return Passes(self.roles, model, self.probe, self.probing.digest, self.settings, self.seed)
 
     @cached_property
-    def _tools(self) -> dict[str, Toolbox]:
+    def tools(self) -> dict[str, Toolbox]:
+        """Task → what its methods may use."""
         return {
             work.task.name: make_toolbox(
                 self.roles,

@@ -10,8 +10,8 @@ from baselines.costs import Amount
 from benchmark.plan.count import Counts, MethodCount, RunCount, TaskCount
 from benchmark.plan.workers import plan_workers
 from benchmark.run.work import Work
-from tasks.observe import CLEAN, Condition
 from tasks.catalogue import load_task
+from tasks.observe import CLEAN, Condition
 
 TASK = load_task("resnet50_layer4")
 CONDITIONS = (CLEAN, *(Condition("gaussian_blur", severity) for severity in range(1, 6)))
