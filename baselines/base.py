@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tasks.observation import Observation, Toolbox
 
 Mode = Literal["fixed", "code"]
+Split = Literal["units", "never"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Method(Protocol):
     * ``trivial``: True for a trivial baseline, which ignores the unit, so that every other method must beat it.
     * ``uses_perturbations``: names of the perturbations that it uses itself. They are not held out when it is tested on
       them, and tables say so. A property if it depends on options.
+    * ``split``: ``units`` if labelling some of a cell's units costs about that share of the cell, so that several
+      workers may share it; ``never`` (the default) if the work is done for all units at once.
     * ``trace``: the format of the ``extra["trace"]`` that it records for ``benchmark trace``: ``candidates`` (as
       Describe-and-Dissect) or ``contexts`` (as CLEAR).
 

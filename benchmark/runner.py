@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
-from baselines.concepts import load_concepts
+from benchmark.execution.local import do_all
+from benchmark.execution.prepare import Job, load_parts, prepare
+from benchmark.execution.session import Session
 from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.studies import with_studies
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.budget import TimeBudget, with_budget
+from benchmark.run.budget import TimeBudget
 from benchmark.run.dependence import dependence_rows
 from benchmark.run.display import Display
 from benchmark.run.facts import about_methods, about_perturbations, about_profile, about_task, record_images
 from benchmark.run.faithfulness import measure_run
-from benchmark.run.identity import run_identity
 from benchmark.run.interrupt import can_limit_time
 from benchmark.run.label_concepts import embed_concepts
-from benchmark.run.language_check import build_summariser, check_key, say_usage
+from benchmark.run.language_check import build_summariser, say_usage
 from benchmark.run.options import RunOptions
 from benchmark.run.preflight import check
-from benchmark.run.prepare import apply_overrides, load_methods, needed_parts, needs_masks, pick_device, prepare
 from benchmark.run.scoring import score_run
-from benchmark.run.sweep import Sweep, is_seen
+from benchmark.run.sweep import is_seen
 from benchmark.run.tables_cache import is_finished, note_finished, tables_key
-from benchmark.run.work import Work, pass_groups
-from benchmark.studies.base import StudyInput, do_study, load_study
+from benchmark.run.work import Work
+from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
 from leaderboard.board.comparison import compare
 from leaderboard.board.facts import RunFacts, run_facts
 from leaderboard.board.summary import summarise
 from leaderboard.store import atomic
 from leaderboard.store.frames import empty_frame
-from leaderboard.store.run_folder import CellKey, RunFolder
+from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import COMPARISONS, FAITHFULNESS, SCORES, SUMMARY
 from leaderboard.view.bottleneck import bottleneck_contents
 from leaderboard.view.comparisons import comparison_tables
@@ -49,13 +48,9 @@ from leaderboard.view.ties import ties_from
 from report.latex import latex_tables
 from report.markdown import markdown_tables
 from report.tables import write_tables
-from tasks.cache import open_cache
 from tasks.common.errors import UserError
-from tasks.common.offline import opens_no_socket
-from tasks.observe import CLEAN, Probe, probe_of
-from tasks.probing.base import ProbingSet
+from tasks.observe import CLEAN
 from tasks.profiles.build import Roles
-from tasks.profiles.resolve import require
 from tasks.schema import Task
 
 
@@ -95,99 +90,91 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         UserError: Anything that the user can correct.
         StoreError: The run folder cannot be used.
     """
-    place = options.folder()
     budget = TimeBudget(options.budget_seconds)
-    profile, tasks = apply_overrides(options, check(options) if tasks is None else tasks)
-    methods = {} if has_bottlenecks(tasks) else load_methods(options, profile)
-    studies = [load_study(name) for name in options.analyses]
-    masked = needs_masks(options, tasks) or any(study.masked for study in studies)
-    if opens_no_socket():
-        require(needed_parts(options, profile, tasks, methods, masked))
-    profile = with_budget(profile, options.budget_usd)
-    device = pick_device(options.device)
-    roles = CountedRoles(
-        profile, device, options.batch_size or 64, replies=place / "replies.sqlite", cache=open_cache(options.cache)
-    )
-    display.message(f"profile {profile.name} on {device}: {profile.note}")
-    if has_bottlenecks(tasks):
-        return _bottlenecks(run_bottlenecks(options, profile, tasks, roles, display))
+    parts = load_parts(options, check(options) if tasks is None else tasks, CountedRoles)
+    profile, roles = parts.profile, parts.roles
+    display.message(f"profile {profile.name} on {roles.device}: {profile.note}")
+    if has_bottlenecks(parts.tasks):
+        return _bottlenecks(run_bottlenecks(options, profile, parts.tasks, roles, display))
     if options.cell_timeout is not None and not can_limit_time():
         display.warning("--cell-timeout has no effect, because the run is not in the main thread of its process.")
-    check_key(methods, profile)
-    prepared = prepare(options, profile, tasks, methods, roles, display)
-    works, methods = prepared.works, prepared.methods
-    groups = pass_groups(works)
-    for study in studies:
-        study.check(groups, roles)
-    concepts = {work.task.name: load_concepts(profile.concept_set(work.task.concept_set)) for work in works}
-    masks = prepared.masks if masked else None
-    identity = run_identity(options, profile, prepared, concepts, roles)
+    job = prepare(parts, display)
+    with RunFolder(options.folder()) as folder:
+        _begin(folder, job, display)
+        if _is_finished(folder, job):
+            display.message("everything was already done; nothing is computed again")
+            return _stored(folder, options)
+        build_summariser(folder, job.prepared.works, job.prepared.methods, roles)
+        session = Session(job, folder)
+        record_images(folder, {name: probing for name, (_, probing) in session.probes.items()}, display)
+        _say_left_out(folder, session, display)
+        count = count_run(job.groups, job.prepared.methods, profile, options.faithfulness, folder.is_done)
+        count = with_studies(count, job.studies, job.groups, job.prepared.methods, roles, folder)
+        roles.tally.clear()  # layers were looked up by a pass over one image
+        left = [key for key in job.cells if not folder.is_done(key)]
+        embed_concepts(job.concepts, left, job.prepared.methods, roles, display)
+        failed = do_all(session, display, budget)
+        budget.check("faithfulness and tables")
+        result = _finish(session, failed, display)
+        record_outcome(folder, count, roles, display)
+        note_finished(folder, tables_key(folder, options.faithfulness, options.analyses))
+    return result
+
+
+def _begin(folder: RunFolder, job: Job[CountedRoles], display: Display) -> None:
+    """Create or continue the run folder, and record what the run is about."""
+    roles, works = job.roles, job.prepared.works
     facts = {
-        "device": str(device),
+        "device": str(roles.device),
         "batch_size": roles.batch_size,
         "threads": torch.get_num_threads(),
     }
-    with RunFolder(place) as folder:
-        continued = folder.create_or_continue(identity, facts)
-        display.log_to(folder.path / "progress.jsonl")
-        display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
-        folder.record("profile", {**about_profile(profile), "masks": masks or "none needed"})
-        folder.record("tasks", {w.task.name: about_task(w.task, roles.view(w.task.model)) for w in works})
-        folder.record("methods", about_methods(methods))
-        conditions = {condition for work in works for condition in work.conditions if condition != CLEAN}
-        folder.record("perturbations", about_perturbations({one.name for one in conditions}, options.corruptions))
-        cells = [key for work in works for condition in work.conditions for key in work.cells(condition)]
-        seen = [work.observation_key(condition) for work in works for condition in work.conditions]
-        done = all(map(folder.is_done, cells)) and all(is_seen(folder, key, options.thumbnails) for key in seen)
-        if done and is_finished(folder, tables_key(folder, options.faithfulness, options.analyses)):
-            display.message("everything was already done; nothing is computed again")
-            return _stored(folder, options)
-        build_summariser(folder, works, methods, roles)
-        probes = {work.task.name: _probe(work, roles, masks) for work in works}
-        record_images(folder, {name: probing for name, (_, probing) in probes.items()}, display)
-        _say_left_out(folder, works, roles, probes, display)
-        count = count_run(groups, methods, profile, options.faithfulness, folder.is_done)
-        count = with_studies(count, studies, groups, methods, roles, folder)
-        roles.tally.clear()  # layers were looked up by a pass over one image
-        sweeps = [
-            Sweep(
-                tuple(group),
-                methods,
-                concepts,
-                roles,
-                *probes[group[0].task.name],
-                options.seed,
-                options.perturbing(),
-                options.thumbnails,
-                budget,
-                options.cell_timeout,
-            )
-            for group in groups
-        ]
-        left = [key for key in cells if not folder.is_done(key)]
-        embed_concepts(concepts, left, methods, roles, display)
-        failed = _sweep(sweeps, folder, cells, display)
-        budget.check("faithfulness and tables")
-        measure_run(folder, works, roles, options.seed, options.faithfulness, display)
-        _finish(folder, works, roles, display)
-        given = StudyInput(
-            groups, methods, concepts, roles, probes, options.seed, options.perturbing(), display
-        )  # fmt: skip
-        for study in studies:
-            do_study(study, folder, given)
-        result = _stored(folder, options, failed)
-        _write_text(folder, "comparisons.md", markdown_tables(comparison_tables(result.comparisons, result.facts)))
-        _write_text(folder, "faithfulness.md", markdown_tables(result.faithfulness))
-        for name, tables in result.studies.items():
-            _write_text(folder, f"{name}.md", markdown_tables(tables))
-            _write_text(folder, f"{name}.tex", latex_tables(tables) if tables else "")
-        if roles.unknown_texts():
-            folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
-        if roles.halved():
-            folder.record("batch_size_now", roles.halved())
-        say_usage(folder, roles, display)
-        record_outcome(folder, count, roles, display)
-        note_finished(folder, tables_key(folder, options.faithfulness, options.analyses))
+    continued = folder.create_or_continue(job.identity, facts)
+    display.log_to(folder.path / "progress.jsonl")
+    display.message(f"{'continuing' if continued else 'writing'} {folder.path}")
+    folder.record("profile", {**about_profile(job.profile), "masks": job.masks or "none needed"})
+    folder.record("tasks", {w.task.name: about_task(w.task, roles.view(w.task.model)) for w in works})
+    folder.record("methods", about_methods(job.prepared.methods))
+    conditions = {condition for work in works for condition in work.conditions if condition != CLEAN}
+    folder.record("perturbations", about_perturbations({one.name for one in conditions}, job.options.corruptions))
+
+
+def _is_finished(folder: RunFolder, job: Job[CountedRoles]) -> bool:
+    options = job.options
+    seen = [work.observation_key(condition) for work in job.prepared.works for condition in work.conditions]
+    done = all(map(folder.is_done, job.cells)) and all(is_seen(folder, key, options.thumbnails) for key in seen)
+    return done and is_finished(folder, tables_key(folder, options.faithfulness, options.analyses))
+
+
+def _finish(session: Session, failed: Sequence[str], display: Display) -> RunResult:
+    """Everything after the cells: faithfulness, tables, studies, and what the run used."""
+    folder, job = session.folder, session.job
+    options, works, roles = job.options, job.prepared.works, job.roles
+    measure_run(folder, works, roles, options.seed, options.faithfulness, display)
+    _write_tables(folder, works, roles, display)
+    given = StudyInput(
+        job.groups,
+        job.prepared.methods,
+        job.concepts,
+        roles,
+        session.probes,
+        options.seed,
+        options.perturbing(),
+        display,
+    )
+    for study in job.studies:
+        do_study(study, folder, given)
+    result = _stored(folder, options, failed)
+    _write_text(folder, "comparisons.md", markdown_tables(comparison_tables(result.comparisons, result.facts)))
+    _write_text(folder, "faithfulness.md", markdown_tables(result.faithfulness))
+    for name, tables in result.studies.items():
+        _write_text(folder, f"{name}.md", markdown_tables(tables))
+        _write_text(folder, f"{name}.tex", latex_tables(tables) if tables else "")
+    if roles.unknown_texts():
+        folder.record("generator", {"texts_without_a_known_word": roles.unknown_texts()})
+    if roles.halved():
+        folder.record("batch_size_now", roles.halved())
+    say_usage(folder, roles, display)
     return result
 
 
@@ -226,23 +213,18 @@ def _bottlenecks(found: BottleneckResult) -> RunResult:
     return RunResult(found.folder, [], scores, summary, comparisons, found.about_run, [], {"bottleneck": tables})
 
 
-def _say_left_out(
-    folder: RunFolder,
-    works: Sequence[Work],
-    roles: Roles,
-    probes: Mapping[str, tuple[Probe, ProbingSet]],
-    display: Display,
-) -> None:
+def _say_left_out(folder: RunFolder, session: Session, display: Display) -> None:
     """Report the excluded images, task by task.
 
     Raises:
         UserError: The run was begun when each condition took the images that it could be made of.
     """
+    roles = session.job.roles
     left_out = {}
-    for work in works:
+    for work in session.job.prepared.works:
         task = work.task
         whole = roles.probing_set(task.probing_set, work.images, roles.view(task.model)).ids
-        missing = sorted({*whole} - {*probes[task.name][0].ids})
+        missing = sorted({*whole} - {*session.probes[task.name][0].ids})
         if missing:
             left_out[task.name] = missing
             display.warning(
@@ -257,7 +239,7 @@ def _say_left_out(
     folder.record("left_out", left_out)
 
 
-def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Display) -> None:
+def _write_tables(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Display) -> None:
     with display.stage("scores and tables", None, "tables") as stage:
         scores, facts = score_run(folder, works, roles), run_facts(folder.info())
         summary = summarise(scores, facts.seed)
@@ -280,39 +262,3 @@ def _finish(folder: RunFolder, works: Sequence[Work], roles: Roles, display: Dis
 def _write_text(folder: RunFolder, name: str, text: str) -> None:
     if text:
         atomic.write_bytes(folder.path / "tables" / name, text.encode())
-
-
-def _sweep(sweeps: Sequence[Sweep], folder: RunFolder, cells: Sequence[CellKey], display: Display) -> list[str]:
-    """Compute all cells, and wait for those of other processes; what such a process leaves undone is computed here.
-
-    Returns:
-        The failed cells, each with its reason.
-    """
-    while True:
-        for sweep in sweeps:
-            sweep.run(folder, display)
-        failed = {key: reason for sweep in sweeps for key, reason in sweep.failed.items()}
-        left = [key for key in cells if key not in failed and not folder.is_done(key)]
-        if not left:
-            # What failed here may have succeeded elsewhere meanwhile.
-            return [f"{key.name}: {reason}" for key, reason in failed.items() if not folder.is_done(key)]
-        folder.wait_for_others(left, display.message)
-
-
-def _probe(work: Work, roles: Roles, masks: str | None) -> tuple[Probe, ProbingSet]:
-    """The images of a task: if masks are needed, those that have a foreground and a background.
-
-    All conditions use the same images, because clean labels found with other images would differ for that reason alone.
-    """
-    probing = roles.probing_set(work.task.probing_set, work.images, roles.view(work.task.model))
-    segmenter = roles.segmenter if masks == "segmenter" else None
-    probe = probe_of(probing, masked=masks is not None, segmenter=segmenter)
-    if probe.divided is None or probe.divided.all():
-        return probe, probing
-    kept = np.flatnonzero(probe.divided).tolist()
-    if len(kept) < 2:
-        raise UserError(
-            f"Of the {len(probe.ids)} images of {work.task.name}, {len(kept)} have a foreground and a background, "
-            "which conditions of this run perturb separately: try --masks segmenter, or leave out these perturbations."
-        )
-    return probe.only(kept), probing.only(kept)

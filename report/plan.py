@@ -99,6 +99,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if any(amount["expected"] != amount["most"] for amount in facts["total"].values()):
         yield "Passes and captions are images. a ≤ b: a are expected, b are the most that can be."
     yield f"time: {_time(facts['seconds']['total'])}, by a probe of {_time(facts['seconds']['probe'])}"
+    if "workers" in facts:
+        yield _workers(facts["workers"])
     sizes = facts["bytes"]
     yield f"disk: run folder {_size(sizes['folder'])}, cache {_size(sizes['cache'])}"
     yield f"money: {_money(facts['money'])}"
@@ -112,6 +114,17 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{facts['folder']} holds {_n(cells['done'])} of {_n(cells['all'])} cells: they are not counted again."
     else:
         yield f"run folder: {facts['folder']}"
+
+
+def _workers(workers: Mapping[str, Any]) -> str:
+    def told(one: Mapping[str, float | None]) -> str:
+        share = _UNKNOWN if one["efficiency"] is None else f"{100 * one['efficiency']:.0f} %"
+        return f"{_time(one['seconds'])}, efficiency {share}"
+
+    return (
+        f"{_n(workers['count'])} equal workers: {told(workers['cells'])}, where each takes whole cells, as processes "
+        f"of this command do; {told(workers['blocks'])}, if they share cells by units and concepts"
+    )
 
 
 def _money(money: Mapping[str, Any]) -> str:

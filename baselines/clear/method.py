@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from baselines.base import Label, UnitLabels
+from baselines.base import Label, Split, UnitLabels
 from baselines.clear.case import Case, Layer
 from baselines.clear.choice import (
     Aggregate,
@@ -135,6 +135,7 @@ class Clear:
     citation: ClassVar[tuple[str, ...]] = ("dnd",)
     trace: ClassVar[str] = "contexts"
     version: ClassVar[str] = "2"
+    split: ClassVar[Split] = "units"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "no_contexts": {"contexts": ""},

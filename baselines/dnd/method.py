@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from baselines.base import Label, Mode, UnitLabels
+from baselines.base import Label, Mode, Split, UnitLabels
 from baselines.costs import Cost
 from baselines.dnd.adaptive import ALPHA, Contest, Drawing, chances, rounds
 from baselines.dnd.candidates import candidate_concepts
@@ -87,6 +87,7 @@ class DescribeAndDissect:
     citation: ClassVar[tuple[str, ...]] = ("dnd",)
     trace: ClassVar[str] = "candidates"
     version: ClassVar[str] = "2"
+    split: ClassVar[Split] = "units"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "no_crops": {"crops": False},

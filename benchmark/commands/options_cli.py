@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -24,14 +24,15 @@ _AS_TWO_FIELDS = {"images": str, "budget_usd": list[str]}
 """Options that set this field or the one after it, and their type."""
 
 
-def with_run_options(command: Callable[[RunOptions], None]) -> Callable[..., None]:
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command with the options of a run.
 
     ``--list-layers`` is handled here, whatever the command does, and ``--offline`` takes effect here.
 
     Args:
-        command: Receives the options; its docstring is the command's help.
+        command: Receives the options, and those of its own after them by name; its docstring is the command's help.
     """
+    own = list(signature(command, eval_str=True).parameters.values())[1:]
 
     def wrapped(**given: Any) -> None:
         if given.pop("offline"):
@@ -43,10 +44,11 @@ def with_run_options(command: Callable[[RunOptions], None]) -> Callable[..., Non
             return
         from benchmark.commands.arguments import options_from
 
-        command(options_from(given, given.pop("image_count")))
+        kept = {parameter.name: given.pop(parameter.name) for parameter in own}
+        command(options_from(given, given.pop("image_count")), **kept)
 
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-    wrapped.__signature__ = Signature(list(_parameters()))  # type: ignore[attr-defined]
+    wrapped.__signature__ = Signature([*_parameters(), *own])  # type: ignore[attr-defined]
     return wrapped
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import typer
 
 from benchmark.commands.console import console, json_text
 from benchmark.commands.options_cli import with_run_options
-
-if TYPE_CHECKING:
-    from benchmark.run.options import RunOptions
+from benchmark.run.options import RunOptions
 
 
 @with_run_options
-def plan(options: RunOptions) -> None:
+def plan(
+    options: RunOptions,
+    *,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Also say how long it takes this many workers.")
+    ] = None,
+) -> None:
     """Estimate the cost of a run before it starts; takes the options of run."""
     started = time.monotonic()
     from benchmark.run.preflight import check
@@ -24,7 +28,7 @@ def plan(options: RunOptions) -> None:
     from benchmark.plan.make import make_plan
     from benchmark.run.display import Display
 
-    facts = make_plan(options, Display("quiet"), tasks, started)
+    facts = make_plan(options, Display("quiet"), tasks, started, workers)
     if options.as_json:
         typer.echo(json_text(facts))
         return

@@ -9,9 +9,9 @@ import typer
 
 from benchmark.commands.console import SOME_FAILED, console, json_text, say
 from benchmark.commands.options_cli import with_run_options
+from benchmark.run.options import RunOptions
 
 if TYPE_CHECKING:
-    from benchmark.run.options import RunOptions
     from benchmark.runner import RunResult
     from leaderboard.view.content import Table
 

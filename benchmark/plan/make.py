@@ -18,6 +18,7 @@ from benchmark.plan.measure import measure
 from benchmark.plan.rates import Rates
 from benchmark.plan.studies import with_studies
 from benchmark.plan.tally import CountedRoles
+from benchmark.plan.workers import drawing_seconds, plan_workers
 from benchmark.run.budget import with_budget
 from benchmark.run.display import Display
 from benchmark.run.language_check import check_key
@@ -48,7 +49,11 @@ from tasks.schema import Task
 
 
 def make_plan(
-    options: RunOptions, display: Display, tasks: Sequence[Task] | None = None, started: float | None = None
+    options: RunOptions,
+    display: Display,
+    tasks: Sequence[Task] | None = None,
+    started: float | None = None,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Estimate the cost of a run.
 
@@ -56,12 +61,14 @@ def make_plan(
         display: For the messages of a run while it prepares.
         tasks: From ``benchmark.run.preflight.check``, if the options were already checked.
         started: ``time.monotonic()`` at the start of the command; the time until the models load is the run's start.
+        workers: Also estimate the time with that many workers, see ``benchmark.plan.workers``.
 
     Returns:
         ``folder``, ``profile``, ``device``, ``tasks`` and ``total`` (see ``_task_facts`` and ``benchmark.plan.count``),
         ``shared`` by all tasks, ``faithfulness``, ``cells`` (``all`` and ``done``), ``seconds`` (``total``, ``stages``
         and the duration of the ``probe``), ``bytes`` (``folder``, ``cache``), ``money`` (see
-        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``. Null means unknown.
+        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``; ``workers``, if asked for.
+        Null means unknown.
 
     Raises:
         UserError: The run would be refused for the same reason.
@@ -109,6 +116,9 @@ def make_plan(
         for rate in rates.values():
             notes += [f"{what} was not measured: {why.removesuffix('.')}." for what, why in rate.unmeasured.items()]
         facts["seconds"] = {"total": total(stages), "stages": stages}
+        if workers is not None:
+            drawing = {name: drawing_seconds(rate) for name, rate in rates.items()}
+            facts["workers"] = plan_workers(count, groups, prepared.methods, stages, drawing, folder.is_done, workers)
         facts["bytes"]["folder"] = disk_bytes(count, rates, options.thumbnails)
     facts["seconds"]["probe"] = time.monotonic() - started
     return as_json(facts | {"notes": list(dict.fromkeys(notes))})

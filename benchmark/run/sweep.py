@@ -1,45 +1,44 @@
-"""The sweep: one pass over the images per condition, then every method's cell; finished work is not repeated."""
+"""The sweep: one pass over the images per condition, then every method's cell; what is done is not done again."""
 
 from __future__ import annotations
 
-import logging
+import json
 import math
-import time
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from baselines.base import Method, UnitLabels
 from baselines.checks import check_labels
 from baselines.evidence import EVIDENCE_SIZE, dead_units, tied_images, top_images
-from benchmark.run.budget import TimeBudget
-from benchmark.run.display import Display, Stage
-from benchmark.run.interrupt import TookTooLong, time_limit
+from benchmark.run.interrupt import time_limit
+from benchmark.run.items import Item
+from benchmark.run.once import once
 from benchmark.run.passes import Passes
 from benchmark.run.prepare import asked_roles
 from benchmark.run.thumbnails import thumbnail_rows
 from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.truth import unit_truth
 from benchmark.run.work import Work, all_conditions
-from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
 from metrics.evidence import activation_correlation
 from tasks.activations.capture import Pooling
-from tasks.common.errors import UserError
 from tasks.observation import Observation, Toolbox
-from tasks.observe import CLEAN, Condition, Images, Probe, perturbed, repeated
+from tasks.observe import CLEAN, Condition, Probe, perturbed, repeated
 from tasks.perturbations.settings import Settings
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 
-log = logging.getLogger(__name__)
+Drive: TypeAlias = Callable[[str, Generator[Any, Any, list[UnitLabels]]], list[UnitLabels]]
+"""``drive(task, steps)`` answers what the steps of a method ask, until they return labels."""
 
 
 @dataclass
@@ -47,16 +46,18 @@ class Sweep:
     """Tasks that share a network and its images, so that one pass per condition serves them all.
 
     Attributes:
+        group: Its number in the run.
+        folder: The run folder, open for writing.
         concepts: Task name → concept set.
         probe: The probing images.
         probing: The probing set that they come from, with its annotation.
         settings: How images are perturbed.
         thumbnails: Number of top images per unit kept as thumbnails.
-        budget: The session's time budget.
         cell_timeout: Seconds after which a cell counts as failed, or None for no limit.
-        failed: Cells that failed in this session, each with its reason.
     """
 
+    group: int
+    folder: RunFolder
     works: tuple[Work, ...]
     methods: Mapping[str, Method]
     concepts: Mapping[str, tuple[str, ...]]
@@ -66,90 +67,119 @@ class Sweep:
     seed: int
     settings: Settings
     thumbnails: int = 0
-    budget: TimeBudget = field(default_factory=TimeBudget)
     cell_timeout: float | None = None
-    failed: dict[CellKey, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._clean: dict[str, Float[np.ndarray, "images units"]] = {}
+        self._held: tuple[Condition, dict[str, Observation]] | None = None
 
-    def run(self, folder: RunFolder, display: Display) -> None:
-        """Compute all cells that are not done, have not failed, and are not claimed by another process."""
-        pending = [condition for condition in all_conditions(self.works) if self._open_work(folder, condition)]
-        if not pending:
-            return
-        left = {key for condition in pending for key in self._cells(condition) if self._is_open(folder, key)}
-        begun: list[Condition] = []
-        parts = {"pass": len(pending), "evidence": len(pending), **Counter(key.method for key in left)}
-        with display.stage(self._title(), len(left), "cells", parts) as stage:
-            for condition in pending:
-                with folder.claim(f"{self._title()} {condition}") as mine:
-                    if mine:
-                        self._condition(folder, condition, left, stage)
-                    else:
-                        begun.append(condition)
-            # Another process has these images in memory, so they come last.
-            for condition in begun:
-                self._condition(folder, condition, left, stage)
-
-    def _condition(self, folder: RunFolder, condition: Condition, left: Container[CellKey], stage: Stage) -> None:
-        """Compute what is left of one condition, if anything."""
-        keys = [key for key in self._cells(condition) if key in left]
-        if not self._open_work(folder, condition):
-            self._skip(stage, keys)
-            return
-        stage.note(str(condition))
-        self.budget.check(f"the pass over the images, {condition}", stage.pace.expected("pass"))
-        try:
-            with stage.part("pass"):
-                images = perturbed(self.probe, condition, self.seed, self.settings, self.roles.device)
-                observations = self._observe(condition, images)
-        except (UserError, StoreError, MemoryError):
-            raise
-        # A failure of one perturbation, perhaps a plugin's, must not lose the other conditions.
-        except Exception as error:
-            log.warning("condition %s failed", condition, exc_info=True)
-            self.failed |= dict.fromkeys(keys, f"{type(error).__name__}: {error}")
-            self._skip(stage, keys)
-            return
-        with stage.part("evidence"):
-            for work in self._with(condition):
-                with folder.claim(work.observation_key(condition), wait=True):
-                    self._write_evidence(folder, work, condition, observations[work.task.layer])
-        for work in self._with(condition):
-            mine = [key for key in work.cells(condition) if key in left]
-            self._label(folder, work, mine, observations[work.task.layer], stage)
-
-    def _skip(self, stage: Stage, keys: Sequence[CellKey]) -> None:
-        for kind in ("pass", "evidence"):
-            stage.skip(kind)
-        for key in keys:
-            stage.skip(key.method, 1)
-
-    def _title(self) -> str:
+    @property
+    def title(self) -> str:
+        """The names of its tasks."""
         return " + ".join(work.task.name for work in self.works)
+
+    def items(self, failed: Container[CellKey] = (), only: Condition | None = None) -> list[Item]:
+        """What is left, apart from what other processes hold: each condition's pass, then its cells.
+
+        Args:
+            failed: Cells that are not tried again.
+            only: One of the conditions, instead of all.
+        """
+        found: list[Item] = []
+        for condition in all_conditions(self.works) if only is None else (only,):
+            own = Item("pass", self.group, condition.name, condition.severity)
+            keys = self.cells(own)
+            left = [key for key in keys if key not in failed and self._is_open(key)]
+            seen = [work.observation_key(condition) for work in self._with(condition)]
+            # Where the images themselves could not be had, there is no evidence of them either.
+            unseen = not any(key in failed for key in keys) and not all(
+                is_seen(self.folder, key, self.thumbnails) for key in seen
+            )
+            if left or unseen:
+                found += [own, *(replace(own, kind="block", cell=key) for key in left)]
+        return found
+
+    def cells(self, item: Item) -> list[CellKey]:
+        """All cells of an item's condition."""
+        condition = Condition(item.condition, item.severity)
+        return [key for work in self._with(condition) for key in work.cells(condition)]
+
+    def observe(self, item: Item) -> None:
+        """Pass the images of a condition through network and CLIP; held until the next condition, or ``release``."""
+        condition = Condition(item.condition, item.severity)
+        if condition == CLEAN:
+            self._held = None
+            _ = self._clean  # other processes, which need them too, wait for this pass
+        self._observations(condition)
+
+    def release(self) -> None:
+        """Forget the condition that is held."""
+        self._held = None
+
+    def store_evidence(self, item: Item) -> list[CellKey]:
+        """Write what belongs to a condition, independent of the methods; what is there is not written again.
+
+        Returns:
+            The keys of its evidence.
+        """
+        condition = Condition(item.condition, item.severity)
+        keys = []
+        for work in self._with(condition):
+            keys.append(work.observation_key(condition))
+            with self.folder.claim(keys[-1], wait=True):
+                self._write_evidence(work, condition, self._observations(condition)[work.task.layer])
+        return keys
+
+    def label(self, item: Item, drive: Drive | None = None) -> list[UnitLabels]:
+        """The labels of a block: of some of its cell's units, or of all of them.
+
+        Args:
+            drive: Runs the steps of a method that has them; None draws what they ask at once.
+        """
+        assert item.cell is not None  # noqa: S101 - a block has one
+        key, work = item.cell, self._work(item.cell)
+        units, method = item.units or work.units, self.methods[key.method]
+        observation = self._observations(Condition(item.condition, item.severity))[work.task.layer]
+        given = repeated(observation, key.repeat), units, self.tools[key.task]
+        steps = None if drive is None else getattr(method, "steps", None)
+        with time_limit(self.cell_timeout):
+            answer = method.label(*given) if drive is None or steps is None else drive(key.task, steps(*given))
+        return check_labels(key.method, answer, units, len(observation.image_ids))
+
+    def write_cell(self, key: CellKey, found: Iterable[UnitLabels], seconds: float) -> None:
+        """Store a cell.
+
+        Args:
+            found: The labels of all of its units, in any order.
+            seconds: Time that they took.
+
+        Raises:
+            ValueError: Units are missing, or given twice.
+        """
+        labels = sorted(found, key=lambda one: one.unit)
+        if [one.unit for one in labels] != list(self._work(key).units):
+            raise ValueError(f"the blocks of {key.name} do not make up the units of its cell")
+        facts = as_json(unit_facts(labels))
+        self.folder.write_cell(key, label_rows(labels), {"seconds": round(seconds, 3), "units": facts})
 
     def _with(self, condition: Condition) -> Iterator[Work]:
         return (work for work in self.works if condition in work.conditions)
 
-    def _cells(self, condition: Condition) -> list[CellKey]:
-        return [key for work in self._with(condition) for key in work.cells(condition)]
+    def _is_open(self, key: CellKey) -> bool:
+        """Whether a cell is neither done nor claimed by another process."""
+        return self.folder.is_free(key) and not self.folder.is_done(key)
 
-    def _is_open(self, folder: RunFolder, key: CellKey) -> bool:
-        """Whether a cell is neither done nor failed nor claimed by another process."""
-        return key not in self.failed and folder.is_free(key) and not folder.is_done(key)
+    def _work(self, key: CellKey) -> Work:
+        return next(work for work in self.works if work.task.name == key.task)
 
-    def _open_work(self, folder: RunFolder, condition: Condition) -> bool:
-        keys = self._cells(condition)
-        if any(self._is_open(folder, key) for key in keys):
-            return True
-        seen = [work.observation_key(condition) for work in self._with(condition)]
-        # Where the images themselves could not be had, there is no evidence of them either.
-        return not any(key in self.failed for key in keys) and not all(
-            is_seen(folder, key, self.thumbnails) for key in seen
-        )
+    def _observations(self, condition: Condition) -> dict[str, Observation]:
+        """Layer → the images under a condition; a pass that the cache holds is not made again."""
+        if self._held is None or self._held[0] != condition:
+            self._held = None  # two conditions' maps need not fit into memory
+            self._held = (condition, self._observe(condition))
+        return self._held[1]
 
-    def _observe(self, condition: Condition, images: Images) -> dict[str, Observation]:
+    def _observe(self, condition: Condition) -> dict[str, Observation]:
+        images = perturbed(self.probe, condition, self.seed, self.settings, self.roles.device)
         layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
         # Methods read the maps only of the units they label.
         maps = {
@@ -164,7 +194,8 @@ class Sweep:
         return Passes(self.roles, model, self.probe, self.probing.digest, self.settings, self.seed)
 
     @cached_property
-    def _tools(self) -> dict[str, Toolbox]:
+    def tools(self) -> dict[str, Toolbox]:
+        """Task → what its methods may use."""
         return {
             work.task.name: make_toolbox(
                 self.roles,
@@ -179,46 +210,23 @@ class Sweep:
 
     @cached_property
     def _background(self) -> Mapping[str, float]:
-        return background_words(self.roles.captioner, self.probe.load, len(self.probe.ids))
+        captioner = self.roles.captioner
+        if captioner is None:
+            return {}
 
-    def _label(
-        self, folder: RunFolder, work: Work, keys: Sequence[CellKey], observation: Observation, stage: Stage
-    ) -> None:
-        for key in keys:
-            self.budget.check(f"{key.method}, {stage.noted}", stage.pace.expected(key.method))
-            with folder.claim(key) as mine:
-                if not mine or folder.is_done(key):
-                    stage.skip(key.method, 1)  # another process does it, or did
-                    continue
-                with stage.part(key.method, 1):
-                    self._cell(folder, work, key, observation)
+        def make() -> dict[str, Tensor]:
+            words = json.dumps(background_words(captioner, self.probe.load, len(self.probe.ids)))
+            return {"json": torch.tensor(list(words.encode()), dtype=torch.uint8)}
 
-    def _cell(self, folder: RunFolder, work: Work, key: CellKey, observation: Observation) -> None:
-        started = time.monotonic()
-        try:
-            tools = self._tools[work.task.name]
-            with time_limit(self.cell_timeout):
-                answer = self.methods[key.method].label(repeated(observation, key.repeat), work.units, tools)
-            found = check_labels(key.method, answer, work.units, len(observation.image_ids))
-            facts = as_json(unit_facts(found))
-            extra = {"seconds": round(time.monotonic() - started, 3), "units": facts}
-            # What cannot be stored is this cell's fault; a disk that is full is not.
-            folder.write_cell(key, label_rows(found), extra)
-        except (UserError, StoreError, KeyboardInterrupt, MemoryError):
-            raise
-        # One method's failure must not lose the others' cells; it is listed at the end.
-        except (Exception, TookTooLong) as error:
-            log.warning("cell %s failed", key.name, exc_info=True)
-            self.failed[key] = f"{type(error).__name__}: {error}"
+        return json.loads(bytes(once(self.folder, f"caption words of {self.title}", make)["json"].tolist()))
 
-    def _write_evidence(self, folder: RunFolder, work: Work, condition: Condition, observation: Observation) -> None:
+    def _write_evidence(self, work: Work, condition: Condition, observation: Observation) -> None:
         key = work.observation_key(condition)
-        if is_seen(folder, key, self.thumbnails):
+        if is_seen(self.folder, key, self.thumbnails):
             return
         dead = dead_units(observation.activations)
-        before = self._clean_activations(work, observation if condition == CLEAN else None)
         extra: dict[str, Any] = {"dead": [unit for unit in work.units if dead[unit]]}
-        extra["correlation"] = self._correlation(work, observation, before)
+        extra["correlation"] = self._correlation(work, observation)
         tied = tied_images(observation.activations[:, list(work.units)], EVIDENCE_SIZE)
         extra["tied"] = {str(unit): count for unit, count in zip(work.units, tied.tolist(), strict=True) if count}
         if condition == CLEAN:
@@ -231,23 +239,25 @@ class Sweep:
         # The evidence is written last: once it exists, the condition is not processed again.
         if self.thumbnails:
             shown = evidence.loc[evidence["rank"].to_numpy() <= self.thumbnails, "image"]
-            folder.write_thumbnails(key, thumbnail_rows(observation, sorted(set(shown))))
-        folder.write_evidence(key, evidence, extra)
+            self.folder.write_thumbnails(key, thumbnail_rows(observation, sorted(set(shown))))
+        self.folder.write_evidence(key, evidence, extra)
 
-    def _clean_activations(self, work: Work, observation: Observation | None) -> Float[np.ndarray, "images units"]:
-        """Those of the units to label; computed again if an earlier session did the clean condition."""
-        name = work.task.name
-        if name not in self._clean:
-            if observation is None:
-                observation = self._observe(CLEAN, self.probe.load)[work.task.layer]
-            self._clean[name] = observation.activations[:, list(work.units)].numpy()
-        return self._clean[name]
+    @cached_property
+    def _clean(self) -> Mapping[str, Float[Tensor, "images units"]]:
+        """Task → clean activations of the units to label; from the pass of whichever process makes it first."""
 
-    def _correlation(
-        self, work: Work, observation: Observation, before: Float[np.ndarray, "images units"]
-    ) -> dict[str, float]:
+        def make() -> dict[str, Tensor]:
+            seen = self._held[1] if self._held is not None and self._held[0] == CLEAN else self._observe(CLEAN)
+            if self._held is None:
+                self._held = (CLEAN, seen)
+            return {w.task.name: seen[w.task.layer].activations[:, list(w.units)] for w in self.works}
+
+        return once(self.folder, f"clean activations of {self.title}", make)
+
+    def _correlation(self, work: Work, observation: Observation) -> dict[str, float]:
         """Unit → correlation of its activations with the clean ones, if there is one."""
-        found = activation_correlation(before, observation.activations[:, list(work.units)].numpy()).pearson
+        before, now = self._clean[work.task.name], observation.activations[:, list(work.units)]
+        found = activation_correlation(before.numpy(), now.numpy()).pearson
         pairs = zip(work.units, found.tolist(), strict=True)
         return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}
 

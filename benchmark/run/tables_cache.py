@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _ROOT = Path(__file__).parents[2]
 _CODE = (
     "baselines",
+    "benchmark/execution",
     "benchmark/run",
     "benchmark/runner.py",
     "benchmark/studies",

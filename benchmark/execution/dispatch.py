@@ -1,0 +1,273 @@
+"""Which worker does which item next: a state machine without an engine, a clock or input and output.
+
+The caller reports events and carries out the returned actions; the same events give the same actions. One queue for
+identical workers, and whoever is free gets the next item: draws before blocks before passes, so that what was begun is
+finished first and little is open at a time.
+
+A concept that several blocks want is drawn once: a block that lacks concepts is *parked* until they are there, and then
+handed out again. Results are deterministic and stored, so an item that two workers did (one of them was thought to be
+lost) does no harm; the caller reports as done only what the store holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from benchmark.run.items import Item
+
+LOSSES: Final = 3
+"""An item is handed out again after this many lost workers; the next loss makes it a poison item, which fails alone."""
+
+CONCEPTS: Final = 4
+"""Most concepts per draw."""
+
+PATIENCE: Final = 6
+"""A worker that holds an item and is not heard of in this many ticks in a row is lost."""
+
+
+@dataclass(frozen=True)
+class Give:
+    """Hand the item to the worker."""
+
+    worker: str
+    item: Item
+
+
+@dataclass(frozen=True)
+class Replace:
+    """The worker is lost: start another one."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The worker is no longer needed."""
+
+    worker: str
+
+
+Action: TypeAlias = Give | Replace | Stop
+
+
+class Dispatcher:
+    """The state of the items and workers of one run.
+
+    Args:
+        items: ``pass`` and ``block`` items, in the order in which they are preferred. Blocks wait for the pass of their
+            group and condition, if it is among them.
+        losses: See ``LOSSES``.
+        concepts: See ``CONCEPTS``.
+        patience: See ``PATIENCE``.
+
+    Attributes:
+        done: Finished items, draws included, with epoch 0.
+        failed: Item with epoch 0 → why it failed: an exception, which is not tried again; too many lost workers; or
+            what it needs failed.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], *, losses: int = LOSSES, concepts: int = CONCEPTS, patience: int = PATIENCE
+    ) -> None:
+        self._losses, self._concepts, self._patience = losses, concepts, patience
+        self.done: set[Item] = set()
+        self.failed: dict[Item, str] = {}
+        self._passes: deque[Item] = deque()
+        self._blocks: deque[Item] = deque()
+        self._draws: deque[Item] = deque()  # lost draws only: others are made of the wanted concepts when handed out
+        self._wanted: dict[tuple[int, str], set[Item]] = {}
+        self._queued: deque[tuple[int, str]] = deque()
+        self._drawn: set[tuple[int, str]] = set()
+        self._undrawable: dict[tuple[int, str], str] = {}
+        self._lacking: dict[Item, int] = {}
+        self._after: dict[tuple[int, str, int], list[Item]] = {}
+        self._lost: dict[Item, int] = {}
+        self._held: dict[str, Item] = {}
+        self._idle: deque[str] = deque()
+        self._gone: set[str] = set()
+        self._silent: dict[str, int] = {}
+        self._draining = False
+        self._left = len(items)
+        awaited = {_source(item) for item in items if item.kind == "pass"}
+        for item in items:
+            if item.kind == "pass":
+                self._passes.append(item)
+            elif _source(item) in awaited:
+                self._after.setdefault(_source(item), []).append(item)
+            else:
+                self._blocks.append(item)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item is done or has failed."""
+        return self._left == 0
+
+    # ---- events ----
+
+    def ready(self, worker: str) -> list[Action]:
+        """A new worker asks for work."""
+        self._gone.discard(worker)
+        if worker not in self._held and worker not in self._idle:
+            self._idle.append(worker)
+        return self._actions()
+
+    def finish(self, worker: str, item: Item) -> list[Action]:
+        """The item is done; believed of a lost worker too, because the store holds the result."""
+        self._free(worker, item)
+        self._settle(replace(item, epoch=0))
+        return self._actions()
+
+    def park(self, worker: str, item: Item, draws: Collection[str]) -> list[Action]:
+        """The block lacks the images of these concepts, and is handed out again once they are drawn."""
+        block = replace(item, epoch=0)
+        if not self._free(worker, item) or block in self.done or block in self.failed:
+            return self._actions()
+        lacking = [(item.group, draw) for draw in dict.fromkeys(draws) if (item.group, draw) not in self._drawn]
+        for key in lacking:
+            if key in self._undrawable:
+                self._fail(block, self._undrawable[key])
+                return self._actions()
+        self._lacking[block] = len(lacking)
+        for key in lacking:
+            if key not in self._wanted:
+                self._wanted[key] = set()
+                self._queued.append(key)
+            self._wanted[key].add(block)
+        if not lacking:
+            self._blocks.appendleft(block)
+        return self._actions()
+
+    def fail(self, worker: str, item: Item, reason: str) -> list[Action]:
+        """The item raised an exception; it would raise it again, so it is not tried again."""
+        if self._free(worker, item):
+            self._fail(replace(item, epoch=0), reason)
+        return self._actions()
+
+    def lose(self, worker: str) -> list[Action]:
+        """The worker is gone or frozen; its item is handed out again."""
+        if worker in self._gone:
+            return []
+        self._gone.add(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        held = self._held.pop(worker, None)
+        self._silent.pop(worker, None)
+        if held is not None:
+            item = replace(held, epoch=0)
+            self._lost[item] = self._lost.get(item, 0) + 1
+            if item in self.done or item in self.failed:
+                pass
+            elif self._lost[item] > self._losses:
+                self._fail(item, f"{self._lost[item]} workers were lost with it")
+            else:
+                {"pass": self._passes, "block": self._blocks, "draw": self._draws}[item.kind].appendleft(item)
+        return [*([] if self._over else [Replace(worker)]), *self._actions()]
+
+    def tick(self, heard: Collection[str]) -> list[Action]:
+        """A fixed time has passed, in which these workers were heard of."""
+        actions: list[Action] = []
+        for worker in list(self._held):
+            self._silent[worker] = 0 if worker in heard else self._silent.get(worker, 0) + 1
+            if self._silent[worker] >= self._patience:
+                actions += self.lose(worker)
+        return actions
+
+    def drain(self) -> list[Action]:
+        """Nothing more is handed out; workers stop when they have finished what they hold."""
+        self._draining = True
+        return self._actions()
+
+    # ---- inside ----
+
+    @property
+    def _over(self) -> bool:
+        return self._draining or self.finished
+
+    def _free(self, worker: str, item: Item) -> bool:
+        """Take the item from the worker, which is idle then; False if it was thought to be lost with it."""
+        if self._held.get(worker) != item:
+            return False
+        del self._held[worker]
+        self._silent.pop(worker, None)
+        self._idle.append(worker)
+        return True
+
+    def _settle(self, item: Item) -> None:
+        """What waits for a finished item can go on."""
+        if item in self.done or item in self.failed:
+            return
+        self.done.add(item)
+        if item.kind != "draw":
+            self._left -= 1
+        if item.kind == "pass":
+            self._blocks.extend(self._after.pop(_source(item), ()))
+        for key in ((item.group, draw) for draw in item.draws):
+            self._drawn.add(key)
+            for block in sorted(self._wanted.pop(key, ()), key=_order):
+                self._lacking[block] -= 1
+                if not self._lacking[block]:
+                    self._blocks.appendleft(block)
+
+    def _fail(self, item: Item, reason: str) -> None:
+        """The item fails, and what needs it."""
+        if item in self.done or item in self.failed:
+            return
+        self.failed[item] = reason
+        if item.kind != "draw":
+            self._left -= 1
+        if item.kind == "pass":
+            for block in self._after.pop(_source(item), ()):
+                self._fail(block, reason)
+        for key in ((item.group, draw) for draw in item.draws):
+            self._undrawable[key] = reason
+            for block in sorted(self._wanted.pop(key, ()), key=_order):
+                self._fail(block, reason)
+
+    def _actions(self) -> list[Action]:
+        """Work for the idle workers, or their end."""
+        actions: list[Action] = []
+        while self._idle:
+            if self._over:
+                actions.append(Stop(self._idle.popleft()))
+                continue
+            item = self._next()
+            if item is None:
+                break
+            worker = self._idle.popleft()
+            given = replace(item, epoch=self._lost.get(item, 0))
+            self._held[worker] = given
+            actions.append(Give(worker, given))
+        return actions
+
+    def _next(self) -> Item | None:
+        return self._from(self._draws) or self._draw() or self._from(self._blocks) or self._from(self._passes)
+
+    def _from(self, queue: deque[Item]) -> Item | None:
+        while queue:
+            item = queue.popleft()
+            # A worker that was thought to be lost may have finished it meanwhile.
+            if item not in self.done and item not in self.failed:
+                return item
+        return None
+
+    def _draw(self) -> Item | None:
+        """The next concepts of one group; fewer where there are fewer than the idle workers could draw."""
+        queued = self._queued
+        if not queued:
+            return None
+        size = max(1, min(self._concepts, len(queued) // len(self._idle)))
+        group, draws = queued[0][0], []
+        while queued and len(draws) < size and queued[0][0] == group:
+            draws.append(queued.popleft()[1])
+        return Item("draw", group, draws=tuple(draws))
+
+
+def _source(item: Item) -> tuple[int, str, int]:
+    return item.group, item.condition, item.severity
+
+
+def _order(item: Item) -> tuple[int, str, int, str, tuple[int, ...]]:
+    return (*_source(item), item.cell.name if item.cell else "", item.units)
