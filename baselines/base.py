@@ -52,6 +52,9 @@ class Method(Protocol):
     * ``trivial``: True for a trivial baseline, which ignores the unit, so that every other method must beat it.
     * ``uses_perturbations``: names of the perturbations that it uses itself. They are not held out when it is tested on
       them, and tables say so. A property if it depends on options.
+    * ``top_images``: the number of a unit's top images (see ``baselines.evidence.top_images``) whose maps it reads: a
+      run then keeps no others. By default all are kept for a method that needs ``maps``, and none for others. Reading
+      more is correct, but slow: they are computed again.
     * ``trace``: the format of the ``extra["trace"]`` that it records for ``benchmark trace``: ``candidates`` (as
       Describe-and-Dissect) or ``contexts`` (as CLEAR).
 
