@@ -10,7 +10,9 @@ Pooled activations stay float32. In float16 some tie: of the 2,048 units of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -152,6 +154,7 @@ def observe(
     mapped: int | None = None,
     batch: int = IMAGES_AT_ONCE,
     advance: Callable[[int], None] = lambda count: None,
+    ahead: bool | None = None,
 ) -> dict[str, Observation]:
     """Compute the activations and the CLIP embeddings of the images of one condition.
 
@@ -163,6 +166,8 @@ def observe(
             are read.
         batch: Images read between two calls of ``advance``; a runtime setting.
         advance: Called with the number of finished images.
+        ahead: Whether a thread makes the next images while the models see these; None where the target is on a GPU,
+            which would otherwise wait.
 
     Returns:
         Layer name → observation with repeat 0.
@@ -179,15 +184,16 @@ def observe(
     # With no units a reading tells the size of a map, and costs nothing.
     asked = dict.fromkeys(maps, ()) if mapped == 0 else maps
     embeddings = torch.empty(0)
-    for part in blocks(count, batch):
-        pixels = images(part)
-        for layer, reading in target.read(pixels, layers, asked).items():
-            taken[layer].add(part.start, reading)
-        embedded = clip.encode_images(pixels)
-        if not len(embeddings):
-            embeddings = torch.empty(count, *embedded.shape[1:], dtype=embedded.dtype)
-        embeddings[part.start : part.stop] = embedded
-        advance(len(part))
+    ahead = target.device.type != "cpu" if ahead is None else ahead
+    with contextlib.closing(_in_parts(images, list(blocks(count, batch)), ahead)) as parts:
+        for part, pixels in parts:
+            for layer, reading in target.read(pixels, layers, asked).items():
+                taken[layer].add(part.start, reading)
+            embedded = clip.encode_images(pixels)
+            if not len(embeddings):
+                embeddings = torch.empty(count, *embedded.shape[1:], dtype=embedded.dtype)
+            embeddings[part.start : part.stop] = embedded
+            advance(len(part))
     return {
         layer: Observation(
             layer=layer,
@@ -204,6 +210,28 @@ def observe(
         )
         for layer, found in taken.items()
     }
+
+
+def _in_parts(
+    images: Images, parts: Sequence[range], ahead: bool
+) -> Generator[tuple[range, UInt8[Tensor, "k 3 h w"]], None, None]:
+    """The images of each part, in order; with ``ahead``, a thread makes those of the next while the caller has these.
+
+    What is raised while a part is made is raised when its turn comes. The thread ends with the generator.
+    """
+    if not ahead:
+        for part in parts:
+            yield part, images(part)
+        return
+    thread = ThreadPoolExecutor(1, "read-ahead")
+    try:
+        following = [thread.submit(images, part) for part in parts[:1]]
+        for number, part in enumerate(parts, start=1):
+            pixels = following.pop().result()
+            following += [thread.submit(images, part) for part in parts[number : number + 1]]
+            yield part, pixels
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def late_maps(

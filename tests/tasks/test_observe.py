@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from baselines.evidence import top_images
 from tasks.activations.maps import LateMaps, MemoryMaps, StoredMaps, TopMaps
+from tasks.common.errors import UserError
 from tasks.common.seeding import integer_seed
 from tasks.models.target import Preprocessing, TargetModel
 from tasks.observation import Segmentation
@@ -239,6 +241,73 @@ def test_batches_change_nothing_but_the_progress(model, images):
             torch.testing.assert_close(seen[name].activations, expected[name].activations, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(seen[name].clip_embeddings, expected[name].clip_embeddings)
         torch.testing.assert_close(whole(seen["0"].maps), whole(expected["0"].maps), rtol=2e-3, atol=2e-3)
+
+
+def read_ahead():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+def test_a_thread_that_reads_ahead_changes_no_bit(model, images):
+    snow = Condition("snow", 3)
+    probe = Probe(IDS, lambda indices: images[list(indices)])
+    readers, ahead = set(), []
+
+    def seen(ahead_of):
+        shown = perturbed(probe, snow, 0, Settings(), torch.device("cpu"))
+        done = []
+
+        def noted(indices):
+            readers.add(threading.current_thread().name.startswith("read-ahead"))
+            ahead.append(indices[0] - sum(done))
+            return shown(indices)
+
+        asked = {"maps": ["0"], "batch": 4, "advance": done.append, "ahead": ahead_of}
+        return observe(model, LAYERS, probe, snow, noted, Encoder(), **asked)
+
+    plain = seen(False)
+    assert (readers, set(ahead)) == ({False}, {0})
+    threaded = seen(True)
+    assert readers == {False, True}
+    assert max(ahead) <= 4
+    assert not read_ahead()
+    readers.clear()
+    seen(None)
+    assert readers == {False}
+    for name in LAYERS:
+        assert torch.equal(threaded[name].activations, plain[name].activations)
+        assert torch.equal(threaded[name].clip_embeddings, plain[name].clip_embeddings)
+    assert torch.equal(whole(threaded["0"].maps), whole(plain["0"].maps))
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_an_error_of_an_image_arrives_when_its_turn_comes(model, images, ahead):
+    done = []
+
+    def load(indices):
+        if 5 in indices:
+            raise UserError("image-5 cannot be read")
+        return images[list(indices)]
+
+    with pytest.raises(UserError, match="image-5"):
+        observe(model, LAYERS, Probe(IDS, load), CLEAN, load, Encoder(), batch=2, advance=done.append, ahead=ahead)
+    assert done == [2, 2]
+    assert not read_ahead()
+
+
+def test_an_interrupted_pass_leaves_no_thread(model, images):
+    asked = []
+
+    def load(indices):
+        asked.append(list(indices))
+        return images[list(indices)]
+
+    def interrupted(count):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        observe(model, LAYERS, Probe(IDS, load), CLEAN, load, Encoder(), batch=2, advance=interrupted, ahead=True)
+    assert not read_ahead()
+    assert asked in ([[0, 1]], [[0, 1], [2, 3]])
 
 
 def test_a_repeat_is_the_same_observation_with_another_number(model, images):
