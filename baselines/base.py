@@ -55,6 +55,9 @@ class Method(Protocol):
       them, and tables say so. A property if it depends on options.
     * ``split``: ``units`` if labelling some of a cell's units costs about that share of the cell, so that several
       workers may share it; ``never`` (the default) if the work is done for all units at once.
+    * ``top_images``: the number of a unit's top images (see ``baselines.evidence.top_images``) whose maps it reads: a
+      run then keeps no others. By default all are kept for a method that needs ``maps``, and none for others. Reading
+      more is correct, but slow: they are computed again.
     * ``trace``: the format of the ``extra["trace"]`` that it records for ``benchmark trace``: ``candidates`` (as
       Describe-and-Dissect) or ``contexts`` (as CLEAR).
 

@@ -10,8 +10,11 @@ Pooled activations stay float32. In float16 some tie: of the 2,048 units of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -20,7 +23,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from tasks.activations.capture import Pooling
-from tasks.activations.maps import LateMaps, Maps, StoredMaps
+from tasks.activations.maps import Shape, StoredMaps, TopMaps
 from tasks.activations.spool import Spool, blocks
 from tasks.common.seeding import integer_seed
 from tasks.models.target import LayerReading, MapsOf, TargetModel, units_of
@@ -148,8 +151,10 @@ def observe(
     clip: ImageTextEncoder,
     *,
     maps: MapsOf = (),
+    mapped: int | None = None,
     batch: int = IMAGES_AT_ONCE,
     advance: Callable[[int], None] = lambda count: None,
+    ahead: bool | None = None,
 ) -> dict[str, Observation]:
     """Compute the activations and the CLIP embeddings of the images of one condition.
 
@@ -157,24 +162,38 @@ def observe(
         layers: Dotted layer name → pooling.
         images: The images under the condition, see ``perturbed``.
         maps: The layers whose un-pooled maps some method needs; a mapping also selects their units.
+        mapped: Number of a unit's top images whose maps are kept; None keeps all. Others are computed again when they
+            are read.
         batch: Images read between two calls of ``advance``; a runtime setting.
         advance: Called with the number of finished images.
+        ahead: Whether a thread makes the next images while the models see these; None where the target is on a GPU,
+            which would otherwise wait.
 
     Returns:
         Layer name → observation with repeat 0.
     """
     count = len(probe.ids)
-    taken = {layer: _Taken(count) for layer in layers}
+
+    def kept(layer: str, shape: Shape) -> StoredMaps | TopMaps:
+        units = units_of(maps, layer)
+        if mapped is None:
+            return StoredMaps(shape, units)
+        return TopMaps(shape, units, mapped, late_maps(target, layer, units, shape, images, batch))
+
+    taken = {layer: _Taken(count, partial(kept, layer)) for layer in layers}
+    # With no units a reading tells the size of a map, and costs nothing.
+    asked = dict.fromkeys(maps, ()) if mapped == 0 else maps
     embeddings = torch.empty(0)
-    for part in blocks(count, batch):
-        pixels = images(part)
-        for layer, reading in target.read(pixels, layers, maps).items():
-            taken[layer].add(part.start, reading, units_of(maps, layer))
-        embedded = clip.encode_images(pixels)
-        if not len(embeddings):
-            embeddings = torch.empty(count, *embedded.shape[1:], dtype=embedded.dtype)
-        embeddings[part.start : part.stop] = embedded
-        advance(len(part))
+    ahead = target.device.type != "cpu" if ahead is None else ahead
+    with contextlib.closing(_in_parts(images, list(blocks(count, batch)), ahead)) as parts:
+        for part, pixels in parts:
+            for layer, reading in target.read(pixels, layers, asked).items():
+                taken[layer].add(part.start, reading)
+            embedded = clip.encode_images(pixels)
+            if not len(embeddings):
+                embeddings = torch.empty(count, *embedded.shape[1:], dtype=embedded.dtype)
+            embeddings[part.start : part.stop] = embedded
+            advance(len(part))
     return {
         layer: Observation(
             layer=layer,
@@ -193,51 +212,108 @@ def observe(
     }
 
 
-def late_maps(
-    target: TargetModel, layer: str, units: Sequence[int], probe: Probe, images: Images, batch: int = IMAGES_AT_ONCE
-) -> Maps:
-    """Maps for an observation whose activations and embeddings were cached: computed only if a method reads them.
+def _in_parts(
+    images: Images, parts: Sequence[range], ahead: bool
+) -> Generator[tuple[range, UInt8[Tensor, "k 3 h w"]], None, None]:
+    """The images of each part, in order; with ``ahead``, a thread makes those of the next while the caller has these.
 
-    All images are then passed through the target, in the batches of ``observe``: other batches would change the last
-    bits.
+    What is raised while a part is made is raised when its turn comes. The thread ends with the generator.
+    """
+    if not ahead:
+        for part in parts:
+            yield part, images(part)
+        return
+    thread = ThreadPoolExecutor(1, "read-ahead")
+    try:
+        following = [thread.submit(images, part) for part in parts[:1]]
+        for number, part in enumerate(parts, start=1):
+            pixels = following.pop().result()
+            following += [thread.submit(images, part) for part in parts[number : number + 1]]
+            yield part, pixels
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def late_maps(
+    target: TargetModel,
+    layer: str,
+    units: Sequence[int] | None,
+    shape: Shape,
+    images: Images,
+    batch: int = IMAGES_AT_ONCE,
+) -> StoredMaps:
+    """Maps that a pass did not keep, computed when they are read.
+
+    Images are passed through the target in the batches of ``observe``: other batches would change the last bits.
 
     Args:
         layer: A layer that has maps.
-        units: The units that can be read.
+        units: The units that can be read; None for all.
+        shape: Shape of the complete layer's maps.
         images: The images under the condition, see ``perturbed``.
         batch: The batch size that ``observe`` was given.
     """
 
-    def made() -> Maps:
-        taken = _Taken(len(probe.ids))
-        for part in blocks(len(probe.ids), batch):
-            taken.add(part.start, target.read(images(part), {layer: "mean"}, {layer: units})[layer], units)
-        if taken.maps is None:
-            raise ValueError(f"the layer {layer!r} has no maps")
-        return taken.maps
+    def made(image: int) -> tuple[int, Float[Tensor, "k units h w"]]:
+        start = image - image % batch
+        return start, _maps_of(target, layer, units, images, range(start, min(start + batch, shape[0])))
 
-    return LateMaps(made)
+    return StoredMaps(shape, units, made)
+
+
+def late_top_maps(
+    target: TargetModel,
+    layer: str,
+    units: Sequence[int],
+    shape: Shape,
+    images: Images,
+    mapped: int,
+    pooled: Float[Tensor, "images all_units"],
+) -> TopMaps:
+    """What ``observe`` keeps with ``mapped``, given the pooled activations; the other arguments are ``late_maps``'s."""
+    top = TopMaps(shape, units, mapped, late_maps(target, layer, units, shape, images))
+    for part in blocks(len(pooled), IMAGES_AT_ONCE):
+        top.add(part.start, pooled[part.start : part.stop], _maps_of(target, layer, units, images, part))
+    return top
+
+
+def _maps_of(
+    target: TargetModel, layer: str, units: Sequence[int] | None, images: Images, part: range
+) -> Float[Tensor, "k units h w"]:
+    found = target.read(images(part), {layer: "mean"}, [layer] if units is None else {layer: units})[layer].maps
+    if found is None:
+        raise ValueError(f"the layer {layer!r} has no maps")
+    return found
 
 
 class _Taken:
-    """One layer's activations and maps collected so far."""
+    """One layer's activations and maps collected so far.
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    Args:
+        count: Number of images.
+        make: Returns what collects the maps, given their shape; called if the layer has any.
+    """
+
+    def __init__(self, count: int, make: Callable[[Shape], StoredMaps | TopMaps]) -> None:
+        self._make = make
         self.kind: LayerKind = "vector"
         self.pooled: Float[Tensor, "images units"] = torch.empty(count, 0)
-        self.maps: StoredMaps | None = None
+        self.maps: StoredMaps | TopMaps | None = None
 
-    def add(self, start: int, reading: LayerReading, units: Sequence[int] | None) -> None:
-        """Add the reading of the images from index ``start`` on; ``units`` are those of its maps, None all."""
+    def add(self, start: int, reading: LayerReading) -> None:
+        """Add the reading of the images from index ``start`` on."""
         if start == 0:
             self.kind = reading.kind
-            self.pooled = torch.empty(self._count, reading.pooled.shape[1])
+            self.pooled = torch.empty(len(self.pooled), reading.pooled.shape[1])
             if reading.maps is not None:
                 height, width = reading.maps.shape[2:]
-                self.maps = StoredMaps((self._count, reading.pooled.shape[1], height, width), units)
+                self.maps = self._make((len(self.pooled), self.pooled.shape[1], height, width))
         self.pooled[start : start + len(reading.pooled)] = reading.pooled
-        if self.maps is not None and reading.maps is not None:
+        if reading.maps is None:
+            return
+        if isinstance(self.maps, TopMaps):
+            self.maps.add(start, reading.pooled, reading.maps)
+        elif self.maps is not None:
             self.maps.write(start, reading.maps)
 
 

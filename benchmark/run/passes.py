@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Final, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from baselines.base import Method
 from tasks.activations.capture import Pooling
-from tasks.activations.maps import LateMaps, Maps, MemoryMaps
+from tasks.activations.maps import LateMaps, Maps, MemoryMaps, TopMaps
 from tasks.activations.spool import blocks
 from tasks.cache.keys import canonical, device_kind, embeddings_identity, images_identity, pass_identity
 from tasks.observation import LayerKind, Observation
-from tasks.observe import IMAGES_AT_ONCE, Condition, Images, Probe, late_maps, observe
+from tasks.observe import IMAGES_AT_ONCE, Condition, Images, Probe, late_maps, late_top_maps, observe
 from tasks.perturbations.engine import VERSION as ENGINE_VERSION
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.perturbations.settings import Settings, needs_foreground
@@ -41,6 +41,7 @@ class Passes:
         probe: All images, before exclusions.
         digest: ``ProbingSet.digest`` of ``probe``.
         settings: How images are perturbed.
+        mapped: Number of a unit's top images whose maps methods read, see ``mapped_images``; None for all images.
     """
 
     roles: Roles
@@ -49,6 +50,7 @@ class Passes:
     digest: str
     settings: Settings
     seed: int
+    mapped: int | None = None
 
     def observe(
         self, probe: Probe, condition: Condition, images: Images, layers: Mapping[str, Pooling], units: Units
@@ -66,7 +68,7 @@ class Passes:
         def seen() -> dict[str, Observation]:
             if not made:
                 target, clip = self.roles.target(self.model), self.roles.plain_clip
-                made.update(observe(target, layers, probe, condition, images, clip, maps=units))
+                made.update(observe(target, layers, probe, condition, images, clip, maps=units, mapped=self.mapped))
             return made
 
         network = self.roles.network_identity(self.model) if self.roles.cache.keeps else None
@@ -96,17 +98,11 @@ class Passes:
                 repeat=0,
                 image_ids=probe.ids,
                 activations=shown["pooled"],
-                maps=self._late_maps({**identity, "what": "maps"}, layer, units[layer], shown, probe, images),
+                maps=self._maps(identity, units[layer], shown, images, made[layer].maps if made else None),
                 clip_embeddings=kept["embeddings"],
                 images=images,
                 segmentation=probe.segmentation,
             )
-            maps = made[layer].maps if made else None
-            # Maps of a pass that was just made are available and need not be recomputed later.
-            if maps is not None:
-                if _bytes(shown, units[layer]) <= _LARGEST:
-                    self._keep({**identity, "what": "maps"}, units[layer], maps)
-                found[layer] = replace(found[layer], maps=maps)
         return found
 
     def _images_identity(self, probe: Probe, condition: Condition) -> dict[str, Any]:
@@ -133,32 +129,62 @@ class Passes:
             digest.update(self.probe.masks(part).numpy().tobytes())
         return digest.hexdigest()
 
-    def _late_maps(
+    def _maps(
         self,
         identity: Mapping[str, Any],
-        layer: str,
         units: Sequence[int],
         shown: Mapping[str, Tensor],
-        probe: Probe,
         images: Images,
+        made: Maps | None,
     ) -> Maps | None:
-        """Maps read from the cache or computed when a method requests them; None if there are none."""
+        """Maps of the pass that was just made, or else read from the cache or computed when a method requests them.
+
+        Args:
+            identity: Of the layer's activations.
+            shown: The layer's blob.
+            made: The maps of the pass, if it was just made.
+
+        Returns:
+            None if the layer has none.
+        """
         if not len(shown["map_size"]):
             return None
+        pooled, (height, width), layer = shown["pooled"], shown["map_size"].tolist(), identity["layer"]
+        shape = (len(pooled), pooled.shape[1], height, width)
 
-        def late() -> Maps:
-            return late_maps(self.roles.target(self.model), layer, units, probe, images)
+        def others() -> Maps:
+            return late_maps(self.roles.target(self.model), layer, units, shape, images)
 
-        if _bytes(shown, units) > _LARGEST:
-            return LateMaps(late)
-        complete = shown["pooled"].shape[1]
-        return LateMaps(lambda: MemoryMaps(self._keep(identity, units, LateMaps(late)), units, complete))
+        def computed() -> Maps:
+            if not self.mapped:
+                return others()
+            return late_top_maps(self.roles.target(self.model), layer, units, shape, images, self.mapped, pooled)
 
-    def _keep(self, identity: Mapping[str, Any], units: Sequence[int], maps: Maps) -> Float[Tensor, "images units h w"]:
-        def whole() -> dict[str, Tensor]:
-            return {"maps": torch.cat([block for _, block in maps.blocks(units)])}
+        def restored() -> Maps:
+            found = self.roles.cache.blob(key, lambda: _map_tensors(computed(), units))
+            if self.mapped is None:
+                return MemoryMaps(found["maps"], units, shape[1])
+            top = TopMaps(shape, units, self.mapped, LateMaps(others))
+            top.images, top.maps = found["images"], found["maps"]
+            return top
 
-        return self.roles.cache.blob({**identity, "units": list(units)}, whole)["maps"]
+        count = len(pooled) if self.mapped is None else self.mapped
+        if not 0 < 2 * count * len(units) * height * width <= _LARGEST:
+            return LateMaps(computed) if made is None else made
+        key = {**identity, "what": "maps", "units": list(units)}
+        if self.mapped is not None:
+            key["top"] = self.mapped
+        if made is None:
+            return LateMaps(restored)
+        self.roles.cache.blob(key, lambda: _map_tensors(made, units))
+        return made
+
+
+def mapped_images(methods: Iterable[Method]) -> int | None:
+    """The number of a unit's top images whose maps the methods read; None for all images."""
+    stated = [getattr(method, "top_images", None if "maps" in method.needs else 0) for method in methods]
+    counts = [count for count in stated if isinstance(count, int)]
+    return max([0, *counts]) if len(counts) == len(stated) else None
 
 
 def _as_tensors(observation: Observation) -> dict[str, Tensor]:
@@ -170,6 +196,7 @@ def _as_tensors(observation: Observation) -> dict[str, Tensor]:
     }
 
 
-def _bytes(shown: Mapping[str, Tensor], units: Sequence[int]) -> int:
-    """Size of the maps of some units in float16."""
-    return 2 * len(shown["pooled"]) * len(units) * int(shown["map_size"].prod())
+def _map_tensors(maps: Maps, units: Sequence[int]) -> dict[str, Tensor]:
+    if isinstance(maps, TopMaps):
+        return {"images": maps.images, "maps": maps.maps}
+    return {"maps": torch.cat([block for _, block in maps.blocks(units)])}

@@ -21,7 +21,7 @@ from baselines.evidence import EVIDENCE_SIZE, dead_units, tied_images, top_image
 from benchmark.run.interrupt import time_limit
 from benchmark.run.items import Item
 from benchmark.run.once import once
-from benchmark.run.passes import Passes
+from benchmark.run.passes import Passes, mapped_images
 from benchmark.run.prepare import asked_roles
 from benchmark.run.thumbnails import thumbnail_rows
 from benchmark.run.toolbox import background_words, make_toolbox
@@ -191,7 +191,8 @@ class Sweep:
     @cached_property
     def _passes(self) -> Passes:
         model = self.works[0].task.model
-        return Passes(self.roles, model, self.probe, self.probing.digest, self.settings, self.seed)
+        read = mapped_images(self.methods.values())
+        return Passes(self.roles, model, self.probe, self.probing.digest, self.settings, self.seed, read)
 
     @cached_property
     def tools(self) -> dict[str, Toolbox]:

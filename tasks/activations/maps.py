@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tasks.activations.spool import RowFile, blocks
@@ -32,6 +32,13 @@ class Maps(Protocol):
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
         """All maps, some images at a time and in order, with the image indices; None reads all units."""
         ...
+
+
+Shape = tuple[int, int, int, int]
+"""(images, units, h, w) of a complete layer."""
+
+MakeBatch = Callable[[int], tuple[int, Float[Tensor, "images stored h w"]]]
+"""Image index → the index of the first image of its batch, and the maps of the batch."""
 
 
 class MemoryMaps:
@@ -79,17 +86,22 @@ class StoredMaps:
     Args:
         shape: (images, units, h, w) of the complete layer.
         units: The stored units, in this order; None stores all.
+        make: ``make(image)`` computes maps that were not written: of a batch of images that contains this one, with the
+            index of the batch's first image.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], units: Sequence[int] | None = None) -> None:
+    def __init__(self, shape: Shape, units: Sequence[int] | None = None, make: MakeBatch | None = None) -> None:
         self.shape = shape
         self.units = tuple(range(shape[1]) if units is None else units)
         self._columns = _Columns(self.units)
         self._rows = RowFile((len(self.units), *shape[2:]), np.float16)
+        self._written = np.zeros(shape[0], np.bool_)
+        self._make = make
 
     def write(self, start: int, maps: Float[Tensor, "images stored h w"]) -> None:
         """Store the maps of images from index ``start`` on."""
         self._rows.write(start, maps.numpy())
+        self._written[start : start + len(maps)] = True
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
         """The maps of some units on some images, in the given order.
@@ -97,7 +109,8 @@ class StoredMaps:
         Raises:
             ValueError: A unit's maps were not stored.
         """
-        return torch.from_numpy(self._rows.read(images))[:, self._columns.of(units)]
+        columns = self._columns.of(units)
+        return self._read(images)[:, columns]
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
         """All maps, some images at a time and in order, with the image indices; None reads all units.
@@ -107,7 +120,73 @@ class StoredMaps:
         """
         columns = self._columns.slice_of(range(self.shape[1]) if units is None else units)
         for part in image_blocks(self.shape[0], len(self.units) * self.shape[2] * self.shape[3]):
-            yield part, torch.from_numpy(self._rows.read(part))[:, columns]
+            yield part, self._read(part)[:, columns]
+
+    def _read(self, images: Sequence[int]) -> Float[Tensor, "images stored h w"]:
+        if self._make is not None:
+            for image in images:
+                if not self._written[image]:
+                    self.write(*self._make(image))
+        return torch.from_numpy(self._rows.read(images))
+
+
+class TopMaps:
+    """The maps of each unit's most activating images; those of others are computed again when they are read.
+
+    Its size does not grow with the number of images: 2,048 units × 10 images × 7 × 7 positions take 2 MB.
+
+    Args:
+        shape: (images, units, h, w) of the complete layer.
+        units: The units that can be read; None for all.
+        count: Images per unit.
+        others: All maps of these units.
+
+    Attributes:
+        images: The images of each unit, most activating first, ties by smaller index; −1 where there are fewer.
+        maps: Their maps, float16.
+    """
+
+    def __init__(self, shape: Shape, units: Sequence[int] | None, count: int, others: Maps) -> None:
+        self.shape = shape
+        self._units = list(range(shape[1]) if units is None else units)
+        self._columns = _Columns(self._units)
+        stored = len(self._units)
+        self.images: Int[Tensor, "stored count"] = torch.full((stored, count), -1)
+        self.maps: Float[Tensor, "stored count h w"] = torch.zeros(stored, count, *shape[2:], dtype=torch.float16)
+        self._values = torch.full((stored, count), -torch.inf)
+        self._others = others
+
+    def add(self, start: int, pooled: Float[Tensor, "images units"], maps: Float[Tensor, "images stored h w"]) -> None:
+        """Add the images from index ``start`` on, in ascending order; ``pooled`` is of the complete layer."""
+        stored, count = self.images.shape
+        if not count:
+            return
+        own = pooled[:, self._units].T
+        numbers = torch.arange(start, start + len(pooled)).expand(stored, -1)
+        values = torch.cat([self._values, own.where(~own.isnan(), -torch.inf)], dim=1)
+        # Stable: earlier images come first, and stay, where values are equal.
+        values, order = (part[:, :count] for part in values.sort(dim=1, descending=True, stable=True))
+        self._values = values.contiguous()
+        self.images = torch.cat([self.images, numbers], dim=1).gather(1, order)
+        self.maps = self.maps[torch.arange(stored)[:, None], order.clamp(max=count - 1)]
+        row, place = (order >= count).nonzero(as_tuple=True)
+        self.maps[row, place] = maps[order[row, place] - count, row]
+
+    def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
+        """The maps of some units on some images, in the given order.
+
+        Raises:
+            ValueError: A unit's maps cannot be read.
+        """
+        columns, rows = (torch.tensor(list(some), dtype=torch.int64) for some in (self._columns.of(units), images))
+        found = self.images[columns] == rows[:, None, None]
+        if not images or not found.any(dim=2).all():
+            return self._others.read(images, units)
+        return self.maps[columns, found.int().argmax(dim=2)]
+
+    def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
+        """All maps, some images at a time and in order, with the image indices; None reads all units."""
+        return self._others.blocks(units)
 
 
 class LateMaps:

@@ -95,7 +95,8 @@ class TargetModel:
                 # Odd numbers of images are divided among threads, and then added up, in different ways.
                 rows = min(rows_for(self.device), self.batch_size)
                 whole = filled(batch, -(-len(batch) // rows) * rows)
-                inputs = self.preprocessing(whole).to(self.device).contiguous(memory_format=torch.channels_last)
+                # Moved as bytes and normalised there: a GPU would otherwise wait for it.
+                inputs = self.preprocessing(whole.to(self.device)).contiguous(memory_format=torch.channels_last)
                 shown = capture(inputs)
                 return {
                     name: self._reading(shown[name], len(batch), pooling, name in maps, units_of(maps, name))

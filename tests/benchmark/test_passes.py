@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
+from baselines import registry
+from baselines.evidence import top_images
 from benchmark import runner
 from benchmark.run import passes
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
 from leaderboard.store.run_folder import RunFolder
+from tasks.cache import open_cache
+from tasks.observation import Observation
+from tasks.observe import CLEAN, probe_of
+from tasks.perturbations.settings import Settings
+from tasks.profiles.build import Roles
+from tasks.profiles.schema import load_profile
 
 TABLES = ("labels", "evidence", "scores")
 
@@ -35,7 +45,7 @@ def run(out: Path, cache: Path | str, **changes: object) -> runner.RunResult:
 def passed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The conditions whose images went through the network."""
     seen: list[str] = []
-    real, late = passes.observe, passes.late_maps
+    real, late, top = passes.observe, passes.late_maps, passes.late_top_maps
 
     def observe(target, layers, probe, condition, *rest, **named):
         seen.append(condition.name)
@@ -45,7 +55,12 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append("late maps")
         return late(*given)
 
+    def late_top_maps(*given):
+        seen.append("late top maps")
+        return top(*given)
+
     monkeypatch.setattr(passes, "observe", observe)
+    monkeypatch.setattr(passes, "late_top_maps", late_top_maps)
     monkeypatch.setattr(passes, "late_maps", late_maps)
     return seen
 
@@ -74,6 +89,42 @@ def test_other_units_need_their_maps_and_nothing_else(tmp_path: Path, passed: li
     assert passed == ["late maps"] * 2
     for name in TABLES:
         pd.testing.assert_frame_equal(again[name], plain[name])
+
+
+def test_maps_of_the_top_images_alone_change_nothing(tmp_path: Path, passed: list[str]) -> None:
+    profile, cpu = load_profile("miniature"), torch.device("cpu")
+    probing = Roles(profile, cpu).probing_set("scenes", 40, Roles(profile, cpu).view("resnet18"))
+    probe = probe_of(probing, masked=False)
+
+    def look(mapped: int | None, cache: str, units: list[int]) -> Observation:
+        roles = Roles(profile, cpu, cache=open_cache(cache))
+        pass_ = passes.Passes(roles, "resnet18", probe, probing.digest, Settings(), 0, mapped)
+        return pass_.observe(probe, CLEAN, probe.load, {"layer4": "mean"}, {"layer4": units})["layer4"]
+
+    cache, units = str(tmp_path / "cache"), [1, 4, 9]
+    whole = look(None, "none", units)
+    # Just made, without a cache and with one; then of other units; then from the cache.
+    seen = [look(3, "none", units), look(3, cache, [1, 2]), look(3, cache, units), look(3, cache, units)]
+    assert whole.maps is not None
+    for unit in units:
+        best = top_images(whole.activations[:, unit], 4)
+        for observation in seen if unit == 1 else (seen[0], *seen[2:]):
+            assert observation.maps is not None
+            assert torch.equal(observation.maps.read(best[:3], [unit]), whole.maps.read(best[:3], [unit]))
+    assert passed == ["clean"] * 3 + ["late top maps"]
+    for observation in seen[2:]:
+        assert observation.maps is not None
+        assert torch.equal(observation.maps.read(best, [unit]), whole.maps.read(best, [unit]))
+    assert passed[4:] == ["late maps"] * 2
+
+
+def test_methods_say_whose_maps_they_read() -> None:
+    dissection, constant = registry.load("network_dissection"), registry.load("constant_label")
+    assert passes.mapped_images([constant]) == 0
+    assert passes.mapped_images([constant, registry.load("dnd"), registry.load("clear", top_images=12)]) == 12
+    assert passes.mapped_images([registry.load("dnd"), dissection]) is None
+    stated = SimpleNamespace(needs={"maps"}, top_images=3)
+    assert passes.mapped_images([stated, constant]) == 3
 
 
 def test_another_seed_or_severity_shares_only_the_clean_pass(tmp_path: Path, passed: list[str]) -> None:

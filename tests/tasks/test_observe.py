@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.activations.maps import LateMaps, MemoryMaps, StoredMaps
+from baselines.evidence import top_images
+from tasks.activations.maps import LateMaps, MemoryMaps, StoredMaps, TopMaps
+from tasks.common.errors import UserError
 from tasks.common.seeding import integer_seed
 from tasks.models.target import Preprocessing, TargetModel
 from tasks.observation import Segmentation
@@ -140,13 +143,85 @@ def test_only_the_maps_of_the_units_asked_for_are_kept(model, images):
         some["0"].maps.read([0], [0])
 
 
-def test_late_maps_are_those_of_the_pass(model, images):
-    probe = Probe(IDS, lambda indices: images[list(indices)])
-    late = late_maps(model, "0", [3, 1], probe, probe.load, batch=4)
+def test_late_maps_are_those_of_the_pass_and_made_batch_by_batch(model, images):
+    asked = []
+
+    def load(indices):
+        asked.append(list(indices))
+        return images[list(indices)]
+
     expected = look(model, images, maps={"0": [3, 1]}, batch=4)["0"].maps
+    late = late_maps(model, "0", [3, 1], (11, 4, 30, 30), load, batch=4)
+    assert torch.equal(late.read([9, 2, 9], [1]), expected.read([9, 2, 9], [1]))
+    assert asked == [[8, 9, 10], [0, 1, 2, 3]]
     assert torch.equal(late.read(range(11), [1, 3]), expected.read(range(11), [1, 3]))
-    with pytest.raises(ValueError, match="has no maps"):
-        late_maps(model, "2", [1], probe, probe.load).read([0], [1])
+    assert asked[2:] == [[4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 20])
+def test_maps_of_top_images_are_those_that_a_pass_over_all_would_keep(count):
+    draw = torch.Generator().manual_seed(count)
+    pooled = torch.randint(-3, 3, (11, 4), generator=draw).float()
+    pooled[[2, 5], 0] = torch.nan
+    pooled[:, 3] = 1.5
+    maps = torch.rand(11, 3, 2, 2, generator=draw).half()
+    columns = {3: 0, 0: 1, 1: 2}
+    top = TopMaps((11, 4, 2, 2), list(columns), count, Unread())
+    for part in (range(4), range(4, 5), range(5, 11)):
+        top.add(part.start, pooled[list(part)], maps[list(part)])
+    for unit, column in columns.items():
+        held = top_images(pooled[:, unit], count)
+        assert [image for image in top.images[column].tolist() if image >= 0] == held
+        if held:
+            assert torch.equal(top.read(held[::-1], [unit]), maps[held[::-1], column, None])
+            left = min(set(range(11)) - set(held), default=None)
+            if left is not None:
+                assert top.read([held[0], left], [unit]) == ([held[0], left], [unit])
+    if count:
+        same = top.read([0, 0], [3, 3])
+        assert torch.equal(same, maps[0, 0].expand(2, 2, 2, 2))
+    assert list(top.blocks([1])) == [[1]]
+    with pytest.raises(ValueError, match="unit 2 were not stored"):
+        top.read([0], [2])
+
+
+class Unread:
+    """Maps that tell what was read of them."""
+
+    def read(self, images, units):
+        return images, units
+
+    def blocks(self, units):
+        return [units]
+
+
+def test_a_pass_keeps_the_maps_of_top_images_and_computes_others_again(model, images):
+    everything = look(model, images, maps={"0": [3, 1]}, batch=4)["0"]
+    asked = []
+
+    def load(indices):
+        asked.append(list(indices))
+        return images[list(indices)]
+
+    def top(mapped):
+        probe = Probe(IDS, load)
+        return observe(model, LAYERS, probe, CLEAN, load, Encoder(), maps={"0": [3, 1]}, mapped=mapped, batch=4)["0"]
+
+    seen = top(2)
+    asked.clear()
+    for unit in (1, 3):
+        best = top_images(seen.activations[:, unit], 11)
+        assert torch.equal(seen.maps.read(best[:2], [unit]), everything.maps.read(best[:2], [unit]))
+    assert not asked
+    assert torch.equal(seen.maps.read(best[1:3], [1, 3]), everything.maps.read(best[1:3], [1, 3]))
+    assert len(asked) == len({image // 4 for image in best[1:3]})
+    none = top(0)
+    assert none.maps.shape == everything.maps.shape
+    for maps in (seen.maps, none.maps):
+        assert torch.equal(
+            torch.cat([part for _, part in maps.blocks([3, 1])]), everything.maps.read(range(11), [3, 1])
+        )
+    assert torch.equal(none.activations, everything.activations)
 
 
 def test_images_come_back_in_the_order_asked_for(model, images):
@@ -166,6 +241,73 @@ def test_batches_change_nothing_but_the_progress(model, images):
             torch.testing.assert_close(seen[name].activations, expected[name].activations, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(seen[name].clip_embeddings, expected[name].clip_embeddings)
         torch.testing.assert_close(whole(seen["0"].maps), whole(expected["0"].maps), rtol=2e-3, atol=2e-3)
+
+
+def read_ahead():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+def test_a_thread_that_reads_ahead_changes_no_bit(model, images):
+    snow = Condition("snow", 3)
+    probe = Probe(IDS, lambda indices: images[list(indices)])
+    readers, ahead = set(), []
+
+    def seen(ahead_of):
+        shown = perturbed(probe, snow, 0, Settings(), torch.device("cpu"))
+        done = []
+
+        def noted(indices):
+            readers.add(threading.current_thread().name.startswith("read-ahead"))
+            ahead.append(indices[0] - sum(done))
+            return shown(indices)
+
+        asked = {"maps": ["0"], "batch": 4, "advance": done.append, "ahead": ahead_of}
+        return observe(model, LAYERS, probe, snow, noted, Encoder(), **asked)
+
+    plain = seen(False)
+    assert (readers, set(ahead)) == ({False}, {0})
+    threaded = seen(True)
+    assert readers == {False, True}
+    assert max(ahead) <= 4
+    assert not read_ahead()
+    readers.clear()
+    seen(None)
+    assert readers == {False}
+    for name in LAYERS:
+        assert torch.equal(threaded[name].activations, plain[name].activations)
+        assert torch.equal(threaded[name].clip_embeddings, plain[name].clip_embeddings)
+    assert torch.equal(whole(threaded["0"].maps), whole(plain["0"].maps))
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_an_error_of_an_image_arrives_when_its_turn_comes(model, images, ahead):
+    done = []
+
+    def load(indices):
+        if 5 in indices:
+            raise UserError("image-5 cannot be read")
+        return images[list(indices)]
+
+    with pytest.raises(UserError, match="image-5"):
+        observe(model, LAYERS, Probe(IDS, load), CLEAN, load, Encoder(), batch=2, advance=done.append, ahead=ahead)
+    assert done == [2, 2]
+    assert not read_ahead()
+
+
+def test_an_interrupted_pass_leaves_no_thread(model, images):
+    asked = []
+
+    def load(indices):
+        asked.append(list(indices))
+        return images[list(indices)]
+
+    def interrupted(count):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        observe(model, LAYERS, Probe(IDS, load), CLEAN, load, Encoder(), batch=2, advance=interrupted, ahead=True)
+    assert not read_ahead()
+    assert asked in ([[0, 1]], [[0, 1], [2, 3]])
 
 
 def test_a_repeat_is_the_same_observation_with_another_number(model, images):
