@@ -271,7 +271,7 @@ def _bounds(
     alpha = (1 - expanded_confidence(confidence, n)) / 2
     indices = bootstrap_draws(n, resamples, seed)
     draws = np.concatenate(
-        [statistic(*(column[indices[part]] for column in columns), axis=-1) for part in in_parts(resamples, n)]
+        [statistic(*(column.take(indices[part]) for column in columns), axis=-1) for part in in_parts(resamples, n)]
     )
     corrected = _corrected_levels(columns, statistic, alpha, draws)
     for levels, reason in ((corrected, ""), ((alpha, 1 - alpha), "bias correction undefined: percentile interval")):
