@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float, Integer
 
-AT_ONCE: Final = 2**20
-"""Numbers to compute with at once, so that memory does not grow with the units."""
+AT_ONCE: Final = 2**16
+"""Numbers to compute with at once: as many as a processor keeps close, however many units there are."""
 
 _KEPT: Final = 4
 
