@@ -176,9 +176,7 @@ class _Units:
         rows = rows.sort_values(["unit", "rank"], kind="stable")
         units, starts = np.unique(rows["unit"].to_numpy(), return_index=True)
         images, ends = rows["image"].tolist(), [*starts[1:].tolist(), len(rows)]
-        return {
-            int(unit): images[start:end] for unit, start, end in zip(units, starts.tolist(), ends, strict=True)
-        }
+        return {int(unit): images[start:end] for unit, start, end in zip(units, starts.tolist(), ends, strict=True)}
 
     def _correlations(self, condition: Condition) -> np.ndarray:
         marker = self._folder.marker(self._work.observation_key(condition), "evidence")

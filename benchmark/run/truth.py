@@ -94,7 +94,9 @@ def right_labels(
             rivals = {concept: roles.rivals(concept) for concept in concepts}
             # A class folder named "-": no label can name it.
             named = all(map(normalise, concepts))
-            told[place] = compound_match(label, truth.get("op", "single"), concepts, synonyms, rivals) if named else None
+            told[place] = (
+                compound_match(label, truth.get("op", "single"), concepts, synonyms, rivals) if named else None
+            )
         right.append(told[place])
     return right
 
