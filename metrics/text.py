@@ -5,6 +5,7 @@ A cosine cannot distinguish red from blue.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -84,6 +85,8 @@ class EmbeddingSimilarity:
         return np.stack(rows) if rows else np.empty((0, width))
 
 
+# A run compares the same few texts for every unit and condition.
+@functools.lru_cache(maxsize=4096)
 def normalise(label: str) -> str:
     """Lower case, single spaces, no punctuation; hyphens and underscores separate words, apostrophes join them.
 

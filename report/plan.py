@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -90,9 +91,15 @@ def _work_table(facts: Mapping[str, Any]) -> Table:
 
 
 def _time_table(seconds: Mapping[str, Any]) -> Table:
-    stages = [(stage, _time(value)) for stage, value in seconds["stages"].items() if value is None or value >= 0.05]
-    rows = (stages, [("total", _time(seconds["total"]))])
-    return text_table("time", "", ("stage", "time on this machine"), map(text_section, rows))
+    known = {stage: value for stage, value in seconds["stages"].items() if value is None or value >= 0.05}
+    slowest = sorted(known.items(), key=lambda item: -math.inf if item[1] is None else -item[1])
+    whole, basis = seconds["total"], seconds.get("basis", {})
+    stages = [
+        (stage, _time(value), f"{value / whole:.0%}" if whole and value is not None else "", basis.get(stage, ""))
+        for stage, value in slowest
+    ]
+    rows = (stages, [("total", _time(whole), "", "")])
+    return text_table("time", "", ("stage", "time on this machine", "share", "measured on"), map(text_section, rows))
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:

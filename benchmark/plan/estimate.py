@@ -42,13 +42,20 @@ def stage_seconds(count: RunCount, rates: Mapping[str, Rates], start: float, thu
         for name, method in task.methods.items():
             _add(stages, name, _cells(name, method, task.work, rate))
     stages["faithfulness"] = _faithfulness(count, rates)
-    stages["tables"] = sum(
-        len(task.methods) * len(task.work.conditions) * rates[task.work.task.name].seconds["tables"]
-        for task in count.tasks
-    )
+    stages["tables"] = sum(_tables(task, rates[task.work.task.name]) for task in count.tasks)
     for study in count.studies:
         _add(stages, study.name, study.seconds(rates[study.work.task.name]))
     return stages
+
+
+def basis(rates: Mapping[str, Rates]) -> dict[str, str]:
+    """Stage → on how much its rate rests, of the first task that has it."""
+    named = {"target": "target network", "clip": "CLIP", "captions": "captions of all images"}
+    named |= {"images": "images and masks"}
+    found: dict[str, str] = {"start": "once"}
+    for rate in rates.values():
+        found = {named.get(stage, stage): said for stage, said in rate.basis.items() if stage != "loading"} | found
+    return found
 
 
 def disk_bytes(count: RunCount, rates: Mapping[str, Rates], thumbnails: int) -> Number:
@@ -58,7 +65,7 @@ def disk_bytes(count: RunCount, rates: Mapping[str, Rates], thumbnails: int) -> 
         rate = rates[task.work.task.name]
         small = _shown(task.work, thumbnails) * rate.thumbnail_bytes
         # Once in the parts, once in the merged tables.
-        total += 2 * len(task.passes) * (small + rate.evidence_bytes)
+        total += 2 * len(task.passes) * (small + len(task.work.units) * rate.evidence_bytes)
         for name, method in task.methods.items():
             if not method.open:
                 continue
@@ -95,7 +102,7 @@ def _perturbing(work: Work, passes: tuple[Condition, ...], rates: Rates) -> Numb
 
 
 def _evidence(work: Work, rates: Rates, thumbnails: int) -> float:
-    return rates.seconds["evidence"] + _shown(work, thumbnails) * rates.seconds["thumbnails"]
+    return len(work.units) * rates.seconds["evidence"] + _shown(work, thumbnails) * rates.seconds["thumbnails"]
 
 
 def _shown(work: Work, thumbnails: int) -> int:
@@ -128,4 +135,11 @@ def _faithfulness(count: RunCount, rates: Mapping[str, Rates]) -> Number:
         return None
     read = (count.faithfulness.target.likely or 0.0) * own["target"]
     looked = (count.faithfulness.clip.likely or 0.0) * own["clip"]
-    return read + looked + (texts * IMAGES_PER_LABEL * own["generated"] if drawn else 0.0)
+    # Labels repeat, and each text is drawn once; every unit is compared with its own.
+    compared = (count.texts.most or 0.0) * own["faithfulness"]
+    return read + looked + compared + (texts * IMAGES_PER_LABEL * own["generated"] if drawn else 0.0)
+
+
+def _tables(task: TaskCount, rates: Rates) -> float:
+    rows = len(task.methods) * len(task.work.conditions)
+    return rows * (rates.seconds["tables"] + len(task.work.units) * rates.seconds["tables_unit"])

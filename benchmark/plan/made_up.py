@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +20,13 @@ from tasks.observation import Observation
 from tasks.observe import CLEAN, Probe
 
 TABLE_CONDITIONS: Final = 2
+_FIXED: Final = {
+    "noise_floor": "number",
+    "chance": "number",
+    "right_clean": "flag",
+    "clean_label": "text",
+    "truth": "text",
+}
 
 
 def enlarged(
@@ -73,20 +81,29 @@ class TiledMaps:
             yield part, self.read(part, range(count) if units is None else units)
 
 
-def made_up_scores(work: Work, seed: int) -> pd.DataFrame:
-    """Random scores of a few conditions, to time their statistics."""
+def made_up_scores(work: Work, units: int, seed: int) -> pd.DataFrame:
+    """Random scores of a few conditions and one clean repeat, to time their statistics.
+
+    Args:
+        units: Number of units.
+    """
     conditions = (CLEAN, *(condition for condition in work.conditions if condition != CLEAN))[:TABLE_CONDITIONS]
-    draw = generator(seed, "plan", "scores")
-    rows = []
+    draw = generator(seed, "plan", "scores", units)
+    frames = []
     for method in work.methods:
-        for condition in conditions:
-            for unit in work.units:
-                drawn = draw.random(len(SCORES.columns))
-                row: dict[str, object] = {}
-                for column, value in zip(SCORES.columns, drawn, strict=True):
-                    row[column.name] = {"flag": value < 0.5, "number": value}.get(column.kind, f"word {value:.1f}")
-                row |= {"task": work.task.name, "profile": work.profile, "method": method, "unit": unit}
-                row |= {"perturbation": condition.name, "severity": condition.severity, "repeat": 0}
-                row |= {"dead": False, "missing": False, "truth_op": "single"}
-                rows.append(row)
-    return pd.DataFrame(rows, columns=[column.name for column in SCORES.columns])
+        # Of these columns all conditions have the same values.
+        fixed = {name: _column(kind, units, draw) for name, kind in _FIXED.items()}
+        for condition, repeat in ((CLEAN, 1), *((condition, 0) for condition in conditions)):
+            columns = {column.name: _column(column.kind, units, draw) for column in SCORES.columns}
+            columns |= {"task": work.task.name, "profile": work.profile, "method": method, "unit": np.arange(units)}
+            columns |= {"perturbation": condition.name, "severity": condition.severity, "repeat": repeat}
+            columns |= {"dead": False, "missing": False, "truth_op": "single"}
+            frames.append(pd.DataFrame(columns | fixed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _column(kind: str, units: int, draw: np.random.Generator) -> np.ndarray:
+    values = draw.random(units)
+    if kind == "flag":
+        return values < 0.5
+    return values if kind == "number" else np.array([f"word {value:.1f}" for value in values], dtype=object)

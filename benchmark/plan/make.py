@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from baselines.concepts import load_concepts
 from benchmark.plan.bottleneck import make_bottleneck_plan
+from benchmark.plan.clock import ProbeClock
 from benchmark.plan.count import RunCount, TaskCount, amount_facts, count_run
-from benchmark.plan.estimate import disk_bytes, stage_seconds, total
+from benchmark.plan.estimate import basis, disk_bytes, stage_seconds, total
 from benchmark.plan.language import money
 from benchmark.plan.measure import measure
 from benchmark.plan.rates import Rates
@@ -47,6 +48,9 @@ from tasks.profiles.resolve import absent
 from tasks.profiles.schema import Profile
 from tasks.schema import Task
 
+SECONDS: Final = 18.0
+"""Time from the start of the command after which nothing more is measured."""
+
 
 def make_plan(
     options: RunOptions,
@@ -65,10 +69,10 @@ def make_plan(
 
     Returns:
         ``folder``, ``profile``, ``device``, ``tasks`` and ``total`` (see ``_task_facts`` and ``benchmark.plan.count``),
-        ``shared`` by all tasks, ``faithfulness``, ``cells`` (``all`` and ``done``), ``seconds`` (``total``, ``stages``
-        and the duration of the ``probe``), ``bytes`` (``folder``, ``cache``), ``money`` (see
-        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``; ``workers``, if asked for.
-        Null means unknown.
+        ``shared`` by all tasks, ``faithfulness``, ``cells`` (``all`` and ``done``), ``seconds`` (``total``, ``stages``,
+        the ``basis`` of each and the duration of the ``probe``), ``bytes`` (``folder``, ``cache``), ``money`` (see
+        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``; ``workers``,
+        if asked for. Null means unknown.
 
     Raises:
         UserError: The run would be refused for the same reason.
@@ -89,6 +93,7 @@ def make_plan(
     missing = [part.role for part in absent(needed_parts(options, profile, tasks, methods, masked))]
     cache = open_cache(options.cache)
     roles = CountedRoles(profile, pick_device(options.device), options.batch_size or 64, cache=cache)
+    clock = ProbeClock(roles.device, started + SECONDS)
     if missing:
         notes.append(
             f"{len(missing)} parts of the profile are not on this machine ({', '.join(missing)}), so nothing was "
@@ -107,15 +112,22 @@ def make_plan(
     count = count_run(groups, prepared.methods, profile, options.faithfulness, folder.is_done)
     count = with_studies(count, studies, groups, prepared.methods, roles, folder)
     notes += _unstated(count)
-    start = time.monotonic() - started
-    rates = {} if missing or not (count.cells[1] or count.studies) else _measured(prepared, groups, roles, options)
+    start = time.process_time() if clock.busy else time.monotonic() - started
+    rates = {}
+    if not missing and (count.cells[1] or count.studies):
+        rates = _measured(prepared, groups, roles, options, clock)
     facts = _counted(count, profile, options, roles, folder)
     if rates:
         start += sum(rate.seconds["loading"] for rate in rates.values())
         stages = stage_seconds(count, rates, start, options.thumbnails)
         for rate in rates.values():
             notes += [f"{what} was not measured: {why.removesuffix('.')}." for what, why in rate.unmeasured.items()]
-        facts["seconds"] = {"total": total(stages), "stages": stages}
+        facts["seconds"] = {"total": total(stages), "stages": stages, "basis": basis(rates)}
+        if clock.busy:
+            notes.append(
+                "Other processes use this machine: the times are those of the processor, for a run on the idle machine, "
+                "and less sure."
+            )
         if workers is not None:
             drawing = {name: drawing_seconds(rate) for name, rate in rates.items()}
             facts["workers"] = plan_workers(count, groups, prepared.methods, stages, drawing, folder.is_done, workers)
@@ -209,7 +221,11 @@ def _unstated(count: RunCount) -> list[str]:
 
 
 def _measured(
-    prepared: Prepared, groups: Sequence[Sequence[Work]], roles: CountedRoles, options: RunOptions
+    prepared: Prepared,
+    groups: Sequence[Sequence[Work]],
+    roles: CountedRoles,
+    options: RunOptions,
+    clock: ProbeClock,
 ) -> dict[str, Rates]:
     """Task → rates; tasks that share network and images are measured once, with the first of them."""
     rates: dict[str, Rates] = {}
@@ -219,7 +235,7 @@ def _measured(
         masks = prepared.masks if needs_masks(options, [work.task for work in group]) else None
         concepts = load_concepts(roles.profile.concept_set(first.task.concept_set))
         work = replace(first, conditions=conditions)
-        found = measure(work, prepared.methods, concepts, roles, options.perturbing(), options.seed, masks)
+        found = measure(work, prepared.methods, concepts, roles, options.perturbing(), options.seed, masks, clock)
         rates |= {work.task.name: found for work in group}
     return rates
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,10 @@ from torch import Tensor
 
 from baselines import registry
 from baselines.base import Method
+from baselines.costs import Cost
 from baselines.evidence import dead_units
+from benchmark.plan.clock import ProbeClock
+from benchmark.plan.count import cost_of
 from benchmark.plan.language import language_roles
 from benchmark.plan.made_up import TABLE_CONDITIONS, enlarged, made_up_scores
 from benchmark.plan.rates import MethodTime, Rates
@@ -31,6 +34,8 @@ from leaderboard.board.facts import RunFacts
 from leaderboard.board.summary import summarise
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
+from metrics.evidence import activation_correlation
+from metrics.faithfulness import faithfulness
 from tasks.common.seeding import integer_seed
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
@@ -38,17 +43,22 @@ from tasks.observe import CLEAN, Probe, probe_of
 from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.profiles.sources import GeneratorSource
 
-IMAGES: Final = 128
-"""Maximum number of probing images for the probe; CLIP-Dissect needs 100."""
+IMAGES: Final = 32
+"""Number of probing images for the probe, half a batch."""
 
-FEW_IMAGES: Final = 8
+FEW_IMAGES: Final = 4
 """Number of images for stages that are slow or vary little: perturbations, masks, captions."""
 
-UNITS: Final = (1, 2, 6)
-"""Units labelled in three calls of a method: the first includes loading, the others give the cost per unit."""
+UNITS: Final = (1, 2, 8, 32, 128, 512, 2_048)
+"""Units labelled in the calls of a method, as many calls as the time allows: the first includes loading, and the last
+two give the cost per unit."""
 
-SECONDS: Final = 20.0
-"""No further method is started after this time; on two idle cores the miniature needs a third of it."""
+TABLE_UNITS: Final = (16, 160)
+"""Units of the made-up scores: what does not grow with them must be told from what does."""
+
+TABLES_SHARE: Final = 1.8
+"""All of the tables relative to their statistics; the rest is reading, scoring and writing: 1.6 for 256 units and 1.9
+for 2,048 (resnet50_layer4, 18 conditions)."""
 
 
 def measure(
@@ -59,16 +69,20 @@ def measure(
     settings: Settings,
     seed: int,
     masks: str | None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: ProbeClock,
 ) -> Rates:
     """Measure a task's stages.
+
+    Each is measured on what little fits in the time; ``Rates.basis`` says on how much. A method for which there is no
+    time left has the rate that follows from its stated cost.
 
     Args:
         roles: Models are built here, as part of the measured time.
         masks: Source of foreground masks; None if none are needed.
-        clock: Seconds from any origin.
+        clock: When to end, and the seconds that count.
     """
-    return _Measuring(work, methods, concepts, roles, settings, seed, masks, clock).all()
+    with clock.threads() as speedup:
+        return _Measuring(work, methods, concepts, roles, settings, seed, masks, clock, speedup).all()
 
 
 class _Measuring:
@@ -81,14 +95,15 @@ class _Measuring:
         settings: Settings,
         seed: int,
         masks: str | None,
-        clock: Callable[[], float],
+        clock: ProbeClock,
+        speedup: float,
     ) -> None:
         self.work, self.methods, self.concepts, self.roles = work, methods, concepts, roles
-        self.settings, self.seed, self.masks, self.clock = settings, seed, masks, clock
+        self.settings, self.seed, self.masks = settings, seed, masks
+        self.clock, self.speedup = clock, speedup
         self.view = roles.view(work.task.model)
         self.rates = Rates()
         self.background: Mapping[str, float] = {}
-        self.started = clock()
 
     def all(self) -> Rates:
         probe = self._images()
@@ -100,17 +115,21 @@ class _Measuring:
         observation = self._observation(target, probe)
         self._roles(probe)
         self._evidence(observation)
-        # The cheapest come first, in case the time does not suffice for all.
-        for name in sorted(self.work.methods, key=lambda name: len(registry.entry(name).needs)):
-            self._method(name, observation, target)
         self._tables()
+        self._faithfulness()
+        # The cheapest come first, in case the time does not suffice for all.
+        names = sorted(self.work.methods, key=lambda name: len(registry.entry(name).needs))
+        for place, name in enumerate(names):
+            self._method(name, observation, target, self.clock.left() / (len(names) - place))
         return self.rates
 
     @contextmanager
-    def _timed(self, stage: str, count: int = 1) -> Iterator[None]:
+    def _timed(self, stage: str, count: int = 1, of: str = "images", speedup: float = 1.0) -> Iterator[None]:
         started = self.clock()
         yield
-        self.rates.seconds[stage] = self.rates.seconds.get(stage, 0.0) + (self.clock() - started) / count
+        spent = (self.clock() - started) / count / speedup
+        self.rates.seconds[stage] = self.rates.seconds.get(stage, 0.0) + spent
+        self.rates.basis[stage] = f"{count} {of}"
 
     def _images(self) -> Probe:
         count = min(IMAGES, self.work.images)
@@ -130,15 +149,21 @@ class _Measuring:
         # A grid: every image has both, with equally many pixels of each.
         rows, columns = torch.meshgrid(*(torch.arange(side) // 56 for side in images.shape[2:]), indexing="ij")
         part = ((rows + columns) % 2 == 0).expand(len(images), -1, -1)
-        for name in dict.fromkeys(condition.name for condition in self.work.conditions if condition != CLEAN):
+        names = list(dict.fromkeys(condition.name for condition in self.work.conditions if condition != CLEAN))
+        # A third of the time; each is tried on one image at least.
+        until = self.clock.left() * 2 / 3
+        for name in names:
             severities = [condition.severity for condition in self.work.conditions if condition.name == name]
             severity = sorted(severities)[len(severities) // 2]
             masks = part if needs_foreground(name) else None
             seeds = [integer_seed(self.seed, "plan", name, index) for index in range(len(images))]
-            self._apply(images[:1], name, severity, seeds[:1], None if masks is None else masks[:1])
+            few = 1 if self.clock.left() < until else len(images)
+            if few > 1:
+                self._apply(images[:1], name, severity, seeds[:1], None if masks is None else masks[:1])
             started = self.clock()
-            self._apply(images, name, severity, seeds, masks)
-            self.rates.perturbed[name] = (self.clock() - started) / len(images)
+            self._apply(images[:few], name, severity, seeds[:few], None if masks is None else masks[:few])
+            self.rates.perturbed[name] = (self.clock() - started) / few
+            self.rates.basis["perturbations"] = f"{few} images each"
 
     def _apply(self, images: Tensor, name: str, severity: int, seeds: list[int], masks: Tensor | None) -> None:
         device = self.roles.device
@@ -148,9 +173,9 @@ class _Measuring:
         """Observation under the clean condition, as large as in the run, from the few images repeated."""
         layer, pooling = self.work.task.layer, self.work.task.pooling
         images = _pixels(probe, IMAGES)
-        with self._timed("target", len(images)):
+        with self._timed("target", len(images), speedup=self.speedup):
             reading = target.read(images, {layer: pooling}, [layer])[layer]
-        with self._timed("clip", len(images)):
+        with self._timed("clip", len(images), speedup=self.speedup):
             embeddings = self.roles.clip.encode_images(images)
         return enlarged(probe, layer, reading, embeddings, self.work.images)
 
@@ -163,7 +188,7 @@ class _Measuring:
                 captioner = self.roles.captioner
                 captioner.caption(_pixels(probe, 1))
             few = min(2 * FEW_IMAGES, len(probe.ids))
-            with self._timed("captions", few):
+            with self._timed("captions", few, speedup=self.speedup):
                 self.background = background_words(captioner, probe.load, few)
         source = self.roles.profile.generator
         if source is None:
@@ -174,33 +199,49 @@ class _Measuring:
         with self._timed("loading"):
             assert self.roles.generator is not None  # noqa: S101 - the profile names it
             self.roles.generator.generate(self.concepts[0], 1, self.seed)
-        with self._timed("generated", FEW_IMAGES):
+        with self._timed("generated", FEW_IMAGES, speedup=self.speedup):
             self.roles.generator.generate(self.concepts[-1], FEW_IMAGES, self.seed)
 
     def _evidence(self, observation: Observation) -> None:
         shown = observation.image_ids[: 2 * FEW_IMAGES]
         with self._timed("thumbnails", len(shown)):
             thumbnails = thumbnail_rows(observation, shown)
-        with self._timed("evidence"):
-            dead_units(observation.activations)
-            evidence = evidence_rows(observation, self.work.units)
+        # Rows grow with the units, and so does everything else here.
+        units = self.work.units[: TABLE_UNITS[-1]]
+        with self._timed("evidence", len(units), "units"):
+            dead_units(observation.activations[:, list(units)])
+            evidence = evidence_rows(observation, units)
+            before = observation.activations[:, list(units)].numpy()
+            activation_correlation(before, before)
         self.rates.thumbnail_bytes = float(np.mean([len(webp) for webp in thumbnails["webp"]]))
         with _folder() as folder:
             key = self.work.observation_key(CLEAN)
             folder.write_evidence(key, evidence)
-            self.rates.evidence_bytes = _size(folder)
+            self.rates.evidence_bytes = _size(folder) / len(units)
 
-    def _method(self, name: str, observation: Observation, target: TargetModel) -> None:
+    def _method(self, name: str, observation: Observation, target: TargetModel, allowance: float) -> None:
         reason = self._unfit(name)
-        if reason is None and self.clock() - self.started > SECONDS:
-            reason = f"the probe had taken {SECONDS:.0f} s before it"
         if reason is not None:
             self.rates.unmeasured[name] = reason
             return
+        stated, why = cost_of(self.methods[name], 1, self.work.images)
+        modelled = None if why else self._modelled(stated)
+        if modelled is not None and modelled + (stated.generated.likely or 0.0) * self._drawing() > allowance:
+            self.rates.methods[name] = MethodTime(0.0, 0.0, modelled, 0.0, 0.0)
+            self.rates.basis[name] = "its stated cost, not tried for lack of time"
+            return
         try:
-            self.rates.methods[name] = self._label(name, observation, self._tools(target))
+            self.rates.methods[name] = self._label(name, observation, self._tools(target), allowance)
         except Exception as error:  # the run will report the same for each cell; the rest can be planned
             self.rates.unmeasured[name] = f"it fails: {type(error).__name__}: {error}"
+
+    def _modelled(self, stated: Cost) -> float | None:
+        """Seconds of a unit without generated images, by the stated use of the models; None if one is unknown."""
+        used = ((stated.activated, "target"), (stated.embedded, "clip"), (stated.captioned, "captions"))
+        amounts = [(amount.likely, self.rates.seconds.get(stage)) for amount, stage in used]
+        if any(amount is None or (amount and rate is None) for amount, rate in amounts):
+            return None
+        return sum((amount or 0.0) * (rate or 0.0) for amount, rate in amounts)
 
     def _unfit(self, name: str) -> str | None:
         asked = asked_roles({name: self.methods[name]})
@@ -210,28 +251,35 @@ class _Measuring:
             return self.rates.unmeasured.get("generated images", "the profile has no generator")
         return None
 
-    def _label(self, name: str, observation: Observation, tools: Toolbox) -> MethodTime:
+    def _label(self, name: str, observation: Observation, tools: Toolbox, allowance: float) -> MethodTime:
         dead = dead_units(observation.activations)
         alive = [unit for unit in self.work.units if not dead[unit]] or list(self.work.units)
-        seconds, sizes, start = [], [], 0
-        for count in UNITS:
+        begun, start = time.monotonic(), 0
+        counts: list[int] = []
+        seconds: list[float] = []
+        sizes: list[int] = []
+        for count in dict.fromkeys(min(count, len(alive)) for count in UNITS):
+            spent = time.monotonic() - begun
+            # No call costs more per unit than the one before it, which had fewer units to share with.
+            if counts and spent + took * count / counts[-1] > allowance:
+                break
             # Different units each time: what a method remembers of some must not make the next ones cheap.
-            units = [alive[(start + place) % len(alive)] for place in range(min(count, len(alive)))]
+            units = [alive[(start + place) % len(alive)] for place in range(count)]
             start += count
-            drawn = self.roles.tally["generated"]
-            started = self.clock()
+            drawn, called, started = self.roles.tally["generated"], time.monotonic(), self.clock()
             found = self.methods[name].label(observation, units, tools)
-            spent = self.clock() - started
+            used, took = (self.clock() - started) / self.speedup, time.monotonic() - called
             drawing = (self.roles.tally["generated"] - drawn) * self._drawing()
-            seconds.append(max(0.0, spent - drawing))
             with _folder() as folder:
                 key = CellKey(self.work.task.name, self.work.profile, name, CLEAN.name, 0, 0)
                 folder.write_cell(key, label_rows(found), {"units": as_json(unit_facts(found))})
                 sizes.append(_size(folder))
-        first, few, many = (min(count, len(alive)) for count in UNITS)
-        cell, unit = _line(few, seconds[1], many, seconds[2])
-        cell_bytes, unit_bytes = _line(few, sizes[1], many, sizes[2])
-        return MethodTime(max(0.0, seconds[0] - cell - first * unit), cell, unit, cell_bytes, unit_bytes)
+            seconds.append(max(0.0, used - drawing))
+            counts.append(count)
+        self.rates.basis[name] = f"calls of {', '.join(map(str, counts))} units"
+        cell, unit = _line(counts[-2:], seconds[-2:]) if len(counts) > 2 else (0.0, seconds[-1] / counts[-1])
+        cell_bytes, unit_bytes = _line(counts[-2:], sizes[-2:])
+        return MethodTime(max(0.0, seconds[0] - cell - counts[0] * unit), cell, unit, cell_bytes, unit_bytes)
 
     def _drawing(self) -> float:
         """Seconds per generated image, including its pass through the target and CLIP."""
@@ -245,10 +293,22 @@ class _Measuring:
         return make_toolbox(self.roles, task, self.concepts, self.seed, lambda: words, asked=asked, target=target)
 
     def _tables(self) -> None:
-        rows = made_up_scores(self.work, self.seed)
-        with self._timed("tables", len(self.work.methods) * TABLE_CONDITIONS):
+        counts, seconds = sorted({min(count, len(self.work.units)) for count in TABLE_UNITS}), []
+        for count in counts:
+            rows, started = made_up_scores(self.work, count, self.seed), self.clock()
             compare(rows, RunFacts(self.seed))
             summarise(rows, self.seed)
+            seconds.append(TABLES_SHARE * (self.clock() - started) / (len(self.work.methods) * TABLE_CONDITIONS))
+        self.rates.seconds["tables"], self.rates.seconds["tables_unit"] = _line(counts, seconds)
+        self.rates.basis["tables"] = f"made-up scores of {counts[-1]} units"
+
+    def _faithfulness(self) -> None:
+        random = np.random.default_rng(self.seed)
+        activations, presence = random.random((FEW_IMAGES, self.work.images, 1)), np.zeros((self.work.images, 1))
+        presence[::2] = 1
+        with self._timed("faithfulness", FEW_IMAGES, "labels"):
+            for unit in activations:
+                faithfulness(unit, presence)
 
 
 @contextmanager
@@ -261,8 +321,11 @@ def _size(folder: RunFolder) -> int:
     return sum(path.stat().st_size for path in (folder.path / "parts").rglob("*") if path.is_file())
 
 
-def _line(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float]:
-    """Start and slope, neither below 0, of the line through two points; through the origin if they decrease."""
+def _line(counts: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
+    """Start and slope, neither below 0, of the line through two points; through the origin if they decrease, or if
+    there is but one.
+    """
+    x1, x2, y1, y2 = counts[0], counts[-1], values[0], values[-1]
     slope = (y2 - y1) / (x2 - x1) if x2 > x1 else y2 / x2
     if slope < 0:
         return (y1 + y2) / 2, 0.0

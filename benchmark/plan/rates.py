@@ -29,12 +29,14 @@ class Rates:
     """Measured rates on this machine; what was not measured is absent.
 
     Attributes:
-        seconds: Stage → seconds per image; ``tables`` per method and condition; ``loading`` in total.
+        seconds: Stage → seconds per image; ``tables`` per method and condition, ``tables_unit`` for each of its units
+            besides; ``faithfulness`` per unit and label; ``loading`` in total.
         perturbed: Perturbation → seconds per image.
         methods: Method → rates of its cells.
         evidence_bytes: Bytes on disk of one condition's evidence.
         thumbnail_bytes: Bytes per thumbnail.
         unmeasured: Stage or method that could not be measured → reason.
+        basis: Stage or method → on how much the rate rests.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -43,3 +45,4 @@ class Rates:
     evidence_bytes: float = 0.0
     thumbnail_bytes: float = 0.0
     unmeasured: dict[str, str] = field(default_factory=dict)
+    basis: dict[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +52,8 @@ class LabelEmbeddings:
 
     def _rows(self, table: np.ndarray, labels: Sequence[str | None]) -> np.ndarray:
         rows = np.full((len(labels), table.shape[1]), np.nan)
-        for place, label in enumerate(labels):
-            if label is not None and len(table):
-                rows[place] = table[self._row[label]]
+        named = [place for place, label in enumerate(labels) if label is not None and len(table)]
+        rows[named] = table[[self._row[labels[place]] for place in named]]  # type: ignore[index]
         return rows
 
 
@@ -64,13 +63,11 @@ class CleanLabels:
 
     Attributes:
         labels: Those of repeat 0, one per unit; None where missing.
-        vectors: CLIP embeddings, [units, d].
         noise_floor: See ``metrics.stability``; NaN without repeats.
         chance: See ``metrics.stability``.
     """
 
     labels: Sequence[str | None]
-    vectors: np.ndarray
     noise_floor: np.ndarray
     chance: np.ndarray
 
@@ -82,7 +79,7 @@ class CleanLabels:
         vectors = embeddings.clip(labels)
         again = [embeddings.clip(repeat) for repeat in repeats]
         floor = noise_floor(np.stack(again), vectors) if again else np.full(len(labels), np.nan)
-        return cls(labels, vectors, floor, chance(vectors))
+        return cls(labels, floor, chance(vectors))
 
 
 def compare_with_clean(
@@ -94,20 +91,24 @@ def compare_with_clean(
         now: Labels under a condition, for the units of ``clean``; None where missing.
         embeddings: Embeddings of all the texts.
     """
-    similarity = clip_similarity(embeddings.clip(now), clean.vectors)
+    # Many units have the same two labels; each pair of texts is compared once.
+    pairs = list(zip(now, clean.labels, strict=True))
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+    each = np.array([places[pair] for pair in pairs], dtype=np.intp)
+    first, second = [pair[0] for pair in places], [pair[1] for pair in places]
+    similarity = clip_similarity(embeddings.clip(first), embeddings.clip(second))[each]
     sentences = (
-        clip_similarity(embeddings.sentence(now), embeddings.sentence(clean.labels))
+        clip_similarity(embeddings.sentence(first), embeddings.sentence(second))[each]
         if embeddings.has_sentences
         else np.full(len(now), np.nan)
     )
+    exact = [None if a is None or b is None else exact_match(a, b) for a, b in places]
     return {
         "clean_label": clean.labels,
         "label": now,
         "clip_similarity": similarity,
         "sentence_similarity": sentences,
-        "exact": [
-            None if a is None or b is None else exact_match(a, b) for a, b in zip(now, clean.labels, strict=True)
-        ],
+        "exact": [exact[place] for place in each],
         "noise_floor": clean.noise_floor,
         "chance": clean.chance,
         "stability": stability(similarity, clean.chance),
@@ -124,45 +125,99 @@ def score_run(folder: RunFolder, works: Sequence[Work], roles: Roles) -> pd.Data
     best = labels.loc[labels["rank"].to_numpy() == 1]
     embeddings = LabelEmbeddings(roles, best["label"].tolist())
     folder.record("labels_cut_by", embeddings.cut())
-    frames = [
-        _score_method(folder, work, method, best, embeddings, roles)
-        for work in works
-        for method in work.methods
-        if folder.is_done(CellKey(work.task.name, work.profile, method, CLEAN.name, 0, 0))
-    ]
+    frames = []
+    for work in works:
+        units = _Units(folder, work)
+        for method in work.methods:
+            if folder.is_done(CellKey(work.task.name, work.profile, method, CLEAN.name, 0, 0)):
+                frames.append(_score_method(folder, work, method, best, embeddings, roles, units))
     if not frames:
         return pd.DataFrame(columns=[column.name for column in SCORES.columns])
     return pd.concat(frames, ignore_index=True)
 
 
+class _Units:
+    """What is known of a task's units besides their labels, and so is the same for all methods.
+
+    Attributes:
+        numbers: The units.
+        dead: Whether each is dead on clean images.
+        known: The truth of each, as ``unit_truth`` stored it, or None.
+    """
+
+    def __init__(self, folder: RunFolder, work: Work) -> None:
+        self._folder, self._work = folder, work
+        marker = folder.marker(work.observation_key(CLEAN), "evidence")
+        facts: Mapping[str, Any] = marker.extra if marker else {}
+        self.numbers = np.array(work.units)
+        self.dead = np.isin(self.numbers, facts.get("dead", []))
+        self.known = [facts.get("truth", {}).get(str(unit)) for unit in work.units]
+        self._changes: dict[Condition, dict[str, np.ndarray]] = {}
+        self._told: dict[Any, bool | None] = {}
+
+    def right(self, labels: Sequence[str | None], roles: Roles) -> list[bool | None]:
+        """See ``right_labels``; each pair of label and truth is judged once."""
+        return right_labels(labels, self.known, roles, self._told)
+
+    def changes(self, condition: Condition) -> Mapping[str, np.ndarray]:
+        """How much the evidence and the activations of each unit differ from the clean ones; NaN for dead units."""
+        if condition not in self._changes:
+            clean, now = self._top_images(CLEAN), self._top_images(condition)
+            pairs = [(now.get(unit, []), clean.get(unit, [])) for unit in self._work.units]
+            measures = {"evidence_overlap": evidence_overlap, "rank_biased_overlap": rank_biased_overlap}
+            found = {name: np.array([measure(*pair) for pair in pairs]) for name, measure in measures.items()}
+            found["activation_correlation"] = self._correlations(condition)
+            self._changes[condition] = {name: np.where(self.dead, np.nan, each) for name, each in found.items()}
+        return self._changes[condition]
+
+    def _top_images(self, condition: Condition) -> dict[int, list[str]]:
+        """Unit → its top images, best first."""
+        rows = self._folder.read_cell(self._work.observation_key(condition), "evidence")
+        rows = rows.sort_values(["unit", "rank"], kind="stable")
+        units, starts = np.unique(rows["unit"].to_numpy(), return_index=True)
+        images, ends = rows["image"].tolist(), [*starts[1:].tolist(), len(rows)]
+        return {int(unit): images[start:end] for unit, start, end in zip(units, starts.tolist(), ends, strict=True)}
+
+    def _correlations(self, condition: Condition) -> np.ndarray:
+        marker = self._folder.marker(self._work.observation_key(condition), "evidence")
+        found: Mapping[str, float | None] = marker.extra.get("correlation", {}) if marker else {}
+        return np.array([found.get(str(unit)) for unit in self._work.units], dtype=np.float64)
+
+
 def _score_method(
-    folder: RunFolder, work: Work, method: str, best: pd.DataFrame, embeddings: LabelEmbeddings, roles: Roles
+    folder: RunFolder,
+    work: Work,
+    method: str,
+    best: pd.DataFrame,
+    embeddings: LabelEmbeddings,
+    roles: Roles,
+    units: _Units,
 ) -> pd.DataFrame:
     mine = (best["task"] == work.task.name) & (best["profile"] == work.profile) & (best["method"] == method)
-    own = best.loc[mine.to_numpy()]
-    units = np.array(work.units)
-    clean_marker = folder.marker(work.observation_key(CLEAN), "evidence")
-    facts: Mapping[str, Any] = clean_marker.extra if clean_marker else {}
-    dead = np.isin(units, facts.get("dead", []))
-    known = [facts.get("truth", {}).get(str(unit)) for unit in units]
-    truth = [entry and entry["concept"] for entry in known]
-    operation = [entry and entry.get("op", "single") for entry in known]
-    clean = _labels_of(own, CLEAN.name, 0, 0, work.units, dead)
+    own = {
+        place: dict(zip(rows["unit"].tolist(), rows["label"].tolist(), strict=True))
+        for place, rows in best.loc[mine.to_numpy()].groupby(["perturbation", "severity", "repeat"])
+    }
+
+    def labels_of(name: str, severity: int, repeat: int) -> list[str | None]:
+        """Rank-1 labels in the order of the units; None where missing, and for units that are dead on clean images."""
+        found = own.get((name, severity, repeat), {})
+        return [None if lost else found.get(unit) for unit, lost in zip(work.units, units.dead, strict=True)]
+
+    clean = labels_of(CLEAN.name, 0, 0)
     repeats = [
-        _labels_of(own, CLEAN.name, 0, repeat, work.units, dead)
+        labels_of(CLEAN.name, 0, repeat)
         for repeat in range(1, work.repeats)
         if folder.is_done(CellKey(work.task.name, work.profile, method, CLEAN.name, 0, repeat))
     ]
     reference = CleanLabels.of(clean, repeats, embeddings)
-    right_clean = right_labels(clean, known, roles)
-    top_clean = _evidence(folder, work, CLEAN.name, 0)
+    right_clean = units.right(clean, roles)
     frames = []
     for condition in work.conditions:
         for key in work.cells(condition):
             if key.method != method or not folder.is_done(key):
                 continue
-            now = _labels_of(own, condition.name, condition.severity, key.repeat, work.units, dead)
-            top_now = _evidence(folder, work, condition.name, condition.severity)
+            now = labels_of(condition.name, condition.severity, key.repeat)
             both = [a is not None and b is not None for a, b in zip(now, clean, strict=True)]
             frames.append(
                 pd.DataFrame(
@@ -173,63 +228,20 @@ def _score_method(
                         "perturbation": condition.name,
                         "severity": condition.severity,
                         "repeat": key.repeat,
-                        "unit": units,
+                        "unit": units.numbers,
                         **compare_with_clean(now, reference, embeddings),
-                        "evidence_overlap": _each(units, dead, top_now, top_clean, evidence_overlap),
-                        "rank_biased_overlap": _each(units, dead, top_now, top_clean, rank_biased_overlap),
-                        "activation_correlation": _correlations(folder, work, condition, units, dead),
-                        "dead": dead,
-                        "missing": ~dead & ~np.array(both),
-                        "truth": truth,
-                        "truth_op": operation,
+                        **units.changes(condition),
+                        "dead": units.dead,
+                        "missing": ~units.dead & ~np.array(both),
+                        "truth": [entry and entry["concept"] for entry in units.known],
+                        "truth_op": [entry and entry.get("op", "single") for entry in units.known],
                         "right_clean": right_clean,
-                        "right": right_labels(now, known, roles),
-                        "detector": _detectors(folder, key, units),
+                        "right": units.right(now, roles),
+                        "detector": _detectors(folder, key, units.numbers),
                     }
                 )
             )
     return pd.concat(frames, ignore_index=True)
-
-
-def _labels_of(
-    own: pd.DataFrame, name: str, severity: int, repeat: int, units: Sequence[int], dead: np.ndarray
-) -> list[str | None]:
-    """Rank-1 labels in the order of the units; None where missing, and for units that are dead on clean images."""
-    here = (own["perturbation"] == name) & (own["severity"] == severity) & (own["repeat"] == repeat)
-    rows = own.loc[here.to_numpy()]
-    found = dict(zip(rows["unit"].tolist(), rows["label"].tolist(), strict=True))
-    return [None if lost else found.get(unit) for unit, lost in zip(units, dead, strict=True)]
-
-
-def _evidence(folder: RunFolder, work: Work, name: str, severity: int) -> dict[int, list[str]]:
-    """Unit → its top images, best first."""
-    rows = folder.read_cell(work.observation_key(Condition(name, severity)), "evidence").sort_values("rank")
-    return {int(str(unit)): group["image"].tolist() for unit, group in rows.groupby("unit")}
-
-
-def _each(
-    units: np.ndarray,
-    dead: np.ndarray,
-    now: Mapping[int, list[str]],
-    clean: Mapping[int, list[str]],
-    measure: Callable[[list[str], list[str]], float],
-) -> np.ndarray:
-    """A measure between each unit's two sets of evidence; NaN for dead units."""
-    return np.array(
-        [
-            np.nan if lost else measure(now.get(unit, []), clean.get(unit, []))
-            for unit, lost in zip(units.tolist(), dead, strict=True)
-        ]
-    )
-
-
-def _correlations(
-    folder: RunFolder, work: Work, condition: Condition, units: np.ndarray, dead: np.ndarray
-) -> np.ndarray:
-    marker = folder.marker(work.observation_key(condition), "evidence")
-    found: Mapping[str, float | None] = marker.extra.get("correlation", {}) if marker else {}
-    values = np.array([found.get(str(unit)) for unit in units.tolist()], dtype=np.float64)
-    return np.where(dead, np.nan, values)
 
 
 def _detectors(folder: RunFolder, key: CellKey, units: np.ndarray) -> list[bool | None]:

@@ -43,10 +43,7 @@ def tables_key(folder: RunFolder, faithfulness: str, analyses: Sequence[str]) ->
         faithfulness: Labels whose faithfulness is measured.
     """
     markers = {
-        f"{kind}/{key.name}": marker.sha256
-        for kind in get_args(PartKind)
-        for key in folder.done_cells(kind)
-        if (marker := folder.marker(key, kind)) is not None
+        f"{kind}/{key.name}": folder.digest(key, kind) for kind in get_args(PartKind) for key in folder.done_cells(kind)
     }
     return identity_hash(
         [folder.info()["identity_hash"], markers, faithfulness, sorted(analyses), _source_hash(), _versions()]

@@ -68,23 +68,36 @@ def class_truth(names: str) -> dict[str, Any]:
 
 
 def right_labels(
-    labels: Sequence[str | None], known: Sequence[Mapping[str, Any] | None], roles: Roles
+    labels: Sequence[str | None],
+    known: Sequence[Mapping[str, Any] | None],
+    roles: Roles,
+    told: dict[Any, bool | None] | None = None,
 ) -> list[bool | None]:
-    """Whether each label names the true concept and no rival concept; None for a missing label or unknown truth."""
-    known_synonyms = roles.synonyms()
+    """Whether each label names the true concept and no rival concept; None for a missing label or unknown truth.
+
+    Args:
+        known: The truth of each label's unit, as ``unit_truth`` stores it.
+        roles: Provide synonyms and rival concepts.
+        told: Verdicts on the same roles, which are kept for further calls: units share labels and truths.
+    """
+    told = {} if told is None else told
     right: list[bool | None] = []
     for label, truth in zip(labels, known, strict=True):
         if label is None or truth is None:
             right.append(None)
             continue
         concepts = truth.get("concepts", [truth["concept"]])
-        if not all(map(normalise, concepts)):
-            right.append(None)  # a class folder named "-": no label can name it
-            continue
-        rivals = {concept: roles.rivals(concept) for concept in concepts}
-        own = {truth["concept"]: truth["synonyms"]} if "synonyms" in truth else {}
-        synonyms = {**known_synonyms, **own}
-        right.append(compound_match(label, truth.get("op", "single"), concepts, synonyms, rivals))
+        own = truth.get("synonyms")
+        place = (label, truth["concept"], truth.get("op"), *concepts, None, *(own or ()))
+        if place not in told:
+            synonyms = {**roles.synonyms(), **({} if own is None else {truth["concept"]: own})}
+            rivals = {concept: roles.rivals(concept) for concept in concepts}
+            # A class folder named "-": no label can name it.
+            named = all(map(normalise, concepts))
+            told[place] = (
+                compound_match(label, truth.get("op", "single"), concepts, synonyms, rivals) if named else None
+            )
+        right.append(told[place])
     return right
 
 

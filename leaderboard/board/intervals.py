@@ -5,6 +5,7 @@ Whatever shows a number calls these functions or reads what they left, so that i
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import numpy as np
@@ -23,7 +24,7 @@ def mean_interval(per_unit: Float[np.ndarray, " units"], seed: int) -> Interval:
         per_unit: One value per unit.
         seed: The run's own.
     """
-    return bootstrap_interval(_alike(per_unit), resamples=RESAMPLES, seed=seed)
+    return _mean_interval(_alike(per_unit).tobytes(), seed)
 
 
 def share_interval(per_unit: Float[np.ndarray, " units"], seed: int) -> Interval:
@@ -61,6 +62,12 @@ def difference_interval(first: Float[np.ndarray, " units"], second: Float[np.nda
 def unit_weights(units: int, random: np.random.Generator) -> Float[np.ndarray, "samples units"]:
     """How often each unit is drawn in each bootstrap sample."""
     return bootstrap_weights(units, RESAMPLES, random)
+
+
+# Every condition of a method has the same noise floor, and several tables the same means.
+@functools.lru_cache(maxsize=512)
+def _mean_interval(values: bytes, seed: int) -> Interval:
+    return bootstrap_interval(np.frombuffer(values), resamples=RESAMPLES, seed=seed)
 
 
 def _alike(per_unit: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:

@@ -117,10 +117,13 @@ def _repeats(scores: pd.DataFrame) -> pd.DataFrame:
 def _similarities(rows: pd.DataFrame) -> pd.DataFrame:
     """Similarity to the clean label: one row per unit that lives, one column per condition and repeat."""
     alive = rows.loc[~rows["dead"].to_numpy(bool)]
-    # One key, since three would also make columns of the conditions that did not run.
-    place = list(zip(alive["perturbation"], alive["severity"], alive["repeat"], strict=True))
-    keyed = alive.assign(place=pd.Series(place, index=alive.index, dtype=object))
-    return keyed.pivot_table(index="unit", columns="place", values="clip_similarity", aggfunc="mean", dropna=False)
+    units = np.unique(alive["unit"].to_numpy())
+    columns = []
+    for _, part in alive.groupby(["perturbation", "severity", "repeat"]):
+        column = np.full(len(units), np.nan)
+        column[np.searchsorted(units, part["unit"].to_numpy())] = part["clip_similarity"].to_numpy(np.float64)
+        columns.append(column)
+    return pd.DataFrame(np.stack(columns, axis=1) if columns else np.empty((0, 0)), index=units)
 
 
 def _row(group: pd.DataFrame, repeats: pd.DataFrame, seed: int) -> dict[str, float | int]:
@@ -168,6 +171,8 @@ def _verdicts(rows: pd.DataFrame, source: str) -> pd.DataFrame:
 def _unit_means(rows: pd.DataFrame, source: str) -> Float[np.ndarray, " units"]:
     """Each unit's mean over its rows, in the order of the units; NaN for a unit without a value."""
     values = pd.Series(rows[source].astype("Float64").to_numpy(np.float64, na_value=np.nan))
+    if np.all(np.diff(rows["unit"].to_numpy()) > 0):
+        return values.to_numpy()  # a single row of each
     means = cast(pd.Series, values.groupby(rows["unit"].to_numpy()).mean())
     return means.to_numpy(np.float64)
 

@@ -41,11 +41,12 @@ def to_arrow(schema: TableSchema, frame: pd.DataFrame) -> pa.Table:
         parts += [f"unknown {', '.join(unknown)}"] if unknown else []
         raise StoreError(f"Table '{schema.name}' has wrong columns: {'; '.join(parts)}.")
     typed = pd.DataFrame({c.name: _typed(schema.name, c, pd.Series(frame[c.name])) for c in schema.columns})
-    double = typed.duplicated(list(schema.key))
-    if double.any():
-        first = typed.loc[double, list(schema.key)].iloc[0].to_dict()
-        raise StoreError(f"Table '{schema.name}' contains {int(double.sum())} duplicate rows, first {first}.")
-    typed = typed.sort_values(list(schema.key), kind="stable", ignore_index=True)
+    if not _increases(typed, schema):
+        double = typed.duplicated(list(schema.key))
+        if double.any():
+            first = typed.loc[double, list(schema.key)].iloc[0].to_dict()
+            raise StoreError(f"Table '{schema.name}' contains {int(double.sum())} duplicate rows, first {first}.")
+        typed = typed.sort_values(list(schema.key), kind="stable", ignore_index=True)
     return pa.Table.from_pandas(typed, schema=arrow_schema(schema), preserve_index=False).replace_schema_metadata(None)
 
 
@@ -58,13 +59,36 @@ def to_pandas(schema: TableSchema, table: pa.Table) -> pd.DataFrame:
     Raises:
         StoreError: A required column is missing.
     """
-    frame = as_schema(schema, table).to_pandas()
+    table = as_schema(schema, table)
+    columns: dict[str, pd.Series] = {}
     for column in schema.columns:
-        if column.kind == "flag":
-            frame[column.name] = frame[column.name].astype("boolean" if column.optional else "bool")
-        elif column.kind == "text":
-            frame[column.name] = frame[column.name].astype(object).where(frame[column.name].notna(), None)
-    return frame
+        values = table.column(column.name)
+        if column.kind == "text":
+            columns[column.name] = pd.Series(_texts(values), dtype=object)
+        elif column.kind == "flag":
+            columns[column.name] = values.to_pandas().astype("boolean" if column.optional else "bool")
+        else:
+            columns[column.name] = values.to_pandas()
+    return pd.DataFrame(columns)
+
+
+def _texts(values: pa.ChunkedArray) -> np.ndarray:
+    """Each text once in memory, however many rows have it; None where absent."""
+    encoded = pa.chunked_array([values.combine_chunks()]).dictionary_encode().combine_chunks()
+    unique = np.append(encoded.dictionary.to_numpy(zero_copy_only=False).astype(object), [None])
+    return unique[encoded.indices.fill_null(len(unique) - 1).to_numpy(zero_copy_only=False)]
+
+
+def _increases(typed: pd.DataFrame, schema: TableSchema) -> bool:
+    """Whether each row's key is greater than that of the row before: sorted, and none twice."""
+    ahead = np.zeros(max(len(typed) - 1, 0), dtype=np.int64)
+    for name in schema.key:
+        values = typed[name].to_numpy()
+        if schema.column(name).kind == "text":
+            codes, unique = pd.factorize(values)
+            values = np.argsort(np.argsort(unique))[codes]
+        ahead = np.where(ahead == 0, np.sign(np.diff(values)), ahead)
+    return bool((ahead > 0).all())
 
 
 def checked(schema: TableSchema, frame: pd.DataFrame) -> pd.DataFrame:
@@ -115,8 +139,9 @@ def _typed(table: str, column: Column, values: pd.Series) -> pd.Series:
 
 def _converted(kind: Kind, values: pd.Series, absent: pd.Series) -> pd.Series:
     if kind == "text":
-        kept = {value: _storable(value) for value in pd.Series(values[~absent]).unique()}
-        return pd.Series([kept.get(value) for value in values.where(~absent, None)], index=values.index, dtype=object)
+        codes, unique = pd.factorize(values.to_numpy(object))  # -1 where absent, which stands last
+        kept = np.array([*map(_storable, unique), None], dtype=object)
+        return pd.Series(kept[codes], index=values.index, dtype=object)
     if kind == "bytes":
         if not all(isinstance(value, bytes) for value in values[~absent]):
             raise TypeError("some values are not true or false")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +97,7 @@ class Parts:
         self.root = root
         self.kind: PartKind = kind
         self.schema = TABLES[kind]
+        self._seen: dict[Path, tuple[tuple[int, int, int], Marker | None]] = {}
 
     def paths(self, key: CellKey) -> tuple[Path, Path]:
         """Paths of the part and its marker."""
@@ -130,10 +131,14 @@ class Parts:
         marker = _read_marker(self.paths(key)[1])
         return marker if marker is not None and marker.key == key else None
 
+    def digest(self, key: CellKey) -> str | None:
+        """SHA-256 that the part's bytes must have; ``None`` if it is not finished."""
+        marker = self._brief(self.paths(key)[1])
+        return marker.sha256 if marker is not None and marker.key == key else None
+
     def is_done(self, key: CellKey) -> bool:
         """Whether the part is complete and intact."""
-        marker = self.marker(key)
-        return marker is not None and self._data(key, marker) is not None
+        return self._data(key) is not None
 
     def set_aside(self, key: CellKey) -> None:
         """Move a damaged part to ``corrupt/``.
@@ -151,7 +156,7 @@ class Parts:
     def keys(self) -> list[CellKey]:
         """The keys of all parts with a marker, sorted."""
         paths = (self.root / "parts" / self.kind).glob("*.json")
-        found = ((path.stem, _read_marker(path)) for path in paths)
+        found = ((path.stem, self._brief(path)) for path in paths)
         return sorted(marker.key for name, marker in found if marker is not None and marker.key.name == name)
 
     def read(self, key: CellKey) -> pd.DataFrame:
@@ -172,23 +177,37 @@ class Parts:
         if not keys:
             return empty_frame(self.schema)
         # Only tables with the same columns can be concatenated, and the parts may come from different versions.
-        table = pa.concat_tables([as_schema(self.schema, self._table(key)) for key in keys])
-        return to_pandas(self.schema, table.sort_by([(name, "ascending") for name in self.schema.key]))
+        # The keys are sorted as the rows of the table are, and each part's rows were sorted when it was written.
+        return to_pandas(self.schema, pa.concat_tables([as_schema(self.schema, self._table(key)) for key in keys]))
 
     def _table(self, key: CellKey) -> pa.Table:
-        marker = self.marker(key)
-        data = None if marker is None else self._data(key, marker)
+        data = self._data(key)
         if data is None:
-            state = "not finished" if marker is None else "damaged"
+            state = "not finished" if self.digest(key) is None else "damaged"
             raise StoreError(f"{self.paths(key)[0]} is {state}; run the same command again to make it.")
         return read_parquet(data)
 
-    def _data(self, key: CellKey, marker: Marker) -> bytes | None:
+    def _data(self, key: CellKey) -> bytes | None:
+        digest = self.digest(key)
+        if digest is None:
+            return None
         try:
             data = self.paths(key)[0].read_bytes()
         except OSError:
             return None
-        return data if hashlib.sha256(data).hexdigest() == marker.sha256 else None
+        return data if hashlib.sha256(data).hexdigest() == digest else None
+
+    def _brief(self, path: Path) -> Marker | None:
+        """A marker without ``extra``, which may be megabytes of JSON: a file is parsed again only if it is another."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        file = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._seen.get(path, (None,))[0] != file:
+            marker = _read_marker(path)
+            self._seen[path] = (file, marker and replace(marker, extra={}))
+        return self._seen[path][1]
 
 
 def _read_marker(path: Path) -> Marker | None:

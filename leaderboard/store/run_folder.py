@@ -219,6 +219,10 @@ class RunFolder:
         """The part's marker; ``None`` if the part is not finished."""
         return self._parts[kind].marker(key)
 
+    def digest(self, key: CellKey, kind: PartKind = "labels") -> str | None:
+        """SHA-256 of the part's bytes, as its marker states it; ``None`` if the part is not finished."""
+        return self._parts[kind].digest(key)
+
     def done_cells(self, kind: PartKind = "labels") -> list[CellKey]:
         """The keys of all finished parts, sorted."""
         return self._parts[kind].keys()

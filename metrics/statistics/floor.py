@@ -13,13 +13,12 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy import stats
+from jaxtyping import Bool, Float, Integer
 
+from metrics.statistics.resampling import permutation_within_units
 from metrics.statistics.result import DIGITS, FEW, HypothesisTest, check_finite
 
 _RESAMPLES: Final = 4_999
-_DRAWN_AT_ONCE: Final = 2**20
 
 
 def noise_floor_test(
@@ -100,27 +99,31 @@ def _permuted(
     resamples: int,
     seed: int,
 ) -> tuple[float, float]:
-    width = conditions.shape[1]
+    values, (n, kept) = np.hstack((conditions, repeats)), repeats.shape
+    columns, present = values.shape[1], ~np.isnan(values)
+    known, start = np.where(present, values, 0.0), columns * np.arange(n)
+    sums, counts = known.sum(axis=1), present.sum(axis=1)
 
-    def statistic(*columns: Float[np.ndarray, "... units"], axis: int) -> Float[np.ndarray, " ..."]:
-        values = np.stack(columns)
-        d = np.round(_mean(values[:width], axis=0) - _mean(values[width:], axis=0), DIGITS)
+    def differences(total: np.ndarray, count: np.ndarray, every: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """d, from sum and count of the values that stand for repeats, and of all."""
+        others = number - count
+        d = np.round((every - total) / np.maximum(others, 1) - total / np.maximum(count, 1), DIGITS)
         # A permutation that leaves a unit without a repeat excludes it, as in the observed data.
-        spread = np.sqrt(np.nansum(d * d, axis=axis))
-        return np.round(np.nansum(d, axis=axis) / np.where(spread > 0, spread, 1.0), DIGITS)
+        return np.where((count > 0) & (others > 0), d, 0.0)
 
-    columns = (*conditions.T, *repeats.T)
-    found = stats.permutation_test(
-        columns,
-        statistic,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=resamples,
-        batch=max(1, _DRAWN_AT_ONCE // (len(columns) * len(conditions))),
-        axis=-1,
-        rng=np.random.default_rng(seed),
-    )
-    return float(found.statistic), float(found.pvalue)
+    # With one repeat a unit has as many d as it has values.
+    each = differences(known, present.astype(int), sums[:, None], counts[:, None])
+
+    def statistic(picked: Integer[np.ndarray, "draws units repeats"]) -> Float[np.ndarray, " draws"]:
+        if kept == 1:
+            d = each.take(picked[..., 0] + start)
+        else:
+            places = picked + start[:, None]
+            d = differences(known.take(places).sum(axis=2), present.take(places).sum(axis=2), sums, counts)
+        spread = np.sqrt(np.square(d).sum(axis=1))
+        return np.round(d.sum(axis=1) / np.where(spread > 0, spread, 1.0), DIGITS)
+
+    return permutation_within_units(statistic, n, columns, kept, resamples=resamples, seed=seed)
 
 
 def _mean(values: Float[np.ndarray, " ..."], *, axis: int) -> Float[np.ndarray, " ..."]:

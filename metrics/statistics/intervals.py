@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
+from metrics.statistics.resampling import bootstrap_draws, in_parts
 from metrics.statistics.result import check_finite, check_share, paired_values
 
-_DRAWN_AT_ONCE: Final = 2**20
 _POINT: Final = 1e-12
 
 
@@ -263,24 +262,52 @@ def _bounds(
     resamples: int,
     seed: int,
 ) -> tuple[float, float, str]:
+    """The interval of ``scipy.stats.bootstrap`` from the same random numbers, which are drawn once for many intervals.
+
+    Returns:
+        Low, high, and the reason if it is the percentile interval.
+    """
     n = len(columns[0])
-    for method, reason in (("BCa", ""), ("percentile", "bias correction undefined: percentile interval")):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
-            # SciPy divides by a spread of zero before it reports an undefined interval, which is handled below.
-            warnings.filterwarnings("ignore", message="invalid value encountered", category=RuntimeWarning)
-            interval = stats.bootstrap(
-                columns,
-                statistic,
-                paired=len(columns) > 1,
-                vectorized=True,
-                confidence_level=expanded_confidence(confidence, n),
-                n_resamples=resamples,
-                batch=max(1, _DRAWN_AT_ONCE // n),
-                method=method,
-                rng=np.random.default_rng(seed),
-            ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
+    alpha = (1 - expanded_confidence(confidence, n)) / 2
+    indices = bootstrap_draws(n, resamples, seed)
+    draws = np.concatenate(
+        [statistic(*(column.take(indices[part]) for column in columns), axis=-1) for part in in_parts(resamples, n)]
+    )
+    corrected = _corrected_levels(columns, statistic, alpha, draws)
+    for levels, reason in ((corrected, ""), ((alpha, 1 - alpha), "bias correction undefined: percentile interval")):
+        low, high = (float(end) for end in stats.quantile(draws, np.array(levels)))
         if math.isfinite(low) and math.isfinite(high):
             return low, high, reason
     raise AssertionError("a percentile interval of finite values is finite")
+
+
+def _corrected_levels(
+    columns: tuple[Float[np.ndarray, " units"], ...],
+    statistic: Callable[..., Float[np.ndarray, " ..."]],
+    alpha: float,
+    draws: Float[np.ndarray, " resamples"],
+) -> tuple[float, float]:
+    """Bias-corrected and accelerated levels (Efron & Tibshirani, 1993, sections 14.3 and 15.4); NaN if undefined.
+
+    The steps of SciPy in its order, so that the results have the same bits.
+    """
+    n = len(columns[0])
+    estimate = statistic(*columns, axis=-1)
+    below = np.count_nonzero(draws < estimate) + np.count_nonzero(draws <= estimate)
+    bias = special.ndtri(below / (2 * len(draws)))
+    left = np.concatenate(
+        [statistic(*(_all_but_one(column, part) for column in columns), axis=-1) for part in in_parts(n, n)]
+    )
+    influence = (n - 1) * (left.mean() - left)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # 0 / 0 without any influence, which is undefined.
+        acceleration = 1 / 6 * ((influence**3).sum() / n**3) / ((influence**2).sum() / n**2) ** (3 / 2)
+        low, high = (bias + sign * special.ndtri(alpha) for sign in (1, -1))
+        ends = [special.ndtr(bias + end / (1 - acceleration * end)) for end in (low, high)]
+    return float(ends[0]), float(ends[1])
+
+
+def _all_but_one(values: Float[np.ndarray, " units"], left_out: slice) -> Float[np.ndarray, "rows others"]:
+    """All values but one, one row for each unit that is left out in turn."""
+    before = np.arange(len(values) - 1) < np.arange(left_out.start, left_out.stop)[:, None]
+    return np.where(before, values[:-1], values[1:])

@@ -16,6 +16,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_effectsize
 
+from metrics.statistics.resampling import permutation_within_units
 from metrics.statistics.result import DIGITS, FEW, HypothesisTest, paired_values
 
 RESAMPLES: Final = 9_999
@@ -137,10 +138,11 @@ def paired_permutation(
     moved = differences[differences != 0]
     p_value, test = float("nan"), "sign-flip permutation test of the mean"
     if len(moved) > 1:
-        found = stats.permutation_test(
-            (moved,), np.mean, permutation_type="samples", n_resamples=resamples, rng=np.random.default_rng(seed)
+        n = len(moved)
+        # Of a difference and its negative, the last one as it is: 1 keeps the sign.
+        _, p_value = permutation_within_units(
+            lambda kept: (2.0 * kept[..., 0] - 1.0) @ moved / n, n, columns=2, kept=1, resamples=resamples, seed=seed
         )
-        p_value = float(found.pvalue)
         test += ", exact" if 2 ** len(moved) <= resamples else f", {resamples} random permutations"
     elif len(differences):
         # A single difference is as far from 0 with either sign.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -84,6 +85,38 @@ def test_permutation_of_many_pairs_is_near_the_t_test_and_repeats():
     assert test.p_value == pytest.approx(stats.ttest_rel(first, second).pvalue, abs=0.02)
     assert paired_permutation(first, second) == test
     assert "9999 random permutations" in test.test
+
+
+def sampled_by_scipy(columns, statistic, **options):
+    found = stats.permutation_test(
+        columns, statistic, permutation_type="samples", n_resamples=999, rng=np.random.default_rng(5), **options
+    )
+    return found.pvalue
+
+
+@pytest.mark.parametrize("n", [2, 9, 14, 60])
+def test_random_and_all_sign_patterns_are_those_of_scipy(n):
+    for differences in (values(n) - 1.2, np.round(values(n, seed=1) - 1, 1)):
+        differences = differences[differences != 0]
+        ours = paired_permutation(differences, np.zeros(len(differences)), resamples=999, seed=5)
+        assert ours.p_value == sampled_by_scipy((differences,), np.mean)
+
+
+@pytest.mark.parametrize(("n", "repeats"), [(3, 1), (30, 1), (30, 3)])
+def test_the_permutations_of_the_floor_test_are_those_of_scipy(n, repeats):
+    data = values(n * (3 + repeats)).reshape(n, -1)
+    data[0, :2], data[1, -1] = NAN, NAN
+    data[2] = 0.5
+
+    def statistic(*columns, axis):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the mean of nothing, and nothing by nothing
+            d = np.nanmean(np.stack(columns[:3]), axis=0) - np.nanmean(np.stack(columns[3:]), axis=0)
+            return np.round(np.nansum(d, axis=axis) / np.sqrt(np.nansum(d * d, axis=axis)), 9)
+
+    kept = ~np.isnan(data[:, 3:]).all(axis=1)
+    ours = noise_floor_test(data[:, :3], data[:, 3:], resamples=999, seed=5)
+    assert ours.p_value == sampled_by_scipy(tuple(data[kept].T), statistic, axis=-1, vectorized=True)
 
 
 @TWO
