@@ -16,9 +16,10 @@ compared. They have CLEAR's ``fixed`` behaviour wherever a release's own would c
   method's script is a process of its own, from its imports and models to its labels; the seeded one runs for each of
   the two clean repeats.
 
-They are kinder than the releases: rendering the clean images, their masks and annotation is not counted; captioner, summariser and generator are loaded once; maps and overlaps are computed
-for the labelled units only; crops are cut at 112 px, the models' size, not at 375; heat maps are resized by OpenCV, not
-Pillow; images are perturbed by CLEAR's engine, and compressed without loss at the fastest level.
+They are kinder than the releases: rendering the clean images, their masks and annotation is not counted; captioner,
+summariser and generator are loaded once; maps and overlaps are computed for the labelled units only; crops are cut at
+112 px, the models' size, not at 375; heat maps are resized by OpenCV, not Pillow; images are perturbed by CLEAR's
+engine, and compressed without loss at the fastest level.
 
 CLEAR's side of the sweep is the command ``run`` as a user gets it, trivial baselines, noise floor, statistics and
 tables included, without its cache and without faithfulness, which no release measures.
@@ -437,7 +438,7 @@ def process(command: Sequence[str]) -> None:
 
 
 COMPARISONS: dict[str, tuple[Callable[[str, Size, Path], Work], tuple[Size, ...], str]] = {
-    "dnd": (dnd, ((8, 100, 1), (8, 100, 6)), "units × images × conditions"),
+    "dnd": (dnd, ((8, 100, 1), (4, 100, 6)), "units × images × conditions"),
     "sweep": (sweep, ((4, 100, 2),), "units × images × perturbations"),
 }
 LAYERS: dict[str, Size] = {
@@ -505,7 +506,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="CLEAR beside the procedures of the released scripts.")
     parser.add_argument("--only", nargs="+", default=[*COMPARISONS, *LAYERS], choices=[*COMPARISONS, *LAYERS])
-    parser.add_argument("--units", type=int, help="of dnd and sweep; more take longer [default: 8 and 4]")
+    parser.add_argument("--units", type=int, help="of dnd and sweep; more take longer [default: 8, 4 and 4]")
     parser.add_argument("--images", type=int, help="of dnd and sweep, at least 100, which soft-WPMI needs")
     parser.add_argument("--perturbations", type=int, help="of the sweep, 1 to 18")
     asked = parser.parse_args()
