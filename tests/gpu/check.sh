@@ -14,4 +14,4 @@ if ! command -v "$python" > /dev/null; then
   exit 1
 fi
 # This checkout, not another one that is installed.
-PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" "$root/tests/gpu/check.py" "$@"
+PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" "$root/tests/gpu/gpu_check.py" "$@"
