@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import statsmodels.api as sm
 from jaxtyping import Bool, Float, Int
-from statsmodels.tools.sm_exceptions import ConvergenceWarning, PerfectSeparationWarning
+from statsmodels.tools.sm_exceptions import ModelWarning
 
 from metrics.statistics import Interval, percentile_interval
 
@@ -206,8 +206,10 @@ def _fit(
     centre, spread = design.mean(axis=0), design.std(axis=0)
     centre[0], spread[spread == 0] = 0.0, 1.0
     with warnings.catch_warnings():
-        # A pair that separates the training units has no finite fit; the direction found is good enough to rank by.
-        warnings.simplefilter("ignore", (PerfectSeparationWarning, ConvergenceWarning, RuntimeWarning))
+        # A pair that separates the training units, or whose signals rank alike, has no unique fit; the direction found
+        # is good enough to rank by.
+        for category in (ModelWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", category)
         fitted = sm.GLM(verdict[units], (design - centre) / spread, family=sm.families.Binomial()).fit(maxiter=10)
     return np.nan_to_num(np.asarray(fitted.params)), centre, spread
 

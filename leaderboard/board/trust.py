@@ -153,7 +153,8 @@ def labels_with_signals(tables: Mapping[str, pd.DataFrame], facts: RunFacts) -> 
     over = known.loc[~is_clean].groupby(_UNIT)[list(_OVER_CONDITIONS)].mean()
     over["worst_stability"] = known.loc[~is_clean].groupby(_UNIT)["stability"].min()
     clean = clean.drop(columns=list(over.columns), errors="ignore").merge(over, how="left", on=_UNIT)
-    clean["right"], perturbed["right"] = _verdict(clean["right_clean"]), _verdict(perturbed["right"])
+    for frame, name in ((clean, "right_clean"), (perturbed, "right")):
+        frame["right"] = frame[name].astype("Float64").to_numpy(np.float64, na_value=np.nan)
     return Labels(_columns(clean), _columns(perturbed), facts)
 
 
@@ -314,10 +315,6 @@ def _agreement(rows: pd.DataFrame) -> np.ndarray:
 
 def _jaccard(first: frozenset[str], second: frozenset[str]) -> float:
     return len(first & second) / len(first | second) if first | second else 0.0
-
-
-def _verdict(flags: pd.Series) -> np.ndarray:
-    return flags.astype("Float64").to_numpy(np.float64, na_value=np.nan)
 
 
 def _columns(frame: pd.DataFrame) -> pd.DataFrame:

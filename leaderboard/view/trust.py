@@ -16,10 +16,10 @@ from metrics.statistics import Interval
 from metrics.trust import FEW, FEWEST, STABLE
 
 _CLEAN: Final = (
-    f"AUROC of “the clean label is right” by the signal: 0.5 is chance, 1 means that every right label has more of it "
-    f"than any wrong one, below 0.5 the wrong ones have more. Brackets: 95 % bootstrap interval over units. “< {FEWEST}”: "
-    f"fewer than {FEWEST} right or wrong labels; “{ABSENT}”: no value, or the same one for all labels. "
-    "Where the signal separates the two completely, every bootstrap sample agrees and the interval has no width."
+    "AUROC of “the clean label is right” by the signal: 0.5 is chance, 1 means that every right label has more of it "
+    "than any wrong one, below 0.5 the wrong ones have more. Brackets: 95 % bootstrap interval over units; it has no "
+    f"width where the signal separates the two completely. “< {FEWEST}”: fewer than {FEWEST} right or wrong labels; "
+    f"“{ABSENT}”: no value, or the same one for all labels."
 )
 _SIGNALS: Final = (
     "Stability, identical label, evidence overlap and activation correlation are means over the perturbed conditions. "
