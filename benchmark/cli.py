@@ -14,6 +14,7 @@ from benchmark.commands.cache import app as cache_app
 from benchmark.commands.console import INTERRUPTED, MISTAKE, console, guarded, json_text, say
 from benchmark.commands.options_cli import option
 from benchmark.commands.plan import plan
+from benchmark.commands.reproduce import reproduce
 from benchmark.commands.run import run
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(guarded(run))
 app.command()(guarded(plan))
+app.command()(guarded(reproduce))
 app.add_typer(cache_app, name="cache")
 
 

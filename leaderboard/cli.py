@@ -107,3 +107,43 @@ def validity(
             console.print(part)
         for sentence in validity_sentences(one):
             say(sentence)
+
+
+@app.command()
+@guarded
+def trust(
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of run folders.  [default: runs if there is a run, else CLEAR's own results]"),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="One task.  [default: all, and those of one profile together]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What signals that need no truth are worth: does a label's stability, or its score, say that it is right?"""
+    import json
+
+    from rich.console import Console
+
+    from leaderboard.board.merge import merge_runs
+    from leaderboard.board.trust import subjects, trust
+    from leaderboard.store import atomic
+    from leaderboard.view.terminal import terminal_tables
+    from leaderboard.view.trust import trust_tables, worth_sentences
+
+    console, facts = Console(), []
+    for subject in subjects(merge_runs(runs_folder(runs)), task):
+        found = trust(subject.labels, everything=True)
+        facts.append(subject.as_json() | {"methods": [one.as_json() for one in found]})
+        if not as_json:
+            tables = trust_tables(subject.labels, found, subject.name, subject.profile)
+            for part in terminal_tables(tables, console.width):
+                console.print(part)
+            for sentence in worth_sentences(found):
+                say(sentence)
+    if out is not None:
+        atomic.write_json(out, {"trust": facts})
+    if as_json:
+        typer.echo(json.dumps({"trust": facts}, indent=1, allow_nan=False))

@@ -34,6 +34,7 @@ from leaderboard.board.summary import (
     movement,
     summarise,
 )
+from leaderboard.board.trust import worth_of_stability
 from leaderboard.board.validity import Validity
 from leaderboard.board.validity_pairs import against_miniature
 from leaderboard.store.columns import Column
@@ -245,6 +246,17 @@ def measures() -> dict[str, Column]:
         higher_is_better=False,
         title="mLCE",
     )
+    own["stability_worth"] = Column(
+        "stability_worth",
+        "number",
+        "AUROC of “the clean label is right” by the label's mean stability: 0.5 if stability says nothing about it; "
+        "absent with too few right or wrong labels.",
+        optional=True,
+        low=0.0,
+        high=1.0,
+        higher_is_better=True,
+        title="Worth of its stability",
+    )
     return own
 
 
@@ -316,6 +328,7 @@ def _rows(
 ) -> list[Row]:
     standings = standings_in(compared)
     reference = _by_condition(scores, REFERENCE, conditions)
+    worth = worth_of_stability({**group.tables, "scores": scores}, group.about_run) if suite == EVERY_SUITE else {}
     rows = []
     for method in group.methods:
         found = means_over(scores.loc[scores["method"].to_numpy() == method], group.about_run.seed)
@@ -323,6 +336,8 @@ def _rows(
         if not missing[method]:
             values = _mlce(_by_condition(scores, method, conditions), reference)
             values |= _faithfulness(group, method) if suite == EVERY_SUITE else {}
+            if method in worth and not math.isnan(worth[method].estimate):
+                values["stability_worth"] = value_of(worth[method])
         row = row_of(method, group.about_run, found, standings.get(method, {}), suite, missing[method])
         rows.append(replace(row, values={**row.values, **values}))
     return sorted(rows, key=_place)

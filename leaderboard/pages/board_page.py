@@ -20,7 +20,15 @@ from leaderboard.view.findings import findings
 from leaderboard.view.validity import validity_sentences, validity_tables
 from leaderboard.view.words import ABSENT, count
 
-COLUMNS: Final = ("evidence_overlap", "sentence_similarity", "noise_floor", "chance", "cosy_auc", "mlce")
+COLUMNS: Final = (
+    "evidence_overlap",
+    "sentence_similarity",
+    "noise_floor",
+    "chance",
+    "cosy_auc",
+    "mlce",
+    "stability_worth",
+)
 """Measures with a plain column of their own, after stability and accuracy."""
 
 

@@ -13,6 +13,7 @@ from leaderboard.view.content import Table
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
+from leaderboard.view.trust import trust_contents
 from leaderboard.view.tuning import tuning_contents
 
 
@@ -35,6 +36,14 @@ class StudyView:
 
 
 VIEWS: Final = (
+    StudyView(
+        "trust",
+        "What a label's stability is worth",
+        "Where the truth is unknown, only other signals can say whether a label is right: its stability, its score, "
+        "agreement with another method, how well it fits the activations. How well does each tell right from wrong "
+        "labels where the truth is known?",
+        trust_contents,
+    ),
     StudyView(
         "dependence",
         "What units depend on",

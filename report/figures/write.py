@@ -22,6 +22,7 @@ from report.figures.drawing import Drawing, Format
 from report.figures.gallery import gallery
 from report.figures.heatmap import heat_map
 from report.figures.scatter import right_and_stable
+from report.figures.trust import trust_figure
 
 _Written = tuple[dict[str, Any], dict[str, bytes]]
 """A figure's entry in the list, and its files' names and contents."""
@@ -44,6 +45,7 @@ FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
     **{f"critical_difference_{name}": functools.partial(critical_difference, measure=name) for name in RANKED},
     "right_and_stable": right_and_stable,
     "gallery": gallery,
+    "trust": trust_figure,
     **{name: _of_study(name) for name in STUDIES if find_spec(f"report.figures.{name}")},
 }
 """Stem of the file name → what draws it, in the order of the report."""
