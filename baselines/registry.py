@@ -94,6 +94,22 @@ _BUILT_IN = {
             default=False,  # not a published method
         ),
         MethodEntry(
+            "semantic_lens",
+            "SemanticLens: the concept nearest to the mean CLIP embedding of the unit's top images",
+            ("clip", "concepts"),
+            "1",
+            "baselines.semantic_lens:SemanticLens",
+            default=False,  # a run's time is for the methods whose results are committed
+        ),
+        MethodEntry(
+            "csp",
+            "Contrastive Semantic Projection: SemanticLens without what similar, inactive images share",
+            ("clip", "concepts"),
+            "1",
+            "baselines.semantic_lens:Csp",
+            default=False,
+        ),
+        MethodEntry(
             "random_label",
             "Trivial baseline: a concept drawn at random for each unit and condition",
             ("concepts",),

@@ -1,4 +1,4 @@
-"""Image perturbations: the 19 corruptions of ImageNet-C and changes of foreground or background, seeded per image.
+"""Image perturbations: corruptions of ImageNet-C and ImageNet-C-bar, changes of one side of a mask; seeded per image.
 
 Published lengths are pixels of a 224-px image; other sizes scale them, unless raw lengths are requested. Only images
 are modified, never masks or segmentations.

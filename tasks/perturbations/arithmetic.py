@@ -149,6 +149,16 @@ def gaussian_blur(images: Float[Tensor, "*n h w"], sigma: float) -> Float[Tensor
     return across.mul(2.0 ** -(_KEPT_BITS + _SECOND_BITS))
 
 
+def square_root(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The correctly rounded square root; the values are overwritten."""
+    if values.is_cuda:
+        return values.sqrt_()
+    # On a CPU torch's own may be off in the last bit: it is that of Intel's MKL.
+    pixels = values.numpy()
+    np.sqrt(pixels, out=pixels)
+    return values
+
+
 def box_sums(images: Tensor, half_widths: Sequence[int], out_width: int) -> dict[int, Tensor]:
     """Sums of 2 w + 1 neighbours along the rows, for several w; exact on integers.
 

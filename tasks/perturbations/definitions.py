@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from tasks.perturbations.registry import Family, Perturbation, Strength
 
@@ -14,6 +14,7 @@ BLUR_SIGMA = (1.0, 2.0, 3.0, 4.0, 6.0)
 _IMAGENET_C = (
     "Hendrycks and Dietterich 2019, arXiv 1903.12261; values of bethgelab/imagecorruptions (Michaelis et al. 2019)"
 )
+_IMAGENET_C_BAR = "Mintun, Kirillov and Xie 2021, arXiv 2102.11273; values of facebookresearch/augmentation-corruption"
 _SEED_STUDY = "the seed study's own blur: a 5 x 5 kernel with sigma 1"
 _MASKED = "CLEAR; after Xiao et al. 2021, arXiv 2006.09994; normalised convolution (Knutsson and Westin 1993)"
 _SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -206,6 +207,85 @@ _EXTRA = (
     ),
 )
 
+
+def _c_bar(module: str, name: str, family: Family, description: str, *strengths: float) -> Perturbation:
+    """A corruption of ImageNet-C-bar, with its published strengths."""
+    return _published(module, name, family, description, cast("Five", strengths), random=True, source=_IMAGENET_C_BAR)
+
+
+_C_BAR = (
+    _c_bar(
+        "spectral",
+        "blue_noise_sample",
+        "noise",
+        "Black pixels, few of them neighbours (below 0.3 of it minus 2.5 deviations of blue noise)",
+        *(0.8, 1.6, 2.4, 4, 5.6),
+    ),
+    _c_bar(
+        "spectral",
+        "brownish_noise",
+        "noise",
+        "Smooth noise in each channel (6.4 grey levels times it: the deviation)",
+        *(1, 2, 3, 4, 5),
+    ),
+    _c_bar(
+        "caustic",
+        "caustic_refraction",
+        "digital",
+        "Wavy glass with its light (20 times the lens in shorter sides, 5 times the light in multiples of white)",
+        *(2.35, 3.2, 4.9, 6.6, 9.15),
+    ),
+    _c_bar(
+        "digital",
+        "checkerboard_cutout",
+        "digital",
+        "Grey cells of one colour of a turned checkerboard (tenths of them)",
+        *(2, 3, 4, 5, 6),
+    ),
+    _c_bar(
+        "waves",
+        "cocentric_sine_waves",
+        "noise",
+        "Wavy grey rings around a random place (12.8 grey levels times it: from dark to bright)",
+        *(3, 5, 8, 9, 10),
+    ),
+    _c_bar(
+        "stars",
+        "inverse_sparkles",
+        "digital",
+        "White outside a star with many rays (0.13 times it: the exponent of its glow)",
+        *(1, 2, 4, 9, 10),
+    ),
+    _c_bar(
+        "perlin",
+        "perlin_noise",
+        "noise",
+        "Light grey Perlin noise laid over (20 times its weight)",
+        *(4.6, 5.2, 5.8, 7.6, 8.8),
+    ),
+    _c_bar(
+        "waves",
+        "plasma_noise",
+        "noise",
+        "Coloured pattern of bent sines laid over (6.4 grey levels times it: the amplitude)",
+        *(4.75, 7, 8.5, 9.25, 10),
+    ),
+    _c_bar(
+        "waves",
+        "single_frequency_greyscale",
+        "noise",
+        "One plane sine (19.6 grey levels times it: the amplitude)",
+        *(1, 1.5, 2, 4.5, 5),
+    ),
+    _c_bar(
+        "stars",
+        "sparkles",
+        "digital",
+        "Five white stars (length of the rays in hundredths of the shorter side)",
+        *(1, 2, 3, 5, 6),
+    ),
+)
+
 _CONTROLS = (
     Perturbation(
         "faint_noise",
@@ -259,5 +339,5 @@ _RANDOM_MASK = _on_part(
     random=True,
 )
 
-DEFINITIONS = (*_masked("foreground"), *_masked("background"), _RANDOM_MASK, *_COMMON, *_EXTRA, *_CONTROLS)
+DEFINITIONS = (*_masked("foreground"), *_masked("background"), _RANDOM_MASK, *_COMMON, *_EXTRA, *_C_BAR, *_CONTROLS)
 """In the order of the tables."""

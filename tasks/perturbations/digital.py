@@ -1,4 +1,4 @@
-"""Corruptions by cameras and file formats: contrast, pixelation, JPEG, saturation."""
+"""Corruptions by cameras, file formats and scissors: contrast, pixelation, JPEG, saturation, cut-out cells."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from tasks.perturbations.arithmetic import to_uint8
 from tasks.perturbations.context import Context
+from tasks.perturbations.noise import look_up
 
 
 def contrast(images: UInt8[Tensor, "n 3 h w"], gain: float, context: Context) -> UInt8[Tensor, "n 3 h w"]:
@@ -124,3 +125,51 @@ def jpeg_compression(images: UInt8[Tensor, "n 3 h w"], quality: int, context: Co
         assert read is not None  # noqa: S101 it was written a line ago
         cv2.split(read, (saved[2], saved[1], saved[0]))
     return torch.from_numpy(out).to(images.device)
+
+
+def checkerboard_cutout(
+    images: UInt8[Tensor, "n 3 h w"], strength: float, context: Context
+) -> UInt8[Tensor, "n 3 h w"]:
+    """Grey out cells of a turned checkerboard, of one of its two colours.
+
+    Args:
+        images: 0 to 255.
+        strength: Tenths of the cells of that colour.
+    """
+    height, width = images.shape[2:]
+    shorter = min(height, width)
+    angle = np.array(context.draws.number(0, 2 * np.pi))
+    size = np.maximum(np.array(context.draws.number(0.1, 0.25)) * shorter, 1)
+    side = int(np.hypot(height, width) / max(0.1 * shorter, 1)) + 3
+    return cut_cells(images, strength, angle, size, context.draws.uniform16(side, side))
+
+
+def cut_cells(
+    images: UInt8[Tensor, "n 3 h w"],
+    strength: float,
+    angle: Float[np.ndarray, " n"],
+    size: Float[np.ndarray, " n"],
+    drawn: Int[Tensor, "n side side"],
+) -> UInt8[Tensor, "n 3 h w"]:
+    """``checkerboard_cutout`` with given numbers.
+
+    Args:
+        angle: In radians.
+        size: Side of a cell, in pixels.
+        drawn: Numbers of ``uniform16``, one per cell; more along each side than the image has cells in any direction.
+    """
+    height, width = images.shape[2:]
+    side = drawn.shape[-1]
+    right, down = np.cos(angle) / size, np.sin(angle) / size
+
+    def cells(by_row: Float[np.ndarray, " n"], by_column: Float[np.ndarray, " n"]) -> Int[Tensor, "n h w"]:
+        parts = (by_row[:, None] * np.arange(height), by_column[:, None] * np.arange(width))
+        rows, columns = (torch.from_numpy(part).to(images.device) for part in parts)
+        return (rows[:, :, None] + columns[:, None]).floor_().to(torch.int32)
+
+    first, second = cells(right, down), cells(-down, right)
+    eligible = (first - second).bitwise_and_(1) == 0
+    place = first.remainder_(side).mul_(side).add_(second.remainder_(side))
+    place.add_(torch.arange(len(images), device=images.device, dtype=torch.int32)[:, None, None] * side**2)
+    cut = (look_up(drawn.reshape(-1), place) < round(strength / 10 * 2**16)).logical_and_(eligible)
+    return images.masked_fill(cut[:, None], 128)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -12,6 +14,7 @@ from tasks.perturbations.context import Context
 from tasks.perturbations.draws import Draws
 
 _FAR = 2.0**19
+Border = Literal["symmetric", "reflect", "black"]
 
 
 def elastic_transform(
@@ -32,14 +35,14 @@ def elastic_transform(
     height, width = images.shape[2:]
     places = _affine(context.draws, height, width, reach, images.device)
     # Two fractional bits are kept in between: three channels of ten bits fit one integer.
-    turned = _read(images.to(torch.int32), *places, doubled=False).mul_(4).add_(0.5).to(torch.int32)
+    turned = read(images.to(torch.int32), *places, "reflect").mul_(4).add_(0.5).to(torch.int32)
     noise = context.draws.uniform16(2, height, width).double().mul_(2).sub_(65535)
     weights = whole_weights(gaussian_weights(sigma, truncate=3), 18)
     for dim in (-2, -1):
         # At most 2^16 · 2^18 · 2^18, which float64 represents exactly.
         noise = convolve(noise, weights, dim, "symmetric")
     moved = noise.mul_(gain * context.scale * 2.0**-52).float()
-    return to_uint8(_read(turned, *_moved(moved), doubled=True).mul_(0.25))
+    return to_uint8(read(turned, *_moved(moved), "symmetric").mul_(0.25))
 
 
 def _affine(
@@ -87,7 +90,7 @@ def package_elastic_transform(
         field = convolve(field, weights, dim, "symmetric").mul_(2.0**-8).round_()
     # Steps of 1/32768 of the largest shift, half a percent of the height.
     moved = field.add_(0.5 - 32768).mul_(0.005 * height * gain / 32768)
-    return to_uint8(_read(images.to(torch.int32), *_moved(moved), doubled=True))
+    return to_uint8(read(images.to(torch.int32), *_moved(moved), "symmetric"))
 
 
 def _moved(field: Float[Tensor, "n 2 h w"]) -> tuple[Float[Tensor, "n h w"], Float[Tensor, "n h w"]]:
@@ -96,28 +99,32 @@ def _moved(field: Float[Tensor, "n 2 h w"]) -> tuple[Float[Tensor, "n h w"], Flo
     return field[:, 1] + rows[:, None], field[:, 0] + columns
 
 
-def _read(
-    images: Int[Tensor, "n 3 h w"], down: Float[Tensor, "n h w"], right: Float[Tensor, "n h w"], *, doubled: bool
+def read(
+    images: Int[Tensor, "n 3 h w"], down: Float[Tensor, "n h w"], right: Float[Tensor, "n h w"], border: Border
 ) -> Float[Tensor, "n 3 h w"]:
     """Read images of integers from 0 to 1023 at positions between pixels, linearly.
 
     Args:
         down: Row of each position.
         right: Column of each position.
-        doubled: Whether the mirror at the border repeats the outermost pixel.
+        border: What is beyond it: the mirrored image, in which the outermost pixel is repeated (``symmetric``) or not
+            (``reflect``), or ``black``.
     """
-    count, _, height, width = images.shape
     top, left = down.floor(), right.floor()
     below, beyond = (down - top)[:, None], (right - left)[:, None]
-    first = torch.arange(count, device=images.device, dtype=torch.int32)[:, None, None] * (height * width)
-    rows = [_mirrored(top + step, height, doubled).mul_(width).add_(first) for step in (0, 1)]
-    columns = [_mirrored(left + step, width, doubled) for step in (0, 1)]
     # The three channels of a pixel are packed into one integer, so that a corner is one look-up.
     red, green, blue = images.unbind(1)
-    packed = (red | (green << 10) | (blue << 20)).reshape(-1)
+    packed = red | (green << 10) | (blue << 20)
+    if border == "black":
+        packed, top, left = torch.nn.functional.pad(packed, (1, 1, 1, 1)), top + 1, left + 1
+    count, height, width = packed.shape
+    first = torch.arange(count, device=images.device, dtype=torch.int32)[:, None, None] * (height * width)
+    rows = [_inside(top + step, height, border).mul_(width).add_(first) for step in (0, 1)]
+    columns = [_inside(left + step, width, border) for step in (0, 1)]
+    packed = packed.reshape(-1)
 
     def corner(row: int, column: int) -> Tensor:
-        found = packed.index_select(0, (rows[row] + columns[column]).flatten()).view(count, height, width)
+        found = packed.index_select(0, (rows[row] + columns[column]).flatten()).view(down.shape)
         return torch.stack([found & 1023, (found >> 10) & 1023, found >> 20], 1).float()
 
     def between(row: int) -> Tensor:
@@ -128,8 +135,11 @@ def _read(
     return between(1).sub_(upper).mul_(below).add_(upper)
 
 
-def _mirrored(places: Float[Tensor, "n h w"], side: int, doubled: bool) -> Int[Tensor, "n h w"]:
-    """The pixel at each position of an image that mirrors repeat without end; integers up to 2^21."""
+def _inside(places: Float[Tensor, "n h w"], side: int, border: Border) -> Int[Tensor, "n h w"]:
+    """The pixel at each position of an image, up to 2^21, that mirrors repeat without end or that has a black frame."""
+    if border == "black":
+        return places.clamp_(0, side - 1).to(torch.int32)
+    doubled = border == "symmetric"
     period = 2 * side if doubled else 2 * side - 2
     inside = places - (places / period).floor_().mul_(period)
     return torch.minimum(inside, period - (1 if doubled else 0) - inside).to(torch.int32)

@@ -34,6 +34,7 @@ def test_suites_hold_the_published_lists() -> None:
         "corrupted_explanations",
         "foreground_background",
         "imagenet_c",
+        "imagenet_c_bar",
         "imagenet_c_extra",
         "seed_study",
     )

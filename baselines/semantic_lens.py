@@ -1,0 +1,262 @@
+"""SemanticLens and CSP: the concept nearest to the unit's top images in the space of a CLIP model.
+
+SemanticLens: Dreyer et al., Nature Machine Intelligence 2025, arXiv 2501.05398. Contrastive Semantic Projection (CSP):
+Bouanani et al., arXiv 2604.22477, which takes away what a top image shares with an image that does not activate the
+unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from baselines.base import Label, Mode, UnitLabels
+from baselines.costs import Cost
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units
+from baselines.evidence import top_images as strongest
+from tasks.common.errors import UserError, unknown_name
+from tasks.observation import Observation, Toolbox
+
+_RANKED = 5
+_BETWEEN = "|"
+
+Array = Tensor | np.ndarray
+
+
+def similarity(
+    activations: Float[Array, "images units"],
+    embeddings: Float[Array, "images d"],
+    text: Float[Array, "concepts d"],
+    *,
+    top_images: int = 30,
+    gamma: float | None = None,
+    mode: Mode = "fixed",
+) -> Float[np.ndarray, "units concepts"]:
+    """The cosine of each unit with each text.
+
+    Args:
+        activations: Pooled activations.
+        embeddings: Of the same images.
+        text: Embeddings of the concepts.
+        top_images: Number of images that stand for a unit.
+        gamma: How much of its look-alike is taken from each image, 0 to 1 (CSP); None for SemanticLens.
+        mode: ``fixed``: unit-length embeddings and texts, and weights from the unit's smallest activation on if that is
+            negative. ``code``: embeddings and texts as given, and raw activations as weights, so that the most negative
+            of a negative unit's images count most.
+
+    Returns:
+        float64; NaN for a dead unit.
+    """
+    units, images, texts = _double(activations), _double(embeddings), _double(text)
+    if mode == "fixed":
+        images, texts = _unit_length(images), _unit_length(texts)
+    scores = np.full((units.shape[1], len(texts)), np.nan)
+    for unit in (~dead_units(torch.from_numpy(units))).nonzero().flatten().tolist():
+        found = _Unit(units[:, unit], images, top_images, contrast=gamma is not None)
+        scores[unit] = texts @ found.vector(gamma, mode)
+    return scores
+
+
+def contrastive_images(
+    activations: Float[Array, "images units"], embeddings: Float[Array, "images d"], *, top_images: int = 30
+) -> tuple[Int[np.ndarray, "units k"], Int[np.ndarray, "units k"]]:
+    """The top images of each unit, strongest first, and the look-alike of each.
+
+    A look-alike is the image of largest cosine among those that activate the unit less than its mean over all images.
+    One image may be that of several.
+
+    Args:
+        activations: Pooled activations.
+        embeddings: Of the same images.
+        top_images: k; fewer if there are fewer images.
+
+    Returns:
+        Image numbers; -1 where there is none, as everywhere for a dead unit.
+    """
+    units, images = _double(activations), _unit_length(_double(embeddings))
+    shape = (units.shape[1], min(top_images, len(units)))
+    top, alike = np.full(shape, -1), np.full(shape, -1)
+    for unit in (~dead_units(torch.from_numpy(units))).nonzero().flatten().tolist():
+        found = _Unit(units[:, unit], images, top_images, contrast=True)
+        top[unit, : len(found.top)], alike[unit, : len(found.top)] = found.top, found.alike
+    return top, alike
+
+
+class _Unit:
+    """The top images of one unit, which is not dead, and their look-alikes.
+
+    Args:
+        activations: float64.
+        images: Embeddings of all images, float64.
+        count: Number of top images.
+        contrast: Whether to find the look-alikes.
+    """
+
+    def __init__(
+        self,
+        activations: Float[np.ndarray, " images"],
+        images: Float[np.ndarray, "images d"],
+        count: int,
+        *,
+        contrast: bool,
+    ) -> None:
+        self.top = np.array(strongest(activations, count))
+        self.alike = np.full(len(self.top), -1)
+        self._activations, self._images = activations, images
+        below = np.flatnonzero(activations < activations.mean())
+        if contrast and len(below):
+            self.alike = below[(_unit_length(images[self.top]) @ _unit_length(images[below]).T).argmax(axis=1)]
+
+    def vector(self, gamma: float | None, mode: Mode) -> Float[np.ndarray, " d"]:
+        """The unit's own embedding, of unit length."""
+        shown = self._images[self.top]
+        if gamma is None:
+            return _unit_length(shown.mean(axis=0))
+        others = np.where(self.alike[:, None] < 0, 0, self._images[self.alike])
+        rest = shown - gamma * self.shared[:, None] * others
+        weights = self._activations[self.top]
+        if mode == "fixed":
+            weights = weights - min(0.0, self._activations.min())
+        return _unit_length((weights / (weights.sum() + 1e-8)) @ rest)
+
+    @property
+    def shared(self) -> Float[np.ndarray, " k"]:
+        """The dot product of each top image with its look-alike; 0 without one."""
+        return np.where(self.alike < 0, 0, (self._images[self.top] * self._images[self.alike]).sum(axis=1))
+
+
+class SemanticLens:
+    """Names a unit by the concept nearest to the mean CLIP embedding of its top images.
+
+    Deterministic. Unlike in the release, activations are not rounded to bfloat16, and a unit that is never positive is
+    named by its own images.
+
+    Args:
+        top_images: Number of top images; 20 in the authors' tutorials.
+        templates: Sentences with ``{}`` in place of the concept, separated by ``|``; a concept's embedding is then the
+            mean over the sentences, each minus the same sentence without a concept. None embeds the bare concept.
+    """
+
+    name: ClassVar[str] = "semantic_lens"
+    summary: ClassVar[str] = "SemanticLens: the concept nearest to the mean CLIP embedding of the unit's top images."
+    citation: ClassVar[tuple[str, ...]] = ("semanticlens",)
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[str]] = frozenset({"clip", "concepts"})
+    _gamma: float | None = None
+    _mode: Mode = "fixed"
+
+    def __init__(self, top_images: int = 20, templates: str | None = None) -> None:
+        if top_images < 1:
+            raise UserError(f"The option top_images of {self.name} must be at least 1, not {top_images}.")
+        self.top_images = top_images
+        self.templates = tuple(templates.split(_BETWEEN)) if templates else ()
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise UserError(
+                    f"The template {template!r} of {self.name} must contain {{}} once, where the concept stands."
+                )
+
+    def cost(self, units: int, images: int) -> Cost:
+        """Nothing besides the pass over the images, which all methods share; see ``baselines.costs``."""
+        del units, images
+        return Cost()
+
+    def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
+        """Label the requested units, each for itself.
+
+        Args:
+            observation: ``activations`` and ``clip_embeddings`` are read.
+            units: Unit numbers, from 0.
+            tools: ``clip`` and ``concepts`` are read.
+
+        Returns:
+            The five nearest concepts of each unit with their cosine; none for a dead unit.
+
+        Raises:
+            UserError: No CLIP or concepts, or a unit number out of range.
+        """
+        check_units(units, observation.activations.shape[1])
+        dead = dead_units(observation.activations)
+        texts, images = self._texts(tools), _unit_length(_double(observation.clip_embeddings))
+        labels = []
+        for unit in units:
+            if dead[unit]:
+                labels.append(UnitLabels(unit=unit, ranked=(), extra={"dead": True}))
+                continue
+            activations = _double(observation.activations[:, unit])
+            found = _Unit(activations, images, self.top_images, contrast=self._gamma is not None)
+            scores = texts @ found.vector(self._gamma, self._mode)
+            best = np.argsort(-scores, kind="stable")[:_RANKED]
+            ranked = tuple(Label(tools.concepts[concept], float(scores[concept])) for concept in best)
+            evidence = tuple(strongest(activations, EVIDENCE_SIZE))
+            labels.append(UnitLabels(unit=unit, ranked=ranked, evidence=evidence, extra=self._extra(found)))
+        return labels
+
+    def _extra(self, found: _Unit) -> Mapping[str, Any]:
+        return {"top_images": len(found.top)}
+
+    def _texts(self, tools: Toolbox) -> Float[np.ndarray, "concepts d"]:
+        clip, concepts = tools.clip, tools.concepts
+        if clip is None or not concepts:
+            missing = "a CLIP model (clip)" if clip is None else "a concept set (concepts)"
+            raise UserError(f"The method {self.name} needs {missing}, which the profile does not have.")
+
+        def embedded() -> Float[np.ndarray, "concepts d"]:
+            if not self.templates:
+                return _unit_length(_double(clip.encode_text(concepts)))
+            filled = [
+                _double(clip.encode_text([template.replace("{}", concept) for concept in concepts]))
+                - _double(clip.encode_text([template.replace("{}", "")]))
+                for template in self.templates
+            ]
+            return _unit_length(np.mean(filled, axis=0))
+
+        return tools.remembered((SemanticLens, self.templates), embedded)
+
+
+class Csp(SemanticLens):
+    """Names a unit by the concept nearest to what its top images do not share with look-alikes.
+
+    The look-alike of a top image is the image nearest to it in CLIP's space among those that activate the unit less
+    than average. Deterministic.
+
+    Args:
+        gamma: Share of the look-alike that is taken away, 0 to 1. The authors' notebook uses 0.5 and 1; single concepts
+            suffer from 1.
+        top_images: Number of top images, weighted by their activation.
+        mode: ``fixed``: weights from the unit's smallest activation on if that is negative; ``code``: raw activations.
+    """
+
+    name: ClassVar[str] = "csp"
+    summary: ClassVar[str] = (
+        "Contrastive Semantic Projection: the concept nearest to what the unit's top images do not share with similar "
+        "images that leave the unit inactive."
+    )
+    citation: ClassVar[tuple[str, ...]] = ("csp",)
+
+    def __init__(self, gamma: float = 0.5, top_images: int = 30, mode: Mode = "fixed") -> None:
+        if not 0 <= gamma <= 1:
+            raise UserError(f"The option gamma of csp must lie between 0 and 1, not {gamma}.")
+        if mode not in get_args(Mode):
+            raise unknown_name("mode", mode, get_args(Mode))
+        super().__init__(top_images)
+        self._gamma, self._mode = gamma, mode
+
+    def _extra(self, found: _Unit) -> Mapping[str, Any]:
+        used = found.alike >= 0
+        # A small mean: there were no real look-alikes.
+        cosine = float(found.shared[used].mean()) if used.any() else None
+        return {"gamma": self._gamma, "mode": self._mode, "look_alikes": int(used.sum()), "mean_cosine": cosine}
+
+
+def _double(values: Array) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+
+
+def _unit_length(vectors: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
