@@ -6,11 +6,13 @@ import json
 import math
 import weakref
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from baselines.dnd.adaptive import Drawing
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
 from baselines.dnd.vision import VisionDescribeAndDissect
@@ -192,6 +194,60 @@ def test_a_unit_alone_gets_what_it_gets_among_others(method, mode):
     assert run([RED])[RED] == together[RED]
     assert run([LIGHT])[LIGHT] == together[LIGHT]
     assert run([BLUE, GREEN, RED, LIGHT], batch_size=7, unit_block=1) == together
+
+
+class Layer(Models):
+    """Many units, each a mixture of the others."""
+
+    weights = torch.from_numpy(np.random.default_rng(2).normal(size=(80, 4)).astype(np.float32))
+
+    def activate(self, images):
+        self.activated += len(images)
+        # Unit by unit: a matrix product's last bits may depend on the number of rows.
+        seen = maps_of(images).mean(dim=(2, 3))[:, [RED, GREEN, BLUE, LIGHT]]
+        return (seen[:, None, :] * self.weights).sum(dim=2)
+
+
+@pytest.mark.parametrize("draw", get_args(Drawing))
+@pytest.mark.parametrize("method", [DescribeAndDissect, RefinedDescribeAndDissect])
+def test_a_unit_alone_in_a_block_of_any_size_and_in_the_whole_layer_gets_the_same(method, draw):
+    def run(units, block):
+        layer = Layer()
+        seen = replace(world(layer, "vector"), activations=layer.activate(world(layer).images(range(60))))
+        labels = method(draw=draw, unit_block=block, batch_size=1 + block).label(seen, units, toolbox(layer))
+        return dict(zip(units, labels, strict=True))
+
+    whole = run(range(80), 80)
+    assert len({unit.ranked[0].text for unit in whole.values()}) > 3
+    for block in (1, 7, 64):
+        assert run(range(80), block) == whole
+    for unit in (0, 41, 79):
+        assert run([unit], 64)[unit] == whole[unit]
+
+
+def test_an_adaptive_choice_draws_less_and_a_single_candidate_needs_no_images(models):
+    summariser = Scripted("red", "green", "blue", "white", "black")
+    (full,) = DescribeAndDissect().label(world(models), [RED], toolbox(models, summariser))
+    drawn, models.activated = models.activated, 0
+    (unit,) = DescribeAndDissect(draw="adaptive").label(world(models), [RED], toolbox(models, summariser))
+    assert unit.ranked[0].text == full.ranked[0].text == "red"
+    assert {label.text for label in unit.ranked} == {label.text for label in full.ranked}
+    trace = unit.extra["trace"]
+    assert models.activated == trace["synthesis"]["images"] <= 0.4 * drawn
+    assert all(len(one["image_ranks"]) == one["images"] for one in trace["tested"])
+    models.generated.clear()
+    (unit,) = DescribeAndDissect(draw="adaptive").label(world(models), [RED], toolbox(models, Scripted("red")))
+    assert unit.ranked[0].text == "red"
+    assert math.isnan(unit.ranked[0].score)
+    assert not models.generated
+
+
+def test_an_adaptive_choice_among_equal_candidates_draws_all_their_images(models):
+    summariser = Scripted("colourful disc", "colourful ring")
+    (unit,) = DescribeAndDissect(draw="adaptive").label(world(models), [DEAD - 1], toolbox(models, summariser))
+    (full,) = DescribeAndDissect().label(world(models), [DEAD - 1], toolbox(models, summariser))
+    assert [one["images"] for one in unit.extra["trace"]["tested"]] == [10, 10]
+    assert unit.ranked == full.ranked
 
 
 def test_conditions_and_methods_share_images_and_nothing_else(models):
