@@ -10,7 +10,7 @@ images, up to all, until one is left. A unit's choice depends on its own images 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -62,7 +62,7 @@ class Contest:
     requests: tuple[Request, ...]
     left: list[int] = field(default_factory=list)
     ranked: list[int] = field(default_factory=list)
-    tested: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    tested: dict[int, dict[str, Any]] = field(default_factory=dict)
     risk: float = 0.0
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class Contest:
             stay.remove(place)
         return stay
 
-    def settle(self, tested: Sequence[Mapping[str, Any]], order: Sequence[int], likely: Collection[int]) -> None:
+    def settle(self, tested: Sequence[dict[str, Any]], order: Sequence[int], likely: Collection[int]) -> None:
         """Rank the candidates that are out after a test; a single likely one has won.
 
         Args:
