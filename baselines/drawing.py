@@ -132,9 +132,7 @@ class ConceptBank:
             return tools.activate(images).float().cpu().numpy(), embedded.numpy()
 
         store = None if tools.kept is None else _Store(tools.kept)
-        found = self._remembered(
-            self._measured, requests, tools, batch_size, look, True, tools.kept and _Store(tools.kept)
-        )
+        found = self._remembered(self._measured, requests, tools, batch_size, look, True, store)
         return {request: Synthetic(*rows) for request, rows in found.items()}
 
     def captions(self, requests: Iterable[Request], tools: Toolbox, batch_size: int) -> dict[Request, tuple[str, ...]]:
