@@ -17,6 +17,8 @@ from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistenc
 from baselines.dnd.vision import VisionDescribeAndDissect
 from baselines.drawing import Request, bank_of, draw, reduce_images
 from tasks.activations.maps import MemoryMaps
+from tasks.cache.roles import KeptMeasurements
+from tasks.cache.store import Cache
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
 from tasks.language.chat import Reply
@@ -243,6 +245,27 @@ def test_an_adaptive_choice_draws_less_and_a_single_candidate_needs_no_images(mo
     assert unit.ranked[0].text == "red"
     assert math.isnan(unit.ranked[0].score)
     assert not models.generated
+
+
+def test_another_process_need_not_draw_what_one_measured(models, tmp_path):
+    noted: list[str] = []
+
+    def tools(cache: Cache) -> Toolbox:
+        kept = KeptMeasurements(cache, {"what": "measurements of generated images"}, noted.append)
+        return replace(toolbox(models, Scripted("red", "green disc")), kept=kept)
+
+    plain = DescribeAndDissect().label(world(models), [RED, GREEN], toolbox(models, Scripted("red", "green disc")))
+    DescribeAndDissect(images_per_concept=3).label(world(models), [RED], tools(Cache(tmp_path)))
+    models.generated.clear()
+    assert DescribeAndDissect().label(world(models), [RED, GREEN], tools(Cache(tmp_path))) == plain
+    assert len(models.generated) == 2, "the images after the third"
+    models.generated.clear()
+    noted.clear()
+    assert DescribeAndDissect().label(world(models), [RED, GREEN], tools(Cache(tmp_path))) == plain
+    assert not models.generated
+    assert sorted(noted) == ["green disc", "red"]
+    DescribeAndDissect().label(world(models), [RED], replace(tools(Cache(tmp_path)), seed=1))
+    assert len(models.generated) == 2
 
 
 def test_conditions_and_methods_share_images_and_nothing_else(models):
