@@ -38,8 +38,11 @@ def about_task(task: Task, view: View) -> dict[str, Any]:
 
 
 def about_profile(profile: Profile) -> dict[str, Any]:
-    """Name, note and description; ``licences``, a list of (part, source, licence) for each model and data set; and
-    ``half_on_cuda``, the roles whose weights are float16 on a CUDA device.
+    """Name, note and description, what it needs by licence, and what is in half precision.
+
+    Returns:
+        ``licences``: a list of (part, source, licence) for each model and data set; ``half_on_cuda``: the roles whose
+        weights are float16 on a CUDA device.
     """
     parts = [list(part) for part in _licensed((), profile.model_dump(mode="json"))]
     facts = {"name": profile.name, "note": profile.note, "description": profile.description}
