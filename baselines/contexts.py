@@ -12,6 +12,7 @@ from tasks.common.errors import UserError
 from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
 from tasks.perturbations import perturb
+from tasks.perturbations.engine import VERSION as ENGINE_VERSION
 from tasks.perturbations.registry import perturbation
 from tasks.perturbations.settings import needs_foreground
 from tasks.roles import ImageGenerator
@@ -153,4 +154,7 @@ def tools_in(tools: Toolbox, context: Context) -> Toolbox:
     if tools.generator is None:
         raise ValueError("The toolbox has no generator.")
     generator = ContextGenerator(tools.generator, context, tools.foreground)
-    return tools.remembered(context, lambda: replace(tools, generator=generator))
+    facts = {"context": str(context), "engine": ENGINE_VERSION, **perturbation(context.name).facts()}
+    # A segmenter's masks are in no key.
+    kept = None if tools.kept is None or needs_foreground(context.name) else tools.kept.under(**facts)
+    return tools.remembered(context, lambda: replace(tools, generator=generator, kept=kept))

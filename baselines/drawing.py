@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,8 +16,9 @@ from torch.nn import functional
 
 from baselines.base import UnitLabels
 from baselines.contexts import SEEN, Context, tools_in
+from tasks.cache.keys import canonical, text_sha256
 from tasks.observation import Toolbox
-from tasks.roles import ImageGenerator, ImageTextEncoder
+from tasks.roles import ImageGenerator, ImageTextEncoder, MeasurementStore
 
 PROMPT = "One realistic image of {concept}"
 CAPACITY = 2000
@@ -129,7 +131,8 @@ class ConceptBank:
             embedded = _clip(tools).encode_images(images).float().cpu()
             return tools.activate(images).float().cpu().numpy(), embedded.numpy()
 
-        found = self._remembered(self._measured, requests, tools, batch_size, look, reduced=True)
+        store = None if tools.kept is None else _Store(tools.kept)
+        found = self._remembered(self._measured, requests, tools, batch_size, look, True, store)
         return {request: Synthetic(*rows) for request, rows in found.items()}
 
     def captions(self, requests: Iterable[Request], tools: Toolbox, batch_size: int) -> dict[Request, tuple[str, ...]]:
@@ -145,7 +148,7 @@ class ConceptBank:
                 raise ValueError("The toolbox has no captioner.")
             return (np.array(tools.captioner.caption(images), dtype=object),)
 
-        found = self._remembered(self._captions, requests, tools, batch_size, look, reduced=False)
+        found = self._remembered(self._captions, requests, tools, batch_size, look, False)
         return {request: tuple(rows[0]) for request, rows in found.items()}
 
     def _remembered(
@@ -156,6 +159,7 @@ class ConceptBank:
         batch_size: int,
         look: Callable[[Tensor], _Rows],
         reduced: bool,
+        store: _Store | None = None,
     ) -> dict[Request, _Rows]:
         asked = dict.fromkeys(requests)
         most: dict[Request, int] = {}
@@ -167,6 +171,12 @@ class ConceptBank:
             if concept in memory:
                 memory.move_to_end(concept)
                 held[concept] = memory[concept]
+        if store is not None:
+            wanted = {
+                concept: range(len(held[concept][0]) if concept in held else 0, most[concept]) for concept in most
+            }
+            for concept, new in store.find(wanted).items():
+                held[concept] = memory[concept] = _joined(held.get(concept), new)
         have = {concept: len(rows[0]) for concept, rows in held.items()}
         drawn = (
             (concept, draw(replace(concept, count=count), _generator(tools), reduced, have.get(concept, 0)))
@@ -179,14 +189,10 @@ class ConceptBank:
             start = 0
             for concept, images in group:
                 new = tuple(rows[start : start + len(images)] for rows in results)
-                before = held.get(concept)
-                # A copy in either case: a view would keep the whole batch.
-                held[concept] = memory[concept] = (
-                    tuple(rows.copy() for rows in new)
-                    if before is None
-                    else tuple(np.concatenate(both) for both in zip(before, new, strict=True))
-                )
+                held[concept] = memory[concept] = _joined(held.get(concept), new)
                 start += len(images)
+            if store is not None:
+                store.keep({concept: (have.get(concept, 0), held[concept]) for concept, _ in group})
         while len(memory) > self.capacity:
             memory.popitem(last=False)
         return {request: tuple(rows[: request.count] for rows in held[replace(request, count=0)]) for request in asked}
@@ -194,6 +200,50 @@ class ConceptBank:
 
 _Rows: TypeAlias = tuple[np.ndarray, ...]
 """What was found of a concept's first images: arrays whose first axis is the images."""
+
+
+def _joined(before: _Rows | None, new: _Rows) -> _Rows:
+    # A copy in either case: a view would keep the whole batch.
+    if before is None:
+        return tuple(rows.copy() for rows in new)
+    return tuple(np.concatenate(both) for both in zip(before, new, strict=True))
+
+
+@dataclass(frozen=True)
+class _Store:
+    """Measurements of single images that outlive the process, as bytes: how many activations, these, the embedding."""
+
+    kept: MeasurementStore
+
+    def find(self, wanted: Mapping[Request, range]) -> dict[Request, _Rows]:
+        """The measurements of each concept's images, up to the first that is missing."""
+        items = {concept: [_item(concept, number) for number in numbers] for concept, numbers in wanted.items()}
+        stored = self.kept.find([item for own in items.values() for item in own])
+        found: dict[Request, _Rows] = {}
+        for concept, own in items.items():
+            rows = [np.frombuffer(stored[item], np.float32) for item in takewhile(stored.__contains__, own)]
+            if rows:
+                units = int(rows[0][:1].view(np.int32)[0])
+                found[concept] = (
+                    np.stack([row[1 : 1 + units] for row in rows]),
+                    np.stack([r[1 + units :] for r in rows]),
+                )
+                self.kept.noted(concept.concept)
+        return found
+
+    def keep(self, measured: Mapping[Request, tuple[int, _Rows]]) -> None:
+        """Store the measurements of each concept's images from a number on."""
+        values: dict[bytes, bytes] = {}
+        for concept, (first, (activations, embeddings)) in measured.items():
+            head = np.int32(activations.shape[1]).tobytes()
+            for number in range(first, len(activations)):
+                body = activations[number].tobytes() + embeddings[number].tobytes()
+                values[_item(concept, number)] = head + body
+        self.kept.keep(values)
+
+
+def _item(concept: Request, number: int) -> bytes:
+    return text_sha256(canonical([concept.concept, concept.seed, concept.synth_px, PROMPT, number]))
 
 
 def bank_of(tools: Toolbox) -> ConceptBank:

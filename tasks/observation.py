@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tasks.activations.maps import Maps
-from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, PictureDescriber, Summariser
+from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, MeasurementStore, PictureDescriber, Summariser
 
 LayerKind = Literal["spatial", "vector", "tokens"]
 
@@ -78,6 +78,7 @@ class Toolbox:
         concepts: The concept set, in file order, already cleaned.
         foreground: Detects the foreground of any images, perturbed ones too; its model is loaded on the first call.
         background: Word → share of the clean probing images whose caption contains it (for counting summarisers).
+        kept: Keeps what is measured of generated images for other runs; None keeps nothing.
     """
 
     seed: int
@@ -90,6 +91,7 @@ class Toolbox:
     describer: PictureDescriber | None = None
     foreground: Callable[[UInt8[Tensor, "k 3 h w"]], Bool[Tensor, "k h w"]] | None = None
     background: Callable[[], Mapping[str, float]] | None = None
+    kept: MeasurementStore | None = None
     _memory: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def remembered(self, key: Hashable, make: Callable[[], Kept]) -> Kept:

@@ -7,7 +7,7 @@ scales and normalises them on its own, and never crops, or it would see less tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -95,6 +95,26 @@ class ImageGenerator(Protocol):
             template: The prompt around the concept, for generators that read prompts.
             first: Number of the first image, from 0.
         """
+        ...
+
+
+class MeasurementStore(Protocol):
+    """Keeps what was measured of generated images for other runs, as bytes by the SHA-256 of what was asked."""
+
+    def under(self, **facts: Any) -> MeasurementStore:
+        """The store for measurements that also depend on these facts."""
+        ...
+
+    def find(self, items: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What is stored, by item; what is missing is left out."""
+        ...
+
+    def keep(self, values: Mapping[bytes, bytes]) -> None:
+        """Store by item."""
+        ...
+
+    def noted(self, concept: str) -> object:
+        """Told each concept whose images need not be drawn."""
         ...
 
 

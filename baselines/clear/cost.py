@@ -71,4 +71,6 @@ def _generated(method: Clear, units: int) -> Amount:
     summaries = NEW_SUMMARIES if method.parts else SUMMARIES + SUMMARIES_MORE * (contexts - 1)
     likely = method.parts + units * (summaries + NEW_PAIRS * pairs)
     likely = min(likely, units * a_unit) * (1 + whole)
-    return Amount(units * a_unit * times * method.images_per_concept, likely * method.images_per_concept)
+    most = units * a_unit * times * method.images_per_concept
+    # How many images units share whose finalists differ is not known: the bound stays.
+    return Amount(most, likely * method.images_per_concept if method.draw == "full" else None)

@@ -398,7 +398,7 @@ class Clear:
     ) -> UnitLabels:
         """Step 3: score every candidate in every context, and rank them."""
         contexts = [str(context) for context in self.contexts]
-        told = {"contexts": contexts, "trace": self._trace(case)}
+        told = {"contexts": contexts, "trace": self._trace(case, drawn)}
         concepts = list(case.proposed)
         if not concepts:
             return UnitLabels(case.unit, (), case.top, told | {"candidates": 0, "tested": []})
@@ -421,13 +421,15 @@ class Clear:
         ranked = tuple(Label(concepts[i], float(found.totals[i])) for i in order[:TOLD])
         return UnitLabels(case.unit, ranked, case.top, told)
 
-    def _trace(self, case: Case) -> dict[str, Any]:
+    def _trace(self, case: Case, drawn: Measured) -> dict[str, Any]:
+        images = sum(len(one.activations) for one in drawn[0].values())
         return trace_record(
             case,
             self.contexts,
             self.probes,
             crop_px=self.crop_px,
             images_per_concept=self.images_per_concept,
+            images=None if self.draw == "full" else images,
             weights=self.weights,
             aggregate=self.aggregate,
             spread=self.spread,

@@ -26,6 +26,7 @@ def trace_record(
     *,
     crop_px: int,
     images_per_concept: int,
+    images: int | None,
     weights: Float[np.ndarray, " terms"],
     aggregate: Aggregate,
     spread: float,
@@ -38,6 +39,7 @@ def trace_record(
         probes: Contexts that only measure what the unit depends on.
         crop_px: Edge of the resized image that boxes refer to.
         images_per_concept: Synthetic images per concept.
+        images: Number of the unit's synthetic images if the choice was adaptive, and some concepts have fewer.
         weights: Weights of ``TERMS``; their sum is 1.
         aggregate: See ``baselines.clear.choice.robust``.
     """
@@ -62,7 +64,11 @@ def trace_record(
         "replies": {str(context): list(said) for context, said in zip(contexts, case.replies, strict=True)},
         "parts": list(case.parts),
         "joined": [concept for concept, by in case.proposed.items() if "joined" in by],
-        "synthesis": {"template": PROMPT, "count": images_per_concept},
+        "synthesis": {
+            "template": PROMPT,
+            "count": images_per_concept,
+            **({} if images is None else {"draw": "adaptive", "images": images}),
+        },
         "weights": dict(zip(TERMS, (round(float(weight), _DIGITS) for weight in weights), strict=True)),
         "aggregate": aggregate,
         "spread": spread,

@@ -35,6 +35,10 @@ CAPTIONS_EACH: Final = 0.96
 CAPTIONS_SHARE: Final = 0.73
 """If captions are candidates: share of distinct ones per unit, and of a cell's relative to the sum over its units."""
 
+ADAPTIVE_SHARE: Final = 0.63
+"""Share of the images that an adaptive choice draws, where units and conditions share them (32 units of ResNet-50, 20
+cells); a unit on its own needs 0.43."""
+
 CONDITIONS_SHARE: Final = 0.8
 """Share of a cell's concepts that an earlier cell of the same repeat already named."""
 
@@ -103,7 +107,8 @@ def _generated(method: DescribeAndDissect, units: int) -> Amount:
     elif method.describe == "words":
         share = WORDS_SHARE
     named *= units * (share if method.mode == "fixed" else 1.0)
-    return Amount(most, named * method.images_per_concept)
+    drawn = method.images_per_concept * (ADAPTIVE_SHARE if method.draw == "adaptive" else 1.0)
+    return Amount(most, named * drawn)
 
 
 def _shared(method: DescribeAndDissect) -> float:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from baselines.base import Label, Mode, Split, UnitLabels
 from baselines.costs import Cost
-from baselines.dnd.adaptive import ALPHA, Contest, Drawing, chances, rounds
+from baselines.dnd.adaptive import Contest, Drawing, chances, rounds
 from baselines.dnd.candidates import candidate_concepts
 from baselines.dnd.cost import dnd_cost
 from baselines.dnd.crops import CROP_SIZE
@@ -280,7 +280,7 @@ class DescribeAndDissect:
         else:
             activations, cosines = self._seen(study, requests, measured)
             found = chances(self.scoring, activations, cosines, self.images_per_concept, behind, draws)
-            likely = {int(found.argmax()), *np.flatnonzero(found >= ALPHA).tolist()}
+            likely = contest.hopeful(found)
         contest.settle(tested, order, likely)
 
     def _decided(self, contest: Contest) -> UnitLabels:
@@ -346,7 +346,7 @@ class DescribeAndDissect:
                 "template": PROMPT,
                 "count": self.images_per_concept,
                 "synth_px": self.synth_px,
-                **({} if self.draw == "full" else {"draw": self.draw}),
+                **({} if self.draw == "full" else {"draw": self.draw, "images": sum(one["images"] for one in tested)}),
             },
             "tested": tested,
             "chosen": ranked[0].text if ranked else None,

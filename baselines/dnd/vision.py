@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from baselines.base import Mode
+from baselines.dnd.adaptive import Drawing
 from baselines.dnd.crops import CROP_SIZE
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.scoring import Scoring
@@ -47,6 +48,7 @@ class VisionDescribeAndDissect(DescribeAndDissect):
         crop_px: int = CROP_SIZE,
         batch_size: int = 64,
         unit_block: int = 64,
+        draw: Drawing = "full",
     ) -> None:
         super().__init__(
             mode=mode,
@@ -60,4 +62,5 @@ class VisionDescribeAndDissect(DescribeAndDissect):
             batch_size=batch_size,
             unit_block=unit_block,
             describe="vision",
+            draw=draw,
         )

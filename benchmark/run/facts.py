@@ -16,6 +16,7 @@ from leaderboard.store.run_folder import RunFolder
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.perturbations.suites import load_suite
 from tasks.probing.base import Facts, ProbingSet
+from tasks.profiles.resolve import ROLES
 from tasks.profiles.schema import Profile
 from tasks.schema import Task
 from tasks.view import View
@@ -37,10 +38,16 @@ def about_task(task: Task, view: View) -> dict[str, Any]:
 
 
 def about_profile(profile: Profile) -> dict[str, Any]:
-    """Name, note, description, and ``licences``: a list of (part, source, licence) for each model and data set."""
+    """Name, note and description, what it needs by licence, and what is in half precision.
+
+    Returns:
+        ``licences``: a list of (part, source, licence) for each model and data set; ``half_on_cuda``: the roles whose
+        weights are float16 on a CUDA device.
+    """
     parts = [list(part) for part in _licensed((), profile.model_dump(mode="json"))]
     facts = {"name": profile.name, "note": profile.note, "description": profile.description}
-    return {**facts, "licences": parts}
+    half = [role for role in ROLES if getattr(getattr(profile, role), "half_on_cuda", False)]
+    return {**facts, "licences": parts, "half_on_cuda": half}
 
 
 def record_images(folder: RunFolder, sets: Mapping[str, ProbingSet], display: Display) -> None:

@@ -55,6 +55,7 @@ def make_toolbox(
         describer=role("describer"),
         foreground=lambda images: roles.segmenter.foreground(images),
         background=background,
+        kept=roles.measured(task.model, task.layer, task.pooling) if "generator" in asked and target is None else None,
     )
 
 

@@ -23,7 +23,7 @@ from benchmark.trace.page import (
     plain_number,
     section,
 )
-from benchmark.trace.record import Boxed, Index, Record, Synthesis, fits
+from benchmark.trace.record import Boxed, Count, Index, Record, Synthesis, fits
 from benchmark.trace.sheet import BODY, INK, MARGIN, RULE, SMALL, SOFT, WIDTH, Sheet, Thumb
 from tasks.perturbations.settings import needs_foreground
 
@@ -58,6 +58,7 @@ class Candidate(Record):
     distinctness: float
     specificity: float
     cost: float
+    images: Count | None = None
 
 
 class LostPart(Record):
@@ -230,7 +231,7 @@ def _candidates(sheet: Sheet, trace: ContextTrace, pictures: Redrawn) -> None:
         f"The best {len(trace.tested)} of {trace.candidates} candidates, on synthetic images",
         f"In every context three chances that a true concept wins against others, weighted ({weights}). Score: "
         f"{trace.scoring} of the sums over the contexts, minus penalties for a lack of distinctness or specificity and "
-        f"for further parts. {trace.synthesis.count} images per candidate, as generated.",
+        f"for further parts. {_images(trace.synthesis)}, as generated.",
     )
     for place, tested in enumerate(trace.tested, start=1):
         best = place == 1
@@ -247,7 +248,7 @@ def _candidates(sheet: Sheet, trace: ContextTrace, pictures: Redrawn) -> None:
             sheet.y = top + (26 if best else 0)
             _grid(sheet, {name: tested.contexts[name] for name in trace.contexts()}, trace.weights)
             sheet.y = max(bottom, sheet.y) + 4
-            sheet.thumbs([Thumb(image) for image in pictures.synthetic(tested.concept, tested.seed)])
+            sheet.thumbs([Thumb(image) for image in pictures.synthetic(tested.concept, tested.seed)[: tested.images]])
         sheet.gap(6)
 
 
@@ -269,6 +270,12 @@ def _grid(sheet: Sheet, contexts: Mapping[str, Terms], weights: Terms) -> None:
     for term in weights:
         row([term, *(plain_number(terms[term]) for terms in contexts.values())], INK)
     row(["sum", *(plain_number(sum(w * terms[t] for t, w in weights.items())) for terms in contexts.values())], INK)
+
+
+def _images(how: Synthesis) -> str:
+    if how.draw == "full":
+        return f"{how.count} images per candidate"
+    return f"{how.count} images of each finalist and fewer of the others"
 
 
 def _origin(proposed: Sequence[str]) -> str:

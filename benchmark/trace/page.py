@@ -278,13 +278,14 @@ def _measures(tested: Tested) -> list[tuple[str, str]]:
 
 
 def _only_round(trace: Trace) -> Round:
-    # A candidate with more images was dropped later.
-    scores = [(tested.images or 0, -math.inf if tested.score is None else tested.score) for tested in trace.tested]
+    scores = [-math.inf if tested.score is None else tested.score for tested in trace.tested]
+    # A candidate with more images was dropped later; a stable sort keeps the rest.
+    order = sorted(best_first(scores), key=lambda i: -(trace.tested[i].images or 0))
     return Round(
         round=1,
         replies=trace.replies,
         candidates=trace.candidates,
-        tested=tuple(trace.tested[i] for i in best_first(scores)),
+        tested=tuple(trace.tested[i] for i in order),
         best=trace.chosen,
     )
 

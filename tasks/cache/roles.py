@@ -5,7 +5,8 @@ Each wrapper fills the same role as its model, returns the same bits, and loads 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,36 @@ class CachedGenerator:
             asked["first"] = first  # left out where it is 0, as in the keys of older versions
         identity = {**_asked("generated images", self.identity), **asked}
         return self._cache.blob(identity, lambda: {"images": self._load().generate(**asked)})["images"]
+
+
+@dataclass(frozen=True)
+class KeptMeasurements:
+    """See ``tasks.roles.MeasurementStore``.
+
+    Attributes:
+        identity: What the measurements depend on besides the items; ``what`` is their kind.
+        note: Told each concept whose images need not be drawn.
+    """
+
+    cache: Cache
+    identity: Identity
+    note: Callable[[str], object]
+
+    def under(self, **facts: Any) -> KeptMeasurements:
+        """The store for measurements that also depend on these facts."""
+        return replace(self, identity={**self.identity, **facts})
+
+    def find(self, items: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What is stored, by item; what is missing is left out."""
+        return self.cache.find(self.identity, items)
+
+    def keep(self, values: Mapping[bytes, bytes]) -> None:
+        """Store by item."""
+        self.cache.keep(self.identity, values)
+
+    def noted(self, concept: str) -> object:
+        """Told each concept whose images need not be drawn."""
+        return self.note(concept)
 
 
 def pixel_hashes(images: UInt8[Tensor, "n 3 h w"]) -> list[bytes]:

@@ -48,6 +48,13 @@ class RenderingGenerator:
         """Number of distinct texts without a known word."""
         return len(self._unknown)
 
+    def read(self, concept: str) -> Reading:
+        """What a text determines; one that determines nothing is counted."""
+        reading = read_concept(concept)
+        if not reading.known:
+            self._unknown.add(concept)
+        return reading
+
     def generate(
         self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
     ) -> UInt8[Tensor, "count 3 224 224"]:
@@ -64,9 +71,7 @@ class RenderingGenerator:
             uint8 [count, 3, 224, 224].
         """
         del template
-        reading = read_concept(concept)
-        if not reading.known:
-            self._unknown.add(concept)
+        reading = self.read(concept)
         scenes = [_draw(reading, seeded(seed, "generate", concept, number)) for number in range(first, first + count)]
         images = np.empty((count, SIZE, SIZE, 3), np.uint8)
         with ThreadPoolExecutor(2) as threads:

@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 
+from tasks import miniature
 from tasks.activations.capture import output_layer
+from tasks.cache.keys import MODELS_VERSION, device_kind
 from tasks.cache.padded import PaddedCaptioner, PaddedEncoder, rows_for
-from tasks.cache.roles import CachedCaptioner, CachedEncoder, CachedGenerator, CachedSentenceEncoder
+from tasks.cache.roles import CachedCaptioner, CachedEncoder, CachedGenerator, CachedSentenceEncoder, KeptMeasurements
 from tasks.cache.store import Cache
 from tasks.common.errors import UserError
+from tasks.common.files import file_sha256
 from tasks.common.offline import opens_no_socket
 from tasks.language.build import build_describer, build_summariser
 from tasks.language.naming import ConceptNamer
@@ -367,6 +370,47 @@ class Roles:
         found = build_describer(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
         self._namers["describer"] = found
         return found
+
+    @cached_property
+    def generator_identity(self) -> dict[str, Any] | None:
+        """What generated images depend on besides concept, seed, number and prompt, for cache keys.
+
+        Returns:
+            None if nothing is cached, if the profile has no generator, or for a user's function, which has no hash.
+        """
+        entry = self.profile.generator
+        if entry is None or isinstance(entry, FactorySource) or not self.cache.keeps:
+            return None
+        if isinstance(entry, str):
+            code = sorted(Path(miniature.__file__).parent.glob("*.py"))
+            return {"source": entry, "files": {path.name: file_sha256(path) for path in code}}
+        if isinstance(entry, RetrievalSource):
+            return {"source": entry.side, "pool": self.pool_digest(), "clip": self.clip_identity}
+        return role_identity(
+            self.profile, "generator", entry, ("diffusers", "transformers"), self.device, lambda: self.generator
+        )
+
+    def measured(self, name: str, layer: str, pooling: str) -> KeptMeasurements | None:
+        """Keeps what is measured of generated images by a layer of a target and CLIP.
+
+        Returns:
+            None if nothing is cached, or if a user's function without a hash is among the models.
+        """
+        parts = {"generator": self.generator_identity, "clip": self.clip_identity}
+        if not all(parts.values()) or (network := self.network_identity(name)) is None:
+            return None
+        facts = {
+            "what": "measurements of generated images",
+            "models_version": MODELS_VERSION,
+            "network": network,
+            "layer": layer,
+            "pooling": pooling,
+            "view": asdict(self.view(name)),
+            "device": device_kind(self.device),
+        }
+        renderer = self.generator if isinstance(self.profile.generator, str) else None
+        note = renderer.read if isinstance(renderer, RenderingGenerator) else str
+        return KeptMeasurements(self.cache, facts | parts, note)
 
     @cached_property
     def generator(self) -> ImageGenerator | None:

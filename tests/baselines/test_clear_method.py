@@ -6,6 +6,7 @@ import json
 import weakref
 from collections import Counter
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from baselines.clear.method import Clear
 from baselines.contexts import SEEN, Context, tools_in
+from baselines.dnd.adaptive import Drawing
 from baselines.drawing import ConceptBank
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
@@ -90,6 +92,15 @@ class World:
 
     def encode_text(self, texts):
         raise AssertionError("CLEAR embeds no text")
+
+
+class Layer(World):
+    """Many units, each a mixture of the others."""
+
+    weights = torch.from_numpy(np.random.default_rng(2).normal(size=(66, 4)).astype(np.float32))
+
+    def activate(self, images):
+        return (super().activate(images)[:, None, :] * self.weights).sum(dim=2)
 
 
 def foreground(images):
@@ -179,6 +190,37 @@ def test_one_unit_alone_in_any_batch_gets_the_same(found):
         assert alone == found[unit]
     again = Clear(**FAST, unit_block=1).label(seen, [DEAD, ROUGH, RED, ROUGH], tools)
     assert again == [found[DEAD], found[ROUGH], found[RED], found[ROUGH]]
+
+
+@pytest.mark.parametrize("draw", get_args(Drawing))
+def test_a_unit_alone_in_a_block_of_any_size_and_in_the_whole_layer_gets_the_same(draw):
+    layer = Layer()
+    seen, units = observe(layer), range(66)
+
+    def run(units, block, tools):
+        labels = Clear(**FAST, draw=draw, unit_block=block).label(seen, units, tools)
+        return dict(zip(units, labels, strict=True))
+
+    tools = toolbox(layer)
+    whole = run(units, len(units), tools)
+    assert len(whole) == seen.activations.shape[1]
+    for block in (7, 64):
+        assert run(units, block, tools) == whole
+    assert run(units[:3], 1, toolbox(layer)) == {unit: whole[unit] for unit in units[:3]}
+    assert run([65], 64, toolbox(layer))[65] == whole[65]
+
+
+def test_an_adaptive_choice_draws_less_and_chooses_among_finalists_with_all_images(found):
+    world = World()
+    labels = Clear(**FAST, draw="adaptive").label(observe(world), [RED, STRIPED, ROUGH], toolbox(world))
+    for unit, full in zip(labels, found, strict=False):
+        assert unit.ranked[0].text == full.ranked[0].text
+        whole = Clear(**FAST).images_per_concept
+        images = [one["images"] for one in unit.extra["tested"]]
+        assert images == sorted(images, reverse=True)
+        assert images[0] == whole
+        drawn = unit.extra["trace"]["synthesis"]["images"]
+        assert sum(images) <= drawn < whole * unit.extra["candidates"]
 
 
 def test_what_captions_say_of_everything_is_no_label():

@@ -6,6 +6,7 @@ import json
 import math
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistenc
 from baselines.dnd.vision import VisionDescribeAndDissect
 from baselines.drawing import Request, bank_of, draw, reduce_images
 from tasks.activations.maps import MemoryMaps
+from tasks.cache.roles import KeptMeasurements
+from tasks.cache.store import Cache
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
 from tasks.language.chat import Reply
@@ -192,6 +195,77 @@ def test_a_unit_alone_gets_what_it_gets_among_others(method, mode):
     assert run([RED])[RED] == together[RED]
     assert run([LIGHT])[LIGHT] == together[LIGHT]
     assert run([BLUE, GREEN, RED, LIGHT], batch_size=7, unit_block=1) == together
+
+
+class Layer(Models):
+    """Many units, each a mixture of the others."""
+
+    weights = torch.from_numpy(np.random.default_rng(2).normal(size=(80, 4)).astype(np.float32))
+
+    def activate(self, images):
+        self.activated += len(images)
+        # Unit by unit: a matrix product's last bits may depend on the number of rows.
+        seen = maps_of(images).mean(dim=(2, 3))[:, [RED, GREEN, BLUE, LIGHT]]
+        return (seen[:, None, :] * self.weights).sum(dim=2)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [DescribeAndDissect, partial(DescribeAndDissect, draw="adaptive"), RefinedDescribeAndDissect],
+    ids=["dnd", "dnd adaptive", "dnd_refined"],
+)
+def test_a_unit_alone_in_a_block_of_any_size_and_in_the_whole_layer_gets_the_same(method):
+    def run(units, block):
+        layer = Layer()
+        seen = replace(world(layer, "vector"), activations=layer.activate(world(layer).images(range(60))))
+        labels = method(unit_block=block, batch_size=1 + block).label(seen, units, toolbox(layer))
+        return dict(zip(units, map(repr, labels), strict=True))  # a score may be NaN, which equals nothing
+
+    whole = run(range(80), 80)
+    assert len(set(whole.values())) == 80
+    for block in (1, 7, 64):
+        assert run(range(80), block) == whole
+    for unit in (0, 41, 79):
+        assert run([unit], 64)[unit] == whole[unit]
+
+
+def test_an_adaptive_choice_draws_less_and_a_single_candidate_needs_no_images(models):
+    summariser = Scripted("red", "green", "blue", "white", "black")
+    (full,) = DescribeAndDissect(crops=False).label(world(models), [RED], toolbox(models, summariser))
+    drawn, models.activated = models.activated, 0
+    adaptive = DescribeAndDissect(crops=False, draw="adaptive")
+    (unit,) = adaptive.label(world(models), [RED], toolbox(models, summariser))
+    assert unit.ranked[0].text == full.ranked[0].text == "red"
+    assert {label.text for label in unit.ranked} == {label.text for label in full.ranked}
+    trace = unit.extra["trace"]
+    assert models.activated == trace["synthesis"]["images"] <= 0.4 * drawn
+    assert all(len(one["image_ranks"]) == one["images"] for one in trace["tested"])
+    models.generated.clear()
+    (unit,) = adaptive.label(world(models), [RED], toolbox(models, Scripted("red")))
+    assert unit.ranked[0].text == "red"
+    assert math.isnan(unit.ranked[0].score)
+    assert not models.generated
+
+
+def test_another_process_need_not_draw_what_one_measured(models, tmp_path):
+    noted: list[str] = []
+
+    def tools(cache: Cache) -> Toolbox:
+        kept = KeptMeasurements(cache, {"what": "measurements of generated images"}, noted.append)
+        return replace(toolbox(models, Scripted("red", "green disc")), kept=kept)
+
+    plain = DescribeAndDissect().label(world(models), [RED, GREEN], toolbox(models, Scripted("red", "green disc")))
+    DescribeAndDissect(images_per_concept=3).label(world(models), [RED], tools(Cache(tmp_path)))
+    models.generated.clear()
+    assert DescribeAndDissect().label(world(models), [RED, GREEN], tools(Cache(tmp_path))) == plain
+    assert len(models.generated) == 2, "the images after the third"
+    models.generated.clear()
+    noted.clear()
+    assert DescribeAndDissect().label(world(models), [RED, GREEN], tools(Cache(tmp_path))) == plain
+    assert not models.generated
+    assert sorted(noted) == ["green disc", "red"]
+    DescribeAndDissect().label(world(models), [RED], replace(tools(Cache(tmp_path)), seed=1))
+    assert len(models.generated) == 2
 
 
 def test_conditions_and_methods_share_images_and_nothing_else(models):

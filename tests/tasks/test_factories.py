@@ -92,6 +92,7 @@ def test_one_function_fills_every_role(tmp_path):
     assert roles.segmenter.foreground(images).flatten(1).all(1).tolist() == [False, True]
     assert generator.generate("fish", 2, 0).shape == (2, 3, 32, 32)
     assert (generator.generate("fish", 2, 0) == 4).all()
+    assert generator.generate("fish", 2, 0, first=3).shape == (2, 3, 32, 32)
     assert roles.clip.encode_images(images).shape == (2, 2)
 
 

@@ -210,6 +210,7 @@ def test_the_same_address_gives_the_same_pixels_and_another_seed_others():
     assert first.is_contiguous()
     assert torch.equal(first, RenderingGenerator().generate("red fish", 3, 5, template="a photo of {concept}"))
     assert torch.equal(first[:2], generator.generate("red fish", 2, 5))
+    assert torch.equal(first[1:], generator.generate("red fish", 2, 5, first=1))
     changed = (first != generator.generate("red fish", 3, 6)).flatten(1).float().mean(1)
     assert changed.min() > 0.3
     assert not torch.equal(first, generator.generate("fish red", 3, 5))

@@ -85,6 +85,7 @@ def test_neither_seed_nor_template_nor_order_nor_names_matter(folder, tmp_path):
     first = generator.generate("blue", 5, seed=1)
     assert torch.equal(generator.generate("blue", 5, 2, "One realistic image of {concept}"), first)
     assert torch.equal(generator.generate("blue", 9, 2)[:5], first)
+    assert torch.equal(generator.generate("blue", 3, 0, first=2), first[2:])
     other = tmp_path / "other"
     other.mkdir()
     for number, (_, path) in enumerate(reversed(pool(folder))):

@@ -162,6 +162,11 @@ def test_generated_images_by_concept_count_seed_prompt_and_generator(tmp_path) -
             assert torch.equal(found, images)
             assert found.dtype == torch.uint8
     assert model.drawn == len(requests)
+    later = CachedGenerator(lambda: model, {"source": "a"}, open_cache(tmp_path))
+    for _ in range(2):
+        assert torch.equal(later.generate("fish", 1, 0, first=1), drawn[2][1:])
+    assert model.drawn == len(requests) + 1
+    model.drawn -= 1
     CachedGenerator(lambda: model, {"source": "b"}, open_cache(tmp_path)).generate(*requests[0])
     assert model.drawn == len(requests) + 1
 
