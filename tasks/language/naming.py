@@ -75,7 +75,8 @@ class ConceptNamer:
             reply = self.model.chat(messages, temperature=self.temperature, max_tokens=self.max_tokens, seed=seed)
         except NoAnswerError:
             return ""
-        return reply.text
+        # The releases have no rule for a refusal. In fixed mode it is a reply of a wrong shape, asked for once more.
+        return "" if self.mode != "fixed" and is_refusal(reply.text) else reply.text
 
     def _concept(self, reply: str) -> str:
         if self.mode == "code":

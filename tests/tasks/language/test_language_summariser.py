@@ -109,6 +109,10 @@ def test_what_is_no_label_is_asked_for_once_more_and_then_no_name(reply: str) ->
 def test_a_refusal_in_words_is_neither_a_caption_nor_a_name(reply: str) -> None:
     assert LanguageModelSummariser(Scripted(reply)).simplify("a red fish", 3) == "a red fish"
     assert name(reply, reply)[0] == ""
+    for mode in ("code", "llama2"):
+        assert name(reply, mode=mode)[0] == ""
+        assert LanguageModelSummariser(Scripted(reply), mode).simplify("a red fish", 3) == "a red fish"
+    assert name("red fish, sand", reply, mode="code")[0] == ""
 
 
 @pytest.mark.parametrize("reply", ["cafe\u0301", "हिन्दी", "ป่า", "किताब और कलम"])
