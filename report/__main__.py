@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# A file metrics.py in the folder where one runs must not be taken for one of our packages.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import leaderboard  # noqa: F401
+import metrics  # noqa: F401
 from report.cli import app
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def note_finished(folder: RunFolder, key: str) -> None:
     files = dict(_files(folder.path))
     for lost in sorted(set(folder.info()["facts"].get("finished", {}).get("files", {})) - set(files)):
         log.warning("%s was there and is gone; ask for it again to have it made.", folder.path / lost)
-    folder.record("finished", {"key": key, "files": files})
+    folder.finish({"key": key}, files)
 
 
 def _files(path: Path) -> Iterator[tuple[str, str]]:

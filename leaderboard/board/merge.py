@@ -202,6 +202,7 @@ def conditions_of(frame: pd.DataFrame) -> tuple[Condition, ...]:
 
 
 def _parts(folder: RunFolder, info: Mapping[str, Any], name: str) -> Iterator[_Part]:
+    folder.check_tables()
     tables = {schema.name: folder.read_table(schema.name) for schema in (*_TABLES, *_OF_STUDIES)}
     identity, facts, source = info["identity"], info["facts"], source_of(info, name)
     content = identity["content"]

@@ -112,7 +112,8 @@ class RunFolder:
             ``leaderboard.store.session``) and ``facts`` (see ``record``).
 
         Raises:
-            StoreError: It is missing, unreadable, or has a newer version's schema.
+            StoreError: It is missing, unreadable, has another identity than the one it was written with, or has a newer
+                version's schema.
         """
         path = self.path / "run.json"
         try:
@@ -133,6 +134,8 @@ class RunFolder:
             )
         if version < min(MIGRATIONS):
             raise StoreError(f"{self.path} has schema {version}, which is no longer supported; choose another --out.")
+        if run["identity_hash"] != identity_hash(as_json(run["identity"])):
+            raise StoreError(f"{path} was edited (its identity is not the one of its hash); restore it or run again.")
         return migrated(run, version)
 
     def record(self, name: str, facts: Mapping[str, Any]) -> None:
@@ -277,7 +280,7 @@ class RunFolder:
             return checked(schema, to_pandas(schema, read_parquet(data)))
         except FileNotFoundError:
             info = self.info()
-            if name in LATER_TABLES and self._finished(path) is None:
+            if name in LATER_TABLES and not self._finished(path):
                 return empty_frame(schema)
             if is_bottleneck(info):
                 raise StoreError(
@@ -289,13 +292,46 @@ class RunFolder:
                 f"{path} is damaged ({str(error).rstrip('.')}); run the same command again to compute it again."
             ) from error
 
+    def finish(self, facts: Mapping[str, Any], files: Mapping[str, str]) -> None:
+        """Say that the run is complete with these files; they are then believed with this identity alone.
+
+        Args:
+            facts: Further facts to record beside them.
+            files: Path of each file within the folder → its SHA-256.
+        """
+        self.record("finished", {**finished(self.info(), files), **facts})
+
+    def check_tables(self) -> None:
+        """Check that labels, evidence and thumbnails are those of the parts, and the labels in scores those of labels.
+
+        A packed copy has no parts: only its hashes are checked, by ``read_table``.
+
+        Raises:
+            StoreError: A table has a row that no part has.
+        """
+        for kind, parts in self._parts.items():
+            if not parts.keys():
+                continue
+            _check_rows(self.path / f"{kind}.parquet", self.read_table(kind), parts.merged())
+        if self._parts["labels"].keys():
+            place = ["task", "profile", "method", "perturbation", "severity", "repeat", "unit", "label"]
+            labels, scores = self.read_table("labels"), self.read_table("scores")
+            said = scores.loc[scores["label"].notna().to_numpy(), place]
+            _check_rows(self.path / "scores.parquet", said, labels.loc[labels["rank"].to_numpy() == 1, place])
+
     # ---- inside ----
 
     def _finished(self, table: Path) -> str | None:
-        """SHA-256 of a table that the finished run wrote; a packed copy, which has no parts, has tables of its own."""
-        if not (self.path / "parts").is_dir():
-            return None
-        return self.info()["facts"].get("finished", {}).get("files", {}).get(table.name)
+        """SHA-256 of a table that the finished run wrote; empty for one that it did not; None where it said nothing."""
+        info = self.info()
+        noted = info["facts"].get("finished", {})
+        files = noted.get("files", {})
+        if "seal" not in noted:
+            # A packed copy of an older version, which has no parts, kept the hashes of the tables that it was made of.
+            return files.get(table.name) if (self.path / "parts").is_dir() else None
+        if noted["seal"] != finished(info, files)["seal"]:
+            raise StoreError("the list of the tables in run.json is not the one that the run finished with")
+        return files.get(table.name, "")
 
     def _make_folder(self) -> None:
         try:
@@ -336,6 +372,16 @@ class RunFolder:
             yield
 
 
+def finished(info: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    """What ``run.json`` says of a finished run: its files, and a hash over them and the run's identity.
+
+    Args:
+        info: Content of ``run.json``.
+        files: Path of each file within the folder → its SHA-256.
+    """
+    return {"files": dict(files), "seal": identity_hash([info["identity_hash"], dict(files)])}
+
+
 def is_bottleneck(info: Mapping[str, Any]) -> bool:
     """Whether a run trained concept bottlenecks and labelled no units.
 
@@ -358,6 +404,12 @@ def _new_run(identity: dict[str, Any]) -> dict[str, Any]:
         "sessions": [],
         "facts": {},
     }
+
+
+def _check_rows(path: Path, table: pd.DataFrame, source: pd.DataFrame) -> None:
+    found = table.merge(source, how="left", indicator=True)["_merge"].to_numpy()
+    if (found != "both").any():
+        raise StoreError(f"{path} has rows that the run's parts do not have; run the same command again to make it.")
 
 
 def _schema(name: str) -> TableSchema:

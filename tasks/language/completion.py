@@ -39,7 +39,7 @@ def read_completion(text: str, model: str, clean: Callable[[str], str]) -> Reply
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise NoAnswerError(f"The model {model!r} gave no choice.")
-    said, finish = message.get("content"), choice.get("finish_reason")
+    said, finish = _text(message.get("content")), choice.get("finish_reason")
     if message.get("refusal") or finish == "content_filter":
         raise NoAnswerError(f"The model {model!r} refused.")
     if message.get("tool_calls") or message.get("function_call") or finish in ("tool_calls", "function_call"):
@@ -63,6 +63,14 @@ def tokens_of(text: str) -> tuple[int | None, int | None]:
     # No model reads as many; larger numbers do not fit into the file of requests, or their sum does not.
     first, second = (count if type(count) is int and 0 <= count < 2**31 else None for count in counts)
     return first, second
+
+
+def _text(content: Any) -> Any:
+    """The text of a message; some servers send it in parts, with the thoughts in parts of their own."""
+    if not isinstance(content, list):
+        return content
+    parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    return "".join(part for part in parts if isinstance(part, str))
 
 
 def _parse(text: str) -> Any:

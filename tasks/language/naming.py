@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 from tasks.common.seeding import integer_seed
@@ -18,12 +19,15 @@ _LONGEST_LABEL = 80
 # Letters of any script, digits, and what may occur inside a word: "t-shirt", "women's", "black/white", "R&B".
 _WORD = re.compile(r"[^\W_]+(?:['’&/+-][^\W_]+)*")
 # Some templates hold the opening tag themselves, so that a reply has the closing one alone.
-_THOUGHT = re.compile(r"^.*</think>", re.DOTALL)
+_THOUGHT = re.compile(r"^.*(?:</think>|<\|message\|>)", re.DOTALL)
+# What a server leaves of its model's template.
+_END = re.compile(r"(?:<\|\w+\|>\s*)+$")
+_SPACE, _NOTHING = re.compile(r"[\u00a0\u2009\u202f\u3000]"), re.compile(r"[\u200b\u2060\ufeff]")
 _REFUSAL = re.compile(
     r"(i[’']m|i am) (sorry|unable|afraid|not able)\b|sorry,|as an ai\b|i (can|could|will|wo)( ?not|n?[’']t)\b",
     re.IGNORECASE,
 )
-_QUOTES = "\"'“”‘’`*"
+_QUOTES = "\"'“”‘’`*«»「」"
 
 
 class ConceptNamer:
@@ -32,12 +36,16 @@ class ConceptNamer:
     In ``fixed`` mode a reply counts only if it is one line of one to five words. A reply that is a list is summarised
     again once, one of another wrong shape is asked for again once; if the result is still no label, there is no name.
     In ``code`` mode replies are cut at colons and commas as in the release and not checked; in ``llama2`` mode the text
-    after the last ": " is cut at 75 letters. Refusals, empty and truncated replies give no name in any mode.
+    after the last ": " is cut at 75 letters. In every mode a reply begins after the model's reasoning, and refusals,
+    empty and truncated replies give no name.
 
     Args:
         mode: ``fixed``, ``code`` or ``llama2``.
         temperature: Sampling temperature; 0.3 as published.
         max_tokens: Maximum number of tokens of a reply.
+
+    Attributes:
+        unusable: Why replies gave no name, other than those that the model itself counts → how many.
     """
 
     def __init__(self, model: ChatModel, mode: Mode = "fixed", temperature: float = 0.3, max_tokens: int = 256) -> None:
@@ -45,6 +53,7 @@ class ConceptNamer:
         self.mode: Mode = mode
         self.temperature = temperature
         self.max_tokens = max_tokens
+        self.unusable: Counter[str] = Counter()
 
     def name(self, messages: Sequence[Message], seed: int) -> str:
         """The concept that a chat ends in; an empty string if there is none.
@@ -67,7 +76,11 @@ class ConceptNamer:
             concept = self._concept(self.ask(zero_shot_messages(pieces, self.mode), again))
         elif self.mode == "fixed" and reply and not is_label(concept):
             concept = self._concept(self.ask(corrected_messages(messages, reply), again))
-        return concept if is_label(concept) or (self.mode == "code" and is_visible(concept)) else ""
+        if is_label(concept) or (self.mode == "code" and is_visible(concept)):
+            return concept
+        if reply:
+            self.unusable["The reply was a refusal, or not one line of one to five words, twice."] += 1
+        return ""
 
     def ask(self, messages: Sequence[Message], seed: int) -> str:
         """The model's reply; an empty string if it gives no answer to this request."""
@@ -75,7 +88,12 @@ class ConceptNamer:
             reply = self.model.chat(messages, temperature=self.temperature, max_tokens=self.max_tokens, seed=seed)
         except NoAnswerError:
             return ""
-        return reply.text
+        text = _END.sub("", _THOUGHT.sub("", reply.text)).strip()
+        # The releases have no rule for a refusal. In fixed mode it is a reply of a wrong shape, asked for once more.
+        if self.mode == "fixed" or not is_refusal(text):
+            return text
+        self.unusable["The reply was a refusal."] += 1
+        return ""
 
     def _concept(self, reply: str) -> str:
         if self.mode == "code":
@@ -84,8 +102,8 @@ class ConceptNamer:
 
 
 def tidy(reply: str) -> str:
-    """A reply without preceding reasoning, surrounding quotation marks or the final full stop."""
-    text = _THOUGHT.sub("", reply).strip().strip(_QUOTES).strip()
+    """A reply without surrounding quotation marks, the final full stop or spaces of no width."""
+    text = _NOTHING.sub("", _SPACE.sub(" ", reply)).strip().strip(_QUOTES).strip()
     return text.removesuffix(".").strip(_QUOTES).strip()
 
 

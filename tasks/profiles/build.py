@@ -192,7 +192,7 @@ class Roles:
 
     def unusable_replies(self) -> Counter[str]:
         """Why requests of this session got no usable answer → how many."""
-        return sum((chat.unusable for chat in self._chats()), Counter())
+        return sum((one.unusable for one in (*self._chats(), *self._namers.values())), Counter())
 
     def _chats(self) -> list[CachedChat]:
         # A describer that was never asked must not be loaded for its name.

@@ -165,6 +165,17 @@ def test_a_module_of_the_users_is_not_taken_for_ours(tmp_path, name):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("package", ["leaderboard", "report"])
+def test_a_module_of_the_users_is_not_taken_for_ours_when_results_are_read(tmp_path, package):
+    (tmp_path / "metrics.py").write_text("raise SystemExit('taken')")
+    (tmp_path / "runs").mkdir()
+    command = [sys.executable, "-m", package, "build", "--runs", "runs", "--out", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "taken" not in done.stderr
+    assert "wrote" in done.stdout or "no finished run" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["list", "tasks"], ["list", "methods"], ["list", "suites"], ["list", "profiles"]]
 )

@@ -338,6 +338,9 @@ def test_bom_crlf_blank_lines_and_spreadsheet_commas(tmp_path: Path) -> None:
         ("unit,label\n0,dog\n".encode("utf-16"), "UTF-16"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"PK\x03\x04...", "ZIP"),
+        (b"ARROW1\x00\x00", "save it as Parquet"),
+        (b"unit;label\n0;dog\n", "separates its columns by ';'"),
+        (b"unit\tlabel\n0\tdog\n", "save it with commas"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path: Path, data: bytes, sentence: str) -> None:
@@ -360,6 +363,31 @@ def test_labels_as_bytes_are_decoded_and_too_many_rows_refused(tmp_path: Path, m
     monkeypatch.setattr("benchmark.external.files.csv_table._MOST_ROWS", 1)
     with pytest.raises(UserError, match="has 2 rows"):
         read_labels(path)
+
+
+@pytest.mark.parametrize("start", ["Unit,Label\n", "sep=,\nunit,label\n", "sep=,\r\nUNIT,label\r\n"])
+def test_what_spreadsheets_make_of_the_header_is_read(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(start + "0,circle\n1,star\n", newline="")
+    assert read_labels(path).frame["label"].tolist() == ["circle", "star"]
+
+
+def test_letters_of_windows_are_read_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes("unit,label\n0,women’s dog – red\n".encode("cp1252"))
+    found = read_labels(path)
+    assert found.frame["label"].tolist() == ["women’s dog – red"]
+    assert found.facts.encoding == "Windows-1252"
+
+
+def test_a_parquet_index_is_a_column_and_lists_are_refused(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"unit": [0, 1], "label": ["circle", "star"]})
+    frame.set_index("unit").to_parquet(tmp_path / "index.parquet")
+    assert read_labels(tmp_path / "index.parquet").frame["label"].tolist() == ["circle", "star"]
+    for value in (["circle", "x"], {"text": "circle"}):
+        frame.assign(label=[value, value]).to_parquet(tmp_path / "lists.parquet")
+        with pytest.raises(UserError, match="lists or records in its column 'label'"):
+            read_labels(tmp_path / "lists.parquet")
 
 
 def test_latin_1_is_read_and_told(tmp_path: Path) -> None:

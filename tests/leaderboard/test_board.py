@@ -20,6 +20,8 @@ from leaderboard.board.merge import find_runs, merge_runs
 from leaderboard.board.pack import RANKS, pack_runs
 from leaderboard.pages.board_files import as_frame, as_json
 from leaderboard.store.errors import StoreError
+from leaderboard.store.identity import identity_hash
+from leaderboard.store.parts import CellKey
 from leaderboard.store.run_folder import RunFolder
 
 METHODS = {"alpha": 0.05, "beta": 0.9, "clip_dissect": 0.4, "random_label": 1.0}
@@ -160,7 +162,10 @@ def test_of_two_runs_with_one_cell_the_newer_counts(tmp_path):
 
 def change_run(path, change):
     run = json.loads((path / "run.json").read_text())
+    before = identity_hash(run["identity"])
     change(run)
+    if run["identity_hash"] == before:
+        run["identity_hash"] = identity_hash(run["identity"])
     (path / "run.json").write_text(json.dumps(run))
 
 
@@ -323,6 +328,61 @@ def test_tables_that_differ_from_those_the_run_finished_with_are_not_believed(tm
     edit_table(tmp_path / "run", table, column, value)
     (left,) = merge_runs(tmp_path).left_out
     assert "not the one that the run finished with" in left.reason
+
+
+def hashes(path):
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in path.glob("*.parquet")}
+
+
+@pytest.mark.parametrize(("table", "column", "value"), [("scores", "right", True), ("labels", "label", "dog")])
+def test_tables_that_were_edited_together_with_run_json_are_not_believed(tmp_path, table, column, value):
+    write_run(tmp_path / "run")
+    RunFolder(tmp_path / "run").finish({"key": "k"}, hashes(tmp_path / "run"))
+    pack_runs(tmp_path / "run", tmp_path / "packed")
+    for place in (tmp_path / "run", tmp_path / "packed" / "run"):
+        assert merge_runs(place).left_out == ()
+        edit_table(place, table, column, value)
+        change_run(place, deep("facts.finished.files", hashes(place)))
+        (left,) = merge_runs(place).left_out
+        assert "not the one that the run finished with" in left.reason
+
+
+def test_tables_of_another_run_are_not_believed(tmp_path):
+    for name, seed in (("one", 0), ("other", 1)):
+        write_run(tmp_path / name, seed=seed)
+        RunFolder(tmp_path / name).finish({}, hashes(tmp_path / name))
+    shutil.copy(tmp_path / "one" / "scores.parquet", tmp_path / "other" / "scores.parquet")
+    taken = json.loads((tmp_path / "one" / "run.json").read_text())["facts"]["finished"]
+    change_run(tmp_path / "other", lambda run: run["facts"].update(finished=taken))
+    (left,) = merge_runs(tmp_path).left_out
+    assert left.run == "other"
+
+
+@pytest.mark.parametrize("table", ["labels", "evidence", "scores"])
+def test_tables_follow_from_the_parts(tmp_path, table):
+    write_run(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    for kind in ("labels", "evidence"):
+        frame = folder.read_table(kind)
+        place = ["task", "profile", *(["method"] if kind == "labels" else []), "perturbation", "severity", "repeat"]
+        for values, rows in frame.groupby(place):
+            key = dict(zip(place, values, strict=True))
+            cell = CellKey(method=key.pop("method", "observation"), condition=key.pop("perturbation"), **key)
+            (folder.write_cell if kind == "labels" else folder.write_evidence)(cell, rows)
+    assert merge_runs(tmp_path).left_out == ()
+    edit_table(tmp_path / "run", table, "image" if table == "evidence" else "label", "dog")
+    (left,) = merge_runs(tmp_path).left_out
+    assert "rows that the run's parts do not have" in left.reason
+
+
+def test_an_edited_identity_is_not_believed(tmp_path):
+    write_run(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    run = json.loads(path.read_text())
+    run["identity"]["seed"] += 1
+    path.write_text(json.dumps(run))
+    (left,) = merge_runs(tmp_path).left_out
+    assert "its identity is not the one of its hash" in left.reason
 
 
 def test_runs_are_found_at_several_depths_and_a_run_folder_itself(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +85,9 @@ def read_labels(path: Path, format: str = AUTO, task: str | None = None) -> Labe
     if format not in format_names():
         raise unknown_name("format", format, format_names())
     table = read_table(path)
+    small = replace(table, header=tuple(name.lower() for name in table.header))
+    if FORMATS[OWN].fits(small.header) and not any(entry.fits(table.header) for entry in FORMATS.values()):
+        table = small
     entry = _format_of(table, format)
     if table.ragged:
         raise UserError(table.ragged)

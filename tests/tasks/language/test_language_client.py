@@ -172,6 +172,12 @@ def test_replies_that_cannot_be_used_are_counted(server: ScriptedServer) -> None
     assert "cut off at the token limit" in next(iter(model.unusable))
 
 
+def test_a_reply_in_parts_is_their_text_without_the_thoughts(server: ScriptedServer) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "cats?"}]}
+    server.acts = [says([thought, {"type": "text", "text": "a red "}, {"type": "text", "text": "dog"}])]
+    assert ask(client(server)).text == "a red dog"
+
+
 def test_a_server_that_is_not_there() -> None:
     server = ScriptedServer()
     server.stop()

@@ -109,6 +109,10 @@ def test_what_is_no_label_is_asked_for_once_more_and_then_no_name(reply: str) ->
 def test_a_refusal_in_words_is_neither_a_caption_nor_a_name(reply: str) -> None:
     assert LanguageModelSummariser(Scripted(reply)).simplify("a red fish", 3) == "a red fish"
     assert name(reply, reply)[0] == ""
+    for mode in ("code", "llama2"):
+        assert name(reply, mode=mode)[0] == ""
+        assert LanguageModelSummariser(Scripted(reply), mode).simplify("a red fish", 3) == "a red fish"
+    assert name("red fish, sand", reply, mode="code")[0] == ""
 
 
 @pytest.mark.parametrize("reply", ["cafe\u0301", "हिन्दी", "ป่า", "किताब और कलम"])
@@ -119,6 +123,24 @@ def test_letters_with_marks_are_words(reply: str) -> None:
 def test_thoughts_end_where_their_tag_is_closed_even_if_the_template_opened_it() -> None:
     assert name("Hm: cats, or dogs?\n</think>\n\ndog")[0] == "dog"
     assert name("<think>a\n</think>b</think> dog")[0] == "dog"
+    for mode in ("fixed", "code", "llama2"):
+        assert name("Hm: cats, or dogs?\n</think>\n\ndog", mode=mode)[0] == "dog"
+        assert name("<|channel|>analysis<|message|>a, b<|end|><|channel|>final<|message|>dog", mode=mode)[0] == "dog"
+        assert name("dog<|eot_id|>\n", mode=mode)[0] == "dog"
+
+
+@pytest.mark.parametrize("reply", ["\u200bred dog\u200b", "red\u00a0dog", "「red dog」", "« red dog »"])
+def test_spaces_and_quotation_marks_of_any_kind_are_none_of_the_label(reply: str) -> None:
+    assert name(reply)[0] == "red dog"
+
+
+def test_replies_that_are_no_name_are_counted() -> None:
+    for mode, said in (("fixed", "not one line"), ("code", "a refusal")):
+        namer = LanguageModelSummariser(Scripted("I cannot\nhelp you", "I cannot\nhelp you"), mode)
+        assert namer.summarise(CAPTIONS, 7) == ""
+        ((reason, count),) = namer.unusable.items()
+        assert said in reason
+        assert count == 1
 
 
 def test_a_list_is_summarised_once_more_without_examples() -> None:
