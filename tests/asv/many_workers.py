@@ -163,10 +163,8 @@ def table(job: Job, gpus: Sequence[int] = GPUS, seeds: Sequence[int] = SEEDS) ->
         found = [makespan(job, cluster(count, seed)) for seed in seeds]
         spent = 1000 * (time.process_time() - started) / len(seeds) / items
         hours = float(np.mean(found)) / 3600
-        rows.append(
-            f"| {count:,} | {_shares(job, count, cells)} | {_shares(job, count, found)} | {hours:.1f} | {spent:.2f} |"
-        )
-    return "\n".join(rows)
+        shares = f"{_shares(job, count, cells)} | {_shares(job, count, found)}"
+        yield f"| {count:,} | {shares} | {hours:.1f} | {spent:.2f} |"
 
 
 def _shares(job: Job, count: int, seconds: Sequence[float]) -> str:

@@ -271,9 +271,9 @@ def test_what_was_drawn_while_a_worker_looked_is_not_drawn_again():
 
 
 def test_an_item_that_its_lost_worker_finished_is_not_handed_out_again():
-    own, block, *_ = made(blocks=1, conditions=1)
-    dispatcher = Dispatcher([own, block])
-    assert dispatcher.ready("a") == [Give("a", own)]
+    first, second = made(blocks=2, conditions=1)[1:]
+    dispatcher = Dispatcher([first, second])
+    assert dispatcher.ready("a") == [Give("a", first)]
     assert dispatcher.lose("a") == [Replace("a")]
-    assert dispatcher.finish("a", own) == []
-    assert dispatcher.ready("b") == [Give("b", block)]
+    assert dispatcher.finish("a", first) == []
+    assert dispatcher.ready("b") == [Give("b", second)]
