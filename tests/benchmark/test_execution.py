@@ -64,11 +64,19 @@ def cells(folder: RunFolder) -> dict[str, tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "method",
-    ["dnd", pytest.param("dnd_refined", marks=pytest.mark.slow), pytest.param("clear", marks=pytest.mark.slow)],
+    ("method", "few"),
+    [
+        ("dnd", {}),
+        pytest.param("dnd_refined", {}, marks=pytest.mark.slow),
+        pytest.param(
+            "clear", {"contexts": "contrast:3", "probes": "", "control": 4, "parts": 2}, marks=pytest.mark.slow
+        ),
+    ],
 )
-def test_blocks_of_any_size_make_up_the_bytes_of_the_whole_cell(method: str, tmp_path: Path) -> None:
-    small = {"images_per_concept": 2, "candidates": 2, "top_images": 3}
+def test_blocks_of_any_size_make_up_the_bytes_of_the_whole_cell(
+    method: str, few: dict[str, Any], tmp_path: Path
+) -> None:
+    small = {"images_per_concept": 2, "candidates": 2, "top_images": 3, **few}
     # Captions and embeddings are cached by pixels; crops, activations, drawings and choices are made anew.
     changes = {"methods": (method,), "method_options": {method: small}, "cache": str(tmp_path / "cache")}
     whole = Session(*opened(asked(tmp_path / "whole", **changes)))
