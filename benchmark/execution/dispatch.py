@@ -50,6 +50,12 @@ class Stop:
     worker: str
 
 
+@dataclass
+class _Parked:
+    block: Item
+    lacking: int
+
+
 Action: TypeAlias = Give | Replace | Stop
 
 
@@ -78,11 +84,10 @@ class Dispatcher:
         self._passes: deque[Item] = deque()
         self._blocks: deque[Item] = deque()
         self._draws: deque[Item] = deque()  # lost draws only: others are made of the wanted concepts when handed out
-        self._wanted: dict[tuple[int, str], set[Item]] = {}
+        self._wanted: dict[tuple[int, str], list[_Parked]] = {}
         self._queued: deque[tuple[int, str]] = deque()
         self._drawn: set[tuple[int, str]] = set()
         self._undrawable: dict[tuple[int, str], str] = {}
-        self._lacking: dict[Item, int] = {}
         self._after: dict[tuple[int, str, int], list[Item]] = {}
         self._lost: dict[Item, int] = {}
         self._held: dict[str, Item] = {}
@@ -130,12 +135,12 @@ class Dispatcher:
             if key in self._undrawable:
                 self._fail(block, self._undrawable[key])
                 return self._actions()
-        self._lacking[block] = len(lacking)
+        waiting = _Parked(block, len(lacking))
         for key in lacking:
             if key not in self._wanted:
-                self._wanted[key] = set()
+                self._wanted[key] = []
                 self._queued.append(key)
-            self._wanted[key].add(block)
+            self._wanted[key].append(waiting)
         if not lacking:
             self._blocks.appendleft(block)
         return self._actions()
@@ -206,10 +211,10 @@ class Dispatcher:
             self._blocks.extend(self._after.pop(_source(item), ()))
         for key in ((item.group, draw) for draw in item.draws):
             self._drawn.add(key)
-            for block in sorted(self._wanted.pop(key, ()), key=_order):
-                self._lacking[block] -= 1
-                if not self._lacking[block]:
-                    self._blocks.appendleft(block)
+            for waiting in self._wanted.pop(key, ()):
+                waiting.lacking -= 1
+                if not waiting.lacking:
+                    self._blocks.appendleft(waiting.block)
 
     def _fail(self, item: Item, reason: str) -> None:
         """The item fails, and what needs it."""
@@ -223,8 +228,8 @@ class Dispatcher:
                 self._fail(block, reason)
         for key in ((item.group, draw) for draw in item.draws):
             self._undrawable[key] = reason
-            for block in sorted(self._wanted.pop(key, ()), key=_order):
-                self._fail(block, reason)
+            for waiting in self._wanted.pop(key, ()):
+                self._fail(waiting.block, reason)
 
     def _actions(self) -> list[Action]:
         """Work for the idle workers, or their end."""
@@ -267,7 +272,3 @@ class Dispatcher:
 
 def _source(item: Item) -> tuple[int, str, int]:
     return item.group, item.condition, item.severity
-
-
-def _order(item: Item) -> tuple[int, str, int, str, tuple[int, ...]]:
-    return (*_source(item), item.cell.name if item.cell else "", item.units)

@@ -6,6 +6,7 @@ Layout::
     parts/                  what each finished cell found (``leaderboard.store.parts``)
     labels.parquet, evidence.parquet, thumbnails.parquet, scores.parquet, summary.parquet, comparisons.parquet
                             the merged tables (``leaderboard.store.schema``)
+    once/                       what all processes need and one makes: clean activations, masks, words of captions
     replies.sqlite              what a language model answered, where one was asked (``tasks.language.replies``)
     claims/, .start, .active    locks; see ``leaderboard.store.claims``
     corrupt/                parts whose hash no longer fits, set aside and done again

@@ -19,7 +19,7 @@ import heapq
 import sys
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -149,9 +149,12 @@ def whole_cells(job: Job, workers: Cluster) -> float:
     return last
 
 
-def table(job: Job, gpus: Sequence[int] = GPUS, seeds: Sequence[int] = SEEDS) -> str:
-    """The efficiencies as Markdown: lowest and highest of the seeds."""
-    rows = ["| GPUs | one cell per worker | pass, block, draw | hours | dispatcher, ms per item |", "| --- " * 5 + "|"]
+def table(job: Job, gpus: Sequence[int] = GPUS, seeds: Sequence[int] = SEEDS) -> Iterator[str]:
+    """The efficiencies as lines of Markdown: lowest and highest of the seeds."""
+    yield from (
+        "| GPUs | one cell per worker | pass, block, draw | hours | dispatcher, ms per item |",
+        "| --- " * 5 + "|",
+    )
     distinct = len({name for names in job.asked.values() for name in names})
     items = len(job.items) + len(job.asked) + distinct / CONCEPTS
     for count in gpus:
@@ -160,10 +163,8 @@ def table(job: Job, gpus: Sequence[int] = GPUS, seeds: Sequence[int] = SEEDS) ->
         found = [makespan(job, cluster(count, seed)) for seed in seeds]
         spent = 1000 * (time.process_time() - started) / len(seeds) / items
         hours = float(np.mean(found)) / 3600
-        rows.append(
-            f"| {count:,} | {_shares(job, count, cells)} | {_shares(job, count, found)} | {hours:.1f} | {spent:.2f} |"
-        )
-    return "\n".join(rows)
+        shares = f"{_shares(job, count, cells)} | {_shares(job, count, found)}"
+        yield f"| {count:,} | {shares} | {hours:.1f} | {spent:.2f} |"
 
 
 def _shares(job: Job, count: int, seconds: Sequence[float]) -> str:
@@ -174,4 +175,5 @@ def _shares(job: Job, count: int, seconds: Sequence[float]) -> str:
 if __name__ == "__main__":
     whole = Job()
     print(f"{len(whole.items):,} passes and blocks, {whole.useful / 3600:,.0f} GPU hours of useful work")
-    print(table(whole))
+    for line in table(whole):
+        print(line, flush=True)

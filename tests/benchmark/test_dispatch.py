@@ -258,3 +258,22 @@ def test_blocks_make_up_the_cell(size):
     assert max(len(block.units) for block in blocks) == size
     assert {block.cell for block in blocks} == {cell.cell}
     assert cell.blocks(range(100, 200), "never", size) == [cell]
+
+
+def test_what_was_drawn_while_a_worker_looked_is_not_drawn_again():
+    first, second = made(blocks=2, conditions=1)[1:]
+    dispatcher = Dispatcher([first, second])
+    assert dispatcher.ready("a") + dispatcher.ready("b") == [Give("a", first), Give("b", second)]
+    draw = Item("draw", 0, draws=("word",))
+    assert dispatcher.park("a", first, ["word"]) == [Give("a", draw)]
+    assert dispatcher.finish("a", draw) == [Give("a", first)]
+    assert dispatcher.park("b", second, ["word"]) == [Give("b", second)]
+
+
+def test_an_item_that_its_lost_worker_finished_is_not_handed_out_again():
+    first, second = made(blocks=2, conditions=1)[1:]
+    dispatcher = Dispatcher([first, second])
+    assert dispatcher.ready("a") == [Give("a", first)]
+    assert dispatcher.lose("a") == [Replace("a")]
+    assert dispatcher.finish("a", first) == []
+    assert dispatcher.ready("b") == [Give("b", second)]
