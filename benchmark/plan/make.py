@@ -64,8 +64,9 @@ def make_plan(
     Returns:
         ``folder``, ``profile``, ``device``, ``tasks`` and ``total`` (see ``_task_facts`` and ``benchmark.plan.count``),
         ``shared`` by all tasks, ``faithfulness``, ``cells`` (``all`` and ``done``), ``seconds`` (``total``, ``stages``,
-        the ``basis`` of each and the duration of the ``probe``), ``bytes`` (``folder``, ``cache``), ``money`` (see
-        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``. Null means unknown.
+        the ``basis`` of each, ``busy`` if other processes used the machine, and the duration of the ``probe``),
+        ``bytes`` (``folder``, ``cache``), ``money`` (see ``benchmark.plan.language.money``; ``spent`` so far),
+        ``budget`` and ``notes``. Null means unknown.
 
     Raises:
         UserError: The run would be refused for the same reason.
@@ -115,11 +116,14 @@ def make_plan(
         stages = stage_seconds(count, rates, start, options.thumbnails)
         for rate in rates.values():
             notes += [f"{what} was not measured: {why.removesuffix('.')}." for what, why in rate.unmeasured.items()]
-        facts["seconds"] = {"total": total(stages), "stages": stages, "basis": basis(rates)}
+        facts["seconds"] = {"total": total(stages), "stages": stages, "basis": basis(rates), "busy": clock.busy}
+        for rate in rates.values():
+            notes += [f"{what} was not measured: {why.removesuffix('.')}." for what, why in rate.unmeasured.items()]
+        facts["seconds"] = {"total": total(stages), "stages": stages, "basis": basis(rates), "busy": clock.busy}
         if clock.busy:
             notes.append(
-                "Other processes use this machine: the times are those of the processor, for a run on the idle machine, "
-                "and less sure."
+                "Other processes use this machine. The times are for a run on the idle machine, by the processor's own "
+                "time, and may be up to twice too long: processes that share a processor also slow it down."
             )
         facts["bytes"]["folder"] = disk_bytes(count, rates, options.thumbnails)
     facts["seconds"]["probe"] = time.monotonic() - started
