@@ -120,11 +120,6 @@ def make_plan(
         for rate in rates.values():
             notes += [f"{what} was not measured: {why.removesuffix('.')}." for what, why in rate.unmeasured.items()]
         facts["seconds"] = {"total": total(stages), "stages": stages, "basis": basis(rates), "busy": clock.busy}
-        if clock.busy:
-            notes.append(
-                "Other processes use this machine. The times are for a run on the idle machine, by the processor's own "
-                "time, and may be up to twice too long: processes that share a processor also slow it down."
-            )
         facts["bytes"]["folder"] = disk_bytes(count, rates, options.thumbnails)
     facts["seconds"]["probe"] = time.monotonic() - started
     return as_json(facts | {"notes": list(dict.fromkeys(notes))})
