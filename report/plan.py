@@ -106,6 +106,11 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if any(amount["expected"] != amount["most"] for amount in facts["total"].values()):
         yield "Passes and captions are images. a ≤ b: a are expected, b are the most that can be."
     yield f"time: {_time(facts['seconds']['total'])}, by a probe of {_time(facts['seconds']['probe'])}"
+    if facts["seconds"].get("busy"):
+        yield (
+            "Other processes use this machine: the times are by the processor's clock, for a run on the idle machine, "
+            "and may be up to twice too long, since processes that share a processor also slow it down."
+        )
     if "workers" in facts:
         yield _workers(facts["workers"])
     sizes = facts["bytes"]

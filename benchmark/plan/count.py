@@ -14,6 +14,7 @@ from benchmark.plan.language import language_counts
 from benchmark.run.faithfulness import IMAGES_PER_LABEL
 from benchmark.run.work import Work, all_conditions
 from leaderboard.store.parts import CellKey, PartKind
+from tasks.common.errors import UserError
 from tasks.observe import CLEAN, Condition
 from tasks.profiles.schema import Profile
 
@@ -229,9 +230,12 @@ def _recurring(cost: Cost, few: Cost, units: int) -> Cost:
     return replace(cost, generated=Amount(cost.generated.most, drawn))
 
 
-def _different(labels: int, works: Sequence[Work], profile: Profile) -> float:
-    """How many different texts so many labels are expected to be."""
-    concepts = {one for work in works for one in load_concepts(profile.concept_set(work.task.concept_set))}
+def _different(labels: int, works: Sequence[Work], profile: Profile) -> float | None:
+    """How many different texts so many labels are expected to be; None if the concepts are not on this machine."""
+    try:
+        concepts = {one for work in works for one in load_concepts(profile.concept_set(work.task.concept_set))}
+    except UserError:
+        return None
     return len(concepts) * -math.expm1(-FRESH * labels / len(concepts))
 
 

@@ -141,5 +141,6 @@ def _faithfulness(count: RunCount, rates: Mapping[str, Rates]) -> Number:
 
 
 def _tables(task: TaskCount, rates: Rates) -> float:
-    rows = len(task.methods) * len(task.work.conditions)
-    return rows * (rates.seconds["tables"] + len(task.work.units) * rates.seconds["tables_unit"])
+    """A summary for each method and condition, and one comparison of the methods."""
+    rows, units, own = len(task.methods) * len(task.work.conditions), len(task.work.units), rates.seconds
+    return rows * (own["tables"] + units * own["tables_unit"]) + own["compared"] + units * own["compared_unit"]

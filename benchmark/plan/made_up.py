@@ -91,7 +91,6 @@ def made_up_scores(work: Work, units: int, seed: int) -> pd.DataFrame:
     draw = generator(seed, "plan", "scores", units)
     frames = []
     for method in work.methods:
-        # Of these columns all conditions have the same values.
         fixed = {name: _column(kind, units, draw) for name, kind in _FIXED.items()}
         for condition, repeat in ((CLEAN, 1), *((condition, 0) for condition in conditions)):
             columns = {column.name: _column(column.kind, units, draw) for column in SCORES.columns}

@@ -70,9 +70,9 @@ def make_plan(
     Returns:
         ``folder``, ``profile``, ``device``, ``tasks`` and ``total`` (see ``_task_facts`` and ``benchmark.plan.count``),
         ``shared`` by all tasks, ``faithfulness``, ``cells`` (``all`` and ``done``), ``seconds`` (``total``, ``stages``,
-        the ``basis`` of each and the duration of the ``probe``), ``bytes`` (``folder``, ``cache``), ``money`` (see
-        ``benchmark.plan.language.money``; ``spent`` so far), ``budget`` and ``notes``; ``workers``,
-        if asked for. Null means unknown.
+        the ``basis`` of each, ``busy`` if other processes used the machine, and the duration of the ``probe``),
+        ``bytes`` (``folder``, ``cache``), ``money`` (see ``benchmark.plan.language.money``; ``spent`` so far),
+        ``budget`` and ``notes``; ``workers``, if asked for. Null means unknown.
 
     Raises:
         UserError: The run would be refused for the same reason.
@@ -122,12 +122,7 @@ def make_plan(
         stages = stage_seconds(count, rates, start, options.thumbnails)
         for rate in rates.values():
             notes += [f"{what} was not measured: {why.removesuffix('.')}." for what, why in rate.unmeasured.items()]
-        facts["seconds"] = {"total": total(stages), "stages": stages, "basis": basis(rates)}
-        if clock.busy:
-            notes.append(
-                "Other processes use this machine: the times are those of the processor, for a run on the idle machine, "
-                "and less sure."
-            )
+        facts["seconds"] = {"total": total(stages), "stages": stages, "basis": basis(rates), "busy": clock.busy}
         if workers is not None:
             drawing = {name: drawing_seconds(rate) for name, rate in rates.items()}
             facts["workers"] = plan_workers(count, groups, prepared.methods, stages, drawing, folder.is_done, workers)

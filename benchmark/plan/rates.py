@@ -29,11 +29,12 @@ class Rates:
     """Measured rates on this machine; what was not measured is absent.
 
     Attributes:
-        seconds: Stage → seconds per image; ``tables`` per method and condition, ``tables_unit`` for each of its units
-            besides; ``faithfulness`` per unit and label; ``loading`` in total.
+        seconds: Stage → seconds per image; ``evidence`` per unit; ``tables`` per method and condition and ``compared``
+            per task, with ``tables_unit`` and ``compared_unit`` for each unit besides; ``faithfulness`` per unit and
+            label; ``loading`` in total.
         perturbed: Perturbation → seconds per image.
         methods: Method → rates of its cells.
-        evidence_bytes: Bytes on disk of one condition's evidence.
+        evidence_bytes: Bytes on disk of a unit's evidence under one condition.
         thumbnail_bytes: Bytes per thumbnail.
         unmeasured: Stage or method that could not be measured → reason.
         basis: Stage or method → on how much the rate rests.

@@ -46,7 +46,7 @@ def write_site(board: Board, out: Path) -> list[Path]:
     earlier = _listed(out)
     written: list[str] = []
     for path, data in _files(board):
-        atomic.write_bytes(out / path, data)
+        atomic.write_bytes(out / path, data, durable=False)
         written.append(path)
     _remove(out, earlier - {*written, MANIFEST})
     atomic.write_json(out / MANIFEST, {"files": sorted(written)})

@@ -292,8 +292,20 @@ class _Maker:
 
 
 def _by_unit(table: pd.DataFrame) -> Callable[[int], list[Row]]:
-    parts = {int(unit): rows for unit, rows in table.groupby("unit", sort=False)}  # type: ignore[arg-type]
-    return lambda unit: parts[unit].to_dict("records") if unit in parts else []  # type: ignore[return-value]
+    # Without a frame for each unit, which would take longer than the unit's page.
+    order = np.argsort(table["unit"].to_numpy(), kind="stable")
+    units, starts = np.unique(table["unit"].to_numpy()[order], return_index=True)
+    places = dict(zip(units.tolist(), np.split(order, starts[1:]), strict=True)) if len(table) else {}
+    nullable = table.dtypes == "boolean"
+    columns = {name: table[name].to_numpy(object if nullable[name] else None) for name in table}
+
+    def rows(unit: int) -> list[Row]:
+        if unit not in places:
+            return []
+        values = (column[places[unit]].tolist() for column in columns.values())
+        return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+    return rows
 
 
 def _evidence(rows: Sequence[Row]) -> dict[Condition, list[Row]]:

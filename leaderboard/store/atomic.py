@@ -22,8 +22,12 @@ TEMPORARY_PREFIX = ".writing-"
 _OURS = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9]+-[0-9a-f]+")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the content of ``path`` by ``data``, durably and atomically.
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace the content of ``path`` by ``data``, atomically.
+
+    Args:
+        durable: Whether the data must survive a loss of power. To wait for the disk twice per file takes longer than to
+            make the thousands of pages of a whole layer, and they can be made again.
 
     Raises:
         StoreError: The disk is full or the folder cannot be written; the previous content of ``path`` is kept.
@@ -34,14 +38,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         try:
             with open(temporary, "xb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise _explained(error, path, len(data)) from error
 

@@ -86,7 +86,8 @@ def _increases(typed: pd.DataFrame, schema: TableSchema) -> bool:
         values = typed[name].to_numpy()
         if schema.column(name).kind == "text":
             codes, unique = pd.factorize(values)
-            values = np.argsort(np.argsort(unique))[codes]
+            # An absent text has code -1 and, as in a sorted frame, stands last.
+            values = np.append(np.argsort(np.argsort(unique)), len(unique))[codes]
         ahead = np.where(ahead == 0, np.sign(np.diff(values)), ahead)
     return bool((ahead > 0).all())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from functools import cached_property
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from baselines import registry
 from baselines.base import UnitLabels
+from baselines.concepts import load_concepts
 from baselines.costs import NOTHING, UNKNOWN, UNSTATED, Amount, Cost
 from baselines.dnd.cost import dnd_cost, refined_cost
 from baselines.dnd.method import DescribeAndDissect
@@ -22,11 +24,12 @@ from baselines.dnd.refined import RefinedDescribeAndDissect
 from benchmark.commands.console import guarded
 from benchmark.commands.plan import plan
 from benchmark.commands.run import run
+from benchmark.plan.clock import ProbeClock
 from benchmark.plan.count import Counts, RunCount, count_run
 from benchmark.plan.estimate import stage_seconds, total
 from benchmark.plan.language import language_counts, money
 from benchmark.plan.make import make_plan
-from benchmark.plan.measure import measure
+from benchmark.plan.measure import FEW_IMAGES, measure
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
@@ -194,14 +197,39 @@ def test_a_finished_run_has_nothing_left():
     assert count.texts == NOTHING
 
 
-@pytest.mark.parametrize(("scope", "labels"), [("clean", Amount(6, 3.0)), ("all", Amount(24))])
-def test_faithfulness_draws_each_different_label(scope, labels):
+@pytest.mark.parametrize("scope", ["clean", "all"])
+def test_faithfulness_draws_each_different_label(scope):
     count = counted(work("free", "costly"), scope=scope)
-    assert count.texts == labels
+    labels = count.texts
+    assert labels.most == (6 if scope == "clean" else 24)
+    assert labels.expected is None if scope == "all" else 3.5 < labels.expected < 4
     assert count.faithfulness.generated == labels * 10
     assert count.faithfulness.target == labels * 10 + Amount.of(50)
     without = MINIATURE.model_copy(update={"generator": None})
     assert counted(work("free"), profile=without, scope=scope).faithfulness.generated == NOTHING
+
+
+def test_labels_of_many_units_are_the_concepts_over_again():
+    def texts(units: int) -> float:
+        return counted(work("free", "costly", units=tuple(range(units))), scope="clean").texts.expected
+
+    concepts = load_concepts(MINIATURE.concept_set("scenes"))
+    assert 0 < texts(4) < texts(64) < texts(1024) <= len(concepts)
+    assert texts(64) / 64 < texts(4) / 4
+
+
+def test_drawings_of_many_units_recur():
+    class Drawing:
+        def cost(self, units: int, images: int) -> Cost:
+            return Cost(generated=Amount(100 * units, 10 * units))
+
+    def drawn(units: int) -> Amount:
+        mine = work("costly", units=tuple(range(units)))
+        return count_run([[mine]], {"costly": Drawing()}, MINIATURE, "none").total.generated
+
+    assert drawn(48).expected == 4 * 480
+    assert drawn(96).most == 2 * drawn(48).most
+    assert drawn(48).expected < drawn(96).expected < 2 * drawn(48).expected
 
 
 # ---- Describe-and-Dissect ----
@@ -322,7 +350,8 @@ def test_every_method_that_asks_a_language_model_is_paid_for():
 
 def rates(**methods: MethodTime) -> Rates:
     seconds = {"images": 0.01, "target": 0.1, "clip": 0.02, "captions": 0.05, "generated": 0.03}
-    seconds |= {"evidence": 1.0, "thumbnails": 0.5, "tables": 2.0}
+    seconds |= {"evidence": 1.0, "thumbnails": 0.5, "tables": 2.0, "tables_unit": 0.5}
+    seconds |= {"compared": 4.0, "compared_unit": 0.25, "faithfulness": 0.125}
     return Rates(seconds, {"fog": 0.2, "snow": 0.4}, methods, 100.0, 10.0)
 
 
@@ -340,11 +369,11 @@ def test_stages_add_up_from_rates_and_counts():
         "target network": pytest.approx(15.0),
         "CLIP": pytest.approx(3.0),
         "captions of all images": pytest.approx(2.5),
-        "evidence": pytest.approx(3 * (1.0 + 12 * 0.5)),
+        "evidence": pytest.approx(3 * (3 * 1.0 + 12 * 0.5)),
         "free": pytest.approx(1 + 4 * (2 + 3 * 3)),
         "costly": pytest.approx(4 * 3 + drawn * 0.15),
         "faithfulness": 0.0,
-        "tables": pytest.approx(2 * 3 * 2.0),
+        "tables": pytest.approx(2 * 3 * (2.0 + 3 * 0.5) + 4.0 + 3 * 0.25),
     }
     assert total(stages) == pytest.approx(sum(stages.values()))
 
@@ -383,8 +412,43 @@ class Recording:
 
 def probed(name: str, method, roles: CountedRoles) -> Rates:
     mine = work(name, task="resnet18_layer4", images=20, conditions=(CLEAN,))
-    # No time passes: on a busy machine the probe would end before the method.
-    return measure(mine, {name: method}, ("red", "blue"), roles, Settings(), 0, None, clock=lambda: 0.0)
+    # On a busy machine the probe must not end before the method.
+    clock = ProbeClock(roles.device, time.monotonic() + 600)
+    return measure(mine, {name: method}, ("red", "blue"), roles, Settings(), 0, None, clock)
+
+
+def test_a_method_without_time_has_the_rate_of_its_stated_cost():
+    class Captioning:
+        needs = frozenset({"captioner"})
+
+        def cost(self, units: int, images: int) -> Cost:
+            return Cost(captioned=Amount.of(1_000_000 * units))
+
+        def label(self, observation, units, tools):
+            raise AssertionError("there was no time for it")
+
+    roles = CountedRoles(MINIATURE, torch.device("cpu"))
+    mine = work("dnd", task="resnet18_layer4", images=20, conditions=(CLEAN,))
+    clock = ProbeClock(roles.device, time.monotonic())
+    found = measure(mine, {"dnd": Captioning()}, ("red", "blue"), roles, Settings(), 0, None, clock)
+    assert found.unmeasured == {}
+    assert found.methods["dnd"].unit == pytest.approx(1_000_000 * found.seconds["captions"])
+    assert "stated cost" in found.basis["dnd"]
+
+
+def test_a_busy_machine_is_timed_by_the_processor(monkeypatch):
+    for others, busy in ((0.1, False), (1.5, True), (None, False)):
+        monkeypatch.setattr("benchmark.plan.clock._others", lambda others=others: others)
+        clock = ProbeClock(torch.device("cpu"), time.monotonic() + 1)
+        assert clock.busy is busy
+        before = torch.get_num_threads()
+        with clock.threads() as speedup:
+            started = clock()
+            time.sleep(0.2)
+            assert (clock() - started > 0.15) is not busy
+            assert (speedup > 1) == (busy and before > 1)
+            assert torch.get_num_threads() == (1 if busy else before)
+        assert torch.get_num_threads() == before
 
 
 def test_the_probe_gives_a_method_the_toolbox_of_the_run():
@@ -396,7 +460,7 @@ def test_the_probe_gives_a_method_the_toolbox_of_the_run():
     assert (tools.clip, tools.captioner, tools.summariser) == (roles.clip, roles.captioner, roles.summariser)
     assert isinstance(tools.describer, Describing)
     assert tools.generator == roles.generator_for(roles.view("resnet18"))
-    images = roles.probing_set("scenes", 20, roles.view("resnet18")).load(range(16))
+    images = roles.probing_set("scenes", 20, roles.view("resnet18")).load(range(2 * FEW_IMAGES))
     assert tools.background() == caption_background(roles.captioner.caption(images))
 
 

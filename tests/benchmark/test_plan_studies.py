@@ -116,7 +116,7 @@ def test_what_the_folder_holds_is_not_counted(roles, tmp_path):
 def test_time_adds_passes_labellings_and_training(roles, tmp_path):
     count = counted(roles, tmp_path, work("costly"), names=("sensitivity", "tuning"))
     own = {"target": 0.1, "clip": 0.02, "generated": 0.03, "captions": 0.0, "images": 0.0}
-    own |= {"evidence": 0.0, "thumbnails": 0.0, "tables": 0.0}
+    own |= dict.fromkeys(("evidence", "thumbnails", "tables", "tables_unit", "compared", "compared_unit"), 0.0)
     rates = Rates(own, {"fog": 0.2, "jpeg_compression": 0.1}, {"costly": MethodTime(9, 1, 2, 0, 0)})
     stages = stage_seconds(count, {"resnet18_layer4": rates}, 0.0, thumbnails=0)
     assert stages["sensitivity"] == pytest.approx(150 * 0.1 + 50 * 0.3)
