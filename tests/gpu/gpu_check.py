@@ -19,6 +19,7 @@ import argparse
 import copy
 import importlib.util
 import json
+import logging
 import platform
 import resource
 import statistics
@@ -320,15 +321,24 @@ def gpu_tests(check: Check) -> None:
     check.add("tests marked gpu", 1 - bad / max(counts["tests"], 1), "of them pass", bar=1.0, note=note)
 
 
-def measured(check: Check) -> None:
-    """All parts of the check, one after the other."""
-    decode(check)
-    perturb(check)
-    models(check)
+def half_labels(check: Check) -> None:
+    """Labels in half precision beside those in float32."""
     for name, share in half_precision(check.device, check.sizes).items():
         check.add(f"float16 labels, {name}", share, "as in float32", bar=SAME_LABELS)
-    out_of_memory(check)
-    gpu_tests(check)
+
+
+PARTS = (decode, perturb, models, half_labels, out_of_memory, gpu_tests)
+
+
+def measured(check: Check) -> None:
+    """All parts of the check, one after the other; one that fails does not lose the others."""
+    for part in PARTS:
+        try:
+            part(check)
+        except Exception as error:
+            logging.getLogger(__name__).warning("%s failed", part.__name__, exc_info=True)
+            note = f"failed: {type(error).__name__}: {error}"
+            check.rows.append(Row(part.__name__, 0.0, "", met=False, note=note))
 
 
 def table(facts: dict[str, object], rows: Sequence[Row]) -> str:
@@ -361,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"--out {asked.out} cannot be made: {error.strerror}; choose another folder.", file=sys.stderr)
         return 1
-    device = torch.device("cpu" if asked.dry else "cuda")
+    device = torch.device("cpu" if asked.dry else "cuda:0")
     start = time.perf_counter()
     check = Check(device, DRY if asked.dry else Sizes(), judge=not asked.dry)
     measured(check)

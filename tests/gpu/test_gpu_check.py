@@ -55,6 +55,18 @@ def test_a_missed_bar_is_the_exit_code_unless_dry(tmp_path: Path, monkeypatch, c
     assert "no bar is judged" in capsys.readouterr().out
 
 
+def test_a_part_that_fails_is_missed_and_loses_no_other(tmp_path: Path, monkeypatch, capsys) -> None:
+    def broken(check: gpu_check.Check) -> None:
+        raise RuntimeError("no | kernel\nimage")
+
+    monkeypatch.setattr(gpu_check, "PARTS", (broken, lambda check: check.add("last", 1.0, "")))
+    assert gpu_check.main(["--out", str(tmp_path), "--dry"]) == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "| broken | 0.000 |  | **no** |  | failed: RuntimeError: no / kernel image |",
+        "| last | 1.000 |  |  |  |  |",
+    ]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_labels_in_half_precision_are_those_in_float32() -> None:

@@ -13,16 +13,19 @@ compared. They have CLEAR's ``fixed`` behaviour wherever a release's own would c
 * Network Dissection: the target is loaded, all images are read and passed through it; thresholds by a sort of all
   values of a unit; overlaps as in ``labelling.py``.
 * Sweep: for every condition the images are perturbed one by one and written as PNG, once for all methods; then every
-  method's script is a process of its own, from its imports and models to its labels; the seeded one runs for each of
-  the two clean repeats.
+  method's script is a process of its own, from its imports and models to its labels.
 
 They are kinder than the releases: rendering the clean images, their masks and annotation is not counted; captioner,
 summariser and generator are loaded once; maps and overlaps are computed for the labelled units only; crops are cut at
 112 px, the models' size, not at 375; heat maps are resized by OpenCV, not Pillow; images are perturbed by CLEAR's
 engine, and compressed without loss at the fastest level.
 
+The references are timed on some units and conditions, since nothing is shared between these, CLEAR on all. Times of
+``dnd`` are per unit and condition, those of ``sweep`` per condition; the others are of one layer.
+
 CLEAR's side of the sweep is the command ``run`` as a user gets it, trivial baselines, noise floor, statistics and
-tables included, without its cache and without faithfulness, which no release measures.
+tables included (its clean condition, repeated, counts as one), without its cache and without faithfulness, which no
+release measures.
 
 ``python tests/asv/benchmarks/released.py`` prints both, and the comparisons of ``labelling.py``, as one Markdown table.
 """
@@ -74,6 +77,8 @@ TASK = load_task("resnet50_layer4")
 SEED = 0
 CROP_PX = 112
 CPU = torch.device("cpu")
+# The references share nothing between units, nor between conditions, so that some of them tell the time of each.
+SAMPLE_UNITS, SAMPLE_CONDITIONS = 8, 1
 ROOT = Path(__file__).parents[3]
 IMPORTS = "import numpy, pandas, PIL, torch, torchvision, open_clip, transformers"
 """What a released script imports before it begins."""
@@ -323,25 +328,17 @@ def perturbed_files(condition: Condition, has: Given, folder: Path) -> list[Path
 
 
 def released_sweep(units: Sequence[int], conditions: Sequence[Condition], has: Given) -> Labels:
-    """Every script on every cell."""
+    """Every script under every condition."""
     found: Labels = {}
-    for condition in (CLEAN, *conditions):
+    for condition in conditions:
+        place = (condition.name, condition.severity, 0)
         with tempfile.TemporaryDirectory() as folder:
-            here = has
-            if condition != CLEAN:
-                here = replace(has, files=perturbed_files(condition, has, Path(folder) / "images"))
+            here = replace(has, files=perturbed_files(condition, has, Path(folder) / "images"))
             for method, script in SCRIPTS.items():
-                for repeat in repeats(method, condition):
-                    place = (condition.name, condition.severity, repeat)
-                    process([sys.executable, "-c", IMPORTS])
-                    said = script(units, place, here)
-                    found |= {(method, place, unit): label for unit, label in zip(units, said, strict=True)}
+                process([sys.executable, "-c", IMPORTS])
+                said = script(units, place, here)
+                found |= {(method, place, unit): label for unit, label in zip(units, said, strict=True)}
     return found
-
-
-def repeats(method: str, condition: Condition) -> range:
-    """The repeats of a cell; only Describe-and-Dissect draws at random, the others would repeat themselves."""
-    return range(2 if (method, condition) == ("dnd", CLEAN) else 1)
 
 
 def labelled(count: int) -> list[int]:
@@ -373,10 +370,10 @@ def dnd(engine: str, size: Size, folder: Path) -> Work:
     units, (background, cells) = labelled(size[0]), observed(size, folder)
 
     def reference() -> Labels:
+        pairs = [(here, one, unit) for unit in units for here, one in cells]
         return {
             ("dnd", where(one), unit): released_unit(unit, one.activations, where(one), here)
-            for here, one in cells
-            for unit in units
+            for here, one, unit in pairs[:: max(1, len(pairs) // SAMPLE_UNITS)]
         }
 
     def clear() -> Labels:
@@ -408,11 +405,11 @@ def where(observation: Observation) -> Where:
 
 
 def sweep(engine: str, size: Size, folder: Path) -> Work:
-    """Every cell, from the models and the images to the labels; size: units, images, conditions."""
+    """Every cell, from the models and the images to the labels; size: units, images, perturbations."""
     units, conditions = labelled(size[0]), conditions_of(size[2])
     if engine == REFERENCE:
         has = given(size[1], folder, masked=any(needs_foreground(condition.name) for condition in conditions))
-        return lambda: released_sweep(units, conditions, has)
+        return lambda: released_sweep(units, conditions[len(conditions) // 2 :][:SAMPLE_CONDITIONS], has)
 
     command = [sys.executable, "-m", "benchmark", "run", "--task", TASK.name, "--images", str(size[1])]
     command += ["--unit-ids", ",".join(map(str, units)), "--suites", ",".join(one.name for one in conditions)]
@@ -438,13 +435,13 @@ def process(command: Sequence[str]) -> None:
 
 
 COMPARISONS: dict[str, tuple[Callable[[str, Size, Path], Work], tuple[Size, ...], str]] = {
-    "dnd": (dnd, ((8, 100, 1), (4, 100, 6)), "units × images × conditions"),
-    "sweep": (sweep, ((4, 100, 2),), "units × images × perturbations"),
+    "dnd": (dnd, ((8, 100, 1), (16, 100, 19)), "units × images × conditions"),
+    "sweep": (sweep, ((8, 100, 18),), "units × images × perturbations"),
 }
 LAYERS: dict[str, Size] = {
-    "network_dissection": (512, 100),
-    "soft_wpmi": (256, 5000, 2000),
-    "clip_dissect": (256, 5000, 2000),
+    "network_dissection": (1024, 200),
+    "soft_wpmi": (512, 10_000, 3000),
+    "clip_dissect": (512, 10_000, 3000),
 }
 
 
@@ -460,8 +457,15 @@ def agreement(found: Labels, expected: Labels) -> float:
     return statistics.mean(found.get(key, "") == label for key, label in expected.items())
 
 
+PER: Mapping[str, Callable[[Labels], int]] = {
+    "dnd": len,
+    "sweep": lambda labels: len({place[:2] for _, place, _ in labels}),
+}
+"""What a time is divided by: the labels of a unit under a condition; the conditions."""
+
+
 class Released:
-    """Processor time of both."""
+    """Both, at the sizes of the table."""
 
     params = (ENGINES, [(name, size) for name, (_, sizes, _) in COMPARISONS.items() for size in sizes])
     param_names = ("engine", "comparison")
@@ -473,32 +477,34 @@ class Released:
         name, size = comparison
         self.folder = tempfile.TemporaryDirectory()
         self.work = COMPARISONS[name][0](engine, size, Path(self.folder.name))
+        self.divisor = PER[name]
 
     def teardown(self, *_: object) -> None:
         """Remove the images."""
         self.folder.cleanup()
 
     def track_seconds(self, *_: object) -> float:
-        """Processor time."""
-        return spent(self.work)[0]
+        """Processor time per unit and condition, or per condition."""
+        taken, labels = spent(self.work)
+        return taken / self.divisor(labels)
 
     track_seconds.unit = "s"
 
 
 def row(name: str, size: Size) -> str:
-    """One comparison; of Describe-and-Dissect per unit and condition, of the others in all."""
+    """One comparison as a line of the table."""
     with tempfile.TemporaryDirectory() as folder:
         if name in COMPARISONS:
             prepared, _, axes = COMPARISONS[name]
             works = [prepared(engine, size, Path(folder)) for engine in ENGINES]
             (ours, found), (theirs, expected) = map(spent, works)
             same = agreement(found, expected)
+            ours, theirs = ours / PER[name](found), theirs / PER[name](expected)
         else:
             layer, _, axes = PROCEDURES[name]
             (ours, one), (theirs, other) = (spent(layer(engine, size)) for engine in ENGINES)
             same = float((one == other).mean())
-    count = size[0] * size[2] if name == "dnd" else 1
-    cells = [name, f"{' × '.join(f'{n:,}' for n in size)} {axes}", f"{theirs / count:.2f}", f"{ours / count:.2f}"]
+    cells = [name, f"{' × '.join(f'{n:,}' for n in size)} {axes}", f"{theirs:.2f}", f"{ours:.2f}"]
     return f"| {' | '.join([*cells, f'{theirs / ours:.1f}', f'{same:.0%}'])} |"
 
 
@@ -506,9 +512,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="CLEAR beside the procedures of the released scripts.")
     parser.add_argument("--only", nargs="+", default=[*COMPARISONS, *LAYERS], choices=[*COMPARISONS, *LAYERS])
-    parser.add_argument("--units", type=int, help="of dnd and sweep; more take longer [default: 8, 4 and 4]")
+    parser.add_argument("--units", type=int, help="of dnd and sweep [default: 8 and 16, 8]")
     parser.add_argument("--images", type=int, help="of dnd and sweep, at least 100, which soft-WPMI needs")
-    parser.add_argument("--perturbations", type=int, help="of the sweep, 1 to 18")
+    parser.add_argument("--perturbations", type=int, help="of dnd, from 0, and sweep, from 1; at most 18")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print(f"Processor time; Python {platform.python_version()}, torch {torch.__version__}\n")
@@ -517,8 +523,8 @@ def main() -> None:
     for name in asked.only:
         for size in COMPARISONS[name][1] if name in COMPARISONS else [LAYERS[name]]:
             if name in COMPARISONS:
-                last = asked.perturbations if name == "sweep" else None
-                size = (asked.units or size[0], asked.images or size[1], last or size[2])
+                last = size[2] if asked.perturbations is None else asked.perturbations + (name == "dnd")
+                size = (asked.units or size[0], asked.images or size[1], last)
             print(row(name, size), flush=True)
 
 
