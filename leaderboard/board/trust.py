@@ -93,7 +93,8 @@ class Trust:
         right: Number of right clean labels.
         wrong: Number of wrong ones.
         clean: Signal → AUROC of "the clean label is right".
-        perturbed: Signal → AUROC of "the label under this condition is right", as mean over the conditions.
+        perturbed: Signal → AUROC of "the label under this condition is right", as mean over the conditions; empty for
+            one kind of truth unless everything is asked for.
         by_condition: Condition → signal → AUROC; empty unless asked for.
         pair: The best pair for clean labels; None unless asked for.
         stable_wrong: Share of the wrong clean labels whose mean stability is above ``metrics.trust.STABLE``, of those
@@ -257,13 +258,8 @@ def _trust(labels: Labels, method: str, kind: str, everything: bool) -> Trust:
     weights = unit_weights(len(units), np.random.default_rng(labels.facts.seed))
     right, signals = _aligned(clean, units)
     found = {name: worth(values, right, weights).interval for name, values in signals.items()}
-    conditions: dict[Condition, dict[str, Worth]] = {}
-    for condition in labels.conditions:
-        here = perturbed["perturbation"].eq(condition[0]) & perturbed["severity"].eq(condition[1])
-        verdict, values = _aligned(perturbed.loc[here.to_numpy()], units)
-        values.pop("worst_stability")
-        conditions[condition] = {name: worth(one, verdict, weights) for name, one in values.items()}
-    names = [name for name in SIGNALS if name != "worst_stability"]
+    conditions = _by_condition(perturbed, labels.conditions if everything or not kind else (), units, weights)
+    names = [name for name in SIGNALS if name != "worst_stability"] if conditions else []
     means = {name: mean_worth([one[name] for one in conditions.values()]).interval for name in names}
     each = {place: {name: one.interval for name, one in own.items()} for place, own in conditions.items()}
     pair = best_pair(signals, right, weights, labels.facts.seed) if everything else None
@@ -271,6 +267,18 @@ def _trust(labels: Labels, method: str, kind: str, everything: bool) -> Trust:
     moving = signals["stability"][(right == 0) & ~np.isnan(signals["stability"])]
     stable = wilson_interval(int((moving > STABLE).sum()), len(moving))
     return Trust(method, kind, *counts, found, means, each if everything else {}, pair, stable)
+
+
+def _by_condition(
+    perturbed: pd.DataFrame, conditions: Sequence[Condition], units: Sequence[Any], weights: np.ndarray
+) -> dict[Condition, dict[str, Worth]]:
+    found = {}
+    for condition in conditions:
+        here = perturbed["perturbation"].eq(condition[0]) & perturbed["severity"].eq(condition[1])
+        verdict, values = _aligned(perturbed.loc[here.to_numpy()], units)
+        values.pop("worst_stability")
+        found[condition] = {name: worth(one, verdict, weights) for name, one in values.items()}
+    return found
 
 
 def _aligned(frame: pd.DataFrame, units: Sequence[Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
