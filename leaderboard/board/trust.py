@@ -6,6 +6,7 @@ has a label: a missing label is neither right nor wrong here, since there is not
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -164,7 +165,7 @@ class Subject:
     """One task, or all tasks of a profile together.
 
     Attributes:
-        name: Of the task; ``all tasks`` together.
+        name: Of the task; the group's slug if the task has several groups; ``all tasks`` together.
         profile: Name of the profile.
         groups: Whose labels these are.
         labels: The labels.
@@ -192,22 +193,26 @@ def subjects(runs: Runs, task: str | None = None) -> list[Subject]:
     Raises:
         StoreError: No run of such a task knows the truth.
     """
-    found = []
-    for group in runs.groups:
-        labels = labels_with_signals(group.tables, group.about_run)
-        if len(labels.clean) and task in (None, group.task):
-            found.append(Subject(group.task, group.profile, (group,), labels))
-    if not found:
+    judged = [(group, labels_with_signals(group.tables, group.about_run)) for group in runs.groups]
+    judged = [(group, labels) for group, labels in judged if len(labels.clean) and task in (None, group.task)]
+    if not judged:
         raise StoreError(
             f"No run here knows what the units{f' of {task}' if task else ''} should be called: nothing can be judged."
         )
+    times = Counter((group.task, group.profile) for group, _ in judged)
+    found = [
+        Subject(group.task if times[group.task, group.profile] == 1 else group.slug, group.profile, (group,), labels)
+        for group, labels in judged
+    ]
     together: dict[tuple[str, int], dict[str, Subject]] = {}
-    for one in found:
-        together.setdefault((one.profile, one.labels.facts.seed), {}).setdefault(one.name, one)
-    for (profile, _), tasks in together.items():
+    for (group, labels), subject in zip(judged, found, strict=True):
+        together.setdefault((group.profile, labels.facts.seed), {}).setdefault(group.task, subject)
+    several = Counter(profile for profile, _ in together)
+    for (profile, seed), tasks in together.items():
         if len(tasks) > 1:
             groups = tuple(group for one in tasks.values() for group in one.groups)
-            found.append(Subject("all tasks", profile, groups, _joined([one.labels for one in tasks.values()])))
+            name = "all tasks" if several[profile] == 1 else f"all tasks, seed {seed}"
+            found.append(Subject(name, profile, groups, _joined([one.labels for one in tasks.values()])))
     return found
 
 
