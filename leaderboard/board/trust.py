@@ -217,14 +217,18 @@ def subjects(runs: Runs, task: str | None = None) -> list[Subject]:
 
 
 def _joined(parts: Sequence[Labels]) -> Labels:
-    """The labels of several tasks, whose units stay apart."""
+    """The labels of several tasks, whose units stay apart, under the conditions that all of them ran."""
 
     def frame(which: str) -> pd.DataFrame:
         frames = [getattr(part, which) for part in parts]
         apart = [own.assign(unit=[f"{number}:{unit}" for unit in own["unit"]]) for number, own in enumerate(frames)]
         return pd.concat(apart, ignore_index=True)
 
-    return Labels(frame("clean"), frame("perturbed"), merged([part.facts for part in parts]))
+    perturbed = frame("perturbed")
+    common = set.intersection(*(set(part.conditions) for part in parts))
+    kept = [place in common for place in zip(perturbed["perturbation"], perturbed["severity"], strict=True)]
+    perturbed = perturbed.loc[np.array(kept, dtype=bool)]
+    return Labels(frame("clean"), perturbed, merged([part.facts for part in parts]))
 
 
 def trust(labels: Labels, kinds: bool = True, everything: bool = False) -> list[Trust]:

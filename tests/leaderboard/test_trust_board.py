@@ -153,6 +153,15 @@ def test_all_tasks_of_a_profile_are_judged_together_with_their_units_apart(folde
     }
 
 
+def test_tasks_are_judged_together_under_the_conditions_that_all_of_them_ran(tmp_path):
+    more = {"own": (*SUITES["own"], ("fog", 5))}
+    write_run(tmp_path / "one", units=24, suites=more, comparisons=False)
+    write_run(tmp_path / "two", units=24, suites=SUITES, comparisons=False, task="other_task")
+    found = {one.name: one.labels.conditions for one in subjects(merge_runs(tmp_path))}
+    assert set(found["all tasks"]) == set(SUITES["own"])
+    assert ("fog", 5) in found["toy_task"]
+
+
 def test_runs_with_another_seed_stay_apart(tmp_path):
     for task in ("toy_task", "other_task"):
         for seed in (0, 1):
