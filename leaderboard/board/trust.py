@@ -6,6 +6,7 @@ has a label: a missing label is neither right nor wrong here, since there is not
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,7 +94,8 @@ class Trust:
         right: Number of right clean labels.
         wrong: Number of wrong ones.
         clean: Signal → AUROC of "the clean label is right".
-        perturbed: Signal → AUROC of "the label under this condition is right", as mean over the conditions.
+        perturbed: Signal → AUROC of "the label under this condition is right", as mean over the conditions; empty for
+            one kind of truth unless everything is asked for.
         by_condition: Condition → signal → AUROC; empty unless asked for.
         pair: The best pair for clean labels; None unless asked for.
         stable_wrong: Share of the wrong clean labels whose mean stability is above ``metrics.trust.STABLE``, of those
@@ -163,7 +165,7 @@ class Subject:
     """One task, or all tasks of a profile together.
 
     Attributes:
-        name: Of the task; ``all tasks`` together.
+        name: Of the task; the group's slug if the task has several groups; ``all tasks`` together.
         profile: Name of the profile.
         groups: Whose labels these are.
         labels: The labels.
@@ -191,34 +193,42 @@ def subjects(runs: Runs, task: str | None = None) -> list[Subject]:
     Raises:
         StoreError: No run of such a task knows the truth.
     """
-    found = []
-    for group in runs.groups:
-        labels = labels_with_signals(group.tables, group.about_run)
-        if len(labels.clean) and task in (None, group.task):
-            found.append(Subject(group.task, group.profile, (group,), labels))
-    if not found:
+    judged = [(group, labels_with_signals(group.tables, group.about_run)) for group in runs.groups]
+    judged = [(group, labels) for group, labels in judged if len(labels.clean) and task in (None, group.task)]
+    if not judged:
         raise StoreError(
             f"No run here knows what the units{f' of {task}' if task else ''} should be called: nothing can be judged."
         )
+    times = Counter((group.task, group.profile) for group, _ in judged)
+    found = [
+        Subject(group.task if times[group.task, group.profile] == 1 else group.slug, group.profile, (group,), labels)
+        for group, labels in judged
+    ]
     together: dict[tuple[str, int], dict[str, Subject]] = {}
-    for one in found:
-        together.setdefault((one.profile, one.labels.facts.seed), {}).setdefault(one.name, one)
-    for (profile, _), tasks in together.items():
+    for (group, labels), subject in zip(judged, found, strict=True):
+        together.setdefault((group.profile, labels.facts.seed), {}).setdefault(group.task, subject)
+    several = Counter(profile for profile, _ in together)
+    for (profile, seed), tasks in together.items():
         if len(tasks) > 1:
             groups = tuple(group for one in tasks.values() for group in one.groups)
-            found.append(Subject("all tasks", profile, groups, _joined([one.labels for one in tasks.values()])))
+            name = "all tasks" if several[profile] == 1 else f"all tasks, seed {seed}"
+            found.append(Subject(name, profile, groups, _joined([one.labels for one in tasks.values()])))
     return found
 
 
 def _joined(parts: Sequence[Labels]) -> Labels:
-    """The labels of several tasks, whose units stay apart."""
+    """The labels of several tasks, whose units stay apart, under the conditions that all of them ran."""
 
     def frame(which: str) -> pd.DataFrame:
         frames = [getattr(part, which) for part in parts]
         apart = [own.assign(unit=[f"{number}:{unit}" for unit in own["unit"]]) for number, own in enumerate(frames)]
         return pd.concat(apart, ignore_index=True)
 
-    return Labels(frame("clean"), frame("perturbed"), merged([part.facts for part in parts]))
+    perturbed = frame("perturbed")
+    common = set.intersection(*(set(part.conditions) for part in parts))
+    kept = [place in common for place in zip(perturbed["perturbation"], perturbed["severity"], strict=True)]
+    perturbed = perturbed.loc[np.array(kept, dtype=bool)]
+    return Labels(frame("clean"), perturbed, merged([part.facts for part in parts]))
 
 
 def trust(labels: Labels, kinds: bool = True, everything: bool = False) -> list[Trust]:
@@ -257,13 +267,8 @@ def _trust(labels: Labels, method: str, kind: str, everything: bool) -> Trust:
     weights = unit_weights(len(units), np.random.default_rng(labels.facts.seed))
     right, signals = _aligned(clean, units)
     found = {name: worth(values, right, weights).interval for name, values in signals.items()}
-    conditions: dict[Condition, dict[str, Worth]] = {}
-    for condition in labels.conditions:
-        here = perturbed["perturbation"].eq(condition[0]) & perturbed["severity"].eq(condition[1])
-        verdict, values = _aligned(perturbed.loc[here.to_numpy()], units)
-        values.pop("worst_stability")
-        conditions[condition] = {name: worth(one, verdict, weights) for name, one in values.items()}
-    names = [name for name in SIGNALS if name != "worst_stability"]
+    conditions = _by_condition(perturbed, labels.conditions if everything or not kind else (), units, weights)
+    names = [name for name in SIGNALS if name != "worst_stability"] if conditions else []
     means = {name: mean_worth([one[name] for one in conditions.values()]).interval for name in names}
     each = {place: {name: one.interval for name, one in own.items()} for place, own in conditions.items()}
     pair = best_pair(signals, right, weights, labels.facts.seed) if everything else None
@@ -271,6 +276,18 @@ def _trust(labels: Labels, method: str, kind: str, everything: bool) -> Trust:
     moving = signals["stability"][(right == 0) & ~np.isnan(signals["stability"])]
     stable = wilson_interval(int((moving > STABLE).sum()), len(moving))
     return Trust(method, kind, *counts, found, means, each if everything else {}, pair, stable)
+
+
+def _by_condition(
+    perturbed: pd.DataFrame, conditions: Sequence[Condition], units: Sequence[Any], weights: np.ndarray
+) -> dict[Condition, dict[str, Worth]]:
+    found = {}
+    for condition in conditions:
+        here = perturbed["perturbation"].eq(condition[0]) & perturbed["severity"].eq(condition[1])
+        verdict, values = _aligned(perturbed.loc[here.to_numpy()], units)
+        values.pop("worst_stability")
+        found[condition] = {name: worth(one, verdict, weights) for name, one in values.items()}
+    return found
 
 
 def _aligned(frame: pd.DataFrame, units: Sequence[Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

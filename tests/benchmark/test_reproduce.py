@@ -147,7 +147,7 @@ def test_labels_are_compared_with_their_own_class_in_their_own_layer(tmp_path):
 
 
 def test_another_encoder_than_the_papers_is_not_used():
-    encoders = Encoders(Roles(load_profile("miniature"), torch.device("cpu")), None, 17)
+    encoders = Encoders(Roles(load_profile("miniature"), torch.device("cpu")), None, 17, "cpu")
     with pytest.raises(Missing, match="miniature has another model"):
         encoders.clip(["dog"])
     with pytest.raises(Missing, match="--bertscore"):
@@ -155,7 +155,7 @@ def test_another_encoder_than_the_papers_is_not_used():
 
 
 def nobody():
-    return Encoders(None, None, 17)
+    return Encoders(None, None, 17, "cpu")
 
 
 # ---- networks ----
@@ -188,6 +188,7 @@ class Hashable:
 def test_what_a_profile_lacks_is_said_row_by_row():
     entries = {entry.target.id: entry for entry in ledger(profile=load_profile("miniature"))}
     assert "no network" not in entries["CD-339"].missing
+    assert "another CLIP" in entries["CD-339"].missing
     assert "the profile miniature has no probing set cifar100_val" in entries["CD-339"].missing
     assert "does not implement" in entries["CY-394"].missing
 

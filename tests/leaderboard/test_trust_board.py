@@ -153,6 +153,24 @@ def test_all_tasks_of_a_profile_are_judged_together_with_their_units_apart(folde
     }
 
 
+def test_tasks_are_judged_together_under_the_conditions_that_all_of_them_ran(tmp_path):
+    more = {"own": (*SUITES["own"], ("fog", 5))}
+    write_run(tmp_path / "one", units=24, suites=more, comparisons=False)
+    write_run(tmp_path / "two", units=24, suites=SUITES, comparisons=False, task="other_task")
+    found = {one.name: one.labels.conditions for one in subjects(merge_runs(tmp_path))}
+    assert set(found["all tasks"]) == set(SUITES["own"])
+    assert ("fog", 5) in found["toy_task"]
+
+
+def test_runs_with_another_seed_stay_apart(tmp_path):
+    for task in ("toy_task", "other_task"):
+        for seed in (0, 1):
+            write_run(tmp_path / f"{task}{seed}", units=24, suites=SUITES, comparisons=False, task=task, seed=seed)
+    names = [one.name for one in subjects(merge_runs(tmp_path))]
+    assert len(set(names)) == len(names) == 6
+    assert {"all tasks, seed 0", "all tasks, seed 1"} < set(names)
+
+
 def test_the_command_prints_tables_sentences_and_json(folder, tmp_path):
     asked = ["trust", "--runs", str(folder), "--task", "toy_task"]
     done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "trust.json")])

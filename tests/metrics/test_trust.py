@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from sklearn.metrics import roc_auc_score
 
+from metrics.faithfulness import faithfulness
 from metrics.statistics import bootstrap_weights
 from metrics.trust import FEW, FEWEST, FOLDS, best_pair, mean_worth, worth
 
@@ -116,3 +117,24 @@ def test_a_pair_needs_two_signals_and_enough_labels():
     right[right == 0] = np.nan
     right[:8] = 0
     assert "fewer than 10" in best_pair({"one": signal, "two": -signal}, right, weights, 0).worth.reason
+
+
+def test_f1_prefers_a_rare_whole_named_for_its_part_to_a_frequent_right_concept():
+    """docs/numbers.md, why F1, IoU and AUPRC may say nothing: base rate and threshold, without noise in the truth."""
+    random = np.random.default_rng(0)
+    images, names, activations, right = 500, [], [], []
+    for number in range(40):
+        frequency = (0.1, 0.2, 0.3, 0.37)[number % 4]
+        label = random.permutation(images) < frequency * images
+        part = label & (random.random(images) < 0.6)
+        names.append(label)
+        # A right label names what the unit responds to; a wrong one, a rare object whose part that is.
+        right.append(float(number % 4 > 0))
+        activations.append((label if right[-1] else part) + random.normal(size=images) * 0.2)
+    found = faithfulness(np.array(activations).T, np.array(names, dtype=float).T)
+    verdict, weights = np.array(right), np.ones((1, 40))
+    worths = {name: worth(np.diag(score), verdict, weights).estimate for name, score in found._asdict().items()}
+    assert max(worths["f1"], worths["iou"], worths["auprc"]) < 0.1
+    assert worths["f1"] == worths["iou"]
+    assert min(worths["correlation"], worths["cosine"]) > 0.9
+    assert np.diag(found.f1)[verdict == 0].mean() == pytest.approx(2 * 0.05 / (0.05 + 0.1), abs=0.02)

@@ -95,11 +95,12 @@ class Encoders:
         roles: Of a profile, or None.
         bertscore: Folder of roberta-large, or None.
         bert_layer: Its layer.
+        device: Where roberta-large runs.
     """
 
-    def __init__(self, roles: Roles | None, bertscore: Path | None, bert_layer: int) -> None:
+    def __init__(self, roles: Roles | None, bertscore: Path | None, bert_layer: int, device: str) -> None:
         self._roles = roles
-        self._bertscore, self._bert_layer = bertscore, bert_layer
+        self._bertscore, self._bert_layer, self._device = bertscore, bert_layer, device
         self.bert = cache(self._bert)
 
     def clip(self, texts: list[str]) -> np.ndarray:
@@ -108,7 +109,7 @@ class Encoders:
         Raises:
             Missing: No profile has it, or it is not on this machine.
         """
-        roles = self._usable("clip", "CLIP ViT-B/16 (openai)", _is_vit_b_16)
+        roles = self._usable("clip", "CLIP ViT-B/16 (openai)", is_vit_b_16)
         return roles.clip.encode_text(texts).numpy()
 
     def sentence(self, texts: list[str]) -> np.ndarray:
@@ -125,7 +126,7 @@ class Encoders:
     def _bert(self) -> Callable[[list[str], list[str]], np.ndarray]:
         if self._bertscore is None:
             raise Missing("roberta-large: give its folder with --bertscore")
-        scorer = bert_scorer(self._bertscore, self._bert_layer)(str(self._roles.device) if self._roles else "cpu")
+        scorer = bert_scorer(self._bertscore, self._bert_layer)(self._device)
         return lambda labels, references: scorer.score(labels, references).f1
 
     def _usable(self, role: str, name: str, fits: Callable[[object], bool]) -> Roles:
@@ -190,7 +191,8 @@ def _mean_cosine(encode: Callable[[list[str]], np.ndarray], labels: list[str], t
     return float(np.mean(clip_similarity(encode(labels), encode(texts))))
 
 
-def _is_vit_b_16(source: object) -> bool:
+def is_vit_b_16(source: object) -> bool:
+    """Whether a profile's CLIP is the one that these numbers were published with."""
     return isinstance(source, ClipSource) and source.name == "ViT-B-16" and source.pretrained in ("openai", None)
 
 

@@ -103,8 +103,9 @@ def ledger(
         UserError: A file that is there cannot be read.
     """
     released = Released(labels, references)
-    roles = Roles(profile, pick_device(device)) if profile else None
-    encoders, runs = Encoders(roles, bertscore, bert_layer), networks.Networks(roles)
+    where = pick_device(device)
+    roles = Roles(profile, where) if profile else None
+    encoders, runs = Encoders(roles, bertscore, bert_layer, str(where)), networks.Networks(roles)
     return [_entry(target, released, encoders, runs) for target in read_targets()]
 
 

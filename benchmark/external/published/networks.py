@@ -15,6 +15,7 @@ from torch import Tensor
 
 from baselines.clip_dissect.scores import similarity
 from baselines.clip_dissect.wpmi import CosineFactors
+from benchmark.external.published.label_files import is_vit_b_16
 from benchmark.external.published.target import Missing, Target
 from tasks.common.errors import UserError
 from tasks.observe import CLEAN, observe, probe_of
@@ -110,6 +111,8 @@ def _absent(profile: Profile, network: str, probe: str) -> list[str]:
     found = [
         f"the profile {profile.name} has no {kind} {name}" for kind, name, known in named if name and name not in known
     ]
+    if not is_vit_b_16(profile.clip):
+        found.append(f"the profile {profile.name} has another CLIP than ViT-B/16")
     targets = [network] if network in profile.targets else []
     probes = [probe] if probe in profile.probing_sets else []
     parts = absent(resolve(profile, targets, probes, (), ("clip",)))
