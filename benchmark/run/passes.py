@@ -100,6 +100,7 @@ class Passes:
                 clip_embeddings=kept["embeddings"],
                 images=images,
                 segmentation=probe.segmentation,
+                presence=probe.presence,
             )
             maps = made[layer].maps if made else None
             # Maps of a pass that was just made are available and need not be recomputed later.

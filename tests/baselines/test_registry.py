@@ -12,7 +12,7 @@ from baselines import registry
 from tasks.common.errors import UserError
 
 NAMES = (
-    "clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "clear", "semantic_lens", "csp",
+    "clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "clear", "semantic_lens", "csp", "linear",
     "random_label", "constant_label",
 )  # fmt: skip
 
