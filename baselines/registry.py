@@ -118,6 +118,14 @@ _BUILT_IN = {
             default=False,
         ),
         MethodEntry(
+            "invert",
+            "INVERT: the formula of annotated concepts, with AND, OR and NOT, that the activation tells best",
+            ("presence",),
+            "1",
+            "baselines.invert:Invert",
+            default=False,
+        ),
+        MethodEntry(
             "random_label",
             "Trivial baseline: a concept drawn at random for each unit and condition",
             ("concepts",),

@@ -12,8 +12,8 @@ from baselines import registry
 from tasks.common.errors import UserError
 
 NAMES = (
-    "clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "clear", "semantic_lens", "csp", "linear",
-    "random_label", "constant_label",
+    "clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "clear", "semantic_lens", "csp",
+    "linear", "invert", "random_label", "constant_label",
 )  # fmt: skip
 
 
