@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from baselines.base import Method
 
 ENTRY_POINT_GROUP = "clear.methods"
-NEEDS = ("captioner", "clip", "concepts", "describer", "generator", "maps", "segmentation", "summariser")
+NEEDS = ("captioner", "clip", "concepts", "describer", "generator", "maps", "presence", "segmentation", "summariser")
 """What a method can need: parts of ``tasks.observation``'s Toolbox and Observation that a profile or task may lack."""
 
 
@@ -107,6 +107,22 @@ _BUILT_IN = {
             ("clip", "concepts"),
             "1",
             "baselines.semantic_lens:Csp",
+            default=False,
+        ),
+        MethodEntry(
+            "linear",
+            "Linear Explanations: a weighted sum of at most ten concepts that predicts the unit's activation",
+            ("presence",),
+            "1",
+            "baselines.linear:LinearExplanation",
+            default=False,
+        ),
+        MethodEntry(
+            "invert",
+            "INVERT: the formula of annotated concepts, with AND, OR and NOT, that the activation tells best",
+            ("presence",),
+            "1",
+            "baselines.invert:Invert",
             default=False,
         ),
         MethodEntry(

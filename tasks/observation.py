@@ -37,6 +37,25 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
+class ConceptPresence:
+    """Which annotated concepts the images of a probing set show, or the class of each.
+
+    It is that of the unperturbed images under every condition.
+
+    Attributes:
+        concepts: Names of the columns of ``shown``; at least one.
+        shown: bool [images, concepts].
+    """
+
+    concepts: tuple[str, ...]
+    shown: Bool[np.ndarray, "images concepts"]
+
+    def of(self, images: Sequence[int]) -> ConceptPresence:
+        """The same of some of the images."""
+        return ConceptPresence(self.concepts, self.shown[[*images]])
+
+
+@dataclass(frozen=True)
 class Observation:
     """Activations of one layer under one condition, over a probing set.
 
@@ -52,6 +71,7 @@ class Observation:
         clip_embeddings: Unit-norm CLIP image embeddings of the same (perturbed) images.
         images: ``images(indices)`` returns the same (perturbed) images as uint8 [k, 3, h, w]; request few at a time.
         segmentation: Concept annotation of the probing set, if it has one.
+        presence: Which concepts the images show, if that is known.
     """
 
     layer: str
@@ -65,6 +85,7 @@ class Observation:
     clip_embeddings: Float[Tensor, "images d"]
     images: Callable[[Sequence[int]], UInt8[Tensor, "k 3 h w"]]
     segmentation: Segmentation | None = None
+    presence: ConceptPresence | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tasks.activations.maps import Shape, StoredMaps, TopMaps
 from tasks.activations.spool import Spool, blocks
 from tasks.common.seeding import integer_seed
 from tasks.models.target import LayerReading, MapsOf, TargetModel, units_of
-from tasks.observation import LayerKind, Observation, Segmentation
+from tasks.observation import ConceptPresence, LayerKind, Observation, Segmentation
 from tasks.perturbations.settings import Settings, needs_foreground
 from tasks.probing.base import ProbingSet
 from tasks.roles import ImageTextEncoder, Segmenter
@@ -65,6 +65,7 @@ class Probe:
         masks: Returns their foreground masks, if a condition needs them.
         divided: Which images have a foreground and a background; None without masks.
         segmentation: Concept annotation, if the probing set has one.
+        presence: Which concepts the images show, if that is known.
     """
 
     ids: tuple[str, ...]
@@ -72,6 +73,7 @@ class Probe:
     masks: Masks | None = None
     divided: Bool[np.ndarray, " n"] | None = None
     segmentation: Segmentation | None = None
+    presence: ConceptPresence | None = None
 
     def only(self, kept: Sequence[int]) -> Probe:
         """Some of the images, by their numbers, all of them with a foreground and a background."""
@@ -82,6 +84,7 @@ class Probe:
             masks=masks and (lambda indices: masks([kept[index] for index in indices])),
             divided=np.ones(len(kept), np.bool_),
             segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(kept[index])),
+            presence=self.presence and self.presence.of(kept),
         )
 
 
@@ -93,7 +96,8 @@ def probe_of(probing: ProbingSet, *, masked: bool, segmenter: Segmenter | None =
             block.
         segmenter: Source of the masks; None for the probing set's own, if it has any.
     """
-    whole = Probe(probing.ids, probing.load, segmentation=probing.segmentation)
+    shown = ConceptPresence(probing.concepts, probing.presence) if probing.concepts else None
+    whole = Probe(probing.ids, probing.load, segmentation=probing.segmentation, presence=shown)
     masks = _masks(probing, segmenter) if masked else None
     if masks is None:
         return whole
@@ -207,6 +211,7 @@ def observe(
             clip_embeddings=embeddings,
             images=images,
             segmentation=probe.segmentation,
+            presence=probe.presence,
         )
         for layer, found in taken.items()
     }

@@ -55,6 +55,7 @@ def enlarged(
         clip_embeddings=embeddings[again],
         images=lambda indices: probe.load([again[index] for index in indices]),
         segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(index % few)),
+        presence=probe.presence and probe.presence.of(again),
     )
 
 

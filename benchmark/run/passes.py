@@ -102,6 +102,7 @@ class Passes:
                 clip_embeddings=kept["embeddings"],
                 images=images,
                 segmentation=probe.segmentation,
+                presence=probe.presence,
             )
         return found
 

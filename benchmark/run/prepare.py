@@ -90,7 +90,7 @@ def prepare(
     units = {task.name: count_units(task, options, roles) for task in tasks}
     with display.stage("images", None, "images") as stage:
         tasks = [with_image_count(with_all_units(task, options, units[task.name]), options, roles) for task in tasks]
-        names, masks = adapt_options(options, tasks, roles, display, images)
+        names, masks = adapt_options(options, tasks, methods, roles, display, images)
         planned = [
             plan_work(task, profile, options, units[task.name], shown_units(task, options, roles)) for task in tasks
         ]
@@ -183,11 +183,17 @@ def shown_units(task: Task, options: RunOptions, roles: Roles) -> frozenset[int]
 
 
 def adapt_options(
-    options: RunOptions, tasks: Sequence[Task], roles: Roles, display: Display, images: int | None = None
+    options: RunOptions,
+    tasks: Sequence[Task],
+    loaded: Mapping[str, Method],
+    roles: Roles,
+    display: Display,
+    images: int | None = None,
 ) -> tuple[tuple[str, ...], Literal["probing_set", "segmenter"]]:
     """Options adapted to unannotated images; reports each change.
 
     Args:
+        loaded: The methods, from ``load_methods``.
         display: Reports each change.
         images: Number of images to open for this; None for all of the run.
 
@@ -198,7 +204,7 @@ def adapt_options(
     Raises:
         UserError: A requested method needs annotation, which a probing set does not have.
     """
-    methods, masks = options.method_names(), options.masks
+    methods, masks = tuple(loaded), options.masks
     sets = {
         task.probing_set: roles.probing_set(
             task.probing_set, images or options.images or task.images, roles.view(task.model)
@@ -209,8 +215,12 @@ def adapt_options(
         if masks == "probing_set" and needs_masks(options, tasks) and probing.load_foreground([]) is None:
             display.message(f"The images of {name} have no foreground masks: the segmenter provides them.")
             masks = "segmenter"
-        needing = [method for method in methods if "segmentation" in registry.entry(method).needs]
-        if probing.segmentation is not None or not needing:
+        lacking = {
+            *(() if probing.segmentation is not None else ("segmentation",)),
+            *(() if probing.concepts else ("presence",)),
+        }
+        needing = [method for method in methods if lacking & asked_parts(loaded[method])]
+        if not needing:
             continue
         without = f"{needing[0]} needs images with concept annotation, which those of {name} do not have"
         methods = tuple(method for method in methods if method not in needing)
@@ -275,9 +285,13 @@ def pick_device(name: str) -> torch.device:
 
 
 def asked_roles(methods: Mapping[str, Method]) -> set[str]:
-    """The roles that methods use: depending on its options a method may use fewer than it declares, or others."""
-    asked = (getattr(method, "asks", None) or method.needs for method in methods.values())
-    return {role for own in asked for role in own} & set(ROLES)
+    """The roles that methods use with their options."""
+    return {part for method in methods.values() for part in asked_parts(method)} & set(ROLES)
+
+
+def asked_parts(method: Method) -> frozenset[str]:
+    """What a method uses with its options, which may be less than it declares, or something else."""
+    return frozenset(getattr(method, "asks", None) or method.needs)
 
 
 def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:

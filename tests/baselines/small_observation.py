@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tasks.activations.maps import MemoryMaps
-from tasks.observation import LayerKind, Observation, Segmentation, Toolbox
+from tasks.observation import ConceptPresence, LayerKind, Observation, Segmentation, Toolbox
 
 
 def observation(
@@ -18,6 +18,7 @@ def observation(
     kind: LayerKind = "vector",
     clip_embeddings: Tensor | None = None,
     segmentation: Segmentation | None = None,
+    presence: ConceptPresence | None = None,
     condition: str = "clean",
     severity: int = 0,
     repeat: int = 0,
@@ -35,6 +36,7 @@ def observation(
         clip_embeddings=torch.ones(count, 4) / 2 if clip_embeddings is None else clip_embeddings,
         images=lambda indices: torch.zeros(len(indices), 3, 8, 8, dtype=torch.uint8),
         segmentation=segmentation,
+        presence=presence,
     )
 
 

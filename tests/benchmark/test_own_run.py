@@ -24,7 +24,14 @@ from benchmark.run.display import Display
 from benchmark.run.identity import weights_sha256
 from benchmark.run.options import RunOptions
 from benchmark.run.preflight import check
-from benchmark.run.prepare import adapt_options, apply_overrides, check_layer, with_all_units, with_image_count
+from benchmark.run.prepare import (
+    adapt_options,
+    apply_overrides,
+    check_layer,
+    load_methods,
+    with_all_units,
+    with_image_count,
+)
 from benchmark.run.truth import class_truth, right_labels
 from benchmark.runner import RunResult, run
 from leaderboard.board.merge import merge_runs
@@ -366,7 +373,7 @@ def test_methods_that_need_annotation_are_left_out_aloud_or_refused(
     profile, tasks = overridden(asked)
     roles = Roles(profile, CPU)
     tasks = [with_image_count(task, asked, roles) for task in tasks]
-    kept, _ = adapt_options(asked, tasks, roles, Display("quiet"))
+    kept, _ = adapt_options(asked, tasks, load_methods(asked, profile), roles, Display("quiet"))
     assert "network_dissection" not in kept
     assert {"clip_dissect", "dnd", "random_label"} <= set(kept)
     assert (

@@ -355,6 +355,7 @@ class Scenes:
     def __init__(self, images):
         self.ids = IDS
         self.segmentation = Segmentation(("", "thing"), {"object": (1,)}, lambda index: {"object": [index]}, (32, 32))
+        self.concepts, self.presence = ("thing",), np.arange(11)[:, None] % 2 == 1
         self.asked = []
         self._images = images
         self._masks = torch.zeros(11, 32, 32, dtype=torch.bool)
@@ -447,3 +448,10 @@ def test_never_more_than_a_block_of_images_is_asked_for(model, images):
     observe(model, LAYERS, probe, CLEAN, probe.load, Encoder(), maps=["0"], batch=4)
     assert max(scenes.asked) == 4
     assert sum(scenes.asked) == 11
+
+
+def test_presence_follows_the_images_that_are_left(model, images):
+    probe = probe_of(Scenes(images), masked=False).only([1, 2, 9])
+    seen = observe(model, LAYERS, probe, CLEAN, probe.load, Encoder())["0"].presence
+    assert seen is not None
+    assert (seen.concepts, seen.shown.tolist()) == (("thing",), [[True], [False], [True]])
