@@ -44,7 +44,7 @@ def top_images(
     activations: Float[Tensor, " images"] | Float[np.ndarray, " images"],
     k: int,
     *,
-    layer: Float[Tensor, "images units"] | None = None,
+    among_ties: Float[np.ndarray, " images"] | None = None,
     split: bool = False,
 ) -> list[int]:
     """The images that activate one unit most, whatever the order of the images.
@@ -56,7 +56,7 @@ def top_images(
     Args:
         activations: One unit's activation for each image.
         k: Maximum number of images; NaN values are never returned.
-        layer: Activations of the complete layer, which order images of equal activation; without it they keep theirs.
+        among_ties: See ``order_among_ties``; without it images of equal activation keep their order.
         split: Return k images in any case, of those that tie the first ones.
 
     Returns:
@@ -67,15 +67,24 @@ def top_images(
     )
     order = np.argsort(-values, kind="stable")
     leading = values[order[: k + 1]]
-    if layer is not None and (leading[1:] == leading[:-1]).any():
-        # The sum's fourth digit and the following: a number of the image's own that favours no content.
-        sums = layer.detach().nan_to_num(0, 0, 0).sum(dim=1, dtype=torch.float64).cpu().numpy()
-        order = np.lexsort((1e3 * sums / (np.abs(sums).max() or 1.0) % 1, -values))
+    if among_ties is not None and (leading[1:] == leading[:-1]).any():
+        order = np.lexsort((among_ties, -values))
     order = order[~np.isnan(values[order])]
     cut = max(k, 0)
     if 0 < cut < len(order) and not split:
         cut = int((values > values[order[cut]]).sum()) or cut
     return order[:cut].tolist()
+
+
+def order_among_ties(layer: Float[Tensor, "images units"]) -> Float[np.ndarray, " images"]:
+    """A number of each image's own, in [0, 1), that favours no content and does not depend on the order of the images.
+
+    Args:
+        layer: Activations of the complete layer.
+    """
+    sums = layer.detach().nan_to_num(0, 0, 0).sum(dim=1, dtype=torch.float64).cpu().numpy()
+    # The fourth digit of the sum and the following.
+    return 1e3 * sums / (np.abs(sums).max() or 1.0) % 1
 
 
 def tied_images(activations: Float[Tensor, "images units"], k: int) -> Int[Tensor, " units"]:

@@ -36,7 +36,7 @@ from baselines.dnd.describe import DescribedImage, Pictures, describe_units
 from baselines.dnd.naming import simplified_captions, summaries
 from baselines.dnd.study import Roles
 from baselines.drawing import Draw, Drawn, Request, Steps, Synthetic, drive
-from baselines.evidence import check_units, top_images
+from baselines.evidence import check_units, order_among_ties, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
@@ -256,7 +256,8 @@ class Clear:
         """Steps 1 and 2 for one block of units, except for the pairs of parts."""
         observation = view.observation
         layer = observation.activations
-        tops = {unit: top_images(layer[:, unit], self.top_images, layer=layer) for unit in units}
+        ties = order_among_ties(layer)
+        tops = {unit: top_images(layer[:, unit], self.top_images, among_ties=ties) for unit in units}
         pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
         described: dict[int, list[DescribedImage]] = describe_units(
             observation,

@@ -14,7 +14,7 @@ from baselines.base import Label, Mode, UnitLabels
 from baselines.clip_dissect.scores import SimilarityName, similarity
 from baselines.clip_dissect.wpmi import TOP_K, CosineFactors, largest_in_columns
 from baselines.costs import Cost
-from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, tied_images, top_images
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, order_among_ties, tied_images, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
@@ -87,7 +87,7 @@ class ClipDissect:
         if bool(dead.all()):
             return [_unlabelled(unit) for unit in units]
         scores = self._score_layer(observation, activations, dead, tools)
-        labels, split = {}, self.mode == "code"
+        labels, split, ties = {}, self.mode == "code", order_among_ties(activations)
         for some in torch.tensor([unit for unit in units if not dead[unit]], dtype=torch.int64).split(_UNITS_AT_ONCE):
             # A NaN score is no label, but would sort as the largest value.
             rows = scores[some].nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
@@ -97,7 +97,7 @@ class ClipDissect:
                 labels[unit] = UnitLabels(
                     unit=unit,
                     ranked=_ranked(best[row], rows[row], tools.concepts),
-                    evidence=tuple(top_images(activations[:, unit], EVIDENCE_SIZE, layer=activations, split=split)),
+                    evidence=tuple(top_images(activations[:, unit], EVIDENCE_SIZE, among_ties=ties, split=split)),
                     extra={"similarity": self.similarity, "mode": self.mode, **counted[row]},
                 )
         return [labels.get(unit, _unlabelled(unit)) for unit in units]

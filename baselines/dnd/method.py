@@ -27,7 +27,7 @@ from baselines.dnd.scoring import (
 )
 from baselines.dnd.study import Roles, Study, address, embedding
 from baselines.drawing import PROMPT, Draw, Drawn, Request, Steps, drive
-from baselines.evidence import check_units, dead_units, top_images
+from baselines.evidence import check_units, dead_units, order_among_ties, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import generator, integer_seed
 from tasks.observation import Observation, Toolbox
@@ -184,7 +184,8 @@ class DescribeAndDissect:
     def _study(self, observation: Observation, units: Sequence[int], tools: Toolbox, roles: Roles) -> list[Study]:
         """Steps 1 and 2 for one block of units: described images, captions, candidate concepts."""
         layer, split = observation.activations, self.mode == "code"  # the release splits ties
-        tops = {unit: top_images(layer[:, unit], self.top_images, layer=layer, split=split) for unit in units}
+        ties = order_among_ties(layer)
+        tops = {unit: top_images(layer[:, unit], self.top_images, among_ties=ties, split=split) for unit in units}
         pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
         described = describe_units(
             observation,

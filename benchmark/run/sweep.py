@@ -17,7 +17,7 @@ from torch import Tensor
 
 from baselines.base import Method, UnitLabels
 from baselines.checks import check_labels
-from baselines.evidence import EVIDENCE_SIZE, dead_units, tied_images, top_images
+from baselines.evidence import EVIDENCE_SIZE, dead_units, order_among_ties, tied_images, top_images
 from benchmark.run.interrupt import time_limit
 from benchmark.run.items import Item
 from benchmark.run.once import once
@@ -287,10 +287,10 @@ def unit_facts(found: Sequence[UnitLabels]) -> dict[str, Any]:
 
 def evidence_rows(observation: Observation, units: Sequence[int]) -> pd.DataFrame:
     """The top images of each unit."""
-    rows = []
+    rows, ties = [], order_among_ties(observation.activations)
     for unit in units:
         column = observation.activations[:, unit]
-        for rank, image in enumerate(top_images(column, EVIDENCE_SIZE, layer=observation.activations), start=1):
+        for rank, image in enumerate(top_images(column, EVIDENCE_SIZE, among_ties=ties), start=1):
             value = float(column[image])
             rows.append((unit, rank, observation.image_ids[image], value if math.isfinite(value) else math.nan))
     return pd.DataFrame(rows, columns=["unit", "rank", "image", "activation"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.evidence import check_units, dead_units, tied_images, top_image_table, top_images
+from baselines.evidence import check_units, dead_units, order_among_ties, tied_images, top_image_table, top_images
 from tasks.common.errors import UserError
 
 
@@ -42,8 +42,8 @@ def test_the_order_of_the_images_changes_no_top_image():
     layer[:, 4:8] = layer[:, 4:8].round()  # about 30 images at the highest activation
     order = torch.randperm(60, generator=draw)
     for unit in range(12):
-        found = top_images(layer[:, unit], 10, layer=layer)
-        turned = top_images(layer[order, unit], 10, layer=layer[order])
+        found = top_images(layer[:, unit], 10, among_ties=order_among_ties(layer))
+        turned = top_images(layer[order, unit], 10, among_ties=order_among_ties(layer[order]))
         assert order[turned].tolist() == found
         assert (len(found) == 10) == (unit >= 4)
         assert (layer[found, unit] > 0).all()
