@@ -135,6 +135,9 @@ def figure(found: dict[str, Any]) -> Figure:
                     )
                 panel.set(xscale="log", yscale="log" if min(values) > 0 else "linear", xlabel=over)
                 panel.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+                apart = values[-1] > 1.3 * values[0]
+                ends = [values[0], values[-1]] if apart else values[:1]
+                panel.set_yticks(ends, [measure.shown(value) for value in ends])
                 panel.minorticks_off()
                 panel.set_title(measure.title)
         return drawn
