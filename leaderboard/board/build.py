@@ -255,7 +255,7 @@ def measures() -> dict[str, Column]:
         low=0.0,
         high=1.0,
         higher_is_better=True,
-        title="Worth of its stability",
+        title="What its stability is worth",
     )
     return own
 

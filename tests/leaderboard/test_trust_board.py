@@ -202,7 +202,7 @@ def test_the_board_has_the_same_number_as_the_page_and_says_what_too_few_labels_
         assert rows[method].values["stability_worth"].mean == found.estimate
     (shown, *_) = trust_contents(group.tables, group.about_run)
     assert [cell.value for cell in shown.rows[0].cells] == [worth[name].estimate for name in shown.columns]
-    assert "Worth of its stability" in render(board_page(board))
+    assert "What its stability is worth" in render(board_page(board))
     assert "What signals are worth for perturbed labels" in render(task_page(board.standings[0], "", ()))
     few = with_scores(group, group.scores.loc[group.scores["unit"].astype(int) < 6])
     assert list(worth_sentences(trust(few))) == []
