@@ -304,6 +304,24 @@ def test_ranks_are_listed_or_stand_under_their_images_where_the_order_is_known(d
     assert not any(text.startswith("ranks of") for text in sheet.texts)
 
 
+def test_an_adaptive_choice_shows_the_images_of_each_candidate_and_who_dropped_out_first_last(draw):
+    trace = copy.deepcopy(DND)
+    trace["synthesis"] |= {"draw": "adaptive", "images": 5}
+    cup, fish = trace["tested"]
+    cup |= {"images": 2, "image_ranks": [0, 1], "ranks": [0, 1], "score": 9.0}
+    fish |= {"images": 3, "image_ranks": [0, 2, 1], "ranks": [0, 1, 2]}
+    _, sheet, _ = draw(trace)
+    assert [text for text in sheet.texts if text[:3] in ("1. ", "2. ")] == ["1. red fish", "2. cup"]
+    assert [[lines(thumb) for thumb in row] for row in sheet.rows[2:]] == [
+        [["rank 0"], ["rank 2"], ["rank 1"]],
+        [["rank 0"], ["rank 1"]],
+    ]
+    assert any("up to 3 images per candidate" in text for text in sheet.texts)
+    _, sheet, generator = draw({**trace, "candidates": ["red fish"], "tested": []})
+    assert generator.asked == []
+    assert "No synthetic images were generated: a single candidate is the label." in sheet.texts
+
+
 def test_synthetic_images_are_shown_reduced_where_the_unit_saw_them_reduced(draw):
     trace = copy.deepcopy(REFINED)
     trace["synthesis"]["synth_px"] = 8
