@@ -6,7 +6,6 @@ bidirectional, tags) and lone surrogates. The raw text stays in the store.
 
 from __future__ import annotations
 
-import html as _html
 import logging
 import re
 import unicodedata
@@ -65,11 +64,6 @@ def plain(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_visible(character) for character in text)
-
-
-def html(text: str) -> str:
-    """For HTML element content and quoted attribute values; never for URLs, scripts or styles."""
-    return _html.escape(plain(text), quote=True)
 
 
 def latex(text: str, unicode_engine: bool = False) -> str:
