@@ -75,7 +75,7 @@ def to_pandas(schema: TableSchema, table: pa.Table) -> pd.DataFrame:
 def _texts(values: pa.ChunkedArray) -> np.ndarray:
     """Each text once in memory, however many rows have it; None where absent."""
     encoded = pa.chunked_array([values.combine_chunks()]).dictionary_encode().combine_chunks()
-    unique = np.append(encoded.dictionary.to_numpy(zero_copy_only=False).astype(object), [None])
+    unique = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
     return unique[encoded.indices.fill_null(len(unique) - 1).to_numpy(zero_copy_only=False)]
 
 

@@ -14,6 +14,7 @@ from leaderboard.board.names import GROUP_NAMES
 from leaderboard.view.best import emphasis_notes, emphasised
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of, count_cell
 from leaderboard.view.words import count_range, severities_in_words
+from metrics.stability import four_way
 
 OUTCOMES: Final = ("right and stable", "right to wrong", "wrong to right", "wrong and stable")
 """In the order of ``metrics.stability.four_way``."""
@@ -100,11 +101,10 @@ def _right_and_stable(task: str, profile: str, rows: pd.DataFrame, facts: RunFac
 
 
 def _outcomes(rows: pd.DataFrame, seed: int) -> tuple[Cell, ...]:
-    # As ``metrics.stability.four_way`` counts them, of all units at once.
-    outcome = 2 * ~rows["right_clean"].to_numpy(bool) + ~rows["right"].to_numpy(bool)
-    units, place = np.unique(rows["unit"].to_numpy(), return_inverse=True)
-    counts = np.bincount(4 * place + outcome, minlength=4 * len(units)).reshape(-1, 4)
-    per_unit = counts / counts.sum(axis=1, keepdims=True)
+    clean, now, units = (rows[name].to_numpy() for name in ("right_clean", "right", "unit"))
+    order = np.argsort(units, kind="stable")
+    starts = np.flatnonzero(np.diff(units[order])) + 1
+    per_unit = np.array([four_way(clean[part], now[part]).shares for part in np.split(order, starts)])
     return tuple(cell_of(share_interval(per_unit[:, number], seed)) for number in range(len(OUTCOMES)))
 
 
