@@ -46,6 +46,8 @@ class UnitLabels:
 class Method(Protocol):
     """A labelling method; keep the constructor free of heavy work.
 
+    ``asks``, if it is there, replaces ``needs`` in an object whose options change what it uses.
+
     A class may also state facts, which tables, pages and reports show; a run writes them to its ``run.json``:
 
     * ``summary``: what it does, in one sentence; defaults to the first line of its docstring.

@@ -22,6 +22,9 @@ ENTRY_POINT_GROUP = "clear.methods"
 NEEDS = ("captioner", "clip", "concepts", "describer", "generator", "maps", "presence", "segmentation", "summariser")
 """What a method can need: parts of ``tasks.observation``'s Toolbox and Observation that a profile or task may lack."""
 
+ANNOTATION = frozenset({"presence", "segmentation"})
+"""Those that say what the probing images show: a method with them knows what others must find out."""
+
 
 @dataclass(frozen=True)
 class MethodEntry:
@@ -196,6 +199,11 @@ def load(name: str, **options: Any) -> Method:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"The method {name} of {found.package} cannot be constructed: {reason}") from error
+
+
+def used_parts(method: Method) -> frozenset[str]:
+    """Which of ``NEEDS`` a method uses with its options, which may be fewer than it declares, or others."""
+    return frozenset(getattr(method, "asks", None) or method.needs)
 
 
 def _built_in_class(found: MethodEntry) -> type[Any]:

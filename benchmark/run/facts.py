@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from baselines import registry
 from baselines.base import Method
 from benchmark.run.display import Display
 from leaderboard.store.run_folder import RunFolder
@@ -77,7 +78,8 @@ def about_methods(methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
     """What each method states about itself with the options of the run; see ``baselines.base.Method``.
 
     Returns:
-        Name → ``summary``, ``citation``, ``trivial``, ``uses_perturbations`` and ``trace``.
+        Name → ``summary``, ``citation``, ``trivial``, ``uses_perturbations``, ``trace``, and ``annotation``: whether it
+        reads what the probing images show.
     """
     return {name: _about_method(method) for name, method in methods.items()}
 
@@ -90,6 +92,7 @@ def _about_method(method: Method) -> dict[str, Any]:
         "trivial": bool(getattr(method, "trivial", False)),
         "uses_perturbations": [str(name) for name in getattr(method, "uses_perturbations", ())],
         "trace": str(getattr(method, "trace", "")),
+        "annotation": bool(registry.ANNOTATION & registry.used_parts(method)),
     }
 
 

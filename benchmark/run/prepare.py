@@ -219,7 +219,7 @@ def adapt_options(
             *(() if probing.segmentation is not None else ("segmentation",)),
             *(() if probing.concepts else ("presence",)),
         }
-        needing = [method for method in methods if lacking & asked_parts(loaded[method])]
+        needing = [method for method in methods if lacking & registry.used_parts(loaded[method])]
         if not needing:
             continue
         without = f"{needing[0]} needs images with concept annotation, which those of {name} do not have"
@@ -286,12 +286,7 @@ def pick_device(name: str) -> torch.device:
 
 def asked_roles(methods: Mapping[str, Method]) -> set[str]:
     """The roles that methods use with their options."""
-    return {part for method in methods.values() for part in asked_parts(method)} & set(ROLES)
-
-
-def asked_parts(method: Method) -> frozenset[str]:
-    """What a method uses with its options, which may be less than it declares, or something else."""
-    return frozenset(getattr(method, "asks", None) or method.needs)
+    return {part for method in methods.values() for part in registry.used_parts(method)} & set(ROLES)
 
 
 def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:

@@ -135,4 +135,5 @@ def _about_method(said: Mapping[str, Any]) -> AboutMethod:
         bool(said.get("trivial", False)),
         tuple(map(str, said.get("uses_perturbations", ()))),
         str(said.get("trace", "")),
+        bool(said.get("annotation", False)),
     )

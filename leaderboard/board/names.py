@@ -22,6 +22,7 @@ class AboutMethod:
         uses_perturbations: The perturbations that it uses itself, with the options of the run: on them it is not tested
             on held-out images.
         trace: Form of the traces that it writes down, see ``benchmark.trace``; empty without any.
+        annotation: It reads what the probing images show, which other methods must find out.
     """
 
     summary: str = ""
@@ -29,6 +30,7 @@ class AboutMethod:
     trivial: bool = False
     uses_perturbations: tuple[str, ...] = ()
     trace: str = ""
+    annotation: bool = False
 
 
 _METHODS: Final[Mapping[str, AboutMethod]] = {
@@ -37,7 +39,11 @@ _METHODS: Final[Mapping[str, AboutMethod]] = {
     "dnd_refined": AboutMethod(trace="candidates"),
     "dnd_vision": AboutMethod(trace="candidates"),
     "clear": AboutMethod(uses_perturbations=("foreground_blur", "background_blur", "gaussian_blur"), trace="contexts"),
-    "network_dissection": AboutMethod(),
+    "semantic_lens": AboutMethod(),
+    "csp": AboutMethod(),
+    "linear": AboutMethod(annotation=True),
+    "invert": AboutMethod(annotation=True),
+    "network_dissection": AboutMethod(annotation=True),
     "random_label": AboutMethod(trivial=True),
     "constant_label": AboutMethod(trivial=True),
 }

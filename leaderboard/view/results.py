@@ -98,6 +98,7 @@ def _table(
         (
             *_notes(kind, [row for (_, name), row in chosen.items() if name not in ("clean", "all")], counted),
             *_held_out_notes(methods, flat, facts),
+            *_annotation_notes(methods, facts),
             *emphasis_notes(compared, methods, facts, tests),
             *facts.notes,
         ),
@@ -210,6 +211,14 @@ def _held_out_notes(methods: Sequence[str], rows: Sequence[Row], facts: RunFacts
             means = [f"{name} {printed(sum(own) / len(own))}" for name, own in zip(methods, values, strict=True)]
             verb, left = ("is", "it") if len(coinciding) == 1 else ("are", "them")
             yield f"{listed(coinciding)} {verb} not held out for {method}; mean without {left}: {', '.join(means)}."
+
+
+def _annotation_notes(methods: Sequence[str], facts: RunFacts) -> Iterator[str]:
+    """Which methods know what the images show, if others do not."""
+    reading = [method for method in methods if facts.method(method).annotation]
+    if reading and set(facts.rivals(methods)) - set(reading):
+        verb = "reads" if len(reading) == 1 else "read"
+        yield f"{listed(reading)} {verb} the annotation of the probing images, the other methods do not."
 
 
 def _number(value: Any) -> float:

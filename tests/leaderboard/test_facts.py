@@ -73,9 +73,11 @@ def test_a_plugin_that_states_nothing_has_the_first_line_of_its_docstring():
         More.
         """
 
+        needs = frozenset()
+
     assert about_methods({"mine": Mine()})["mine"] == {  # type: ignore[dict-item]
         "summary": "Says the same of every unit.", "citation": [], "trivial": False, "uses_perturbations": [],
-        "trace": "",
+        "trace": "", "annotation": False,
     }  # fmt: skip
 
 
@@ -92,3 +94,18 @@ def test_of_several_runs_the_first_that_knows_a_method_describes_it():
     both = merged([first, RunFacts(4, "Other.", {"a": AboutMethod("old"), "b": AboutMethod("b")})])
     assert (both.seed, both.note, both.method("a").summary, both.method("b").summary) == (3, "Note.", "new", "b")
     assert merged([]) == RunFacts()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reads"),
+    [
+        ("network_dissection", {}, True),
+        ("invert", {}, True),
+        ("linear", {}, True),
+        ("linear", {"concepts": "clip"}, False),
+        ("csp", {}, False),
+    ],
+)
+def test_a_run_says_which_methods_read_the_annotation(name, options, reads):
+    stated = about_methods({name: registry.load(name, **options)})
+    assert run_facts(info(stated)).method(name).annotation is reads

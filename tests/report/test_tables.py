@@ -175,6 +175,17 @@ def test_a_method_that_uses_a_condition_itself_is_also_compared_without_it(summa
     assert held_out(result_tables(summary, "stability", RunFacts())) == []
 
 
+def test_methods_that_read_the_annotation_are_told_from_those_that_do_not(summary):
+    def noted(facts: RunFacts) -> list[str]:
+        return [note for table in result_tables(summary, "stability", facts) for note in table.notes if "annot" in note]
+
+    (note,) = noted(RunFacts(methods={"dnd": AboutMethod(annotation=True)}))
+    assert note == "dnd reads the annotation of the probing images, the other methods do not."
+    assert noted(RunFacts()) == []
+    every = {method: AboutMethod(annotation=True) for method in ("dnd", "clip_dissect")}
+    assert noted(RunFacts(methods=every)) == []
+
+
 def held_out(tables) -> list[str]:
     return [note for table in tables for note in table.notes if "held out" in note]
 
