@@ -73,6 +73,7 @@ def cells(folder: RunFolder) -> dict[str, tuple[str, Any]]:
         ),
     ],
 )
+@pytest.mark.timeout(900)
 def test_blocks_of_any_size_make_up_the_bytes_of_the_whole_cell(
     method: str, few: dict[str, Any], tmp_path: Path
 ) -> None:
