@@ -241,7 +241,7 @@ class _Measuring:
             self.rates.basis[name] = "its stated cost, not tried for lack of time"
             return
         try:
-            self.rates.methods[name] = self._label(name, observation, self._tools(target), allowance)
+            self.rates.methods[name] = self._label(name, observation, self._tools(target), allowance, modelled)
         except Exception as error:  # the run will report the same for each cell; the rest can be planned
             self.rates.unmeasured[name] = f"it fails: {type(error).__name__}: {error}"
 
@@ -261,7 +261,9 @@ class _Measuring:
             return self.rates.unmeasured.get("generated images", "the profile has no generator")
         return None
 
-    def _label(self, name: str, observation: Observation, tools: Toolbox, allowance: float) -> MethodTime:
+    def _label(
+        self, name: str, observation: Observation, tools: Toolbox, allowance: float, modelled: float | None
+    ) -> MethodTime:
         dead = dead_units(observation.activations)
         alive = [unit for unit in self.work.units if not dead[unit]] or list(self.work.units)
         begun, start, took = time.monotonic(), 0, 0.0
@@ -271,7 +273,7 @@ class _Measuring:
         for count in dict.fromkeys(min(count, len(alive)) for count in UNITS):
             spent = time.monotonic() - begun
             # No call costs more per unit than the one before it, which had fewer units to share with.
-            if counts and spent + took * count / counts[-1] > allowance:
+            if len(counts) > 1 and spent + took * count / counts[-1] > allowance:
                 break
             # Different units each time: what a method remembers of some must not make the next ones cheap.
             units = [alive[(start + place) % len(alive)] for place in range(count)]
@@ -288,6 +290,11 @@ class _Measuring:
             counts.append(count)
         self.rates.basis[name] = f"calls of {', '.join(map(str, counts))} units"
         cell, unit = _line(counts[-2:], seconds[-2:])
+        if len(counts) < 3:
+            # The first call includes loading: what units cost beyond the stated use of models counts for the cell.
+            each = seconds[-1] / counts[-1]
+            unit = each if modelled is None else min(modelled, each)
+            cell = seconds[-1] - counts[-1] * unit
         cell_bytes, unit_bytes = _line(counts[-2:], sizes[-2:])
         return MethodTime(max(0.0, seconds[0] - cell - counts[0] * unit), cell, unit, cell_bytes, unit_bytes)
 
