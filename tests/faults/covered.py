@@ -186,6 +186,9 @@ FAULTS: dict[int, Fault] = {
             "baselines/test_clip_dissect.py::test_one_unit_alone_gets_what_it_gets_among_all",
             "baselines/test_network_dissection.py::test_one_unit_alone_gets_what_it_gets_among_all",
             "baselines/test_dnd_method.py::test_a_unit_alone_gets_what_it_gets_among_others",
+            "baselines/test_semantic_lens.py::test_one_unit_alone_gets_what_it_gets_among_all",
+            "baselines/test_linear.py::test_one_unit_alone_gets_what_it_gets_among_all",
+            "baselines/test_invert.py::test_one_unit_alone_gets_what_it_gets_among_all",
         ),
     ),
     17: Fault(
