@@ -67,8 +67,8 @@ class Probe:
         ids: One identifier per image.
         load: Returns the unperturbed images.
         masks: Returns their foreground masks, if a condition needs them.
-        class_of: Returns the class of an image, as a number: its class where the set has classes, else the first scene of
-            its annotation (0: none); None where the set has neither.
+        class_of: Returns the number of an image's class or, where the set has no classes, of its first annotated scene
+            (0: none); None where it has neither.
         divided: Which images have a foreground and a background; None without masks.
         segmentation: Concept annotation, if the probing set has one.
         presence: Which concepts the images show, if that is known.

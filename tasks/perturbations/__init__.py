@@ -43,8 +43,8 @@ def perturb(
         severity: 1 to 5, or 0 for the identity, bit-exact.
         seeds: One non-negative integer per image; ignored by perturbations that are not random.
         foreground: True on the foreground; required by the family ``mask``, else unused.
-        background: The background of another image for each, without its object (``swap.background_of``); required by
-            ``mixed_same``, ``mixed_rand`` and ``mixed_next``, which ``tasks.observe`` gives the right ones, else unused.
+        background: The background of another image for each, its object removed (``swap.background_of``); required by
+            ``mixed_same``, ``mixed_rand`` and ``mixed_next``, else unused. ``tasks.donors`` chooses it in a run.
         mode: The variant of frost, glass_blur and elastic_transform. ``published``: as the images of ImageNet-C were
             made. ``package``: as imagecorruptions makes them, with frost 1.1 times as large and a different
             elastic_transform. ``repaired``: as published, but frost draws among all six textures, and glass_blur

@@ -136,8 +136,8 @@ def check_background(name: str, background: Tensor | None, images: Tensor) -> UI
     """
     if background is None:
         raise UserError(
-            f"{name} needs the background of another image for every image, which only the conditions of a run provide: "
-            f"leave {name} out here."
+            f"{name} needs the background of another image of a probing set for every image, and has none here: "
+            f"leave {name} out."
         )
     if background.dtype != torch.uint8 or background.shape != images.shape:
         raise UserError(

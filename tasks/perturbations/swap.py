@@ -28,7 +28,7 @@ def strips(foreground: Part) -> Int[Tensor, "n 4"]:
 
     Without a foreground, the whole image lies below.
     """
-    height, width = foreground.shape[1:]
+    height = foreground.shape[1]
     rows, columns = foreground.any(2).int(), foreground.any(1).int()
     top, left = rows.argmax(1), columns.argmax(1)
     right, below = columns.flip(1).argmax(1), rows.flip(1).argmax(1)

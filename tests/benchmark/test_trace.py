@@ -375,9 +375,9 @@ def test_masks_come_from_the_segmenter_where_the_run_took_them_from_it(draw):
 
 
 def test_images_that_were_left_out_are_not_counted():
-    probing = SmallProbing()
+    probing = MiniatureProbingSet("probe", 3)
     kept = without(probing, {probing.ids[1]})
-    assert kept.ids == (probing.ids[0], *probing.ids[2:])
+    assert kept.ids == (probing.ids[0], probing.ids[2])
     assert torch.equal(kept.load([1, 0]), probing.images[[2, 0]])
     assert torch.equal(kept.load_foreground([1]), probing.foreground[[2]])
     assert without(probing, frozenset()) is probing
