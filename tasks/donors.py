@@ -32,6 +32,14 @@ NARROWEST = 8
 _AT_ONCE = 128
 
 
+def no_classes(name: str) -> UserError:
+    """The error for a variant that needs classes, over images that have none."""
+    return UserError(
+        f"{name} takes backgrounds by class, but the probing images have neither classes nor scenes: "
+        f"leave {name} out of the suites, or use images with classes."
+    )
+
+
 class Donors:
     """The images whose backgrounds the others get.
 
@@ -46,10 +54,7 @@ class Donors:
 
     def __init__(self, probe: Probe, name: str, seed: int) -> None:
         if probe.class_of is None:
-            raise UserError(
-                f"{name} takes backgrounds by class, but the probing images have neither classes nor scenes: "
-                f"leave {name} out of the suites, or use images with classes."
-            )
+            raise no_classes(name)
         self._probe, self._name, self._seed = probe, name, seed
         self._class_of = probe.class_of
 
