@@ -55,6 +55,7 @@ class Method(Protocol):
     * ``trivial``: True for a trivial baseline, which ignores the unit, so that every other method must beat it.
     * ``uses_perturbations``: names of the perturbations that it uses itself. They are not held out when it is tested on
       them, and tables say so. A property if it depends on options.
+    * ``tuned_on``: names of the perturbations on which its options were chosen, which are not held out either.
     * ``split``: ``units`` if labelling some of a cell's units costs about that share of the cell, so that several
       workers may share it; ``never`` (the default) if the work is done for all units at once.
     * ``top_images``: the number of a unit's top images (see ``baselines.evidence.top_images``) whose maps it reads: a

@@ -40,7 +40,7 @@ class Segmentation:
 class ConceptPresence:
     """Which annotated concepts the images of a probing set show, or the class of each.
 
-    It is that of the unperturbed images under every condition.
+    It is that of the unperturbed images under every condition but the background swap (``tasks.donors``).
 
     Attributes:
         concepts: Names of the columns of ``shown``; at least one.

@@ -26,9 +26,13 @@ from tasks.activations.capture import Pooling
 from tasks.activations.maps import Shape, StoredMaps, TopMaps
 from tasks.activations.spool import Spool, blocks
 from tasks.common.seeding import integer_seed
+from tasks.donors import Donors, annotated
 from tasks.models.target import LayerReading, MapsOf, TargetModel, units_of
 from tasks.observation import ConceptPresence, LayerKind, Observation, Segmentation
-from tasks.perturbations.settings import Settings, needs_foreground
+from tasks.perturbations.draws import Draws
+from tasks.perturbations.registry import PERTURBATIONS
+from tasks.perturbations.settings import Settings, needs_background, needs_foreground
+from tasks.perturbations.swap import CHANGES, are_changed
 from tasks.probing.base import ProbingSet
 from tasks.roles import ImageTextEncoder, Segmenter
 
@@ -63,6 +67,8 @@ class Probe:
         ids: One identifier per image.
         load: Returns the unperturbed images.
         masks: Returns their foreground masks, if a condition needs them.
+        class_of: Returns the number of an image's class or, where the set has no classes, of its first annotated scene
+            (0: none); None where it has neither.
         divided: Which images have a foreground and a background; None without masks.
         segmentation: Concept annotation, if the probing set has one.
         presence: Which concepts the images show, if that is known.
@@ -74,10 +80,11 @@ class Probe:
     divided: Bool[np.ndarray, " n"] | None = None
     segmentation: Segmentation | None = None
     presence: ConceptPresence | None = None
+    class_of: Callable[[int], int] | None = None
 
     def only(self, kept: Sequence[int]) -> Probe:
         """Some of the images, by their numbers, all of them with a foreground and a background."""
-        whole, masks = self.segmentation, self.masks
+        whole, masks, class_of = self.segmentation, self.masks, self.class_of
         return Probe(
             ids=tuple(self.ids[index] for index in kept),
             load=lambda indices: self.load([kept[index] for index in indices]),
@@ -85,6 +92,7 @@ class Probe:
             divided=np.ones(len(kept), np.bool_),
             segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(kept[index])),
             presence=self.presence and self.presence.of(kept),
+            class_of=class_of and (lambda index: class_of(kept[index])),
         )
 
 
@@ -97,7 +105,9 @@ def probe_of(probing: ProbingSet, *, masked: bool, segmenter: Segmenter | None =
         segmenter: Source of the masks; None for the probing set's own, if it has any.
     """
     shown = ConceptPresence(probing.concepts, probing.presence) if probing.concepts else None
-    whole = Probe(probing.ids, probing.load, segmentation=probing.segmentation, presence=shown)
+    whole = Probe(
+        probing.ids, probing.load, segmentation=probing.segmentation, presence=shown, class_of=classes_of(probing)
+    )
     masks = _masks(probing, segmenter) if masked else None
     if masks is None:
         return whole
@@ -106,6 +116,16 @@ def probe_of(probing: ProbingSet, *, masked: bool, segmenter: Segmenter | None =
         flat = masks(part).flatten(1)
         divided[part.start : part.stop] = (flat.any(1) & ~flat.all(1)).numpy()
     return replace(whole, masks=masks, divided=divided)
+
+
+def classes_of(probing: ProbingSet) -> Callable[[int], int] | None:
+    """Returns the class of an image, see ``Probe``; None where the set has neither classes nor scenes."""
+    classes, whole = getattr(probing, "classes", None), probing.segmentation
+    if classes is not None:
+        return lambda index: int(classes[index])
+    if whole is None or "scene" not in whole.categories:
+        return None
+    return lambda index: next((int(scene) for scene in np.ravel(whole.pixels(index).get("scene", [])) if scene), 0)
 
 
 def _masks(probing: ProbingSet, segmenter: Segmenter | None) -> Masks | None:
@@ -136,14 +156,31 @@ def perturbed(probe: Probe, condition: Condition, seed: int, settings: Settings,
         return probe.load
     seeds = image_seeds(seed, probe.ids, condition)
     masks = probe.masks if needs_foreground(condition.name) else None
+    donors = Donors(probe, condition.name, seed) if needs_background(condition.name) else None
 
     def made(indices: Sequence[int]) -> UInt8[np.ndarray, "k 3 h w"]:
         own = None if masks is None else masks(indices).to(device)
         images, own_seeds = probe.load(indices).to(device), [seeds[index] for index in indices]
-        return settings.apply(images, condition.name, condition.severity, own_seeds, own).cpu().numpy()
+        behind = None if donors is None else donors.backgrounds(indices).to(device)
+        return settings.apply(images, condition.name, condition.severity, own_seeds, own, behind).cpu().numpy()
 
     kept = Spool(len(probe.ids), tuple(probe.load([0]).shape[1:]), np.uint8, made)
     return lambda indices: torch.from_numpy(kept.read(indices))
+
+
+def as_shown(probe: Probe, condition: Condition, seed: int) -> Probe:
+    """The probe with the annotation that its images have under a condition; only the background swap changes it.
+
+    Args:
+        probe: As for ``perturbed``.
+        seed: The run's seed.
+    """
+    if condition.name not in CHANGES:
+        return probe
+    (share,) = np.ravel(PERTURBATIONS[condition.name].parameters[condition.severity - 1])
+    changes = are_changed(share, Draws(image_seeds(seed, probe.ids, condition), torch.device("cpu")))
+    donors = Donors(probe, condition.name, seed) if needs_background(condition.name) else None
+    return annotated(probe, condition.name, np.array(changes), donors)
 
 
 def observe(

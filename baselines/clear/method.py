@@ -212,6 +212,8 @@ class Clear:
         self.unit_block = unit_block
         self.draw: Drawing = draw
 
+    tuned_on = ("gaussian_noise", "frost", "fog", "contrast")  # weights and costs, see docs/clear.md
+
     @property
     def uses_perturbations(self) -> tuple[str, ...]:
         """The perturbations used as contexts, which are not held out when the method is tested on them."""

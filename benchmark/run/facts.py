@@ -78,8 +78,8 @@ def about_methods(methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
     """What each method states about itself with the options of the run; see ``baselines.base.Method``.
 
     Returns:
-        Name → ``summary``, ``citation``, ``trivial``, ``uses_perturbations``, ``trace``, and ``annotation``: whether it
-        reads what the probing images show.
+        Name → ``summary``, ``citation``, ``trivial``, ``uses_perturbations``, ``tuned_on``, ``trace``, and
+        ``annotation``: whether it reads what the probing images show.
     """
     return {name: _about_method(method) for name, method in methods.items()}
 
@@ -91,6 +91,7 @@ def _about_method(method: Method) -> dict[str, Any]:
         "citation": [str(key) for key in getattr(method, "citation", ())],
         "trivial": bool(getattr(method, "trivial", False)),
         "uses_perturbations": [str(name) for name in getattr(method, "uses_perturbations", ())],
+        "tuned_on": [str(name) for name in getattr(method, "tuned_on", ())],
         "trace": str(getattr(method, "trace", "")),
         "annotation": bool(registry.ANNOTATION & registry.used_parts(method)),
     }

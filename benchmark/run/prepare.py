@@ -26,8 +26,10 @@ from leaderboard.store.identity import identity_hash
 from tasks.activations.capture import list_layers, resolve_layer
 from tasks.common.errors import UserError
 from tasks.common.image_files import find_images
+from tasks.donors import no_classes
 from tasks.models.target import TargetModel
-from tasks.perturbations.settings import needs_foreground
+from tasks.observe import classes_of
+from tasks.perturbations.settings import needs_background, needs_foreground
 from tasks.perturbations.suites import load_suite, perturbations_of
 from tasks.probing.held_out import kept
 from tasks.probing.schema import FolderSource
@@ -202,7 +204,7 @@ def adapt_options(
         masks, which is the segmenter if masks are needed and a probing set has none.
 
     Raises:
-        UserError: A requested method needs annotation, which a probing set does not have.
+        UserError: A requested method needs annotation, or a perturbation classes, which a probing set does not have.
     """
     methods, masks = tuple(loaded), options.masks
     sets = {
@@ -215,6 +217,9 @@ def adapt_options(
         if masks == "probing_set" and needs_masks(options, tasks) and probing.load_foreground([]) is None:
             display.message(f"The images of {name} have no foreground masks: the segmenter provides them.")
             masks = "segmenter"
+        swapped = next(filter(needs_background, _perturbations(options, tasks)), None)
+        if swapped is not None and classes_of(probing) is None:
+            raise no_classes(swapped)
         lacking = {
             *(() if probing.segmentation is not None else ("segmentation",)),
             *(() if probing.concepts else ("presence",)),
@@ -234,8 +239,12 @@ def adapt_options(
 
 def needs_masks(options: RunOptions, tasks: Sequence[Task]) -> bool:
     """Whether a condition of the run perturbs only the foreground or only the background."""
+    return any(map(needs_foreground, _perturbations(options, tasks)))
+
+
+def _perturbations(options: RunOptions, tasks: Sequence[Task]) -> list[str]:
     suites = {suite for task in tasks for suite in options.suites or task.suites}
-    return any(needs_foreground(name) for name in perturbations_of(load_suite(suite) for suite in sorted(suites)))
+    return perturbations_of(load_suite(suite) for suite in sorted(suites))
 
 
 def needed_parts(

@@ -32,7 +32,7 @@ from leaderboard.store.run_folder import CellKey, RunFolder
 from metrics.evidence import activation_correlation
 from tasks.activations.capture import Pooling
 from tasks.observation import Observation, Toolbox
-from tasks.observe import CLEAN, Condition, Probe, perturbed, repeated
+from tasks.observe import CLEAN, Condition, Probe, as_shown, perturbed, repeated
 from tasks.perturbations.settings import Settings
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
@@ -186,7 +186,8 @@ class Sweep:
             layer: sorted({unit for work in self._with(condition) if work.task.layer == layer for unit in work.units})
             for layer in layers
         }
-        return self._passes.observe(self.probe, condition, images, layers, maps)
+        shown = as_shown(self.probe, condition, self.seed)
+        return self._passes.observe(shown, condition, images, layers, maps)
 
     @cached_property
     def _passes(self) -> Passes:

@@ -16,7 +16,7 @@ from baselines.contexts import Foreground
 from benchmark.run.prepare import OWN_IMAGES, with_images
 from benchmark.trace.contexts import ContextTrace, draw_context_page
 from benchmark.trace.find import Question, Recorded, find_trace
-from benchmark.trace.images import ProbingImages, Redrawn, without
+from benchmark.trace.images import Redrawn, without
 from benchmark.trace.page import Heading, draw_page
 from benchmark.trace.record import RunIdentity
 from leaderboard.store import atomic
@@ -28,6 +28,7 @@ from tasks.common.validation import parse
 from tasks.observe import CLEAN
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.perturbations.settings import needs_foreground
+from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
 from tasks.roles import ImageGenerator, Segmenter
@@ -95,7 +96,7 @@ def _check_perturbation(name: str, identity: RunIdentity, run: Path) -> None:
 
 def trace_page(
     recorded: Recorded,
-    probing: ProbingImages,
+    probing: ProbingSet,
     generator: ImageGenerator,
     segmenter: Segmenter | None = None,
     foreground: Foreground | None = None,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from baselines.contexts import Context, Foreground, apply_context, context_seeds
@@ -15,26 +14,11 @@ from baselines.dnd.crops import crop_image
 from baselines.drawing import reduce_images
 from benchmark.trace.record import RunIdentity, Synthesis
 from tasks.common.images import to_array
-from tasks.observe import CLEAN, Condition, image_seeds
-from tasks.perturbations.settings import needs_foreground
+from tasks.donors import Donors
+from tasks.observe import CLEAN, Condition, image_seeds, probe_of
+from tasks.perturbations.settings import needs_background, needs_foreground
+from tasks.probing.base import ProbingSet
 from tasks.roles import ImageGenerator, Segmenter
-
-
-class ProbingImages(Protocol):
-    """The required interface of a probing set."""
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """One identifier per image."""
-        ...
-
-    def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
-        """Some of the images."""
-        ...
-
-    def load_foreground(self, indices: Sequence[int]) -> Bool[Tensor, "k h w"] | None:
-        """Their masks; None if there are none."""
-        ...
 
 
 class PicturedTrace(Protocol):
@@ -55,27 +39,11 @@ class PicturedTrace(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Some images of a set, renumbered."""
-
-    whole: ProbingImages
-    places: tuple[int, ...]
-    ids: tuple[str, ...]
-
-    def load(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
-        return self.whole.load([self.places[index] for index in indices])
-
-    def load_foreground(self, indices: Sequence[int]) -> Bool[Tensor, "k h w"] | None:
-        return self.whole.load_foreground([self.places[index] for index in indices])
-
-
-def without(probing: ProbingImages, left_out: Collection[str]) -> ProbingImages:
+def without(probing: ProbingSet, left_out: Collection[str]) -> ProbingSet:
     """The images used under a condition, numbered as the method saw them."""
     if not left_out:
         return probing
-    kept = tuple(index for index, name in enumerate(probing.ids) if name not in left_out)
-    return _Kept(probing, kept, tuple(probing.ids[index] for index in kept))
+    return probing.only([index for index, name in enumerate(probing.ids) if name not in left_out])
 
 
 class Redrawn:
@@ -94,7 +62,7 @@ class Redrawn:
         trace: PicturedTrace,
         condition: Condition,
         identity: RunIdentity,
-        probing: ProbingImages,
+        probing: ProbingSet,
         generator: ImageGenerator,
         segmenter: Segmenter | None = None,
     ) -> None:
@@ -137,7 +105,7 @@ class Redrawn:
 
 
 def _perturbed(
-    probing: ProbingImages,
+    probing: ProbingSet,
     indices: Sequence[int],
     condition: Condition,
     identity: RunIdentity,
@@ -147,7 +115,10 @@ def _perturbed(
     if condition == CLEAN or not indices:
         return images
     seeds = image_seeds(identity.seed, [probing.ids[i] for i in indices], condition)
-    masks = None
+    masks = behind = None
     if needs_foreground(condition.name):
         masks = probing.load_foreground(indices) if segmenter is None else segmenter.foreground(images)
-    return identity.perturbing().apply(images, condition.name, condition.severity, seeds, masks)
+    if needs_background(condition.name):
+        probe = probe_of(probing, masked=True, segmenter=segmenter)
+        behind = Donors(probe, condition.name, identity.seed).backgrounds(indices)
+    return identity.perturbing().apply(images, condition.name, condition.severity, seeds, masks, behind)

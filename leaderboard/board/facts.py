@@ -106,7 +106,7 @@ def run_facts(info: Mapping[str, Any], named: Callable[[str], str] = bare) -> Ru
     ran: Collection[str] = identity.get("content", {}).get("methods", ())
     stated: Mapping[str, Mapping[str, Any]] = facts.get("methods", {})
     methods = {
-        named(name): _about_method(stated[name]) if name in stated else unstated(name, options.get(name, ()))
+        named(name): _about_method(name, stated[name]) if name in stated else unstated(name, options.get(name, ()))
         for name in dict.fromkeys((*ran, *stated))
     }
     perturbations = {
@@ -128,7 +128,7 @@ def merged(facts: Sequence[RunFacts]) -> RunFacts:
     return replace(first, methods=methods, perturbations=perturbations, planted_from=planted)
 
 
-def _about_method(said: Mapping[str, Any]) -> AboutMethod:
+def _about_method(name: str, said: Mapping[str, Any]) -> AboutMethod:
     return AboutMethod(
         str(said.get("summary", "")),
         tuple(map(str, said.get("citation", ()))),
@@ -136,4 +136,6 @@ def _about_method(said: Mapping[str, Any]) -> AboutMethod:
         tuple(map(str, said.get("uses_perturbations", ()))),
         str(said.get("trace", "")),
         bool(said.get("annotation", False)),
+        # Runs stated everything else before this.
+        tuple(map(str, said.get("tuned_on", unstated(name).tuned_on))),
     )

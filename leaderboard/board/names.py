@@ -23,6 +23,7 @@ class AboutMethod:
             on held-out images.
         trace: Form of the traces that it writes down, see ``benchmark.trace``; empty without any.
         annotation: It reads what the probing images show, which other methods must find out.
+        tuned_on: The perturbations on which its options were chosen, which are not held out for it either.
     """
 
     summary: str = ""
@@ -31,6 +32,7 @@ class AboutMethod:
     uses_perturbations: tuple[str, ...] = ()
     trace: str = ""
     annotation: bool = False
+    tuned_on: tuple[str, ...] = ()
 
 
 _METHODS: Final[Mapping[str, AboutMethod]] = {
@@ -38,7 +40,11 @@ _METHODS: Final[Mapping[str, AboutMethod]] = {
     "dnd": AboutMethod(trace="candidates"),
     "dnd_refined": AboutMethod(trace="candidates"),
     "dnd_vision": AboutMethod(trace="candidates"),
-    "clear": AboutMethod(uses_perturbations=("foreground_blur", "background_blur", "gaussian_blur"), trace="contexts"),
+    "clear": AboutMethod(
+        uses_perturbations=("foreground_blur", "background_blur", "gaussian_blur"),
+        trace="contexts",
+        tuned_on=("gaussian_noise", "frost", "fog", "contrast"),
+    ),
     "semantic_lens": AboutMethod(),
     "csp": AboutMethod(),
     "linear": AboutMethod(annotation=True),
@@ -80,6 +86,10 @@ GROUP_NAMES = ("blur", "noise", "blur", "weather", "digital", "mask", "mask", "c
 """One name for each of the groups; groups of one name are summed up together."""
 
 SIGNIFICANT = 0.05
+
+TUNED_ON: Final = "tuned on"
+USED: Final = "used by the method"
+NEVER_SEEN: Final = "never seen"
 
 
 def bare(method: str) -> str:

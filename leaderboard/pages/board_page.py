@@ -11,6 +11,7 @@ from leaderboard.board.bottlenecks import HEADS, BottleneckGroup, conditions_in_
 from leaderboard.board.build import EVERY_SUITE, Board, Row, Standings, Value, measures
 from leaderboard.board.groups import SHARED, AnyGroup, Source
 from leaderboard.board.merge import Group
+from leaderboard.board.names import NEVER_SEEN, TUNED_ON, USED
 from leaderboard.pages.charts import Bar, bar, scale_from
 from leaderboard.pages.frame import Page, number
 from leaderboard.store.identity import identity_hash
@@ -55,6 +56,7 @@ class BoardRow:
         place: Rank, or the ranks that the data cannot decide between.
         bar: Stability with its interval; None without one.
         cells: One per measure of ``COLUMNS``.
+        seen: Whether the method was tuned on perturbations of the suite, or uses them itself.
     """
 
     group: Group
@@ -62,6 +64,7 @@ class BoardRow:
     place: str
     bar: Bar | None
     cells: tuple[Cell, ...]
+    seen: str
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,16 @@ def _rows(standings: Standings, low: float) -> Iterator[BoardRow]:
         value = row.values.get("stability")
         cells = tuple(_cell(row.values.get(name)) for name in COLUMNS)
         place = places(row, standings.of_suite(row.suite))
-        yield BoardRow(standings.group, row, place, bar(value, low) if value else None, cells)
+        shown = bar(value, low) if value else None
+        yield BoardRow(standings.group, row, place, shown, cells, _seen(standings.group, row))
+
+
+def _seen(group: Group, row: Row) -> str:
+    """Of how many of the suite's perturbations the method's author, or the method, has seen images."""
+    conditions = group.suites.get(row.suite, group.conditions)
+    names, about = {name for name, _ in conditions}, group.about_run.method(row.method)
+    counts = {TUNED_ON: len(names & {*about.tuned_on}), USED: len(names & {*about.uses_perturbations})}
+    return ", ".join(f"{how}: {n} of {len(names)}" for how, n in counts.items() if n) or NEVER_SEEN
 
 
 def _cell(value: Value | None) -> Cell:

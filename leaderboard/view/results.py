@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
-from leaderboard.board.names import SIGNIFICANT
+from leaderboard.board.names import NEVER_SEEN, SIGNIFICANT, TUNED_ON, USED
 from leaderboard.store.schema import SUMMARY
 from leaderboard.view.best import emphasis_notes, emphasised
 from leaderboard.view.content import Cell, Row, Section, Table, count_cell
@@ -97,6 +97,7 @@ def _table(
         (*sections, *own),
         (
             *_notes(kind, [row for (_, name), row in chosen.items() if name not in ("clean", "all")], counted),
+            *_background_gap(methods, flat),
             *_held_out_notes(methods, flat, facts),
             *_annotation_notes(methods, facts),
             *emphasis_notes(compared, methods, facts, tests),
@@ -199,18 +200,35 @@ def _test_note(p_values: Sequence[float]) -> str:
 
 
 def _held_out_notes(methods: Sequence[str], rows: Sequence[Row], facts: RunFacts) -> Iterator[str]:
-    """What is left of the means where a method uses perturbations itself that it is tested on."""
+    """What is left of the means where a method was tuned on perturbations that it is tested on, or uses them itself."""
+    unseen = []
     for method in methods:
-        used = facts.method(method).uses_perturbations
-        coinciding = [row.name for row in rows if row.name in used]
-        others = [row for row in rows if row.name not in used]
-        if coinciding and not others:
-            yield f"None of these perturbations is held out for {method}: it uses all of them itself."
-        elif coinciding:
+        about = facts.method(method)
+        tuned = [row.name for row in rows if row.name in about.tuned_on]
+        used = [row.name for row in rows if row.name in about.uses_perturbations]
+        others = [row for row in rows if row.name not in (*tuned, *used)]
+        if not tuned and not used:
+            unseen.append(method)
+            continue
+        parts = [f"{how}: {listed(names)}" for how, names in ((TUNED_ON, tuned), (USED, used)) if names]
+        if others:
             values = [[row.cells[number].value for row in others] for number in range(len(methods))]
             means = [f"{name} {printed(sum(own) / len(own))}" for name, own in zip(methods, values, strict=True)]
-            verb, left = ("is", "it") if len(coinciding) == 1 else ("are", "them")
-            yield f"{listed(coinciding)} {verb} not held out for {method}; mean without {left}: {', '.join(means)}."
+            parts.append(f"{NEVER_SEEN}: the other {len(others)}, with mean {', '.join(means)}")
+        else:
+            parts.append(f"{NEVER_SEEN}: none")
+        yield f"{method}: {'; '.join(parts)}."
+    if rows and (unseen := facts.rivals(unseen)):
+        yield f"{NEVER_SEEN.capitalize()} by {listed(unseen)}, as far as they state: all of these perturbations."
+
+
+def _background_gap(methods: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    """The BG-gap (Xiao et al. 2021) of each method, where both of its perturbations ran."""
+    cells = {row.name: row.cells for row in rows}
+    if "mixed_same" in cells and "mixed_rand" in cells:
+        pairs = zip(methods, cells["mixed_same"], cells["mixed_rand"], strict=True)
+        gaps = [f"{method} {printed(same.value - random.value)}" for method, same, random in pairs]
+        yield f"BG-gap (mixed_same minus mixed_rand, what the change of context costs): {', '.join(gaps)}."
 
 
 def _annotation_notes(methods: Sequence[str], facts: RunFacts) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Image perturbations: corruptions of ImageNet-C and ImageNet-C-bar, changes of one side of a mask; seeded per image.
 
-Published lengths are pixels of a 224-px image; other sizes scale them, unless raw lengths are requested. Only images
-are modified, never masks or segmentations.
+Published lengths are pixels of a 224-px image; other sizes scale them, unless raw lengths are requested. Masks and
+segmentations are never modified, except by the background swap, see ``tasks.donors``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def perturb(
     severity: int,
     seeds: Sequence[int],
     foreground: Bool[Tensor, "n h w"] | None = None,
+    background: UInt8[Tensor, "n 3 h w"] | None = None,
     *,
     mode: Mode = "published",
     lengths: Literal["scaled", "raw"] = "scaled",
@@ -42,6 +43,8 @@ def perturb(
         severity: 1 to 5, or 0 for the identity, bit-exact.
         seeds: One non-negative integer per image; ignored by perturbations that are not random.
         foreground: True on the foreground; required by the family ``mask``, else unused.
+        background: The background of another image for each, its object removed (``swap.background_of``); required by
+            ``mixed_same``, ``mixed_rand`` and ``mixed_next``, else unused. ``tasks.donors`` chooses it in a run.
         mode: The variant of frost, glass_blur and elastic_transform. ``published``: as the images of ImageNet-C were
             made. ``package``: as imagecorruptions makes them, with frost 1.1 times as large and a different
             elastic_transform. ``repaired``: as published, but frost draws among all six textures, and glass_blur
@@ -56,8 +59,8 @@ def perturb(
 
     Raises:
         UserError: Unknown name or mode, severity outside 0 to 5, image too small or of the wrong dtype, range or shape,
-            mismatched seeds, missing or mismatched mask, negative feather, or missing package.
+            mismatched seeds, missing or mismatched mask or background, negative feather, or missing package.
     """
     from tasks.perturbations.engine import run
 
-    return run(images, name, severity, seeds, foreground, mode, lengths, feather)
+    return run(images, name, severity, seeds, foreground, background, mode, lengths, feather)

@@ -128,6 +128,25 @@ def check_foreground(name: str, mask: Tensor | None, images: Tensor) -> Bool[Ten
     return mask.to(images.device)
 
 
+def check_background(name: str, background: Tensor | None, images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
+    """The backgrounds of other images, after checking that they fit the images.
+
+    Raises:
+        UserError: They are missing, not uint8, or of another shape.
+    """
+    if background is None:
+        raise UserError(
+            f"{name} needs the background of another image of a probing set for every image, and has none here: "
+            f"leave {name} out."
+        )
+    if background.dtype != torch.uint8 or background.shape != images.shape:
+        raise UserError(
+            f"The backgrounds of {name} are {background.dtype} {list(background.shape)}, "
+            f"but its images need uint8 {list(images.shape)}."
+        )
+    return background.to(images.device)
+
+
 def check_result(entry: Perturbation, result: object, images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
     """The result of a perturbation, after checking that it is a batch of images again.
 

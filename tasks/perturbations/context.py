@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool
+    from jaxtyping import Bool, UInt8
     from torch import Tensor
 
     from tasks.perturbations.draws import Draws
@@ -27,6 +27,7 @@ class Context:
         mode: The variant of the corruptions of ImageNet-C; see ``tasks.perturbations.perturb``.
         foreground: bool [n, h, w], True on the foreground, on the device of the images; None if none is needed.
         feather: Width in pixels of the soft mask edge; 0 for a hard edge.
+        background: uint8 [n, 3, h, w], the background of another image for each; None if none is needed.
     """
 
     draws: Draws
@@ -34,3 +35,4 @@ class Context:
     mode: Mode
     foreground: Bool[Tensor, "n h w"] | None
     feather: float
+    background: UInt8[Tensor, "n 3 h w"] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from tasks.perturbations.registry import Family, Perturbation, Strength
 
@@ -339,5 +339,38 @@ _RANDOM_MASK = _on_part(
     random=True,
 )
 
-DEFINITIONS = (*_masked("foreground"), *_masked("background"), _RANDOM_MASK, *_COMMON, *_EXTRA, *_C_BAR, *_CONTROLS)
+
+def _swap(name: str, description: str, *needs: Literal["background"]) -> Perturbation:
+    return Perturbation(
+        name,
+        "mask",
+        f"{description} (share of the images that are changed)",
+        (0.2, 0.4, 0.6, 0.8, 1.0),
+        f"tasks.perturbations.swap:{name}",
+        random=True,
+        needs=("foreground", *needs),
+        source="Xiao, Engstrom, Ilyas and Madry 2021, Noise or Signal (ImageNet-9)",
+    )
+
+
+_SWAP = (
+    _swap("only_fg", "Foreground on black"),
+    _swap("no_fg", "Background with the foreground black along its mask"),
+    _swap("only_bg_b", "Background with the bounding box of the foreground black"),
+    _swap("only_bg_t", "Background tiled over the bounding box of the foreground"),
+    _swap("mixed_same", "Foreground on the background of another image of its class", "background"),
+    _swap("mixed_rand", "Foreground on the background of an image of a random class", "background"),
+    _swap("mixed_next", "Foreground on the background of an image of the next class", "background"),
+)
+
+DEFINITIONS = (
+    *_masked("foreground"),
+    *_masked("background"),
+    _RANDOM_MASK,
+    *_SWAP,
+    *_COMMON,
+    *_EXTRA,
+    *_C_BAR,
+    *_CONTROLS,
+)
 """In the order of the tables."""

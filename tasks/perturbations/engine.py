@@ -13,6 +13,7 @@ from torch import Tensor
 from tasks.common.errors import UserError
 from tasks.perturbations.arithmetic import pieces
 from tasks.perturbations.checks import (
+    check_background,
     check_foreground,
     check_images,
     check_mode,
@@ -36,6 +37,7 @@ def run(
     severity: int,
     seeds: Sequence[int],
     foreground: Bool[Tensor, "n h w"] | None,
+    background: UInt8[Tensor, "n 3 h w"] | None,
     mode: Mode,
     lengths: Literal["scaled", "raw"],
     feather: float,
@@ -50,13 +52,15 @@ def run(
     if severity == 0:
         return images.clone()
     mask = check_foreground(name, foreground, images) if entry.needs_foreground else None
+    behind = check_background(name, background, images) if entry.needs_background else None
     scale = min(images.shape[2:]) / REFERENCE_SIDE if lengths == "scaled" else 1.0
     transform, parameters = entry.load(), entry.parameters[severity - 1]
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
 
     def work(piece: slice) -> None:
         own = None if mask is None else mask[piece]
-        context = Context(Draws(seeds[piece], images.device), scale, mode, own, feather)
+        other = None if behind is None else behind[piece]
+        context = Context(Draws(seeds[piece], images.device), scale, mode, own, feather, other)
         out[piece] = check_result(entry, transform(images[piece].contiguous(), parameters, context), images[piece])
 
     _spread(work, images, entry.pixels_at_once)

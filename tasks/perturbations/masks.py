@@ -122,7 +122,7 @@ def _background(context: Context) -> Part:
     return ~_foreground(context)
 
 
-def _blend(images: Images, changed: Float[Tensor, "n 3 h w"], part: Part, context: Context) -> Images:
+def blend(images: Images, changed: Float[Tensor, "n 3 h w"], part: Part, context: Context) -> Images:
     """The changed values inside the part, rounded; over the feather the change sets in gradually."""
     if context.feather > 0:
         depth = distance_to(~part, int(context.feather) + 1).double().div_(context.feather + 1).clamp_(max=1)
@@ -131,18 +131,18 @@ def _blend(images: Images, changed: Float[Tensor, "n 3 h w"], part: Part, contex
 
 
 def _blurred(images: Images, sigma: float, part: Part, context: Context) -> Images:
-    return _blend(images, blurred_inside(images, part, sigma * context.scale), part, context)
+    return blend(images, blurred_inside(images, part, sigma * context.scale), part, context)
 
 
 def _faded(
     images: Images, target: float | Float[Tensor, "n 3 1 1"], share: float, part: Part, context: Context
 ) -> Images:
-    return _blend(images, images.double().mul_(1 - share).add_(target * share), part, context)
+    return blend(images, images.double().mul_(1 - share).add_(target * share), part, context)
 
 
 def _noisy(images: Images, sigma: float, part: Part, context: Context) -> Images:
     added = normal(context.draws.uniform16(*images.shape[1:]), 0.0, 255.0 * sigma)
-    return _blend(images, added.double().add_(images), part, context)
+    return blend(images, added.double().add_(images), part, context)
 
 
 def _matched(images: Images, part: Part, other: Part, sigma: float, context: Context) -> Images:

@@ -29,7 +29,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 """The severities of every perturbation; severity 0 is the identity."""
 
 Family = Literal["noise", "blur", "weather", "digital", "mask"]
-Need = Literal["foreground", "imagecorruptions"]
+Need = Literal["foreground", "background", "imagecorruptions"]
 Strength = float | tuple[float, ...]
 Transform = Callable[[Any, Any, Any], Any]
 
@@ -46,7 +46,7 @@ class Perturbation:
         transform: ``transform(images, parameters, context)``: uint8 [n, 3, h, w] → the same, each image independently,
             with the ``Context`` of ``tasks.perturbations.context``; or ``"module:function"``, imported on first use.
         random: Whether the result depends on the seed.
-        needs: A foreground mask, or the package whose images are used.
+        needs: A foreground mask, the background of another image, or the package whose images are used.
         pixels_at_once: Pixels of a batch that are best processed together; by default about one 224-px image, which
             fits the CPU cache. Many small steps need more.
         version: Raised whenever the same seed may give a different image.
@@ -70,6 +70,11 @@ class Perturbation:
     def needs_foreground(self) -> bool:
         """Whether every image needs a foreground mask."""
         return "foreground" in self.needs
+
+    @property
+    def needs_background(self) -> bool:
+        """Whether every image needs the background of another image of the probing set."""
+        return "background" in self.needs
 
     def form(self, corruptions: str) -> Perturbation:
         """The variant that a run with these ``corruptions`` uses under this name."""

@@ -47,6 +47,7 @@ class Settings:
         severity: int,
         seeds: Sequence[int],
         foreground: Bool[Tensor, "n h w"] | None,
+        background: UInt8[Tensor, "n 3 h w"] | None = None,
     ) -> UInt8[Tensor, "n 3 h w"]:
         """Perturb images; see ``tasks.perturbations.perturb``."""
         from tasks.perturbations import perturb, reference
@@ -54,9 +55,15 @@ class Settings:
         if self.corruptions == "reference" and name in reference.names():
             return reference.perturb(images, name, severity, seeds)
         mode = "published" if self.corruptions == "reference" else self.corruptions
-        return perturb(images, name, severity, seeds, foreground, mode=mode, lengths=self.lengths, feather=self.feather)
+        own = {"mode": mode, "lengths": self.lengths, "feather": self.feather}
+        return perturb(images, name, severity, seeds, foreground, background, **own)
 
 
 def needs_foreground(name: str) -> bool:
     """Whether images under a condition of that name depend on foreground masks; ``clean`` does not."""
     return name in PERTURBATIONS and PERTURBATIONS[name].needs_foreground
+
+
+def needs_background(name: str) -> bool:
+    """Whether images under a condition of that name depend on the backgrounds of other images."""
+    return name in PERTURBATIONS and PERTURBATIONS[name].needs_background

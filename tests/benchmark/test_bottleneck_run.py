@@ -228,6 +228,11 @@ def test_options_of_labels_are_refused(tmp_path):
         done(tmp_path, small(), methods=("dnd",))
 
 
+def test_backgrounds_are_not_exchanged(tmp_path):
+    with pytest.raises(UserError, match="omit mixed_same from --suites"):
+        done(tmp_path, small(), suites=("background_swap",))
+
+
 def test_no_concept_left_is_said_with_the_reasons(tmp_path):
     thresholds = small().bottleneck.thresholds.model_copy(update={"visible": 0.99})
     with pytest.raises(UserError, match=r"No concept is left .* not visible"):

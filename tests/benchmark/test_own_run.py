@@ -381,6 +381,15 @@ def test_methods_that_need_annotation_are_left_out_aloud_or_refused(
     )
 
 
+def test_backgrounds_are_not_exchanged_between_images_without_classes(mine: Path, tmp_path: Path) -> None:
+    asked = options(tmp_path, methods=("random_label",), image_folder=mine / "photos", suites=("background_swap",))
+    profile, tasks = overridden(asked)
+    roles = Roles(profile, CPU)
+    tasks = [with_image_count(task, asked, roles) for task in tasks]
+    with pytest.raises(UserError, match="mixed_same takes backgrounds by class, but the probing images have neither"):
+        adapt_options(asked, tasks, load_methods(asked, profile), roles, Display("quiet"))
+
+
 def test_a_plan_is_of_the_folder_and_methods_that_the_run_has(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

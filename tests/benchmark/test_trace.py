@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import benchmark.trace.page
 from baselines.dnd.crops import crop_image
 from benchmark.cli import app
 from benchmark.trace.draw import Question, find_trace, trace_page, write_trace
-from benchmark.trace.images import without
+from benchmark.trace.images import Redrawn, without
 from benchmark.trace.page import CHOSEN_FILL
 from benchmark.trace.record import RunIdentity
 from benchmark.trace.sheet import GAP, MARGIN, THUMB, WIDTH, _length, drawable, wrapped
@@ -28,8 +29,9 @@ from tasks.common.errors import UserError
 from tasks.common.images import to_array
 from tasks.miniature.generator import RenderingGenerator
 from tasks.miniature.probing import MiniatureProbingSet
-from tasks.observe import Condition, image_seeds
+from tasks.observe import Condition, image_seeds, perturbed, probe_of
 from tasks.perturbations import perturb
+from tasks.perturbations.settings import Settings
 from tasks.perturbations.suites import load_suite
 from tasks.probing.folder import open_folder
 from tasks.view import View
@@ -375,12 +377,22 @@ def test_masks_come_from_the_segmenter_where_the_run_took_them_from_it(draw):
 
 
 def test_images_that_were_left_out_are_not_counted():
-    probing = SmallProbing()
+    probing = MiniatureProbingSet("probe", 3)
     kept = without(probing, {probing.ids[1]})
-    assert kept.ids == (probing.ids[0], *probing.ids[2:])
+    assert kept.ids == (probing.ids[0], probing.ids[2])
     assert torch.equal(kept.load([1, 0]), probing.images[[2, 0]])
     assert torch.equal(kept.load_foreground([1]), probing.foreground[[2]])
     assert without(probing, frozenset()) is probing
+
+
+def test_an_image_on_the_background_of_another_one_is_redrawn_as_in_the_run():
+    probing, condition = MiniatureProbingSet("probe", 12), Condition("mixed_rand", 5)
+    expected = perturbed(probe_of(probing, masked=True), condition, 3, Settings(), torch.device("cpu"))([7, 2])
+    trace = SimpleNamespace(images=lambda: (7, 2))
+    identity = SimpleNamespace(seed=3, perturbing=Settings)
+    redrawn = Redrawn(trace, condition, identity, probing, NoisyGenerator())
+    assert np.array_equal(redrawn.original(7), to_array(expected)[0])
+    assert np.array_equal(redrawn.original(2), to_array(expected)[1])
 
 
 # ---- nothing overflows ----

@@ -45,6 +45,14 @@ def test_an_older_run_is_read_as_its_methods_were():
     assert found.notes == ()
 
 
+def test_a_run_from_before_methods_stated_what_they_were_tuned_on_is_not_called_unseen():
+    stated = about_methods({"clear": registry.load("clear")})["clear"]
+    tuned = ("gaussian_noise", "frost", "fog", "contrast")
+    assert run_facts(info({"clear": {**stated, "tuned_on": ["snow"]}})).method("clear").tuned_on == ("snow",)
+    del stated["tuned_on"]
+    assert run_facts(info({"clear": stated})).method("clear").tuned_on == tuned
+
+
 def test_of_an_older_run_with_other_options_nobody_knows_what_a_method_uses():
     found = run_facts(info(options={"clear": {"contexts": "fog:3"}}))
     assert found.method("clear").uses_perturbations == ()
@@ -77,7 +85,7 @@ def test_a_plugin_that_states_nothing_has_the_first_line_of_its_docstring():
 
     assert about_methods({"mine": Mine()})["mine"] == {  # type: ignore[dict-item]
         "summary": "Says the same of every unit.", "citation": [], "trivial": False, "uses_perturbations": [],
-        "trace": "", "annotation": False,
+        "tuned_on": [], "trace": "", "annotation": False,
     }  # fmt: skip
 
 

@@ -86,7 +86,8 @@ def quick(few_resamples):
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     suites = {"gaussian_blur": (("gaussian_blur", 1), ("gaussian_blur", 5)), "fog": (("fog", 1), ("fog", 5))}
-    write_run(root / "whole", suites=suites, units=8, comparisons=False)
+    seen = {"methods": {"dnd": {"tuned_on": ["fog"], "uses_perturbations": ["fog"]}}}
+    write_run(root / "whole", suites=suites, units=8, comparisons=False, facts=seen)
     lacking = {"dnd": [("fog", 5)]}
     write_run(root / "holed", {"clip_dissect": 0.1, "dnd": 0.6, "random_label": 1.0}, False, task="other_task",
               suites=suites, units=8, lacking=lacking, comparisons=False)  # fmt: skip
@@ -294,6 +295,19 @@ def test_the_board_shows_what_the_rows_hold(site: Path, board: Board) -> None:
                     in html
                 )
     assert shown > 50
+
+
+def test_the_board_says_of_each_suite_what_the_method_has_seen(site: Path) -> None:
+    text = (site / "index.html").read_text("utf-8")
+
+    def said(method: str, suite: str) -> list[str]:
+        row = _row(text, task="toy_task", method=method, suite=suite)
+        return re.findall(rf"<td>{suite}<br><span class=\"sub\">([^<]*)</span></td>", row)
+
+    assert said("dnd", "fog") == ["tuned on: 1 of 1, used by the method: 1 of 1"]
+    assert said("dnd", "all") == ["tuned on: 1 of 2, used by the method: 1 of 2"]
+    assert said("dnd", "gaussian_blur") == said("clip_dissect", "fog") == ["never seen"]
+    assert said("random_label", "fog") == []
 
 
 def test_floors_and_incomplete_rows_stand_below_the_others_of_their_suite(site: Path) -> None:

@@ -53,17 +53,18 @@ def files(board: Board) -> dict[str, str]:
 
 def test_the_note_of_other_contexts_is_the_right_one(files):
     stability = files[f"tables/stability-{SLUG}.md"].replace("\\", "")
-    (note,) = [line for line in stability.splitlines() if "held out" in line]
-    assert note.removeprefix("- ").startswith("fog is not held out for clear (contexts=fog:3); mean without it: ")
+    (note,) = [line for line in stability.splitlines() if "used by the method" in line]
+    start = "clear (contexts=fog:3): tuned on: fog; used by the method: fog; never seen: "
+    assert note.removeprefix("- ").startswith(start)
     assert "gaussian_blur" not in note
 
 
 def test_an_older_run_makes_no_claim_about_other_contexts(tmp_path):
     small = {"suites": {"few": (("fog", 3), ("gaussian_blur", 3))}, "units": 5, "thumbnails": False}
     write_run(tmp_path / "run", {"clear": 0.5, "dnd": 0.1}, options={"clear": {"contexts": "fog:3"}}, **small)
-    assert (
-        "held out" not in generated_files(build_board(merge_runs(tmp_path)), ())["tables/stability-toy_task-v1-toy.md"]
-    )
+    made = generated_files(build_board(merge_runs(tmp_path)), ())["tables/stability-toy_task-v1-toy.md"]
+    assert "tuned on" in made
+    assert "used by the method" not in made
 
 
 def test_methods_are_described_and_cited(files):

@@ -158,21 +158,34 @@ def test_every_table_names_its_profile_and_carries_its_note(summary, note):
         assert ("Measured in a garden." in source) is bool(note)
 
 
-def test_a_method_that_uses_a_condition_itself_is_also_compared_without_it(summary):
-    used = ("snow", "gaussian_blur", "fog")
-    facts = RunFacts(methods={"dnd": AboutMethod("My method.", uses_perturbations=used)})
-    (found,) = held_out(result_tables(summary, "stability", facts))
-    others = summary[~summary["perturbation"].isin([*used, "clean", "all"])]
-    own = others[others["method"] == "dnd"]["stability"]
-    assert found.startswith("gaussian_blur and snow are not held out for dnd; mean without them: clip_dissect ")
-    assert f" dnd {own.mean():.2f}" in found
-    one = RunFacts(methods={"dnd": AboutMethod(uses_perturbations=("snow",))})
-    (found,) = held_out(result_tables(summary, "stability", one))
-    assert found.startswith("snow is not held out for dnd; mean without it: ")
+def test_a_table_says_what_each_method_has_seen_and_gives_the_means_without_it(summary):
+    facts = RunFacts(methods={"dnd": AboutMethod(uses_perturbations=("snow", "fog"), tuned_on=("gaussian_blur",))})
+    said, unseen = held_out(result_tables(summary, "stability", facts))
+    others = summary[~summary["perturbation"].isin(["snow", "gaussian_blur", "clean", "all"])]
+    left, own = others["perturbation"].nunique(), others[others["method"] == "dnd"]["stability"]
+    start = "dnd: tuned on: gaussian_blur; used by the method: snow; never seen: the other"
+    assert said.startswith(f"{start} {left}, with mean clip_dissect ")
+    assert f" dnd {own.mean():.2f}" in said
+    assert unseen.startswith("Never seen by clip_dissect")
+    assert "dnd" not in unseen
     alone = summary[summary["perturbation"].isin(["gaussian_blur", "snow", "clean", "all"])]
-    (found,) = held_out(result_tables(alone, "stability", facts))
-    assert found == "None of these perturbations is held out for dnd: it uses all of them itself."
-    assert held_out(result_tables(summary, "stability", RunFacts())) == []
+    assert held_out(result_tables(alone, "stability", facts))[0].endswith("snow; never seen: none.")
+    (unseen,) = held_out(result_tables(summary, "stability", RunFacts()))
+    assert unseen.startswith("Never seen by clip_dissect")
+
+
+def test_the_gap_between_backgrounds_is_said_where_both_perturbations_ran(summary):
+    def said(frame) -> list[str]:
+        return [note for table in result_tables(frame, "stability", RunFacts()) for note in table.notes if "BG" in note]
+
+    assert said(summary) == []
+    assert said(summary.replace({"perturbation": {"snow": "mixed_same"}})) == []
+    both = summary.replace({"perturbation": {"snow": "mixed_same", "gaussian_blur": "mixed_rand"}})
+    means = both.set_index(["perturbation", "method"])["stability"]
+    (note,) = said(both)
+    for method in ("clip_dissect", "dnd"):
+        gap = means["mixed_same", method] - means["mixed_rand", method]
+        assert f"{method} {gap:.2f}" in note
 
 
 def test_methods_that_read_the_annotation_are_told_from_those_that_do_not(summary):
@@ -187,7 +200,7 @@ def test_methods_that_read_the_annotation_are_told_from_those_that_do_not(summar
 
 
 def held_out(tables) -> list[str]:
-    return [note for table in tables for note in table.notes if "held out" in note]
+    return [note for table in tables for note in table.notes if "ever seen" in note]
 
 
 def test_accuracy_shows_clean_and_perturbed(summary):

@@ -9,8 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from tasks.perturbations import PERTURBATIONS, perturb
 from tasks.perturbations.masks import blurred_inside, moved
+from tasks.perturbations.swap import CHANGES
 
-MASKED = [name for name, entry in PERTURBATIONS.items() if entry.family == "mask"]
+MASKED = [name for name, entry in PERTURBATIONS.items() if entry.family == "mask" and name not in CHANGES]
 
 
 def noise(height: int = 224, width: int = 230) -> torch.Tensor:

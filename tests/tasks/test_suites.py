@@ -31,6 +31,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_suites_hold_the_published_lists() -> None:
     assert suite_names() == (
+        "background_swap",
         "corrupted_explanations",
         "foreground_background",
         "imagenet_c",

@@ -34,6 +34,8 @@ from tasks.common.errors import UserError
 from tasks.observe import CLEAN
 from tasks.perturbations.engine import VERSION as ENGINE_VERSION
 from tasks.perturbations.registry import PERTURBATIONS
+from tasks.perturbations.settings import needs_background
+from tasks.perturbations.suites import load_suite, perturbations_of
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile
 from tasks.schema import Bottleneck, Task
@@ -139,6 +141,9 @@ def check_options(options: RunOptions) -> None:
     for name, value in {**given, "analysis": options.analyses, "set": options.method_options}.items():
         if value:
             raise UserError(f"A task with a concept bottleneck labels no units: omit --{name}.")
+    swapped = next(filter(needs_background, perturbations_of(map(load_suite, options.suites or ()))), None)
+    if swapped is not None:
+        raise UserError(f"Test images of a bottleneck do not exchange backgrounds: omit {swapped} from --suites.")
 
 
 def plan_bottlenecks(options: RunOptions, profile: Profile, tasks: Sequence[Task], roles: Roles) -> list[Planned]:
