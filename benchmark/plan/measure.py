@@ -40,7 +40,7 @@ from tasks.common.seeding import integer_seed
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Probe, probe_of
-from tasks.perturbations.settings import Settings, needs_foreground
+from tasks.perturbations.settings import Settings, needs_background, needs_foreground
 from tasks.profiles.sources import GeneratorSource
 
 IMAGES: Final = 32
@@ -169,8 +169,10 @@ class _Measuring:
             self.rates.basis["perturbations"] = f"{few} images each"
 
     def _apply(self, images: Tensor, name: str, severity: int, seeds: list[int], masks: Tensor | None) -> None:
-        device = self.roles.device
-        self.settings.apply(images.to(device), name, severity, seeds, None if masks is None else masks.to(device)).cpu()
+        shown = images.to(self.roles.device)
+        behind = shown if needs_background(name) else None
+        own = None if masks is None else masks.to(self.roles.device)
+        self.settings.apply(shown, name, severity, seeds, own, behind).cpu()
 
     def _observation(self, target: TargetModel, probe: Probe) -> Observation:
         """Observation under the clean condition, as large as in the run, from the few images repeated."""

@@ -170,7 +170,7 @@ def test_maps_of_top_images_are_those_that_a_pass_over_all_would_keep(count):
     for part in (range(4), range(4, 5), range(5, 11)):
         top.add(part.start, pooled[list(part)], maps[list(part)])
     for unit, column in columns.items():
-        held = top_images(pooled[:, unit], count)
+        held = top_images(pooled[:, unit], count, split=True)
         assert [image for image in top.images[column].tolist() if image >= 0] == held
         if held:
             assert torch.equal(top.read(held[::-1], [unit]), maps[held[::-1], column, None])
