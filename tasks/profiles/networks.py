@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torchvision.models import WeightsEnum
 
 from tasks.common.errors import UserError, unknown_name
@@ -256,6 +258,14 @@ def _factory(entry: Target, name: str) -> nn.Module:
     network = returned(entry.architecture, {})
     if not isinstance(network, nn.Module):
         raise UserError(f"{entry.architecture} gives a {type(network).__name__}; it must give a torch.nn.Module.")
+    if any(isinstance(part, torch.jit.ScriptModule) for part in network.modules()):
+        raise UserError(
+            f"{entry.architecture} gives a scripted network, whose layers cannot be read; leave it unscripted."
+        )
+    if any(isinstance(one, UninitializedTensorMixin) for one in (*network.parameters(), *network.buffers())):
+        raise UserError(
+            f"{entry.architecture} gives a network with lazy layers; have it pass an image through it first."
+        )
     # As of the other loaders: half precision would not fit the images.
     return _with_weights(network.float(), entry)
 

@@ -41,8 +41,8 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
 Bytes = Annotated[StrictInt, Field(ge=0)] | None
 Side = Annotated[int, Field(ge=32)]
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -54,7 +54,7 @@ class Input(Strict):
     resize: Side
     crop: Side | None = None
     mean: Annotated[tuple[Share, Share, Share], BeforeValidator(_as_tuple)]
-    std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_as_tuple)]
+    std: Annotated[tuple[Deviation, Deviation, Deviation], BeforeValidator(_as_tuple)]
     interpolation: Literal["bilinear", "bicubic"] = optional("bilinear")
 
     @model_validator(mode="after")
