@@ -310,6 +310,8 @@ class Roles:
         def load() -> SentenceEncoder:
             if isinstance(entry, str):
                 return MiniLmEncoder(str(self.device))
+            if isinstance(entry, FactorySource):
+                return role_from("sentence_encoder", entry)
             with loading("sentence_encoder", entry, entry.loader) as source:
                 return SentenceTransformerEncoder(source, str(self.device), entry.revision)
 
@@ -357,6 +359,8 @@ class Roles:
         entry = self.profile.summariser
         if entry is None or isinstance(entry, str):
             return CountingSummariser() if entry else None
+        if isinstance(entry, FactorySource):
+            return role_from("summariser", entry)
         found = build_summariser(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
         self._namers["summariser"] = found
         return found
@@ -367,6 +371,8 @@ class Roles:
         entry = self.profile.describer
         if entry is None:
             return None
+        if isinstance(entry, FactorySource):
+            return role_from("describer", entry)
         found = build_describer(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
         self._namers["describer"] = found
         return found
@@ -467,7 +473,8 @@ class Roles:
 
         They are not without a cache, nor from a user's function, whose code has no hash.
         """
-        if not self.cache.keeps or isinstance(entry, FactorySource):
+        parts = (entry, self.profile.sentence_encoder) if isinstance(entry, ConseSource) else (entry,)
+        if not self.cache.keeps or any(isinstance(part, FactorySource) for part in parts):
             load()
             return None
         return role_identity(self.profile, role, entry, packages, self.device, load)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 from torchvision.models import WeightsEnum
 
 from tasks.common.errors import UserError, unknown_name
@@ -262,7 +262,7 @@ def _factory(entry: Target, name: str) -> nn.Module:
         raise UserError(
             f"{entry.architecture} gives a scripted network, whose layers cannot be read; leave it unscripted."
         )
-    if any(isinstance(one, UninitializedTensorMixin) for one in (*network.parameters(), *network.buffers())):
+    if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
         raise UserError(
             f"{entry.architecture} gives a network with lazy layers; have it pass an image through it first."
         )

@@ -189,7 +189,7 @@ class ClipSource(Source):
 
 
 class FactorySource(Strict):
-    """A model of the user's own for ``clip``, ``captioner``, ``generator`` or ``segmenter``: see ``tasks.roles``.
+    """A model of the user's own for any role of the profile: see ``tasks.roles``.
 
     Its answers are not cached, because the function's code has no hash.
 
