@@ -43,11 +43,11 @@ from tasks.profiles.factories import role_from
 from tasks.profiles.identities import network_identity, role_identity
 from tasks.profiles.loading import conse_encoder, loading, require_offline, trained_segmenter
 from tasks.profiles.locate import locate_target
-from tasks.profiles.networks import build_network, preparation
+from tasks.profiles.networks import build_network, given_preparation, preparation
 from tasks.profiles.pool import pool_of
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile
-from tasks.profiles.sources import ConseSource, FactorySource, RetrievalSource, Source
+from tasks.profiles.sources import ConseSource, FactorySource, OnnxClipSource, RetrievalSource, Source
 from tasks.roles import (
     Captioner,
     ImageGenerator,
@@ -283,8 +283,8 @@ class Roles:
     def clip_identity(self) -> dict[str, Any] | None:
         """What the embeddings depend on besides image and text, for cache keys; None if they are not cached."""
         entry = self.profile.clip
-        packages = ("timm", "torchvision") if isinstance(entry, ConseSource) else ("open_clip_torch",)
-        return self._identity("clip", entry, lambda: self._clip_model, packages)
+        packages = {"conse": ("timm", "torchvision"), "onnx": ("onnxruntime", "tokenizers")}
+        return self._identity("clip", entry, lambda: self._clip_model, packages.get(entry.loader, ("open_clip_torch",)))
 
     @cached_property
     def _clip_model(self) -> ImageTextEncoder:
@@ -294,6 +294,11 @@ class Roles:
             return role_from("clip", entry)
         if isinstance(entry, ConseSource):
             return conse_encoder(entry, self.sentence_encoder, self.device)
+        if isinstance(entry, OnnxClipSource):
+            from tasks.models.onnx_clip import OnnxClipEncoder
+
+            with loading("clip", entry, entry.loader) as folder:
+                return OnnxClipEncoder(Path(folder), given_preparation(entry.input), entry.token_limit)
         from tasks.models.clip_encoder import OpenClipEncoder
 
         with loading("clip", entry, entry.loader) as source:

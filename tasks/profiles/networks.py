@@ -22,7 +22,7 @@ from tasks.models.weights import check_file
 from tasks.probing.imagenet_classes import IMAGENET_CLASSES
 from tasks.profiles.factories import returned
 from tasks.profiles.fetch import fetching, torchvision_file
-from tasks.profiles.sources import Target
+from tasks.profiles.sources import Input, Target
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,7 @@ def preparation(entry: Target, name: str = "the network") -> Preprocessing:
         UserError: An unknown architecture or tag, or a preprocessing other than resizing and centre crop.
     """
     if entry.input is not None:
-        given = entry.input
-        return Preprocessing(given.resize, given.crop, given.mean, given.std, given.interpolation)
+        return given_preparation(entry.input)
     steps = None
     if entry.loader == "timm":
         steps = _timm_preparation(entry)
@@ -67,6 +66,11 @@ def preparation(entry: Target, name: str = "the network") -> Preprocessing:
     if steps is None:
         raise UserError(f"The profile does not say how images of {name} are prepared; give its input.")
     return steps
+
+
+def given_preparation(given: Input) -> Preprocessing:
+    """The preprocessing that a profile states."""
+    return Preprocessing(given.resize, given.crop, given.mean, given.std, given.interpolation)
 
 
 def output_count(entry: Target) -> int | None:

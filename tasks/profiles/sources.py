@@ -188,6 +188,27 @@ class ClipSource(Source):
         return self
 
 
+class OnnxClipSource(Source):
+    """An image-text encoder of two ONNX files in a folder: see ``tasks.models.onnx_clip``.
+
+    Attributes:
+        input: Its preprocessing, without a crop: it sees what the target sees.
+        token_limit: Maximum tokens of a text, including its start and end token.
+    """
+
+    loader: Literal["onnx"]
+    input: Input
+    token_limit: Count = 77
+
+    @model_validator(mode="after")
+    def _in_a_folder(self) -> OnnxClipSource:
+        if self.path is None or self.name or self.revision:
+            raise ValueError("the loader onnx reads a local folder (path), and no published name or revision")
+        if self.input.crop is not None:
+            raise ValueError("clip sees all of an image that the target sees: leave crop out of its input")
+        return self
+
+
 class FactorySource(Strict):
     """A model of the user's own for any role of the profile: see ``tasks.roles``.
 
