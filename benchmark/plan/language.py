@@ -9,6 +9,7 @@ from tasks.language.config import OpenAISource, TransformersSource
 from tasks.language.prices import cost, most_prompt_tokens, price_table
 from tasks.language.prompts import MOST_LETTERS, corrected_messages, simplify_messages, summarise_messages
 from tasks.profiles.schema import Profile
+from tasks.profiles.sources import FactorySource
 
 LETTERS_A_TOKEN: Final = 4
 """Rule of thumb for English text."""
@@ -18,40 +19,34 @@ _WIDEST: Final = "\U00010400" * MOST_LETTERS
 """The longest caption or reply that is sent, in letters of four bytes each."""
 
 
-def language_model(profile: Profile) -> OpenAISource | TransformersSource | None:
-    """The language model that summarises; None if none does."""
-    source = profile.summariser
-    return source if isinstance(source, OpenAISource | TransformersSource) else None
-
-
 def language_roles(profile: Profile) -> set[str]:
-    """The roles that are filled by a language model."""
+    """The roles that are filled by a language model, or by a user's own function, which may ask one."""
     sources = {"summariser": profile.summariser, "describer": profile.describer}
-    return {role for role, source in sources.items() if isinstance(source, OpenAISource | TransformersSource)}
+    return {role for role, source in sources.items() if source is not None and not isinstance(source, str)}
 
 
 def language_counts(cost: Cost, profile: Profile) -> tuple[Amount, Amount, Amount]:
     """Answers requested from language models, prompt tokens and completion tokens.
 
     At most, each summary is requested twice and every text has its maximum length; a request that fails in transit is
-    repeated, which counts once. Tokens of images are unknown.
+    repeated, which counts once. Tokens of images and of a user's own function are unknown.
 
     Args:
         cost: Use of the summariser and of the describer.
         profile: Defines the two roles; a role that is not a language model counts as none.
     """
-    source = language_model(profile)
+    source = profile.summariser
     simplified, summarised = cost.simplified, Amount(_twice(cost.summarised.most), cost.summarised.expected)
-    if source is None:
+    if "summariser" not in language_roles(profile):
         simplified = summarised = NOTHING
-    elif source.mode == "llama2":
+    elif isinstance(source, OpenAISource | TransformersSource) and source.mode == "llama2":
         simplified = NOTHING
     described = NOTHING if profile.describer is None else cost.described
     calls = simplified + summarised + described
-    if described != NOTHING:
+    if calls == NOTHING:
+        return NOTHING, NOTHING, NOTHING
+    if described != NOTHING or not isinstance(source, OpenAISource | TransformersSource):
         return calls, UNKNOWN, UNKNOWN
-    if source is None:
-        return calls, NOTHING, NOTHING
     read = _tokens(simplified, _simplify(_WIDEST, exact=False), _simplify("x" * CAPTION_LETTERS, exact=True))
     captions = cost.summary_captions
     asked = summarise_messages([_WIDEST] * captions, source.mode)
@@ -71,9 +66,10 @@ def money(profile: Profile, read: Amount, written: Amount) -> dict[str, Any]:
     """
     source = profile.summariser
     if not isinstance(source, OpenAISource) and read.most is None:
-        source = profile.describer
+        source = profile.describer or source
     if not isinstance(source, OpenAISource):
-        return {"usd": NOTHING, "model": None, "price": None, "cap": None}
+        asked = isinstance(source, FactorySource) and read.most is None
+        return {"usd": UNKNOWN if asked else NOTHING, "model": None, "price": None, "cap": None}
     price = source.price or price_table().get(source.model)
     usd = UNKNOWN
     if price is not None:

@@ -193,7 +193,7 @@ class _Measuring:
     def _roles(self, probe: Probe) -> None:
         needed = asked_roles(self.methods)
         # A summariser that uses word frequencies needs the captions of all images.
-        counts = "summariser" in needed and isinstance(self.roles.profile.summariser, str)
+        counts = "summariser" in needed and self.roles.profile.may_count_words
         if ("captioner" in needed or counts) and self.roles.captioner is not None:
             with self._timed("loading"):
                 captioner = self.roles.captioner

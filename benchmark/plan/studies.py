@@ -84,6 +84,6 @@ def _count(study: str, cost: StudyCost, methods: Mapping[str, Method], profile: 
         total = sum((counts_of(one, profile) for one in each), total)
         labellings[name] = (times, sum((one.generated for one in each), NOTHING))
         summarised = summarised or first.summarised != NOTHING
-    if summarised and isinstance(profile.summariser, str):
+    if summarised and profile.may_count_words:
         total += Counts(captioned=cost.captioned)
     return StudyCount(study, work, replace(total, cells=NOTHING), labellings, cost.trained)

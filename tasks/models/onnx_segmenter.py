@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from tasks.common.errors import UserError
 from tasks.common.images import resize_to
+from tasks.models.onnx_session import open_session
 from tasks.models.segmenter import MEAN, STD
-from tasks.packages import install_command
 
 
 class U2NetSegmenter:
@@ -33,19 +31,7 @@ class U2NetSegmenter:
     """
 
     def __init__(self, path: Path, side: int) -> None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise UserError(
-                f"The segmenter needs the package onnxruntime; install it with: {install_command('onnxruntime')}"
-            )
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = torch.get_num_threads()
-        try:
-            self._session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no narrower common class
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-            raise UserError(f"{path} cannot be read as ONNX ({reason}); restore the file.") from error
+        self._session = open_session(path, "segmenter")
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
         self._side = side

@@ -43,6 +43,7 @@ class Choice:
 
 
 ALL = Choice()
+_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def open_folder(
     """Open a folder of images; links are followed.
 
     An identifier is the path below the folder, with ``/``. If all images are in two or more first-level folders, those
-    are the classes. If every file, or the folder it is in, is named by one of ImageNet's WordNet identifiers
-    (``n01440764_tench.JPEG``), the classes are ImageNet's 1,000.
+    are the classes; folders for the parts of a set (``train``, ``val``, ``test``) are not counted as a level. If every
+    file, or the folder it is in, is named by one of ImageNet's WordNet identifiers (``n01440764_tench.JPEG``), the
+    classes are ImageNet's 1,000.
 
     Args:
         cache: Stores the results of scanning the images; None stores nothing.
@@ -86,16 +88,23 @@ def open_folder(
     if synsets is not None:
         found = Found(dict(files), ignored, *synsets)
         return open_found("folder", str(path), found, licence, choice, cache)
-    tops = sorted({name.partition("/")[0] for name in names})
-    if len(tops) < 2 or not all("/" in name for name in names):
+    below = _below_splits(names)
+    tops = sorted({name.partition("/")[0] for name in below})
+    if len(tops) < 2 or not all("/" in name for name in below):
         beside = [name for name in names if "/" not in name]
         if 0 < len(beside) < len(names) / 2:
             said = "%d images of %s lie beside its folders (%s), so that these are not taken for classes."
             log.warning(said, len(beside), path, beside[0])
         return open_found("folder", str(path), Found(dict(files), ignored), licence, choice, cache)
-    classes = {name: tops.index(name.partition("/")[0]) for name in names}
+    classes = {name: tops.index(path.partition("/")[0]) for name, path in zip(names, below, strict=True)}
     found = Found(dict(files), ignored, _without_numbers(tops), classes)
     return open_found("folder", str(path), found, licence, choice, cache)
+
+
+def _below_splits(names: Sequence[str]) -> Sequence[str]:
+    """Paths below ``train/``, ``val/`` and the like, if all images are in such folders."""
+    parts = [name.partition("/") for name in names]
+    return [rest for _, _, rest in parts] if all(rest and top.lower() in _SPLITS for top, _, rest in parts) else names
 
 
 def _without_numbers(names: Sequence[str]) -> tuple[str, ...]:

@@ -43,11 +43,11 @@ from tasks.profiles.factories import role_from
 from tasks.profiles.identities import network_identity, role_identity
 from tasks.profiles.loading import conse_encoder, loading, require_offline, trained_segmenter
 from tasks.profiles.locate import locate_target
-from tasks.profiles.networks import build_network, preparation
+from tasks.profiles.networks import build_network, given_preparation, preparation
 from tasks.profiles.pool import pool_of
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile
-from tasks.profiles.sources import ConseSource, FactorySource, RetrievalSource, Source
+from tasks.profiles.sources import ConseSource, FactorySource, OnnxClipSource, RetrievalSource, Source
 from tasks.roles import (
     Captioner,
     ImageGenerator,
@@ -283,8 +283,8 @@ class Roles:
     def clip_identity(self) -> dict[str, Any] | None:
         """What the embeddings depend on besides image and text, for cache keys; None if they are not cached."""
         entry = self.profile.clip
-        packages = ("timm", "torchvision") if isinstance(entry, ConseSource) else ("open_clip_torch",)
-        return self._identity("clip", entry, lambda: self._clip_model, packages)
+        packages = {"conse": ("timm", "torchvision"), "onnx": ("onnxruntime", "tokenizers")}
+        return self._identity("clip", entry, lambda: self._clip_model, packages.get(entry.loader, ("open_clip_torch",)))
 
     @cached_property
     def _clip_model(self) -> ImageTextEncoder:
@@ -294,6 +294,11 @@ class Roles:
             return role_from("clip", entry)
         if isinstance(entry, ConseSource):
             return conse_encoder(entry, self.sentence_encoder, self.device)
+        if isinstance(entry, OnnxClipSource):
+            from tasks.models.onnx_clip import OnnxClipEncoder
+
+            with loading("clip", entry, entry.loader) as folder:
+                return OnnxClipEncoder(Path(folder), given_preparation(entry.input), entry.token_limit)
         from tasks.models.clip_encoder import OpenClipEncoder
 
         with loading("clip", entry, entry.loader) as source:
@@ -310,6 +315,8 @@ class Roles:
         def load() -> SentenceEncoder:
             if isinstance(entry, str):
                 return MiniLmEncoder(str(self.device))
+            if isinstance(entry, FactorySource):
+                return role_from("sentence_encoder", entry)
             with loading("sentence_encoder", entry, entry.loader) as source:
                 return SentenceTransformerEncoder(source, str(self.device), entry.revision)
 
@@ -357,6 +364,8 @@ class Roles:
         entry = self.profile.summariser
         if entry is None or isinstance(entry, str):
             return CountingSummariser() if entry else None
+        if isinstance(entry, FactorySource):
+            return role_from("summariser", entry)
         found = build_summariser(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
         self._namers["summariser"] = found
         return found
@@ -367,6 +376,8 @@ class Roles:
         entry = self.profile.describer
         if entry is None:
             return None
+        if isinstance(entry, FactorySource):
+            return role_from("describer", entry)
         found = build_describer(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
         self._namers["describer"] = found
         return found
@@ -467,7 +478,8 @@ class Roles:
 
         They are not without a cache, nor from a user's function, whose code has no hash.
         """
-        if not self.cache.keeps or isinstance(entry, FactorySource):
+        parts = (entry, self.profile.sentence_encoder) if isinstance(entry, ConseSource) else (entry,)
+        if not self.cache.keeps or any(isinstance(part, FactorySource) for part in parts):
             load()
             return None
         return role_identity(self.profile, role, entry, packages, self.device, load)

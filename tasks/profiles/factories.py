@@ -13,11 +13,22 @@ from torch import Tensor
 
 from tasks.common.errors import UserError, unknown_name
 from tasks.profiles.sources import FactorySource
-from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, Segmenter
+from tasks.roles import (
+    Captioner,
+    ImageGenerator,
+    ImageTextEncoder,
+    PictureDescriber,
+    Segmenter,
+    SentenceEncoder,
+    Summariser,
+)
 
 _ROLES: Final = {
     "clip": ImageTextEncoder,
+    "sentence_encoder": SentenceEncoder,
     "captioner": Captioner,
+    "summariser": Summariser,
+    "describer": PictureDescriber,
     "generator": ImageGenerator,
     "segmenter": Segmenter,
 }
@@ -56,18 +67,19 @@ def role_from(role: str, entry: FactorySource) -> Any:
     """A model of a user's own for a role of the profile.
 
     Args:
-        role: ``clip``, ``captioner``, ``generator`` or ``segmenter``.
+        role: Its field in the profile.
 
     Raises:
-        UserError: The function cannot be imported or fails, or what it returns lacks a method of the role.
+        UserError: The function cannot be imported or fails, or what it returns lacks a method or attribute of the role.
     """
     made = returned(entry.factory, entry.kwargs)
     methods = [name for name in vars(_ROLES[role]) if not name.startswith("_")]
     lacking = [name for name in methods if not callable(getattr(made, name, None))]
+    lacking += [name for name in _ROLES[role].__annotations__ if not hasattr(made, name)]
     if lacking:
         raise UserError(
             f"{entry.factory} returns a {type(made).__name__}, which lacks {' and '.join(lacking)}: as the profile's "
-            f"{role} it needs the methods of {_ROLES[role].__name__} in tasks/roles.py."
+            f"{role} it needs what {_ROLES[role].__name__} in tasks/roles.py has."
         )
     return _FromTheStart(made) if role == "generator" and not _takes_first(made.generate) else made
 

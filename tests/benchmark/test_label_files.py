@@ -380,6 +380,14 @@ def test_letters_of_windows_are_read_and_told(tmp_path: Path) -> None:
     assert found.facts.encoding == "Windows-1252"
 
 
+def test_half_a_letter_leaves_the_other_labels_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes("unit,label\n0,dog 🐕\n1,\ud83d cut\n".encode("utf-8", "surrogatepass"))
+    found = read_labels(path)
+    assert found.frame["label"].tolist() == ["dog 🐕", "\ufffd cut"]
+    assert found.facts.encoding == "UTF-8"
+
+
 def test_a_parquet_index_is_a_column_and_lists_are_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame({"unit": [0, 1], "label": ["circle", "star"]})
     frame.set_index("unit").to_parquet(tmp_path / "index.parquet")

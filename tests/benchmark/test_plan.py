@@ -27,7 +27,7 @@ from benchmark.commands.run import run
 from benchmark.plan.clock import ProbeClock
 from benchmark.plan.count import Counts, RunCount, count_run
 from benchmark.plan.estimate import stage_seconds, total
-from benchmark.plan.language import language_counts, money
+from benchmark.plan.language import language_counts, language_roles, money
 from benchmark.plan.make import make_plan
 from benchmark.plan.measure import FEW_IMAGES, measure
 from benchmark.plan.outcome import record_outcome
@@ -48,6 +48,7 @@ from tasks.models.counting_summariser import caption_background
 from tasks.observe import CLEAN, Condition
 from tasks.perturbations.settings import Settings
 from tasks.profiles.schema import load_profile
+from tasks.profiles.sources import FactorySource
 
 MINIATURE = load_profile("miniature")
 FOG, SNOW = Condition("fog", 3), Condition("snow", 3)
@@ -328,6 +329,16 @@ def test_tokens_of_pictures_are_unknown():
     assert (found["usd"], found["model"]) == (UNKNOWN, "seeing")
 
 
+def test_a_function_of_the_users_may_ask_a_language_model():
+    own = FactorySource(loader="factory", factory="my_models:build", licence=None)
+    calls, read, written = language_counts(COST, asking(own))
+    assert (calls, read, written) == (Amount(30 + 2 * 6, 36), UNKNOWN, UNKNOWN)
+    assert money(asking(own), read, written)["usd"] == UNKNOWN
+    assert language_counts(Cost(), asking(own)) == (NOTHING, NOTHING, NOTHING)
+    assert language_roles(asking(own, own)) == {"summariser", "describer"}
+    assert counted(work("costly"), profile=asking(own)).shared.captioned == Amount.of(50)
+
+
 def test_money_goes_by_the_price_and_is_unknown_without_one():
     found = money(asking(PAID), Amount(1_000_000, 500_000), Amount(200_000, 100_000))
     assert found["usd"] == Amount(4.0, 2.0)
@@ -496,7 +507,7 @@ def call(*arguments: str):
 def test_plan_takes_the_very_options_of_run():
     group = typer.main.get_command(APP)
     own = {name: [parameter.opts for parameter in group.commands[name].params] for name in ("plan", "run")}
-    assert own["plan"] == own["run"]
+    assert [option for option in own["plan"] if option != ["--workers"]] == own["run"]
     assert group.commands["plan"].help != group.commands["run"].help
 
 

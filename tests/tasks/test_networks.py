@@ -337,6 +337,23 @@ def test_a_network_in_half_precision_is_read_in_float32(tmp_path, monkeypatch):
     assert {tensor.dtype for tensor in network.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("torch.nn.Sequential(torch.jit.script(torch.nn.ReLU()))", "scripted network"),
+        ("torch.nn.Sequential(torch.nn.LazyConv2d(8, 7), torch.nn.ReLU())", "lazy layers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_a_network_whose_layers_cannot_be_read_is_refused(tmp_path, monkeypatch, made, said):
+    (tmp_path / "unreadable.py").write_text(f"import torch\n\ndef build():\n    return {made}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "unreadable", raising=False)
+    with pytest.raises(UserError, match=said):
+        build_network(entry(loader="factory", architecture="unreadable:build", input=PREPARED))
+
+
 @pytest.mark.parametrize("name", ["os.system", "os:system('x')", "__import__('os'):system", "a b:c", ":x", "x:"])
 def test_a_factory_is_a_name_and_never_evaluated(name):
     with pytest.raises(ValueError, match="form package"):

@@ -144,6 +144,7 @@ def test_target_clip_and_cosy_see_drawn_images_in_the_same_view():
         view=lambda name: CROPPED,
         clip=None,
         generator_for=lambda view: SeenGenerator(Painter(), view),
+        measured=lambda *_: None,
     )
     task = Task.model_construct(name="task", model="network", layer="0", pooling="mean")
     tools = make_toolbox(roles, task, (), 0, dict, asked=("generator",))  # type: ignore[arg-type]

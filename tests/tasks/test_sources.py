@@ -124,6 +124,7 @@ def test_paths_are_relative_to_the_file_and_know_the_home(write, tmp_path, monke
             {"targets": {"a": {**TARGET, "input": {**INPUT, "mean": [123.675, 116.28, 103.53]}}}},
             "less than or equal to 1",
         ),
+        ({"targets": {"a": {**TARGET, "input": {**INPUT, "std": [58.395, 57.12, 57.375]}}}}, "less than or equal to 1"),
         ({"targets": {"a": {"loader": "torchvision", "architecture": "x", "pretrained": "y"}}}, "licence' is missing"),
         ({"clip": {"loader": "open_clip", "licence": "x"}}, "say where it comes from"),
         ({"clip": {"loader": "open_clip", "name": "ViT-B-16", "licence": "x"}}, "needs the tag"),

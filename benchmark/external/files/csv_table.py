@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks.common.errors import UserError
 from tasks.common.files import read_bounded
+from tasks.common.text import valid
 
 _PARQUET = b"PAR1"
 _LIMIT = 500_000_000
@@ -81,7 +82,8 @@ def read_table(path: Path) -> Table:
     if told is not None:
         raise UserError(f"{path} is {told}.")
     try:
-        text, encoding = data.decode("utf-8-sig"), "UTF-8"
+        # A cut letter outside the BMP (a lone surrogate) must not make the whole file Latin-1.
+        text, encoding = valid(data.decode("utf-8-sig", "surrogatepass")), "UTF-8"
     except UnicodeDecodeError:
         text, encoding = data.decode("latin-1"), "Latin-1"
         # Codes 128 to 159 are letters and quotation marks there, and control characters in Latin-1.

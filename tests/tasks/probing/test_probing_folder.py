@@ -235,6 +235,24 @@ def test_numbers_before_the_names_of_all_classes_are_no_part_of_them(tmp_path, f
     assert open_folder(tmp_path, "CC0").class_names == classes
 
 
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (("train/ant", "val/ant", "val/cat"), ("ant", "cat")),
+        (("Train/002.Cat", "Test/001.Ant"), ("Ant", "Cat")),
+        (("train", "val"), None),
+        (("train/steam", "bus/red"), ("bus", "train")),
+    ],
+)
+def test_the_parts_of_a_set_are_no_classes(tmp_path, folders, classes):
+    for folder in folders:
+        fill(tmp_path / folder, 2)
+    opened = open_folder(tmp_path, "CC0")
+    assert opened.class_names == classes
+    if folders[0] == "train/ant":
+        assert [opened.class_names[place] for place in opened.classes] == [name.split("/")[1] for name in opened.ids]
+
+
 def test_an_image_beside_the_class_folders_is_told(tmp_path, caplog):
     for folder in ("ant", "cat"):
         fill(tmp_path / folder, 3)
