@@ -268,7 +268,9 @@ def _trust(labels: Labels, method: str, kind: str, everything: bool) -> Trust:
     right, signals = _aligned(clean, units)
     found = {name: worth(values, right, weights).interval for name, values in signals.items()}
     conditions = _by_condition(perturbed, labels.conditions if everything or not kind else (), units, weights)
-    names = [name for name in SIGNALS if name != "worst_stability"] if conditions else []
+    # Packed runs hold the scores of clean labels alone, and give the same pages.
+    left = {"worst_stability"} if everything else {"worst_stability", "own_score", "margin"}
+    names = [name for name in SIGNALS if name not in left] if conditions else []
     means = {name: mean_worth([one[name] for one in conditions.values()]).interval for name in names}
     each = {place: {name: one.interval for name, one in own.items()} for place, own in conditions.items()}
     pair = best_pair(signals, right, weights, labels.facts.seed) if everything else None

@@ -169,11 +169,14 @@ def test_clip_dissect_on_class_names_counts_the_right_class_among_the_best(monke
     roles = SimpleNamespace(
         target=lambda name: None,
         view=lambda name: None,
-        probing_set=lambda name, count, view: SimpleNamespace(ids=("i",) * 120, load=None, segmentation=None),
+        probing_set=lambda name, count, view: None,
         class_names=lambda count: names,
         clip=SimpleNamespace(encode_text=lambda texts: torch.eye(3)),
     )
     observation = SimpleNamespace(activations=activations, clip_embeddings=images)
+    monkeypatch.setattr(
+        "benchmark.external.published.networks.probe_of", lambda probing, masked: SimpleNamespace(load=None)
+    )
     monkeypatch.setattr("benchmark.external.published.networks.observe", lambda *args: {"fc": observation})
     frozen = Hashable(roles)
     assert class_name_accuracy(frozen, "resnet50", "fc", "scenes", "cos", 1) == pytest.approx(1 / 3)
