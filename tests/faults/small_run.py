@@ -57,11 +57,15 @@ def perturbed(names: list[str]) -> dict[str, str]:
     import torch
 
     from tasks.perturbations import perturb
+    from tasks.perturbations.settings import needs_background
 
     image = torch.arange(3 * 40 * 40).remainder(251).to(torch.uint8).reshape(1, 3, 40, 40)
     mask = torch.zeros((1, 40, 40), dtype=torch.bool)
     mask[:, 10:30, 12:40] = True
-    return {name: hashlib.sha256(perturb(image, name, 3, [7], mask).numpy().tobytes()).hexdigest() for name in names}
+    other = image.flip(3)
+    behind = {name: other if needs_background(name) else None for name in names}
+    found = {name: perturb(image, name, 3, [7], mask, background=behind[name]) for name in names}
+    return {name: hashlib.sha256(pixels.numpy().tobytes()).hexdigest() for name, pixels in found.items()}
 
 
 def scenarios(folder: Path, **asked: list[int]) -> dict[str, dict]:

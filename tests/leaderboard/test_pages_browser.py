@@ -114,6 +114,11 @@ def _column(page: Page, number: int) -> list[str]:
     return page.locator(f"table.board tbody tr:not([hidden]) > :nth-child({number})").all_inner_texts()
 
 
+def _suites(page: Page) -> list[str]:
+    """The suite of each row, without what the method has seen of it."""
+    return [text.split("\n")[0] for text in _column(page, 4)]
+
+
 def _keys(page: Page, number: int) -> list[str]:
     cells = page.locator(f"table.board tbody tr:not([hidden]):not(.open) > :nth-child({number})")
     return [cell.get_attribute("data-key") or "" for cell in cells.all()]
@@ -165,7 +170,7 @@ def test_the_board_can_be_filtered(go: Callable[..., Opened]) -> None:
     opened = go("index.html")
     page = opened.page
     status = page.get_by_role("status")
-    assert set(_column(page, 4)) == {"all"}
+    assert set(_suites(page)) == {"all"}
     assert status.inner_text() == "6 rows"
     page.get_by_label("Task").select_option("other")
     assert set(_column(page, 3)) == {"other"}
@@ -174,7 +179,7 @@ def test_the_board_can_be_filtered(go: Callable[..., Opened]) -> None:
     assert _column(page, 2) == [METHOD]
     assert status.inner_text() == "1 row"
     page.get_by_label("Suite").select_option("each suite")
-    assert sorted(_column(page, 4)) == ["all", "fog", "gaussian_blur"]
+    assert sorted(_suites(page)) == ["all", "fog", "gaussian_blur"]
     page.get_by_label("Task").select_option("all tasks")
     page.get_by_label("Suite").select_option("fog")
     assert sorted(_column(page, 3)) == ["other", "toy_task"]
