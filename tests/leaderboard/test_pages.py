@@ -302,7 +302,7 @@ def test_the_board_says_of_each_suite_what_the_method_has_seen(site: Path) -> No
 
     def said(method: str, suite: str) -> list[str]:
         row = _row(text, task="toy_task", method=method, suite=suite)
-        return re.findall(rf"<td>{suite}<br><span class=\"sub\">([^<]*)</span></td>", row)
+        return re.findall(rf"<td>{suite}<br><span class=\"range\">([^<]*)</span></td>", row)
 
     assert said("dnd", "fog") == ["tuned on: 1 of 1, used by the method: 1 of 1"]
     assert said("dnd", "all") == ["tuned on: 1 of 2, used by the method: 1 of 2"]
