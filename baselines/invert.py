@@ -17,8 +17,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from baselines.base import Label, Mode, UnitLabels
-from baselines.costs import Cost
-from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, top_images
+from baselines.costs import pass_alone
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, order_among_ties, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.observation import Observation, Toolbox
 
@@ -245,7 +245,7 @@ class _Search:
 class Invert:
     """Names a unit by the logical formula of annotated concepts that its activation predicts best.
 
-    Annotation is that of the unperturbed images under every condition. Deterministic.
+    Annotation is that of the unperturbed images under every condition but the background swap. Deterministic.
 
     The label joins the concepts that are not negated: "striped red" for striped AND red, and "red fish" for red OR
     fish. ``extra`` holds the formula with its signs, ``auroc``, ``share`` of the images, ``p_value``, which is not
@@ -296,10 +296,7 @@ class Invert:
             "mode": mode,
         }
 
-    def cost(self, units: int, images: int) -> Cost:
-        """Nothing besides the pass over the images, which all methods share; see ``baselines.costs``."""
-        del units, images
-        return Cost()
+    cost = pass_alone
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Search a formula for each requested unit, each for itself.
@@ -321,16 +318,21 @@ class Invert:
             raise UserError("The method invert needs images with concept annotation, which these do not have.")
         check_units(units, observation.activations.shape[1])
         names, shown = observation.presence.concepts, observation.presence.shown
-        dead = dead_units(observation.activations)
+        dead, ties = dead_units(observation.activations), order_among_ties(observation.activations)
         return [
             UnitLabels(unit=unit, ranked=(), extra={"dead": True})
             if dead[unit]
-            else self._labelled(unit, observation.activations[:, unit], shown, names)
+            else self._labelled(unit, observation.activations[:, unit], ties, shown, names)
             for unit in units
         ]
 
     def _labelled(
-        self, unit: int, activations: Tensor, shown: Bool[np.ndarray, "images concepts"], names: tuple[str, ...]
+        self,
+        unit: int,
+        activations: Tensor,
+        ties: Float[np.ndarray, " images"],
+        shown: Bool[np.ndarray, "images concepts"],
+        names: tuple[str, ...],
     ) -> UnitLabels:
         formulas = best_formulas(activations, shown, **self._options)
         texts = {formula.text(names): formula for formula in reversed(formulas)}
@@ -340,7 +342,7 @@ class Invert:
         return UnitLabels(
             unit=unit,
             ranked=tuple(sorted(ranked, key=lambda label: -label.score)) if named else (),
-            evidence=tuple(top_images(activations, EVIDENCE_SIZE)) if named else (),
+            evidence=tuple(top_images(activations, EVIDENCE_SIZE, among_ties=ties)) if named else (),
             extra={"mode": self.mode, **self._facts(formulas, activations, shown, names)},
         )
 

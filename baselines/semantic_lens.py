@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.base import Label, Mode, UnitLabels
-from baselines.costs import Cost
-from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units
+from baselines.costs import pass_alone
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, order_among_ties
 from baselines.evidence import top_images as strongest
 from tasks.common.errors import UserError, unknown_name
 from tasks.observation import Observation, Toolbox
@@ -56,8 +56,10 @@ def similarity(
     if mode == "fixed":
         images, texts = _unit_length(images), _unit_length(texts)
     scores = np.full((units.shape[1], len(texts)), np.nan)
-    for unit in (~dead_units(torch.from_numpy(units))).nonzero().flatten().tolist():
-        found = _Unit(units[:, unit], images, top_images, contrast=gamma is not None)
+    layer = torch.from_numpy(units)
+    ties = order_among_ties(layer)
+    for unit in (~dead_units(layer)).nonzero().flatten().tolist():
+        found = _Unit(units[:, unit], images, top_images, ties, contrast=gamma is not None)
         scores[unit] = texts @ found.vector(gamma, mode)
     return scores
 
@@ -81,8 +83,10 @@ def contrastive_images(
     units, images = _double(activations), _unit_length(_double(embeddings))
     shape = (units.shape[1], min(top_images, len(units)))
     top, alike = np.full(shape, -1), np.full(shape, -1)
-    for unit in (~dead_units(torch.from_numpy(units))).nonzero().flatten().tolist():
-        found = _Unit(units[:, unit], images, top_images, contrast=True)
+    layer = torch.from_numpy(units)
+    ties = order_among_ties(layer)
+    for unit in (~dead_units(layer)).nonzero().flatten().tolist():
+        found = _Unit(units[:, unit], images, top_images, ties, contrast=True)
         top[unit, : len(found.top)], alike[unit, : len(found.top)] = found.top, found.alike
     return top, alike
 
@@ -94,6 +98,7 @@ class _Unit:
         activations: float64.
         images: Embeddings of all images, float64.
         count: Number of top images.
+        ties: See ``baselines.evidence.order_among_ties``.
         contrast: Whether to find the look-alikes.
     """
 
@@ -102,10 +107,11 @@ class _Unit:
         activations: Float[np.ndarray, " images"],
         images: Float[np.ndarray, "images d"],
         count: int,
+        ties: Float[np.ndarray, " images"],
         *,
         contrast: bool,
     ) -> None:
-        self.top = np.array(strongest(activations, count))
+        self.top = np.array(strongest(activations, count, among_ties=ties))
         self.alike = np.full(len(self.top), -1)
         self._activations, self._images = activations, images
         below = np.flatnonzero(activations < activations.mean())
@@ -161,10 +167,7 @@ class SemanticLens:
                     f"The template {template!r} of {self.name} must contain {{}} once, where the concept stands."
                 )
 
-    def cost(self, units: int, images: int) -> Cost:
-        """Nothing besides the pass over the images, which all methods share; see ``baselines.costs``."""
-        del units, images
-        return Cost()
+    cost = pass_alone
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units, each for itself.
@@ -181,7 +184,7 @@ class SemanticLens:
             UserError: No CLIP or concepts, or a unit number out of range.
         """
         check_units(units, observation.activations.shape[1])
-        dead = dead_units(observation.activations)
+        dead, ties = dead_units(observation.activations), order_among_ties(observation.activations)
         texts, images = self._texts(tools), _unit_length(_double(observation.clip_embeddings))
         labels = []
         for unit in units:
@@ -189,11 +192,11 @@ class SemanticLens:
                 labels.append(UnitLabels(unit=unit, ranked=(), extra={"dead": True}))
                 continue
             activations = _double(observation.activations[:, unit])
-            found = _Unit(activations, images, self.top_images, contrast=self._gamma is not None)
+            found = _Unit(activations, images, self.top_images, ties, contrast=self._gamma is not None)
             scores = texts @ found.vector(self._gamma, self._mode)
             best = np.argsort(-scores, kind="stable")[:_RANKED]
             ranked = tuple(Label(tools.concepts[concept], float(scores[concept])) for concept in best)
-            evidence = tuple(strongest(activations, EVIDENCE_SIZE))
+            evidence = tuple(strongest(activations, EVIDENCE_SIZE, among_ties=ties))
             labels.append(UnitLabels(unit=unit, ranked=ranked, evidence=evidence, extra=self._extra(found)))
         return labels
 

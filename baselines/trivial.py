@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from baselines.base import Label, UnitLabels
-from baselines.costs import Cost
+from baselines.costs import pass_alone
 from baselines.evidence import check_units, dead_units
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
@@ -22,9 +22,7 @@ class RandomLabel:
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[str]] = frozenset({"concepts"})
 
-    def cost(self, units: int, images: int) -> Cost:
-        """Model calls of one cell; see ``baselines.costs``."""
-        return Cost()
+    cost = pass_alone
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """One random concept per unit, without score or evidence; none for a dead unit.
@@ -56,9 +54,7 @@ class ConstantLabel:
     needs: ClassVar[frozenset[str]] = frozenset()
     text: ClassVar[str] = "depiction"
 
-    def cost(self, units: int, images: int) -> Cost:
-        """Model calls of one cell; see ``baselines.costs``."""
-        return Cost()
+    cost = pass_alone
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """The same word for each unit, without score or evidence; none for a dead unit.

@@ -109,7 +109,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["seconds"].get("busy"):
         yield (
             "Other processes use this machine: the times are by the processor's clock, for a run on the idle machine, "
-            "and may be up to twice too long, since processes that share a processor also slow it down."
+            "and rather too long, since processes that share a processor also slow it down."
         )
     if "workers" in facts:
         yield _workers(facts["workers"])

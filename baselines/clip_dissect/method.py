@@ -13,7 +13,7 @@ from torch import Tensor
 from baselines.base import Label, Mode, UnitLabels
 from baselines.clip_dissect.scores import SimilarityName, similarity
 from baselines.clip_dissect.wpmi import TOP_K, CosineFactors, largest_in_columns
-from baselines.costs import Cost
+from baselines.costs import pass_alone
 from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, order_among_ties, tied_images, top_images
 from tasks.common.errors import UserError, unknown_name
 from tasks.common.seeding import integer_seed
@@ -61,10 +61,7 @@ class ClipDissect:
         self.top_k = top_k
         self._text: tuple[ImageTextEncoder, tuple[str, ...], Tensor] | None = None
 
-    def cost(self, units: int, images: int) -> Cost:
-        """Nothing besides the pass over the images, which all methods share; see ``baselines.costs``."""
-        del units, images
-        return Cost()
+    cost = pass_alone
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Score the complete layer, whose prior all units share, and report the requested units.

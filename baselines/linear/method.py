@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.base import Label, Mode, UnitLabels
-from baselines.costs import Cost
-from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, top_images
+from baselines.costs import pass_alone
+from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, order_among_ties, top_images
 from baselines.linear.explanation import Explanation, Prepared, explain
 from baselines.linear.probability import probability
 from tasks.common.errors import UserError, unknown_name
@@ -34,7 +34,7 @@ class LinearExplanation:
     with its correlation: ``correlation`` with the activations by which the concepts were chosen, and
     ``test_correlation`` on a fifth of the images, which nothing was chosen or fitted on. The split is drawn from the
     images' identifiers and the run's seed: the same for every unit and under every condition. Annotation is that of
-    the unperturbed images under every condition.
+    the unperturbed images under every condition but the background swap.
 
     Args:
         concepts: ``annotation``: which of the annotated concepts an image shows. ``clip``: the probability that it
@@ -84,10 +84,7 @@ class LinearExplanation:
         self._options = {"max_length": max_length, "tolerance": tolerance, "width": width, "penalty": penalty}
         self.mode: Mode = mode
 
-    def cost(self, units: int, images: int) -> Cost:
-        """Nothing besides the pass over the images, which all methods share; see ``baselines.costs``."""
-        del units, images
-        return Cost()
+    cost = pass_alone
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Explain the requested units, each for itself.
@@ -108,7 +105,7 @@ class LinearExplanation:
         names, shown = self._shown(observation, tools)
         train, validation, test = split(observation.image_ids, tools.seed)
         given = Prepared(shown, train, self.mode)
-        dead = dead_units(observation.activations)
+        dead, ties = dead_units(observation.activations), order_among_ties(observation.activations)
         found = []
         for unit in units:
             if dead[unit]:
@@ -129,7 +126,7 @@ class LinearExplanation:
                 UnitLabels(
                     unit=unit,
                     ranked=ranked,
-                    evidence=tuple(top_images(activations, EVIDENCE_SIZE)) if ranked else (),
+                    evidence=tuple(top_images(activations, EVIDENCE_SIZE, among_ties=ties)) if ranked else (),
                     extra={
                         "concepts": self.concepts,
                         "mode": self.mode,

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.base import Label, Mode, UnitLabels
-from baselines.costs import Cost
+from baselines.costs import pass_alone
 from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units
 from baselines.network_dissection.overlap import count_overlap, intersection_over_union, primary_categories
 from baselines.network_dissection.thresholds import survey
@@ -55,10 +55,7 @@ class NetworkDissection:
         self.detector = detector
         self.mode: Mode = mode
 
-    def cost(self, units: int, images: int) -> Cost:
-        """Nothing besides the pass over the images, which all methods share; see ``baselines.costs``."""
-        del units, images
-        return Cost()
+    cost = pass_alone
 
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units with their best concepts by IoU.

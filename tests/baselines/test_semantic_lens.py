@@ -137,6 +137,22 @@ def test_one_unit_alone_gets_what_it_gets_among_all(name, golden, given):
     assert alive.ranked == together[5].ranked
 
 
+@pytest.mark.parametrize("name", ["semantic_lens", "csp"])
+def test_more_top_images_than_fit_are_chosen_whatever_the_order_of_the_files(name, golden, given):
+    activations, embeddings, text = (torch.from_numpy(part) for part in given)
+    names = tuple(f"c{number}" for number in range(len(text)))
+    tools = toolbox(clip=TableEncoder(dict(zip(names, text, strict=True))), concepts=names)
+    activations = activations.clone()
+    activations[:, 3] = (activations[:, 3] > activations[:, 3].median()).to(activations.dtype)  # half of the images tie
+    order = torch.arange(len(activations)).flip(0)
+    one = registry.load(name).label(observation(activations, clip_embeddings=embeddings), [3], tools)[0]
+    shown = observation(activations[order], clip_embeddings=embeddings[order])
+    other = registry.load(name).label(shown, [3], tools)[0]
+    assert [label.text for label in other.ranked] == [label.text for label in one.ranked]
+    assert [label.score for label in other.ranked] == pytest.approx([label.score for label in one.ranked])
+    assert order[list(other.evidence)].tolist() == list(one.evidence)
+
+
 def test_templates_are_filled_and_the_empty_one_is_subtracted():
     seen, _ = planted(contrast=0.5)
     shift = torch.eye(4)[2] * 9
