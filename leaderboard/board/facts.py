@@ -68,6 +68,15 @@ class RunFacts:
         """The methods that are no trivial baselines, in the order given."""
         return tuple(name for name in methods if not self.is_floor(name))
 
+    def by_knowledge(self, methods: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+        """The methods that read the annotation of the probing images, and those that do not, if there are both.
+
+        Trivial baselines are in neither; one group, of all, where they all know the same.
+        """
+        rivals = self.rivals(methods)
+        groups = (tuple(name for name in rivals if self.method(name).annotation is reads) for reads in (True, False))
+        return tuple(group for group in groups if group)
+
     def ordered(self, methods: Collection[str]) -> tuple[str, ...]:
         """By name, the trivial baselines last."""
         return (*sorted(self.rivals(methods)), *self.floors(methods))

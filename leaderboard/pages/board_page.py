@@ -57,6 +57,7 @@ class BoardRow:
         bar: Stability with its interval; None without one.
         cells: One per measure of ``COLUMNS``.
         seen: Whether the method was tuned on perturbations of the suite, or uses them itself.
+        reads: Whether it reads the annotation of the probing images, which others of the group do not.
     """
 
     group: Group
@@ -65,6 +66,7 @@ class BoardRow:
     bar: Bar | None
     cells: tuple[Cell, ...]
     seen: str
+    reads: bool
 
 
 @dataclass(frozen=True)
@@ -188,17 +190,30 @@ def places(row: Row, rows: Sequence[Row], measure: str = "stability") -> str:
 
     Args:
         row: One of ``rows``.
-        rows: All rows of its suite.
+        rows: The rows that it is ranked among.
         measure: By which.
     """
     if measure not in row.standings or measure not in row.values:
         return ""
-    first = row.standings[measure].rank
     others = [other for other in rows if measure in other.standings and measure in other.values]
+    apart = [other.values[measure].mean for other in others if not row.tied_with(other, measure)]
     mean = row.values[measure].mean
-    worse = sum(not row.tied_with(other, measure) and other.values[measure].mean < mean for other in others)
-    last = max(first, len(others) - worse)
+    first = 1 + sum(other > mean for other in apart)
+    last = max(first, len(others) - sum(other < mean for other in apart))
     return f"{first}" if last == first else f"{first}–{last}"
+
+
+def reads(standings: Standings, row: Row) -> bool:
+    """Whether a method reads the annotation of the probing images while others of its group do not."""
+    groups = standings.group.about_run.by_knowledge(standings.group.methods)
+    return len(groups) > 1 and row.method in groups[0]
+
+
+def rows_like(standings: Standings, row: Row) -> list[Row]:
+    """The rows of its suite that a method is ranked among: those that know the same, and the trivial baselines."""
+    rows = standings.of_suite(row.suite)
+    known = reads(standings, row)
+    return [other for other in rows if row.floor or other.floor or reads(standings, other) == known]
 
 
 def _trained(group: BottleneckGroup) -> Trained:
@@ -212,9 +227,9 @@ def _rows(standings: Standings, low: float) -> Iterator[BoardRow]:
     for row in standings.rows:
         value = row.values.get("stability")
         cells = tuple(_cell(row.values.get(name)) for name in COLUMNS)
-        place = places(row, standings.of_suite(row.suite))
+        place = places(row, rows_like(standings, row))
         shown = bar(value, low) if value else None
-        yield BoardRow(standings.group, row, place, shown, cells, _seen(standings.group, row))
+        yield BoardRow(standings.group, row, place, shown, cells, _seen(standings.group, row), reads(standings, row))
 
 
 def _seen(group: Group, row: Row) -> str:

@@ -10,7 +10,7 @@ from leaderboard.board.build import EVERY_SUITE, RANKED, Row, Standings, Value, 
 from leaderboard.board.comparison.between import SUBJECTS
 from leaderboard.board.merge import Group
 from leaderboard.board.names import SIGNIFICANT
-from leaderboard.pages.board_page import places, settings_of, used_runs
+from leaderboard.pages.board_page import places, reads, rows_like, settings_of, used_runs
 from leaderboard.pages.charts import Bar, bar, marker, scale_from, styles_of
 from leaderboard.pages.curves import curve_panels
 from leaderboard.pages.frame import Page
@@ -33,6 +33,7 @@ class Ranked:
         letters: Its groups.
         value: Mean and interval.
         bar: The same for a chart.
+        reads: Whether it reads the annotation of the probing images, which others of the group do not.
     """
 
     row: Row
@@ -40,6 +41,7 @@ class Ranked:
     letters: str
     value: Value
     bar: Bar
+    reads: bool
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,11 @@ def _comparisons(standings: Standings, low: float) -> Iterator[Comparison]:
         ranked = [
             Ranked(
                 row,
-                places(row, rows, measure),
+                places(row, rows_like(standings, row), measure),
                 _letters(row, measure),
                 row.values[measure],
                 bar(row.values[measure], low),
+                reads(standings, row),
             )
             for row in rows
             if measure in row.values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from leaderboard.board.comparison.between import SUBJECTS, Measure
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.content import Cell, Row, Section, Table, count_cell, number_cell, text_cell
-from leaderboard.view.words import ABSENT, brackets, p_equals, p_value, printed
+from leaderboard.view.words import ABSENT, brackets, listed, p_equals, p_value, printed
 
 Record = dict[str, Any]
 _Measured = dict[Measure, list[Record]]
@@ -73,21 +73,22 @@ def _best_first(row: Record) -> Record:
 
 def _standings(task: str, profile: str, own: _Measured, facts: RunFacts) -> Table:
     sections = []
+    groups = facts.by_knowledge(dict.fromkeys(row["first"] for rows in own.values() for row in _ranked(rows)))
     for measure, rows in own.items():
-        ranked = [
-            Row(
-                f"{row['first']} (trivial baseline)" if row["floor"] else row["first"],
-                (
-                    _cell(row, "value_first"),
-                    Cell() if pd.isna(row["rank"]) else count_cell(row["rank"]),
-                    text_cell(row["letters"] or ABSENT),
-                ),
-            )
-            for row in _ranked(rows)
-        ]
+        ranked = []
+        for row in _ranked(rows):
+            cells = [_cell(row, "value_first"), *_rank_cells(row, rows, groups), text_cell(row["letters"] or ABSENT)]
+            ranked.append(Row(f"{row['first']} (trivial baseline)" if row["floor"] else row["first"], tuple(cells)))
         if ranked:
             sections.append(Section(tuple(ranked), SUBJECTS[measure]))
     notes = [note for measure, rows in own.items() for note in _standing_notes(measure, rows, facts)]
+    alike = len(groups) > 1
+    if alike:
+        reading, others = map(listed, groups)
+        notes.append(
+            f"Among like methods: {reading} read{'s' if len(groups[0]) == 1 else ''} the annotation of the probing "
+            f"images, {others} {'does' if len(groups[1]) == 1 else 'do'} not, and each is ranked among its own kind."
+        )
     return Table(
         "comparisons",
         task,
@@ -96,10 +97,26 @@ def _standings(task: str, profile: str, own: _Measured, facts: RunFacts) -> Tabl
         "of the methods",
         None,
         "Method",
-        ("mean", "rank", "group"),
+        ("mean", "rank", *(("among like methods",) if alike else ()), "group"),
         tuple(sections),
         (*dict.fromkeys(notes), *facts.notes),
     )
+
+
+def _rank_cells(row: Record, rows: Sequence[Record], groups: Sequence[Collection[str]]) -> Iterator[Cell]:
+    """The rank among all methods and, where methods know different things, among those that know the same."""
+    ranked = not pd.isna(row["rank"])
+    yield count_cell(row["rank"]) if ranked else Cell()
+    if len(groups) > 1:
+        own: Collection[str] = next((group for group in groups if row["first"] in group), ())
+        better = [
+            other
+            for other in _of_kind(rows, "method")
+            if other["first"] in own
+            and _number(other["value_first"]) > _number(row["value_first"])
+            and not set(other["letters"] or "") & set(row["letters"] or "")
+        ]
+        yield count_cell(1 + len(better)) if ranked and own else Cell()
 
 
 def _pairs(task: str, profile: str, own: _Measured, facts: RunFacts) -> Table:

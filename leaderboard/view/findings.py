@@ -56,6 +56,7 @@ class _Results:
     comparisons: pd.DataFrame
     conditions: Sequence[Condition]
     units: int
+    facts: RunFacts
 
     @property
     def methods(self) -> list[Row]:
@@ -71,7 +72,14 @@ def findings(standings: Standings) -> Findings:
     """
     group = standings.group
     return _findings(
-        _Results(standings.of_suite(), standings.own_summary, standings.comparisons, group.conditions, len(group.units))
+        _Results(
+            standings.of_suite(),
+            standings.own_summary,
+            standings.comparisons,
+            group.conditions,
+            len(group.units),
+            group.about_run,
+        )
     )
 
 
@@ -105,7 +113,7 @@ def findings_of_run(summary: pd.DataFrame, comparisons: pd.DataFrame, facts: Run
         rows.sort(key=lambda row: -row.values["stability"].mean if "stability" in row.values else 1.0)
         units = int(max((own["units"] + own["missing"] + own["dead"]).tolist()))
         if rows:
-            found[str(task)] = _findings(_Results(rows, own, compared, conditions, units))
+            found[str(task)] = _findings(_Results(rows, own, compared, conditions, units, facts))
     return found
 
 
@@ -145,10 +153,22 @@ def _stability(results: _Results) -> Iterator[str]:
         yield f"{start}, but does not differ significantly from {_with_means(peers, 'stability')}{limit}."
     else:
         yield f"{start}, significantly above {_all_others(others)}."
+    yield from _of_like_methods(results, lead, results.methods, "stability")
     if behind:
         by = with_interval(_difference(results.comparisons, lead, behind[0]))
         first = f"; {behind[0].method} by {by}" if len(behind) > 1 else f", by {by}"
         yield f"Significantly lower: {_with_means(behind, 'stability')}{first}."
+
+
+def _of_like_methods(results: _Results, best: Row, rows: Sequence[Row], measure: str) -> Iterator[str]:
+    """The best of the methods that do not read annotation, where the best of all does."""
+    groups = results.facts.by_knowledge(row.method for row in rows)
+    if len(groups) == 2 and best.method in groups[0]:
+        like = max((row for row in rows if row.method in groups[1]), key=lambda row: row.values[measure].mean)
+        yield (
+            f"{best.method} reads the annotation of the probing images; of the methods that do not, {like.method} has "
+            f"the highest mean: {with_interval(like.values[measure])}."
+        )
 
 
 def _all_others(others: Sequence[Row]) -> str:
@@ -172,6 +192,7 @@ def _accuracy(results: _Results) -> Iterator[str]:
         f"{with_interval(best.values['accuracy'])} of {some}, after {with_interval(best.values['accuracy_clean'])} on "
         "clean images."
     )
+    yield from _of_like_methods(results, best, known, "accuracy")
     others = [row for row in known if row is not best]
     peers = [row for row in others if best.tied_with(row, "accuracy")]
     if peers:

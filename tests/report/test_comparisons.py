@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.names import AboutMethod
 from leaderboard.store.frames import empty_frame, to_arrow, to_pandas
 from leaderboard.store.schema import COMPARISONS
 from leaderboard.view.comparisons import comparison_tables
@@ -105,6 +106,24 @@ def lines(section: Section) -> list[tuple[str, ...]]:
 @pytest.fixture
 def table():
     return stored(ROWS)
+
+
+def test_methods_are_also_ranked_among_those_that_know_the_same():
+    means = {"reader": 0.9, "better": 0.7, "worse": 0.4, "random_label": 0.0}
+    letters = dict(zip(means, "abcd", strict=True))
+    rows = [method("stability", name, mean, i + 1, letters[name]) for i, (name, mean) in enumerate(means.items())]
+    known = {"reader": AboutMethod(annotation=True), "random_label": AboutMethod(trivial=True)}
+    facts = RunFacts(methods={**{name: AboutMethod() for name in means}, **known})
+    found = next(one for one in comparison_tables(stored(rows), facts) if one.kind == "comparisons")
+    assert found.columns == ("mean", "rank", "among like methods", "group")
+    ranks = {name: (rank, like) for name, _, rank, like, _ in lines(found.sections[0])}
+    assert ranks == {
+        "reader": ("1", "1"),
+        "better": ("2", "1"),
+        "worse": ("3", "2"),
+        "random_label (trivial baseline)": ("4", "–"),
+    }
+    assert any("reader reads the annotation of the probing images, better and worse do not" in n for n in found.notes)
 
 
 def test_methods_stand_in_the_order_of_their_means_with_ranks_and_letters(table):
