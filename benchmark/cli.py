@@ -137,12 +137,15 @@ def preview(
 @guarded
 def doctor(
     profile: Annotated[str, option("profile")] = "miniature",
+    out: Annotated[
+        Path | None, typer.Option(help="Also try whether processes can share run folders in this folder.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what a profile needs and which of it is missing here; loads nothing, opens no connection."""
     from benchmark.commands.doctor import diagnose
 
-    facts = diagnose(profile)
+    facts = diagnose(profile, out)
     if as_json:
         typer.echo(json_text(facts))
     else:

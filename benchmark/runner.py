@@ -114,6 +114,10 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         left = [key for key in job.cells if not folder.is_done(key)]
         embed_concepts(job.concepts, left, job.prepared.methods, roles, display)
         failed = do_all(session, display, budget)
+        for name in folder.differing():
+            display.warning(
+                f"{name}: two processes found different results for this cell; the first counts, parts/ holds both."
+            )
         budget.check("faithfulness and tables")
         result = _finish(session, failed, display)
         record_outcome(folder, count, roles, display)

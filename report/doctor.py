@@ -64,7 +64,17 @@ def _lines(facts: Mapping[str, Any]) -> list[Text]:
     if facts["keys"]:
         lines.append(f"keys: {_told(facts['keys'], 'variable', 'set', 'not set')}")
     lines.append(f"devices: {', '.join(facts['devices'])}")
-    lines.append("run folders and caches: processes of one machine may share them, several machines must not yet")
+    lines.append(
+        "run folders: processes and machines may share them, but of one machine only where a language model is asked; "
+        "caches: processes of one machine, on a local disk"
+    )
+    if "out" in facts:
+        at = facts["out"]
+        where = f"{at['folder']} ({at['file_system'] or 'file system unknown'})"
+        lines.append(
+            f"{where}: processes take turns by "
+            + (f"leases, which a dead one holds for 30 s, because {at['no_locks']}" if at["no_locks"] else "file locks")
+        )
     parts = facts["resources"]
     absent = sum(part["state"] in ("missing", "hash differs") for part in parts)
     state = "complete" if facts["complete"] else "not complete"

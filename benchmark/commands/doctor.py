@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from baselines import registry
 from benchmark.run.preflight import missing_package
 from benchmark.run.prepare import absent_roles
+from leaderboard.store.claims import file_system, why_no_locks
 from tasks.common.errors import UserError
 from tasks.language.config import OpenAISource
 from tasks.probing.schema import BrodenSource, UnionSource
@@ -26,21 +28,24 @@ _OF_LOADER = {
 }
 
 
-def diagnose(name_or_path: str) -> dict[str, Any]:
+def diagnose(name_or_path: str, out: Path | None = None) -> dict[str, Any]:
     """State of every resource that a profile names, as JSON.
 
     Args:
         name_or_path: Name of a profile, or a YAML file.
+        out: A folder that is to hold run folders, to try its file locks.
 
     Returns:
         ``profile``; ``complete``: true if nothing is missing; ``resources``: role, source, state (``present``,
         ``missing``, ``hash differs`` or ``server``), where, size in bytes (null where unknown), licence and how to get
         it; ``packages``: module, whether it is installed, how to get it; ``keys``: variables that must hold a key,
         whether each is set (never its value); ``excluded``: methods that cannot run with it, whatever is there, and
-        why; ``devices``: what could run it.
+        why; ``devices``: what could run it; ``out``: the folder, its file system, and why processes there take
+        turns by leases instead of file locks (empty where locks hold).
 
     Raises:
-        UserError: No such profile, a mistake in it, or an unknown name of a library's weights.
+        UserError: No such profile, a mistake in it, an unknown name of a library's weights, or a folder that cannot be
+            written.
     """
     profile = load_profile(name_or_path)
     parts = resolve(profile)
@@ -66,7 +71,15 @@ def diagnose(name_or_path: str) -> dict[str, Any]:
         "keys": keys,
         "excluded": list(_excluded(profile)),
         "devices": _devices(),
+        **({} if out is None else {"out": _about_folder(out)}),
     }
+
+
+def _about_folder(out: Path) -> dict[str, str]:
+    try:
+        return {"folder": str(out), "file_system": file_system(out), "no_locks": why_no_locks(out)}
+    except OSError as error:
+        raise UserError(f"Cannot write in {out}: {error.strerror}; choose another --out.") from error
 
 
 def _packages(profile: Profile) -> Iterator[dict[str, Any]]:

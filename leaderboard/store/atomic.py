@@ -1,25 +1,36 @@
 """Atomic file writes.
 
-The data is written under a temporary name in its own folder, flushed to disk, then renamed over the old one. A reader
-sees the old file or the new one, never a partial one. The price: temporarily twice the space, one flush per file, and a
-rename that must stay inside one file system (it does, as the temporary file is in the same folder). A killed writer
-leaves its temporary file behind; whoever next opens the run folder alone removes it.
+The data is written under a temporary name in its own folder, flushed to disk, then renamed over the old one, or, where
+the first writer counts (``create_json``), linked to a name that must not exist yet. A reader sees the old file or the
+new one, never a partial one. The price: temporarily twice the space, one flush per file, and a rename that must stay
+inside one file system (it does, as the temporary file is in the same folder).
+
+A killed writer leaves its temporary file behind. Its name says which process of which machine wrote it, so that only
+files of dead processes of this machine are removed: nobody can tell whether a process of another host still runs, and
+locks do not say it on every file system.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import platform
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from leaderboard.store.errors import StoreError
 
 TEMPORARY_PREFIX = ".writing-"
-_OURS = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9]+-[0-9a-f]+")
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links answer."""
+
+_OURS = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]+")
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -32,7 +43,43 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     Raises:
         StoreError: The disk is full or the folder cannot be written; the previous content of ``path`` is kept.
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
+    with _written(path, data, durable) as temporary:
+        os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` by JSON with sorted keys; see ``write_bytes``."""
+    write_bytes(path, _json_bytes(value))
+
+
+def create_json(path: Path, value: Any) -> bool:
+    """Write JSON with sorted keys to a path that does not exist yet, atomically, also between hosts.
+
+    Returns:
+        False if it exists; it is left as it is.
+
+    Raises:
+        StoreError: As ``write_bytes``.
+    """
+    with _written(path, _json_bytes(value), durable=True) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # The moment between the two calls is the price.
+            if path.exists():
+                return False
+            os.replace(temporary, path)
+    return True
+
+
+@contextlib.contextmanager
+def _written(path: Path, data: bytes, durable: bool) -> Iterator[Path]:
+    """A temporary file beside ``path`` that holds the data, until the block has given it its name."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{machine()}-{os.getpid()}-{os.urandom(4).hex()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -41,21 +88,28 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
+            yield temporary
+        finally:
             with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+                temporary.unlink(missing_ok=True)
         if durable:
             _sync_folder(path.parent)
     except OSError as error:
         raise _explained(error, path, len(data)) from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace ``path`` by JSON with sorted keys; see ``write_bytes``."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+@cache
+def machine() -> str:
+    """Eight hexadecimal digits for where a process id means something: a host, or a container on it."""
+    try:
+        numbers = str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:  # not Linux
+        numbers = ""
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
 
 
 def remove(path: Path) -> None:
@@ -85,19 +139,33 @@ def move(path: Path, to: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove temporary files that killed writers left anywhere under ``folder``; call only while nobody else writes.
+    """Remove temporary files that killed processes of this machine left anywhere under ``folder``.
 
     Returns:
         Paths of the removed files.
     """
     removed = []
     for path in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
-        if not _OURS.fullmatch(path.name):
-            continue  # a file of the user's
+        name = _OURS.fullmatch(path.name)
+        if name is None or name["machine"] != machine() or is_alive(int(name["pid"])):
+            continue  # of the user, of another host, or in mid-write
         with contextlib.suppress(OSError):
             path.unlink()
             removed.append(path)
     return removed
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OverflowError:  # no process can have it
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,8 +1,14 @@
 """The parts of a run folder: the results of one cell, as Parquet with a marker beside it that is written last.
 
-``parts/labels/NAME.parquet`` holds the labels of one finished cell, ``parts/evidence/NAME.parquet`` the top images of
-one condition and ``parts/thumbnails/NAME.parquet`` their images; ``NAME.json`` is the marker. A part counts as done if
-its marker exists and its bytes have the marker's SHA-256; a damaged part is moved to ``corrupt/`` and computed again.
+``parts/labels/NAME~HASH.parquet`` holds the labels of one finished cell, ``parts/evidence/NAME~HASH.parquet`` the top
+images of one condition and ``parts/thumbnails/NAME~HASH.parquet`` their images; ``NAME.json`` is the marker. A part
+counts as done if its marker exists and its bytes have the marker's SHA-256; a damaged part is moved to ``corrupt/`` and
+computed again.
+
+Which process does a cell rests on claims, and on some file systems two hosts may both hold one. What is stored does not
+rest on them: the name of a part holds the hash of its bytes, and its marker is created only if there is none. A second
+process that finds the same writes nothing new; one that finds something else leaves its part and a note
+``NAME~HASH.differs.json`` beside the first, which stays the one that counts.
 """
 
 from __future__ import annotations
@@ -29,6 +35,8 @@ OBSERVATION = "observation"
 """Used as the method of keys for what belongs to a condition, independent of the labelling method."""
 
 PartKind = Literal["labels", "evidence", "thumbnails"]
+
+_DIFFERS = ".differs.json"
 
 _log = logging.getLogger(__name__)
 
@@ -99,41 +107,54 @@ class Parts:
         self.schema = TABLES[kind]
         self._seen: dict[Path, tuple[tuple[int, int, int], Marker | None]] = {}
 
-    def paths(self, key: CellKey) -> tuple[Path, Path]:
-        """Paths of the part and its marker."""
-        folder = self.root / "parts" / self.kind
-        return folder / f"{key.name}.parquet", folder / f"{key.name}.json"
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.root / "parts" / self.kind
 
     def write(self, key: CellKey, frame: pd.DataFrame, extra: Mapping[str, Any]) -> None:
         """Write a part: data first, marker last; a kill in between leaves a part that is not done.
+
+        A part that is done stays as it is, see the module.
 
         Raises:
             StoreError: The frame breaks the schema or contradicts the key, or the disk is full.
         """
         table = to_arrow(self.schema, _with_key(self.kind, key, frame))
         data = parquet_bytes(table)
-        part, marker = self.paths(key)
-        # An old marker beside new data would name the wrong hash.
-        atomic.remove(marker)
-        atomic.write_bytes(part, data)
+        digest = hashlib.sha256(data).hexdigest()
         note = {
             "key": asdict(key),
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": digest,
             "bytes": len(data),
             "rows": table.num_rows,
             "finished": now(),
             "extra": as_json(extra),
         }
-        atomic.write_json(marker, note)
+        marker = self._marker_path(key)
+        atomic.write_bytes(self._part_path(key, digest), data)
+        if atomic.create_json(marker, note):
+            return
+        done = self.digest(key)
+        if done is None:  # a file that is no marker stands in its place
+            atomic.move(marker, self.root / "corrupt" / f"{self.kind}-{marker.name}")
+            atomic.create_json(marker, note)
+        elif done != digest:
+            atomic.write_json(self.folder / f"{key.name}~{digest[:12]}{_DIFFERS}", note)
+            _log.warning("%s was computed twice, with different results; the first is kept", marker)
+
+    def differing(self) -> list[str]:
+        """Names of the cells that two processes computed with different results, sorted."""
+        return sorted({path.name.rpartition("~")[0] for path in self.folder.glob(f"*{_DIFFERS}")})
 
     def marker(self, key: CellKey) -> Marker | None:
         """The part's marker; ``None`` where there is none that can be read, or that of another part."""
-        marker = _read_marker(self.paths(key)[1])
+        marker = _read_marker(self._marker_path(key))
         return marker if marker is not None and marker.key == key else None
 
     def digest(self, key: CellKey) -> str | None:
         """SHA-256 that the part's bytes must have; ``None`` if it is not finished."""
-        marker = self._brief(self.paths(key)[1])
+        marker = self._brief(self._marker_path(key))
         return marker.sha256 if marker is not None and marker.key == key else None
 
     def is_done(self, key: CellKey) -> bool:
@@ -147,7 +168,7 @@ class Parts:
             StoreError: The run folder cannot be written.
         """
         folder = self.root / "corrupt"
-        part, marker = self.paths(key)
+        part, marker = self._path(key), self._marker_path(key)
         # The marker goes first: without it the part counts as not done, wherever this stops.
         for path in (marker, part):
             atomic.move(path, folder / f"{self.kind}-{path.name}")
@@ -155,7 +176,7 @@ class Parts:
 
     def keys(self) -> list[CellKey]:
         """The keys of all parts with a marker, sorted."""
-        paths = (self.root / "parts" / self.kind).glob("*.json")
+        paths = self.folder.glob("*.json")
         found = ((path.stem, self._brief(path)) for path in paths)
         return sorted(marker.key for name, marker in found if marker is not None and marker.key.name == name)
 
@@ -184,7 +205,7 @@ class Parts:
         data = self._data(key)
         if data is None:
             state = "not finished" if self.digest(key) is None else "damaged"
-            raise StoreError(f"{self.paths(key)[0]} is {state}; run the same command again to make it.")
+            raise StoreError(f"{self._path(key)} is {state}; run the same command again to make it.")
         return read_parquet(data)
 
     def _data(self, key: CellKey) -> bytes | None:
@@ -192,10 +213,22 @@ class Parts:
         if digest is None:
             return None
         try:
-            data = self.paths(key)[0].read_bytes()
+            data = self._path(key).read_bytes()
         except OSError:
             return None
         return data if hashlib.sha256(data).hexdigest() == digest else None
+
+    def _marker_path(self, key: CellKey) -> Path:
+        return self.folder / f"{key.name}.json"
+
+    def _part_path(self, key: CellKey, digest: str) -> Path:
+        return self.folder / f"{key.name}~{digest[:12]}.parquet"
+
+    def _path(self, key: CellKey) -> Path:
+        """Where the part of the marker lies; runs of earlier versions have no hash in its name."""
+        digest = self.digest(key)
+        part = self._part_path(key, digest) if digest else None
+        return part if part is not None and part.exists() else self.folder / f"{key.name}.parquet"
 
     def _brief(self, path: Path) -> Marker | None:
         """A marker without ``extra``, which may be megabytes of JSON: a file is parsed again only if it is another."""

@@ -8,21 +8,21 @@ Layout::
                             the merged tables (``leaderboard.store.schema``)
     once/                       what all processes need and one makes: clean activations, masks, words of captions
     replies.sqlite              what a language model answered, where one was asked (``tasks.language.replies``)
-    claims/, .start, .active    locks; see ``leaderboard.store.claims``
+    claims/, .start, .active    which process does what; see ``leaderboard.store.claims``
     corrupt/                parts whose hash no longer fits, set aside and done again
 
-Locks are dropped by the system when a process dies: a killed run leaves nothing to clear by hand.
+A killed run leaves nothing to clear by hand: its locks are dropped by the system, and its leases run out.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, get_args
 
@@ -30,7 +30,7 @@ import pandas as pd
 import pyarrow as pa
 
 from leaderboard.store import atomic
-from leaderboard.store.claims import Claims, lock, open_lock
+from leaderboard.store.claims import Claims, claims_of, open_lock
 from leaderboard.store.columns import TableSchema
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import checked, empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
@@ -56,13 +56,13 @@ _log = logging.getLogger(__name__)
 class RunFolder:
     """One run folder. Reading needs only the path; writing starts with ``create_or_continue``.
 
-    Safe for several processes: cells are written atomically, and ``claim`` gives each cell to one of them.
+    Safe for several processes, also of several hosts: a cell's result is stored once, and ``claim`` gives each cell to
+    one of them.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._parts: dict[PartKind, Parts] = {kind: Parts(self.path, kind) for kind in get_args(PartKind)}
-        self._claims = Claims(self.path)
         self._active: IO[bytes] | None = None
 
     def __enter__(self) -> RunFolder:
@@ -96,7 +96,7 @@ class RunFolder:
         """
         plain = json.loads(canonical_json(as_json(identity)))
         self._make_folder()
-        with self._locked(".start"):
+        with self._claims.alone(".start"):
             exists = (self.path / "run.json").exists()
             run = self._same_run(plain) if exists else _new_run(plain)
             if self._active is None:
@@ -141,7 +141,7 @@ class RunFolder:
 
     def record(self, name: str, facts: Mapping[str, Any]) -> None:
         """Add facts to ``run.json`` under ``facts[name]``; merged key by key with earlier facts of that name."""
-        with self._locked(".start"):
+        with self._claims.alone(".start"):
             run = self.info()
             run["facts"][name] = {**run["facts"].get(name, {}), **as_json(facts)}
             atomic.write_json(self.path / "run.json", run)
@@ -222,6 +222,10 @@ class RunFolder:
     def marker(self, key: CellKey, kind: PartKind = "labels") -> Marker | None:
         """The part's marker; ``None`` if the part is not finished."""
         return self._parts[kind].marker(key)
+
+    def differing(self) -> list[str]:
+        """Names of the cells that two processes computed with different results; the first of each counts."""
+        return sorted({name for parts in self._parts.values() for name in parts.differing()})
 
     def digest(self, key: CellKey, kind: PartKind = "labels") -> str | None:
         """SHA-256 of the part's bytes, as its marker states it; ``None`` if the part is not finished."""
@@ -322,6 +326,10 @@ class RunFolder:
 
     # ---- inside ----
 
+    @cached_property
+    def _claims(self) -> Claims:
+        return claims_of(self.path)
+
     def _finished(self, table: Path) -> str | None:
         """SHA-256 of a table that the finished run wrote; empty for one that it did not; None where it said nothing."""
         info = self.info()
@@ -357,20 +365,11 @@ class RunFolder:
         return run
 
     def _enter(self) -> None:
+        for path in atomic.remove_leftovers(self.path):
+            _log.info("removed %s, left by an interrupted run", path)
         active = open_lock(self.path / ".active")
-        if lock(active, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            # Nobody else is writing here, so every temporary file belongs to a dead writer, and no claim is held.
-            for path in atomic.remove_leftovers(self.path):
-                _log.info("removed %s, left by an interrupted run", path)
-            self._claims.clear()
-        lock(active, fcntl.LOCK_SH)
+        self._claims.clear(active)
         self._active = active
-
-    @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        with open_lock(self.path / name) as file:
-            lock(file, fcntl.LOCK_EX)
-            yield
 
 
 def finished(info: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,23 +70,41 @@ def tables(result: runner.RunResult) -> dict[str, pd.DataFrame]:
     return {name: RunFolder(result.folder).read_table(name) for name in TABLES}
 
 
-def test_another_run_reads_what_the_first_found(tmp_path: Path, passed: list[str]) -> None:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, pd.DataFrame]]:
+    """A cache that a run has filled, and that run's tables."""
+    folder = tmp_path_factory.mktemp("filled")
+    return folder / "cache", tables(run(folder / "first", folder / "cache"))
+
+
+@pytest.fixture
+def cache(filled: tuple[Path, dict[str, pd.DataFrame]], tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(filled[0], tmp_path / "cache"))
+
+
+@pytest.fixture
+def first(filled: tuple[Path, dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    return filled[1]
+
+
+def test_another_run_reads_what_the_first_found(
+    tmp_path: Path, cache: Path, first: dict[str, pd.DataFrame], passed: list[str]
+) -> None:
     plain = tables(run(tmp_path / "plain", "none"))
-    first = tables(run(tmp_path / "first", tmp_path / "cache"))
-    assert passed == ["clean", "background_blur"] * 2
+    assert passed == ["clean", "background_blur"]
     passed.clear()
-    second = tables(run(tmp_path / "second", tmp_path / "cache"))
+    second = tables(run(tmp_path / "second", cache))
     assert passed == []
     for name in TABLES:
         pd.testing.assert_frame_equal(first[name], plain[name])
         pd.testing.assert_frame_equal(second[name], plain[name])
 
 
-def test_other_units_need_their_maps_and_nothing_else(tmp_path: Path, passed: list[str]) -> None:
-    run(tmp_path / "first", tmp_path / "cache")
+def test_other_units_need_their_maps_and_nothing_else(tmp_path: Path, cache: Path, passed: list[str]) -> None:
     plain = tables(run(tmp_path / "plain", "none", unit_ids=(2, 9)))
     passed.clear()
-    again = tables(run(tmp_path / "second", tmp_path / "cache", unit_ids=(2, 9)))
+    again = tables(run(tmp_path / "second", cache, unit_ids=(2, 9)))
     assert passed == ["late maps"] * 2
     for name in TABLES:
         pd.testing.assert_frame_equal(again[name], plain[name])
@@ -129,27 +148,27 @@ def test_methods_say_whose_maps_they_read() -> None:
 
 def test_another_seed_or_severity_shares_only_the_clean_pass(tmp_path: Path, passed: list[str]) -> None:
     """Faults F1 and F2: perturbed images have keys of their own."""
-    changes = {"methods": ("random_label",), "suites": ("gaussian_noise",)}
+    changes = {"methods": ("random_label",), "suites": ("gaussian_noise",), "images": 30}
     run(tmp_path / "first", tmp_path / "cache", **changes)
     passed.clear()
     run(tmp_path / "seed", tmp_path / "cache", seed=1, **changes)
     assert passed == ["gaussian_noise"]
     run(tmp_path / "severity", tmp_path / "cache", severities=(5,), **changes)
     assert passed == ["gaussian_noise"] * 2
-    run(tmp_path / "images", tmp_path / "cache", **(changes | {"images": 99}))
+    run(tmp_path / "images", tmp_path / "cache", **(changes | {"images": 29}))
     assert passed[2:] == ["clean", "gaussian_noise"]
 
 
-def test_a_flipped_bit_is_found_and_the_pass_made_again(tmp_path: Path, passed: list[str]) -> None:
+def test_a_flipped_bit_is_found_and_the_pass_made_again(
+    tmp_path: Path, cache: Path, first: dict[str, pd.DataFrame], passed: list[str]
+) -> None:
     """Fault F3."""
-    first = tables(run(tmp_path / "first", tmp_path / "cache"))
-    passed.clear()
-    for blob in (tmp_path / "cache" / "blobs").rglob("*.safetensors"):
+    for blob in (cache / "blobs").rglob("*.safetensors"):
         data = bytearray(blob.read_bytes())
         data[-3] ^= 1
         blob.write_bytes(data)
-    again = tables(run(tmp_path / "second", tmp_path / "cache"))
+    again = tables(run(tmp_path / "second", cache))
     assert passed == ["clean", "background_blur"]
-    assert len(list((tmp_path / "cache" / "corrupt").iterdir())) >= 2
+    assert len(list((cache / "corrupt").iterdir())) >= 2
     for name in TABLES:
         pd.testing.assert_frame_equal(again[name], first[name])

@@ -35,7 +35,7 @@ def options(out: Path, **changes: object) -> RunOptions:
         "tasks": ("resnet50_fc",),
         "methods": METHODS,
         "suites": ("background_blur",),
-        "images": 200,
+        "images": 100,
         "unit_ids": UNITS,
         "out": out,
         "device": "cpu",

@@ -16,7 +16,7 @@ import pytest
 from small_run import CELLS, ROOT, scenarios
 
 from leaderboard.store import atomic
-from leaderboard.store.claims import Claims
+from leaderboard.store.claims import Locks
 from leaderboard.store.run_folder import CellKey, RunFolder
 
 FORK = multiprocessing.get_context("fork")
@@ -121,7 +121,7 @@ def die_at(call, number, path):
         ("replace", 1, 1),
         ("fsync", 2, 0),
         ("fsync", 3, 1),
-        ("replace", 2, 1),
+        ("link", 1, 1),
     ],
 )
 def test_f06_a_kill_at_any_step_of_writing_leaves_the_cell_undone(tmp_path, call, number, left):
@@ -215,7 +215,7 @@ def test_f09_what_a_dead_process_had_claimed_is_free(folder, others):
 
 
 def test_f09_the_note_of_a_dead_process_on_another_host_claims_nothing(tmp_path):
-    claims = Claims(tmp_path)
+    claims = Locks(tmp_path)
     claims.folder.mkdir()
     path = claims.folder / "cell"
     path.write_text(json.dumps({"host": "node7", "pid": os.getpid(), "since": "2020-01-01T00:00:00+00:00"}))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -61,8 +63,32 @@ def test_json_refuses_nan_and_sorts_keys(tmp_path):
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / "parts").mkdir()
-    left, kept = tmp_path / "parts" / f"{atomic.TEMPORARY_PREFIX}1-ab", tmp_path / "parts" / "x.parquet"
-    left.write_text("half")
-    kept.write_text("whole")
+    ours = f"{atomic.TEMPORARY_PREFIX}{atomic.machine()}"
+    left = tmp_path / "parts" / f"{ours}-{dead_process()}-ab"
+    # In mid-write, of another host, of an earlier version, and no temporary file at all.
+    kept = [f"{ours}-{os.getpid()}-ab", f"{atomic.TEMPORARY_PREFIX}0123abcd-1-ab", ".writing-1-ab", "x.parquet"]
+    for path in (left, *(tmp_path / "parts" / name for name in kept)):
+        path.write_text("x")
     assert atomic.remove_leftovers(tmp_path) == [left]
-    assert kept.exists()
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == sorted(kept)
+
+
+def test_the_first_of_two_writers_counts(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    assert atomic.create_json(path, 1)
+    assert not atomic.create_json(path, 2)
+
+    def no_links(*_):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert not atomic.create_json(path, 3)
+    assert path.read_text() == "1\n"
+    assert atomic.create_json(tmp_path / "y.json", 4)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["x.json", "y.json"]
+
+
+def dead_process() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    return ended.pid

@@ -5,16 +5,21 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import textwrap
+import time
 from itertools import pairwise
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from leaderboard.store import atomic
+from leaderboard.store import atomic, claims
+from leaderboard.store.claims import Leases, Locks, claims_of, file_system, why_no_locks
 from leaderboard.store.errors import StoreError
-from leaderboard.store.parts import Parts
 from leaderboard.store.run_folder import OBSERVATION, CellKey, RunFolder
 from leaderboard.store.schema import SCHEMA_VERSION
 
@@ -116,10 +121,13 @@ def test_cells_of_two_versions_are_merged(folder, key, labels):
     other = dataclasses.replace(key, method="clip_dissect")
     folder.write_cell(key, labels)
     folder.write_cell(other, labels)
-    part, marker = Parts(folder.path, "labels").paths(other)
+    part, marker = (
+        next((folder.path / "parts" / "labels").glob(f"{other.name}*.{end}")) for end in ("parquet", "json")
+    )
     pq.write_table(pq.read_table(part).drop_columns(["score"]), part)
     note = json.loads(marker.read_text())
     marker.write_text(json.dumps(note | {"sha256": hashlib.sha256(part.read_bytes()).hexdigest()}))
+    part.rename(marker.with_suffix(".parquet"))  # as earlier versions named it
     scores = folder.read_labels().groupby("method")["score"].count()
     assert scores.to_dict() == {"clip_dissect": 0, "dnd": 2}
 
@@ -150,7 +158,7 @@ def test_a_kill_between_data_and_marker_leaves_the_cell_undone(folder, key, labe
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(atomic, "write_json", killed)
+    monkeypatch.setattr(atomic, "create_json", killed)
     with pytest.raises(KeyboardInterrupt):
         folder.write_cell(key, labels)
     monkeypatch.undo()
@@ -161,16 +169,29 @@ def test_a_kill_between_data_and_marker_leaves_the_cell_undone(folder, key, labe
     assert folder.is_done(key)
 
 
-def test_a_kill_while_overwriting_never_pairs_old_marker_and_new_data(folder, key, labels, monkeypatch):
+def test_a_second_attempt_at_a_cell_never_replaces_the_first(folder, key, labels, caplog):
+    folder.write_cell(key, labels, {"seconds": 1.0})
+    before = {path: path.read_bytes() for path in (folder.path / "parts").rglob("*.*")}
+    folder.write_cell(key, labels, {"seconds": 2.0})
+    assert {path: path.read_bytes() for path in (folder.path / "parts").rglob("*.*")} == before
+    assert folder.differing() == []
+    folder.write_cell(key, labels.assign(label="other"))
+    assert folder.differing() == [key.name]
+    assert "computed twice, with different results" in caplog.text
+    assert all(path.read_bytes() == data for path, data in before.items())
+    assert len(list((folder.path / "parts").rglob("*.parquet"))) == 2
+    assert sorted(folder.read_labels()["label"]) == sorted(labels["label"])
+    assert folder.done_cells() == [key]
+
+
+def test_what_is_no_marker_is_set_aside(folder, key, labels):
     folder.write_cell(key, labels)
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(atomic, "write_json", killed)
-    with pytest.raises(KeyboardInterrupt):
-        folder.write_cell(key, labels.assign(label="other"))
+    (marker,) = (folder.path / "parts").rglob("*.json")
+    marker.write_text("{")
     assert not folder.is_done(key)
+    folder.write_cell(key, labels)
+    assert folder.is_done(key)
+    assert [path.read_text() for path in (folder.path / "corrupt").iterdir()] == ["{"]
 
 
 def test_a_flipped_bit_sets_the_part_aside(folder, key, labels, caplog):
@@ -192,26 +213,12 @@ def test_a_flipped_bit_sets_the_part_aside(folder, key, labels, caplog):
     assert folder.is_done(key)
 
 
-def test_leftovers_go_at_the_next_start_but_not_while_another_writes(folder, identity):
-    left = folder.path / "parts" / f"{atomic.TEMPORARY_PREFIX}99-aa"
-    left.parent.mkdir(exist_ok=True)
-    left.write_text("half")
-    with RunFolder(folder.path) as second:
-        second.create_or_continue(identity, {})
-        assert left.exists()
-    folder.close()
-    with RunFolder(folder.path) as third:
-        third.create_or_continue(identity, {})
-        assert not left.exists()
-
-
 def test_files_of_the_user_are_no_leftovers(tmp_path, identity):
     (tmp_path / "run").mkdir()
-    for name in (".writing-notes", ".writing-12-abcdef01", ".writing-99-aa"):
-        (tmp_path / "run" / name).write_text("x")
+    (tmp_path / "run" / ".writing-notes").write_text("x")
     with RunFolder(tmp_path / "run") as run:
         run.create_or_continue(identity, {})
-    assert [path.name for path in (tmp_path / "run").glob(".writing-*")] == [".writing-notes"]
+    assert (tmp_path / "run" / ".writing-notes").exists()
 
 
 def test_a_folder_in_the_place_of_a_claim_is_one_sentence(folder, identity, key):
@@ -231,7 +238,8 @@ def test_a_copied_or_edited_marker_is_that_of_no_part(folder, key, labels):
     note = json.loads(marker.read_text())
     other = dataclasses.replace(key, repeat=key.repeat + 1)
     for suffix in (".json", ".parquet"):
-        (marker.parent / f"{other.name}{suffix}").write_bytes(marker.with_suffix(suffix).read_bytes())
+        source = next(marker.parent.glob(f"*{suffix}"))
+        (marker.parent / f"{other.name}{suffix}").write_bytes(source.read_bytes())
     assert not folder.is_done(other)
     assert folder.done_cells() == [key]
     for change in ({"extra": []}, {"sha256": 3}, {"rows": "1"}, {"key": {**note["key"], "repeat": "0"}}, {"key": 3}):
@@ -251,7 +259,17 @@ def test_wrong_types_in_run_json_are_one_sentence(folder, change):
         folder.info()
 
 
-def test_a_claim_belongs_to_one(folder, key):
+@pytest.fixture(params=[Locks, Leases])
+def kind(request, monkeypatch):
+    """Both kinds of claims, whatever the file system of the tests offers."""
+    monkeypatch.setattr(claims, "why_no_locks", lambda _: "" if request.param is Locks else "said so")
+    return request.param
+
+
+def test_a_claim_belongs_to_one(tmp_path, identity, key, kind):
+    folder = RunFolder(tmp_path / "run")
+    folder.create_or_continue(identity, {})
+    assert type(claims_of(folder.path)) is kind
     other = RunFolder(folder.path)
     with folder.claim(key) as mine, other.claim(key) as theirs, other.claim("something else") as free:
         assert (mine, theirs, free) == (True, False, True)
@@ -271,7 +289,7 @@ def _work(path, identity, keys, counts, barrier):
                     counts.put(key.method)
 
 
-def test_three_processes_do_each_cell_once(tmp_path, identity):
+def test_three_processes_do_each_cell_once(tmp_path, identity, kind):
     context = multiprocessing.get_context("fork")
     keys = [CellKey("t", "p", f"m{number}", "clean", 0, 0) for number in range(12)]
     counts, barrier = context.Queue(), context.Barrier(3)
@@ -296,7 +314,9 @@ def _hold(path, key, ready):
         signal.pause()
 
 
-def test_the_claim_of_a_killed_process_is_free(folder, key):
+def test_the_claim_of_a_killed_process_is_free(tmp_path, identity, key, kind):
+    folder = RunFolder(tmp_path / "run")
+    folder.create_or_continue(identity, {})
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     worker = context.Process(target=_hold, args=(folder.path, key, ready))
@@ -308,6 +328,84 @@ def test_the_claim_of_a_killed_process_is_free(folder, key):
     worker.join(30)
     with folder.claim(key) as mine:
         assert mine
+
+
+def test_f09_a_lease_of_another_host_runs_out_unless_it_is_refreshed(tmp_path):
+    mine, theirs = (Leases(tmp_path, seconds=0.6) for _ in range(2))
+    with theirs.take("cell", wait=False) as owned:
+        assert owned
+        place = tmp_path / "claims" / "cell"
+        elsewhere = place.read_text().replace(f"host={claims.socket.gethostname()}", "host=elsewhere")
+        for _ in range(4):
+            time.sleep(0.3)
+            assert not mine.is_free("cell")
+    assert mine.is_free("cell")
+    # Its host has died with the lease.
+    place.write_text(elsewhere)
+    assert mine.owner("cell").host == "elsewhere"
+    assert not mine.is_free("cell")
+    time.sleep(0.8)
+    assert mine.is_free("cell")
+
+
+def test_file_systems_are_those_that_the_system_names(tmp_path):
+    tool = shutil.which("findmnt")
+    if tool is None:
+        pytest.skip("findmnt is not installed")
+    for place in (tmp_path, "/proc", "/dev/shm"):
+        command = [tool, "-n", "-o", "FSTYPE", "-T", str(place)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert file_system(place if place is tmp_path else claims.Path(place)) == said.stdout.split()[-1]
+
+
+def test_locks_are_not_trusted_across_hosts(tmp_path, monkeypatch):
+    assert why_no_locks(tmp_path) == ""
+    monkeypatch.setattr(claims, "file_system", lambda _: "nfs4")
+    assert "network file system (nfs4)" in why_no_locks(tmp_path)
+    assert isinstance(claims_of(tmp_path), Leases)
+
+
+ALWAYS = """
+    import fcntl, sys, threading
+    fcntl.flock = lambda *_: None
+    import pandas as pd
+    from leaderboard.store import atomic, claims
+    from leaderboard.store.run_folder import CellKey, RunFolder
+    folder, role = RunFolder(sys.argv[1]), sys.argv[2]
+    print(claims.why_no_locks(folder.path.parent), flush=True)
+    folder.create_or_continue({"seed": 0}, {})
+    key = CellKey("t", "p", "m", "clean", 0, 0)
+    labels = pd.DataFrame({"unit": [0], "rank": [1], "label": ["x"], "score": [0.0]})
+    if role == "second":
+        with folder.claim(key) as mine:
+            print(mine, folder.claim(key).__enter__(), flush=True)
+        sys.exit()
+    real = atomic.os.replace
+    def slow(*paths):
+        if paths[1].name.endswith(".parquet"):
+            print("in mid-write", flush=True)
+            sys.stdin.readline()
+        real(*paths)
+    atomic.os.replace = slow
+    with folder.claim(key):
+        folder.write_cell(key, labels)
+    print(folder.is_done(key), flush=True)
+"""
+
+
+def test_f08_where_every_lock_succeeds_nobody_deletes_what_another_writes(tmp_path):
+    def start(role):
+        command = [sys.executable, "-c", textwrap.dedent(ALWAYS), str(tmp_path / "run"), role]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with start("first") as first:
+        assert first.stdout.readline() == "two locks on one file do not exclude each other there\n"
+        assert first.stdout.readline() == "in mid-write\n"
+        with start("second") as second:
+            assert second.communicate()[0].splitlines()[1:] == ["False False"]
+        assert first.communicate("go on\n")[0] == "True\n"
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert len(RunFolder(tmp_path / "run").read_labels()) == 1
 
 
 def test_names_of_cells_are_safe_and_distinct():
