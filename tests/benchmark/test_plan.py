@@ -297,12 +297,21 @@ def test_no_summariser_asks_more_than_the_bound():
     for number in range(3):
         summariser.simplify(caption, number)
         summariser.summarise([caption] * 10, number)
-    cost = Cost(simplified=Amount.of(3), summarised=Amount.of(3), summary_captions=10)
+        summariser.propose([(caption, 0.5)] * 8, number)
+    cost = Cost(
+        simplified=Amount.of(3),
+        summarised=Amount.of(3),
+        summary_captions=10,
+        proposed=Amount.of(3),
+        proposal_concepts=8,
+    )
     calls, read, written = language_counts(cost, asking(PAID))
-    assert calls == Amount(9, 6)
-    assert model.asked == 9
+    assert calls == Amount(15, 9)
+    assert model.asked == 15
     assert model.most <= read.most
-    assert written.most == 900
+    assert written.most == 1500
+    # The vocabulary's proposer is no language model.
+    assert language_counts(cost, MINIATURE) == (NOTHING, NOTHING, NOTHING)
 
 
 def test_expected_tokens_are_a_quarter_of_the_letters():
