@@ -264,8 +264,8 @@ class Line:
         loop.record(tested, chosen)
         loop.records[-1]["stopped"] = loop.stopped
         trace = {
-            "mode": self.start,
-            "scoring": "mean activation in each round, and at last by CoSy AUC on a second draw",
+            "mode": f"start={self.start}",
+            "scoring": "mean activation, at last by AUC",
             "crop_px": 1,
             "top_images": list(loop.top),
             **dict.fromkeys(("described", "captions", "simplified", "replies", "tested"), ()),

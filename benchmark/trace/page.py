@@ -132,8 +132,8 @@ def draw_top_images(
     section(
         sheet,
         "Top images",
-        f"The probing images, {heading.condition}, that activate the unit most, best first. "
-        "Outlined: the attention crops that are described below, with their numbers there.",
+        f"The probing images, {heading.condition}, that activate the unit most, best first."
+        + (" Outlined: the attention crops that are described below, with their numbers there." if boxes else ""),
     )
     sheet.thumbs(
         [

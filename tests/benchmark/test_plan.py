@@ -21,6 +21,7 @@ from baselines.costs import NOTHING, UNKNOWN, UNSTATED, Amount, Cost
 from baselines.dnd.cost import dnd_cost, refined_cost
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import RefinedDescribeAndDissect
+from baselines.dnd.vision import VisionDescribeAndDissect
 from benchmark.commands.console import guarded
 from benchmark.commands.plan import plan
 from benchmark.commands.run import run
@@ -263,6 +264,15 @@ def test_what_an_option_turns_off_costs_nothing(changes, nothing):
     for name in nothing:
         assert getattr(cost, name) == NOTHING
         assert getattr(usual, name) != NOTHING
+
+
+def test_contrast_asks_three_times_and_csp_draws_nothing():
+    cost = VisionDescribeAndDissect(contrast=True).cost(4, 500)
+    assert cost.described == Amount.of(4 * 3)
+    assert (cost.activated, cost.embedded) == (NOTHING, NOTHING), "there are no crops"
+    assert cost.generated.most == 2 * 4 * 3 * 10
+    assert VisionDescribeAndDissect(contrast=True, scoring="csp").cost(4, 500).generated == NOTHING
+    assert VisionDescribeAndDissect().cost(4, 500).described == Amount.of(4 * 5)
 
 
 def test_further_rounds_have_a_bound_and_no_expectation():

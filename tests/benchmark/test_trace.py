@@ -279,7 +279,7 @@ def test_a_loop_shows_the_images_of_both_draws_of_a_concept(draw):
             "stopped": "no gain",
         },
     ]
-    nothing = dict.fromkeys(("described", "captions", "simplified", "replies", "tested"), [])
+    nothing = {key: [] for key in ("described", "captions", "simplified", "replies", "tested")}
     _, sheet, generator = draw({**DND, **nothing, "rounds": turns, "chosen": "cup"})
     assert [asked[2] for asked in generator.asked] == [11, 12]
     assert [len(row) for row in sheet.rows] == [2, 3, 3], "top images, then three images of each draw"
