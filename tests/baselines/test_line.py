@@ -179,6 +179,8 @@ def test_rounds_replies_and_images_are_what_the_plan_states():
         assert sum(world.images.values()) == stated.generated.most - CONTROLS + controls
         assert CONTROLS - len(STARTS) <= controls <= CONTROLS
     assert Line().cost(0, 12).generated.most == 0
+    assert Line().cost(32, 12).generated.expected == pytest.approx((1910 + 1680) / 2, rel=0.02), "measured, 32 units"
+    assert Line(rounds=5).cost(32, 12).generated.expected is None
 
 
 def test_four_proposals_without_a_gain_end_the_loop_and_repetitions_are_not_drawn():
