@@ -43,5 +43,5 @@ class Contrast:
             return ()
         found = TopImages(double(self._layer[:, unit]), self._images, CSP_IMAGES, self._ties, contrast=True)
         scores = unit_length(double(clip.encode_text(candidates))) @ found.vector(GAMMA, "fixed")
-        best = np.argsort(-scores, kind="stable")
-        return tuple(Label(candidates[number], float(scores[number])) for number in best.tolist())
+        best = sorted(range(len(candidates)), key=lambda number: -scores[number])
+        return tuple(Label(candidates[number], float(scores[number])) for number in best)
