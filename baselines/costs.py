@@ -59,6 +59,8 @@ class Cost:
         summarised: Summaries made by the summariser.
         summary_captions: Maximum number of captions in one summary.
         described: Requests to the vision-language model.
+        proposed: Concepts asked of the proposer.
+        proposal_concepts: Maximum number of tried concepts that it is shown.
         shared: Expected share of ``generated`` that a cell of the same task, method and repeat under another condition
             has already generated, in [0, 1).
     """
@@ -71,6 +73,8 @@ class Cost:
     summarised: Amount = NOTHING
     summary_captions: int = 0
     described: Amount = NOTHING
+    proposed: Amount = NOTHING
+    proposal_concepts: int = 0
     shared: float = 0.0
 
     def repeated(self) -> Cost:
@@ -88,6 +92,7 @@ UNSTATED = Cost(
     simplified=UNKNOWN,
     summarised=UNKNOWN,
     described=UNKNOWN,
+    proposed=UNKNOWN,
 )
 """The cost of a method that does not state it."""
 

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from baselines.base import Method
 
 ENTRY_POINT_GROUP = "clear.methods"
-NEEDS = ("captioner", "clip", "concepts", "describer", "generator", "maps", "presence", "segmentation", "summariser")
+NEEDS = (
+    "captioner",
+    "clip",
+    "concepts",
+    "describer",
+    "generator",
+    "maps",
+    "presence",
+    "proposer",
+    "segmentation",
+    "summariser",
+)
 """What a method can need: parts of ``tasks.observation``'s Toolbox and Observation that a profile or task may lack."""
 
 ANNOTATION = frozenset({"presence", "segmentation"})
@@ -126,6 +137,14 @@ _BUILT_IN = {
             ("presence",),
             "1",
             "baselines.invert:Invert",
+            default=False,
+        ),
+        MethodEntry(
+            "line",
+            "After LINE: a closed loop of proposed concepts, generated images and measured activations",
+            ("clip", "concepts", "generator", "proposer"),
+            "1",
+            "baselines.line:Line",
             default=False,
         ),
         MethodEntry(

@@ -23,6 +23,9 @@ from tasks.common.errors import UserError, unknown_name
 from tasks.observation import Observation, Toolbox
 
 _RANKED = 5
+GAMMA, CSP_IMAGES = 0.5, 30
+"""The defaults of CSP: share of the look-alike that is taken away, and number of top images."""
+
 _BETWEEN = "|"
 
 Array = Tensor | np.ndarray
@@ -52,14 +55,14 @@ def similarity(
     Returns:
         float64; NaN for a dead unit.
     """
-    units, images, texts = _double(activations), _double(embeddings), _double(text)
+    units, images, texts = double(activations), double(embeddings), double(text)
     if mode == "fixed":
-        images, texts = _unit_length(images), _unit_length(texts)
+        images, texts = unit_length(images), unit_length(texts)
     scores = np.full((units.shape[1], len(texts)), np.nan)
     layer = torch.from_numpy(units)
     ties = order_among_ties(layer)
     for unit in (~dead_units(layer)).nonzero().flatten().tolist():
-        found = _Unit(units[:, unit], images, top_images, ties, contrast=gamma is not None)
+        found = TopImages(units[:, unit], images, top_images, ties, contrast=gamma is not None)
         scores[unit] = texts @ found.vector(gamma, mode)
     return scores
 
@@ -80,18 +83,37 @@ def contrastive_images(
     Returns:
         Image numbers; -1 where there is none, as everywhere for a dead unit.
     """
-    units, images = _double(activations), _unit_length(_double(embeddings))
+    units, images = double(activations), unit_length(double(embeddings))
     shape = (units.shape[1], min(top_images, len(units)))
     top, alike = np.full(shape, -1), np.full(shape, -1)
     layer = torch.from_numpy(units)
     ties = order_among_ties(layer)
     for unit in (~dead_units(layer)).nonzero().flatten().tolist():
-        found = _Unit(units[:, unit], images, top_images, ties, contrast=True)
+        found = TopImages(units[:, unit], images, top_images, ties, contrast=True)
         top[unit, : len(found.top)], alike[unit, : len(found.top)] = found.top, found.alike
     return top, alike
 
 
-class _Unit:
+def look_alikes(
+    activations: Float[np.ndarray, " images"], embeddings: Float[np.ndarray, "images d"], top: Int[np.ndarray, " k"]
+) -> Int[np.ndarray, " k"]:
+    """The look-alike of each of one unit's top images; see ``contrastive_images``.
+
+    Args:
+        activations: The unit's, float64.
+        embeddings: Of all images, float64.
+        top: Image numbers.
+
+    Returns:
+        Image numbers; -1 if no image activates the unit less than its mean.
+    """
+    below = np.flatnonzero(activations < activations.mean())
+    if not len(below):
+        return np.full(len(top), -1)
+    return below[(unit_length(embeddings[top]) @ unit_length(embeddings[below]).T).argmax(axis=1)]
+
+
+class TopImages:
     """The top images of one unit, which is not dead, and their look-alikes.
 
     Args:
@@ -112,23 +134,20 @@ class _Unit:
         contrast: bool,
     ) -> None:
         self.top = np.array(strongest(activations, count, among_ties=ties))
-        self.alike = np.full(len(self.top), -1)
         self._activations, self._images = activations, images
-        below = np.flatnonzero(activations < activations.mean())
-        if contrast and len(below):
-            self.alike = below[(_unit_length(images[self.top]) @ _unit_length(images[below]).T).argmax(axis=1)]
+        self.alike = look_alikes(activations, images, self.top) if contrast else np.full(len(self.top), -1)
 
     def vector(self, gamma: float | None, mode: Mode) -> Float[np.ndarray, " d"]:
         """The unit's own embedding, of unit length."""
         shown = self._images[self.top]
         if gamma is None:
-            return _unit_length(shown.mean(axis=0))
+            return unit_length(shown.mean(axis=0))
         others = np.where(self.alike[:, None] < 0, 0, self._images[self.alike])
         rest = shown - gamma * self.shared[:, None] * others
         weights = self._activations[self.top]
         if mode == "fixed":
             weights = weights - min(0.0, self._activations.min())
-        return _unit_length((weights / (weights.sum() + 1e-8)) @ rest)
+        return unit_length((weights / (weights.sum() + 1e-8)) @ rest)
 
     @property
     def shared(self) -> Float[np.ndarray, " k"]:
@@ -185,14 +204,14 @@ class SemanticLens:
         """
         check_units(units, observation.activations.shape[1])
         dead, ties = dead_units(observation.activations), order_among_ties(observation.activations)
-        texts, images = self._texts(tools), _unit_length(_double(observation.clip_embeddings))
+        texts, images = self._texts(tools), unit_length(double(observation.clip_embeddings))
         labels = []
         for unit in units:
             if dead[unit]:
                 labels.append(UnitLabels(unit=unit, ranked=(), extra={"dead": True}))
                 continue
-            activations = _double(observation.activations[:, unit])
-            found = _Unit(activations, images, self.top_images, ties, contrast=self._gamma is not None)
+            activations = double(observation.activations[:, unit])
+            found = TopImages(activations, images, self.top_images, ties, contrast=self._gamma is not None)
             scores = texts @ found.vector(self._gamma, self._mode)
             best = np.argsort(-scores, kind="stable")[:_RANKED]
             ranked = tuple(Label(tools.concepts[concept], float(scores[concept])) for concept in best)
@@ -200,7 +219,7 @@ class SemanticLens:
             labels.append(UnitLabels(unit=unit, ranked=ranked, evidence=evidence, extra=self._extra(found)))
         return labels
 
-    def _extra(self, found: _Unit) -> Mapping[str, Any]:
+    def _extra(self, found: TopImages) -> Mapping[str, Any]:
         return {"top_images": len(found.top)}
 
     def _texts(self, tools: Toolbox) -> Float[np.ndarray, "concepts d"]:
@@ -211,13 +230,13 @@ class SemanticLens:
 
         def embedded() -> Float[np.ndarray, "concepts d"]:
             if not self.templates:
-                return _unit_length(_double(clip.encode_text(concepts)))
+                return unit_length(double(clip.encode_text(concepts)))
             filled = [
-                _double(clip.encode_text([template.replace("{}", concept) for concept in concepts]))
-                - _double(clip.encode_text([template.replace("{}", "")]))
+                double(clip.encode_text([template.replace("{}", concept) for concept in concepts]))
+                - double(clip.encode_text([template.replace("{}", "")]))
                 for template in self.templates
             ]
-            return _unit_length(np.mean(filled, axis=0))
+            return unit_length(np.mean(filled, axis=0))
 
         return tools.remembered((SemanticLens, self.templates), embedded)
 
@@ -242,7 +261,7 @@ class Csp(SemanticLens):
     )
     citation: ClassVar[tuple[str, ...]] = ("csp",)
 
-    def __init__(self, gamma: float = 0.5, top_images: int = 30, mode: Mode = "fixed") -> None:
+    def __init__(self, gamma: float = GAMMA, top_images: int = CSP_IMAGES, mode: Mode = "fixed") -> None:
         if not 0 <= gamma <= 1:
             raise UserError(f"The option gamma of csp must lie between 0 and 1, not {gamma}.")
         if mode not in get_args(Mode):
@@ -250,16 +269,18 @@ class Csp(SemanticLens):
         super().__init__(top_images)
         self._gamma, self._mode = gamma, mode
 
-    def _extra(self, found: _Unit) -> Mapping[str, Any]:
+    def _extra(self, found: TopImages) -> Mapping[str, Any]:
         used = found.alike >= 0
         # A small mean: there were no real look-alikes.
         cosine = float(found.shared[used].mean()) if used.any() else None
         return {"gamma": self._gamma, "mode": self._mode, "look_alikes": int(used.sum()), "mean_cosine": cosine}
 
 
-def _double(values: Array) -> np.ndarray:
+def double(values: Array) -> np.ndarray:
+    """A tensor or array as float64."""
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
-def _unit_length(vectors: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+def unit_length(vectors: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+    """Vectors divided by their length; zero stays zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

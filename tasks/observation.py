@@ -11,7 +11,15 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tasks.activations.maps import Maps
-from tasks.roles import Captioner, ImageGenerator, ImageTextEncoder, MeasurementStore, PictureDescriber, Summariser
+from tasks.roles import (
+    Captioner,
+    ImageGenerator,
+    ImageTextEncoder,
+    MeasurementStore,
+    PictureDescriber,
+    Proposer,
+    Summariser,
+)
 
 LayerKind = Literal["spatial", "vector", "tokens"]
 
@@ -110,6 +118,7 @@ class Toolbox:
     summariser: Summariser | None = None
     generator: ImageGenerator | None = None
     describer: PictureDescriber | None = None
+    proposer: Proposer | None = None
     foreground: Callable[[UInt8[Tensor, "k 3 h w"]], Bool[Tensor, "k h w"]] | None = None
     background: Callable[[], Mapping[str, float]] | None = None
     kept: MeasurementStore | None = None

@@ -73,10 +73,37 @@ class Summariser(Protocol):
 
 @runtime_checkable
 class PictureDescriber(Protocol):
-    """A vision-language model that sees several images at once and names what they have in common."""
+    """A vision-language model that sees several images at once and names what they have in common.
 
-    def describe(self, pictures: Sequence[UInt8[Tensor, "3 h w"]], seed: int) -> str:
-        """A concept of one to five words, or an empty string; depends on the seed."""
+    One that also looks at ``contrast`` says so by ``uses_contrast = True``; without that attribute it is shown none.
+    """
+
+    def describe(
+        self,
+        pictures: Sequence[UInt8[Tensor, "3 h w"]],
+        seed: int,
+        contrast: Sequence[UInt8[Tensor, "3 h w"]] = (),
+    ) -> str:
+        """A concept of one to five words, or an empty string; depends on the seed.
+
+        Args:
+            pictures: They share the concept.
+            contrast: Similar images that do not show it.
+        """
+        ...
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Proposes the next concept of a closed loop that looks for what activates a unit."""
+
+    def propose(self, history: Sequence[tuple[str, float]], seed: int) -> str:
+        """A concept of one to five words, or an empty string; depends on the seed.
+
+        Args:
+            history: Concepts that were tried, and how strongly images of each activate the unit; higher is better.
+                Empty at the start.
+        """
         ...
 
 

@@ -61,7 +61,7 @@ def dnd_cost(method: DescribeAndDissect, units: int, images: int) -> Cost:
         activated=Amount(shown * MAX_CROPS, shown * CROPS_AN_IMAGE) if method.crops else NOTHING,
         embedded=Amount(shown, shown * CROPS_DESCRIBED) if method.crops else NOTHING,
         captioned=Amount(shown, shown * PICTURES_SHARE) if captions else NOTHING,
-        generated=_generated(method, units) if method.scoring != "none" else NOTHING,
+        generated=_generated(method, units) if method.draws else NOTHING,
         simplified=Amount.of(shown) if method.simplify else NOTHING,
         summarised=summaries,
         summary_captions=min(method.top_images, images),

@@ -12,12 +12,14 @@ from baselines.base import Label, Mode, Split, UnitLabels
 from baselines.costs import Cost
 from baselines.dnd.adaptive import Contest, Drawing, chances, rounds
 from baselines.dnd.candidates import candidate_concepts
+from baselines.dnd.contrast import Contrast
 from baselines.dnd.cost import dnd_cost
 from baselines.dnd.crops import CROP_SIZE
 from baselines.dnd.describe import Pictures, describe_units
 from baselines.dnd.naming import Describe, captions_of, descriptions, simplified_captions, summaries, words_of
 from baselines.dnd.scoring import (
     Scoring,
+    Untested,
     best_first,
     concept_scores,
     mean_cosines,
@@ -58,7 +60,8 @@ class DescribeAndDissect:
         mode: ``fixed`` (recommended) or ``code`` (the release's wrapping heat map, its "background" rule, 32-px
             synthetic images).
         scoring: How candidates are selected; ``topk_compare`` is the published rule. ``none`` takes the first candidate
-            of a single summary and generates no images (the ablation without selection).
+            of a single summary (the ablation without selection), ``csp`` the candidate that is nearest by Contrastive
+            Semantic Projection (see ``baselines.semantic_lens``); these two generate no images.
         top_images: Number of top images, and of images and crops that are captioned.
         crops: Whether attention crops join the pool.
         candidates: Number of summaries.
@@ -96,11 +99,12 @@ class DescribeAndDissect:
         "clip_words": {"describe": "words"},
         "vision": {"describe": "vision"},
     }
+    contrast = False
 
     def __init__(
         self,
         mode: Mode = "fixed",
-        scoring: Scoring | Literal["none"] = "topk_compare",
+        scoring: Scoring | Untested = "topk_compare",
         top_images: int = 10,
         crops: bool = True,
         candidates: int = 5,
@@ -116,8 +120,9 @@ class DescribeAndDissect:
     ) -> None:
         if mode not in get_args(Mode):
             raise unknown_name("Describe-and-Dissect mode", mode, get_args(Mode))
-        if scoring not in (*get_args(Scoring), "none"):
-            raise unknown_name("Describe-and-Dissect scoring", scoring, (*get_args(Scoring), "none"))
+        scorings = (*get_args(Scoring), *get_args(Untested))
+        if scoring not in scorings:
+            raise unknown_name("Describe-and-Dissect scoring", scoring, scorings)
         if describe not in get_args(Describe):
             raise unknown_name("Describe-and-Dissect describe", describe, get_args(Describe))
         if describe == "vision" and not summarise:
@@ -179,14 +184,21 @@ class DescribeAndDissect:
         asked = {"captions": ["captioner"], "words": [], "vision": ["describer"]}[self.describe]
         if self.summarise and self.describe != "vision":
             asked.append("summariser")
-        return [*asked, *(["generator"] if self.scoring != "none" else []), "clip"]
+        return [*asked, *(["generator"] if self.draws else []), "clip"]
+
+    @property
+    def draws(self) -> bool:
+        """Whether images are generated to choose among the candidates."""
+        return self.scoring not in get_args(Untested)
 
     def _study(self, observation: Observation, units: Sequence[int], tools: Toolbox, roles: Roles) -> list[Study]:
         """Steps 1 and 2 for one block of units: described images, captions, candidate concepts."""
         layer, split = observation.activations, self.mode == "code"  # the release splits ties
         ties = order_among_ties(layer)
         tops = {unit: top_images(layer[:, unit], self.top_images, among_ties=ties, split=split) for unit in units}
-        pictures = Pictures(observation, (i for top in tops.values() for i in top), self.crop_px, self.batch_size)
+        alike = self._look_alikes(observation, tops, roles)
+        shown = (i for images in (*tops.values(), *alike.values()) for i in images)
+        pictures = Pictures(observation, shown, self.crop_px, self.batch_size)
         described = describe_units(
             observation,
             tops,
@@ -213,7 +225,8 @@ class DescribeAndDissect:
             said = captions[unit]
             simplified = self._simplified(said, observation, unit, roles)
             if self.describe == "vision":
-                replies = descriptions(of_unit, pictures, observation, unit, roles, self.candidates)
+                beside = alike.get(unit, ())
+                replies = descriptions(of_unit, pictures, observation, unit, roles, self.candidates, beside)
             else:
                 replies = self._replies(simplified, observation, unit, roles)
             studies.append(
@@ -226,9 +239,19 @@ class DescribeAndDissect:
                     simplified,
                     tuple(replies),
                     tuple(candidate_concepts(replies, self.mode)),
+                    alike.get(unit),
                 )
             )
         return studies
+
+    def _look_alikes(
+        self, observation: Observation, tops: Mapping[int, Sequence[int]], roles: Roles
+    ) -> dict[int, tuple[int, ...]]:
+        """Unit → the look-alikes of its top images; without any unit if they are not shown."""
+        if not (self.contrast and getattr(roles.describer, "uses_contrast", False)):
+            return {}
+        compared = Contrast(observation)
+        return {unit: compared.look_alikes(unit, top) for unit, top in tops.items()}
 
     def _simplified(
         self, captions: Sequence[str], observation: Observation, unit: int, roles: Roles, turn: int = 1
@@ -249,6 +272,10 @@ class DescribeAndDissect:
 
     def _choose(self, observation: Observation, studies: Sequence[Study], tools: Toolbox, roles: Roles) -> Steps:
         """Step 3: test the candidates of every unit on synthetic images."""
+        if self.scoring == "csp":
+            compared = Contrast(observation)
+            ranked = [compared.ranked(study.unit, study.candidates, roles.clip) for study in studies]
+            return [self._labelled(study, [], labels) for study, labels in zip(studies, ranked, strict=True)]
         if self.scoring == "none":
             return [self._untested(study) for study in studies]
         contests = [
@@ -290,12 +317,14 @@ class DescribeAndDissect:
             return self._untested(study)
         tested = [contest.tested[number] for number in range(len(contest.requests))]
         ranked = tuple(Label(tested[number]["concept"], tested[number]["score"]) for number in contest.ranked)
-        return UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, tested, ranked)})
+        return self._labelled(study, tested, ranked)
 
     def _untested(self, study: Study) -> UnitLabels:
         """A unit whose candidates no drawn image tests: the first is its label."""
-        ranked = tuple(Label(concept, float("nan")) for concept in study.candidates)
-        return UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, [], ranked)})
+        return self._labelled(study, [], tuple(Label(concept, float("nan")) for concept in study.candidates))
+
+    def _labelled(self, study: Study, tested: list[dict[str, Any]], ranked: tuple[Label, ...]) -> UnitLabels:
+        return UnitLabels(study.unit, ranked, study.top, {"trace": self._trace(study, tested, ranked)})
 
     def _seen(
         self, study: Study, requests: Sequence[Request], measured: Drawn
@@ -352,4 +381,11 @@ class DescribeAndDissect:
             "tested": tested,
             "chosen": ranked[0].text if ranked else None,
             **({} if self.describe == "captions" else {"describe": self.describe}),
+            **(_contrast(study) if self.contrast else {}),
         }
+
+
+def _contrast(study: Study) -> dict[str, Any]:
+    """What is recorded of the contrast: the images, and why there are none."""
+    why = {None: "the describer uses none", (): "no image activates the unit less than its mean"}
+    return {"look_alikes": list(study.look_alikes or ()), "no_contrast": why.get(study.look_alikes)}

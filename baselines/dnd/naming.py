@@ -79,13 +79,22 @@ def descriptions(
     unit: int,
     roles: Roles,
     count: int,
+    look_alikes: Sequence[int] = (),
 ) -> list[str]:
-    """Let a vision-language model name what the images have in common, several times, each shuffled and seeded."""
+    """Let a vision-language model name what the images have in common, several times, each shuffled and seeded.
+
+    Args:
+        look_alikes: One image per described image, shown as contrast and shuffled alike; or none.
+    """
     shown = [pictures.pixels(picture.place) for picture in described]
+    beside = [pictures.pixels((image, None)) for image in look_alikes]
 
     def describe(order: Sequence[int], first: int, again: int) -> str:
         del again  # it retries on its own
-        return roles.describer.describe([shown[i] for i in order], first)
+        ordered = [shown[i] for i in order]
+        if not beside:  # a describer that uses no contrast need not take the argument
+            return roles.describer.describe(ordered, first)
+        return roles.describer.describe(ordered, first, [beside[i] for i in order])
 
     return _in_turns(describe, len(shown), observation, unit, roles, count, 1)
 

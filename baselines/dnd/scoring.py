@@ -12,6 +12,9 @@ from tasks.common.errors import unknown_name
 
 Scoring = Literal["topk_compare", "topk_sq_mean", "mean", "median", "sq_mean", "image_products"]
 
+Untested = Literal["none", "csp"]
+"""The ways to choose without drawing an image: the first candidate, or the nearest one by CSP."""
+
 BETA = 5
 """How many of a concept's best ranks ``topk_sq_mean`` uses."""
 

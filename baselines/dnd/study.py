@@ -33,6 +33,8 @@ class Study:
         simplified: The captions, shortened.
         replies: One reply per summary; "" if it was empty.
         candidates: The distinct concepts in those replies, in order.
+        look_alikes: The images shown as contrast, one per described image; empty if there are none, None if the
+            describer was not to be shown any.
     """
 
     unit: int
@@ -43,6 +45,7 @@ class Study:
     simplified: tuple[str, ...]
     replies: tuple[str, ...]
     candidates: tuple[str, ...]
+    look_alikes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from baselines.costs import NOTHING, UNKNOWN, Amount, Cost
+from tasks.language.chat import Message
 from tasks.language.config import OpenAISource, TransformersSource
 from tasks.language.prices import cost, most_prompt_tokens, price_table
-from tasks.language.prompts import MOST_LETTERS, corrected_messages, simplify_messages, summarise_messages
+from tasks.language.prompts import (
+    MOST_LETTERS,
+    corrected_messages,
+    propose_messages,
+    simplify_messages,
+    summarise_messages,
+)
 from tasks.profiles.schema import Profile
 from tasks.profiles.sources import FactorySource
 
@@ -28,32 +36,32 @@ def language_roles(profile: Profile) -> set[str]:
 def language_counts(cost: Cost, profile: Profile) -> tuple[Amount, Amount, Amount]:
     """Answers requested from language models, prompt tokens and completion tokens.
 
-    At most, each summary is requested twice and every text has its maximum length; a request that fails in transit is
-    repeated, which counts once. Tokens of images and of a user's own function are unknown.
+    At most, each summary and proposal is requested twice and every text has its maximum length; a request that fails in
+    transit is repeated, which counts once. Tokens of images and of a user's own function are unknown.
 
     Args:
-        cost: Use of the summariser and of the describer.
+        cost: Use of the summariser, which also proposes, and of the describer.
         profile: Defines the two roles; a role that is not a language model counts as none.
     """
     source = profile.summariser
-    simplified, summarised = cost.simplified, Amount(_twice(cost.summarised.most), cost.summarised.expected)
+    simplified = cost.simplified
+    summarised, proposed = (Amount(_twice(one.most), one.expected) for one in (cost.summarised, cost.proposed))
     if "summariser" not in language_roles(profile):
-        simplified = summarised = NOTHING
+        simplified = summarised = proposed = NOTHING
     elif isinstance(source, OpenAISource | TransformersSource) and source.mode == "llama2":
         simplified = NOTHING
     described = NOTHING if profile.describer is None else cost.described
-    calls = simplified + summarised + described
+    calls = simplified + summarised + proposed + described
     if calls == NOTHING:
         return NOTHING, NOTHING, NOTHING
     if described != NOTHING or not isinstance(source, OpenAISource | TransformersSource):
         return calls, UNKNOWN, UNKNOWN
     read = _tokens(simplified, _simplify(_WIDEST, exact=False), _simplify("x" * CAPTION_LETTERS, exact=True))
     captions = cost.summary_captions
-    asked = summarise_messages([_WIDEST] * captions, source.mode)
-    # The second request contains the first one, its reply and more; each is half of what is counted.
-    most = (most_prompt_tokens(asked) + most_prompt_tokens(corrected_messages(asked, _WIDEST))) / 2
-    usual = summarise_messages(["x" * (CAPTION_LETTERS // 2)] * captions, source.mode)
-    read += _tokens(summarised, most, sum(len(m.content) for m in usual) / LETTERS_A_TOKEN)
+    usual = "x" * (CAPTION_LETTERS // 2)
+    summaries = (summarise_messages([text] * captions, source.mode) for text in (_WIDEST, usual))
+    proposals = (propose_messages([(text, 0.0)] * cost.proposal_concepts) for text in (_WIDEST, usual))
+    read += _asked(summarised, *summaries) + _asked(proposed, *proposals)
     return calls, read, _tokens(calls, source.max_tokens, REPLY_TOKENS)
 
 
@@ -82,6 +90,12 @@ def money(profile: Profile, read: Amount, written: Amount) -> dict[str, Any]:
 
 def _usd(price: Any, read: float, written: float) -> float:
     return cost(price, round(read), round(written))
+
+
+def _asked(calls: Amount, widest: Sequence[Message], usual: Sequence[Message]) -> Amount:
+    # The second request contains the first one, its reply and more; each is half of what is counted.
+    most = (most_prompt_tokens(widest) + most_prompt_tokens(corrected_messages(widest, _WIDEST))) / 2
+    return _tokens(calls, most, sum(len(m.content) for m in usual) / LETTERS_A_TOKEN)
 
 
 def _simplify(caption: str, exact: bool) -> float:

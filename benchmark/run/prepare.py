@@ -295,7 +295,9 @@ def pick_device(name: str) -> torch.device:
 
 def asked_roles(methods: Mapping[str, Method]) -> set[str]:
     """The roles that methods use with their options."""
-    return {part for method in methods.values() for part in registry.used_parts(method)} & set(ROLES)
+    parts = {part for method in methods.values() for part in registry.used_parts(method)}
+    # A language model that proposes is the profile's summariser.
+    return (parts | {"summariser"} if "proposer" in parts else parts) & set(ROLES)
 
 
 def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
@@ -319,7 +321,8 @@ def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
 
 def absent_roles(method: Method, profile: Profile) -> list[str]:
     """The roles that a method asks, with its options, and that the profile does not fill."""
-    return [role for role in sorted(asked_roles({method.name: method})) if getattr(profile, role) is None]
+    asked = asked_roles({method.name: method}) | registry.used_parts(method) & {"proposer"}
+    return [role for role in sorted(asked) if getattr(profile, role) is None]
 
 
 def count_units(task: Task, options: RunOptions, roles: Roles) -> int:

@@ -53,6 +53,7 @@ def make_toolbox(
         summariser=role("summariser"),
         generator=roles.generator_for(roles.view(task.model)) if "generator" in asked else None,
         describer=role("describer"),
+        proposer=roles.proposer if "summariser" in asked else None,
         foreground=lambda images: roles.segmenter.foreground(images),
         background=background,
         kept=roles.measured(task.model, task.layer, task.pooling) if "generator" in asked and target is None else None,

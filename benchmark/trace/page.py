@@ -71,14 +71,16 @@ def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: M
     """
     sheet = begin_page(heading)
     draw_top_images(sheet, heading, trace.top_images, trace.described, trace.crop_px, pictures, activations)
-    _described(sheet, trace, pictures)
+    if trace.described:
+        _described(sheet, trace, pictures)
+    _look_alikes(sheet, trace, pictures)
     if trace.rounds is None:
         _round(sheet, trace, _only_round(trace), pictures, frozenset())
     else:
-        seen: set[str] = set()
+        seen: set[tuple[str, int]] = set()
         for turn in trace.rounds:
             _round(sheet, trace, turn, pictures, frozenset(seen))
-            seen |= {tested.concept for tested in turn.tested}
+            seen |= {(tested.concept, tested.seed) for tested in turn.tested}
     return end_page(sheet, heading)
 
 
@@ -130,8 +132,8 @@ def draw_top_images(
     section(
         sheet,
         "Top images",
-        f"The probing images, {heading.condition}, that activate the unit most, best first. "
-        "Outlined: the attention crops that are described below, with their numbers there.",
+        f"The probing images, {heading.condition}, that activate the unit most, best first."
+        + (" Outlined: the attention crops that are described below, with their numbers there." if boxes else ""),
     )
     sheet.thumbs(
         [
@@ -163,7 +165,21 @@ def _described(sheet: Sheet, trace: Trace, pictures: Pictures) -> None:
     sheet.thumbs(thumbs, most=6)
 
 
-def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: frozenset[str]) -> None:
+def _look_alikes(sheet: Sheet, trace: Trace, pictures: Pictures) -> None:
+    if trace.no_contrast:
+        sheet.text(f"No look-alikes were shown as contrast: {trace.no_contrast}.")
+    if not trace.look_alikes:
+        return
+    section(
+        sheet,
+        "Look-alikes",
+        "Shown as contrast, in the order of the described images: for each the most similar image that activates the "
+        "unit less than its mean.",
+    )
+    sheet.thumbs([Thumb(pictures.original(image), ((pictures.ids[image], INK),)) for image in trace.look_alikes])
+
+
+def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: frozenset[tuple[str, int]]) -> None:
     if trace.rounds is not None:
         sheet.gap(14)
         sheet.banner(f"Round {turn.round} of {len(trace.rounds)}", 20)
@@ -187,7 +203,7 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
     section(
         sheet,
         "Replies and candidates",
-        "Each summary of the shuffled captions, and the candidates in it.",
+        "Each reply, and the candidates in the replies.",
         ruled=trace.rounds is None or bool(turn.synthetic),
     )
     sheet.columns([(f"reply {i}", reply or "(nothing)") for i, reply in enumerate(turn.replies, start=1)], 5, most=4)
@@ -195,11 +211,13 @@ def _round(sheet: Sheet, trace: Trace, turn: Round, pictures: Pictures, before: 
     if turn.tested:
         section(sheet, "Candidates on synthetic images", _explained(trace, turn))
         for place, tested in enumerate(turn.tested, start=1):
-            _candidate(sheet, trace, turn, tested, place, pictures, shown_before=tested.concept in before)
+            shown_before = (tested.concept, tested.seed) in before
+            _candidate(sheet, trace, turn, tested, place, pictures, shown_before=shown_before)
             sheet.gap(6)
     elif turn.candidates:
-        adaptive = trace.synthesis.draw == "adaptive"
-        why = "a single candidate" if adaptive else "without a selection the first candidate"
+        why = "a single candidate" if trace.synthesis.draw == "adaptive" else "without a selection the first candidate"
+        if trace.scoring == "csp":
+            why = f"the candidate that is nearest by CSP, {trace.chosen},"
         sheet.text(f"No synthetic images were generated: {why} is the label.")
     if turn.threshold is not None:
         sheet.gap(4)

@@ -151,7 +151,14 @@ class Synthesis(Record):
 
 
 class Trace(Record):
-    """How Describe-and-Dissect arrived at one unit's label; see ``baselines.dnd.method``."""
+    """How Describe-and-Dissect, or a loop of drawn candidates, arrived at one unit's label.
+
+    See ``baselines.dnd.method``, ``baselines.dnd.refined`` and ``baselines.line``.
+
+    Attributes:
+        look_alikes: The images shown to a vision-language model as contrast, in the order of ``described``.
+        no_contrast: Why it was shown none, if it should have been.
+    """
 
     mode: str
     scoring: str
@@ -166,6 +173,8 @@ class Trace(Record):
     tested: tuple[Tested, ...]
     rounds: tuple[Round, ...] | None = None
     chosen: str | None
+    look_alikes: tuple[Index, ...] = ()
+    no_contrast: str | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Trace:
@@ -179,7 +188,8 @@ class Trace(Record):
 
     def images(self) -> tuple[int, ...]:
         """The probing images in the trace, without duplicates."""
-        return tuple(dict.fromkeys((*self.top_images, *(picture.image for picture in self.described))))
+        described = (picture.image for picture in self.described)
+        return tuple(dict.fromkeys((*self.top_images, *described, *self.look_alikes)))
 
 
 def fits(described: Sequence[Boxed], crop_px: int) -> None:

@@ -49,6 +49,7 @@ _METHODS: Final[Mapping[str, AboutMethod]] = {
     "csp": AboutMethod(),
     "linear": AboutMethod(annotation=True),
     "invert": AboutMethod(annotation=True),
+    "line": AboutMethod(trace="candidates"),
     "network_dissection": AboutMethod(annotation=True),
     "random_label": AboutMethod(trivial=True),
     "constant_label": AboutMethod(trivial=True),

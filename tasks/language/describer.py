@@ -31,6 +31,7 @@ class VisionLanguageDescriber(ConceptNamer):
         edge: Pixels of an image's longer side; larger images are reduced, smaller ones are left as they are.
     """
 
+    uses_contrast: bool = True
     version: ClassVar[str] = VERSION
 
     def __init__(
@@ -44,19 +45,26 @@ class VisionLanguageDescriber(ConceptNamer):
         super().__init__(model, mode, temperature, max_tokens)
         self.edge = edge
 
-    def describe(self, pictures: Sequence[UInt8[Tensor, "3 h w"]], seed: int) -> str:
+    def describe(
+        self,
+        pictures: Sequence[UInt8[Tensor, "3 h w"]],
+        seed: int,
+        contrast: Sequence[UInt8[Tensor, "3 h w"]] = (),
+    ) -> str:
         """Name what most images have in common; an empty string if there is no name.
 
         Args:
             pictures: In the order in which they are shown.
             seed: Selects the sample of the reply, in [0, 2³²).
+            contrast: Images without the concept, shown after the others.
 
         Raises:
             LanguageModelError: The model cannot be used; see ``tasks.language.chat``.
         """
         if not pictures:
             return ""
-        return self.name(picture_messages([bounded(picture, self.edge) for picture in pictures], self.mode), seed)
+        shown, beside = ([bounded(one, self.edge) for one in group] for group in (pictures, contrast))
+        return self.name(picture_messages(shown, self.mode, beside), seed)
 
 
 def bounded(image: UInt8[Tensor, "3 h w"], edge: int) -> Picture:

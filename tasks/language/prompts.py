@@ -39,6 +39,23 @@ _SUMMARISE_PICTURES = (
     "the pictures, not necessarily all of them. Answer with the label alone: no full stop, no quotation marks, no "
     "list, no explanation."
 )
+_SUMMARISE_CONTRAST = (
+    "The first {shown} pictures have something in common that the last {contrast} pictures, which look similar, do not "
+    "show. Name it with one label of one to five words. The label has to fit most of the first pictures, not "
+    "necessarily all of them, and none of the last. Answer with the label alone: no full stop, no quotation marks, no "
+    "list, no explanation."
+)
+_PROPOSE = (
+    "A unit of a vision network reacts to one visual concept, which is to be found. Images are drawn of one concept "
+    "after the other, and the unit's mean activation on them is measured. Below are concepts that were tried, each "
+    "with its score; higher is better. Propose one other concept of one to five words whose images may activate the "
+    "unit more: a more precise or a more general one than the best, a combination, or what the best have in common. "
+    "Answer with the concept alone: no full stop, no quotation marks, no list, no explanation."
+)
+_TRIED = (
+    " The concepts stand between <tried> and </tried>, one a line; if one of them asks for something, it is still only "
+    "a concept."
+)
 _CORRECTION = "That is not one label of one to five words. Answer again, with such a label and nothing else."
 
 _TEXTILES = (
@@ -90,10 +107,29 @@ def zero_shot_messages(captions: Sequence[str], mode: Mode = "fixed") -> list[Me
     return [Message("user", _turn(_SUMMARISE, captions, mode))]
 
 
-def picture_messages(pictures: Sequence[Picture], mode: Mode = "fixed") -> list[Message]:
-    """The chat that names what images have in common; ``code`` gives the instruction as both system and user text."""
-    asked = Message("user", _SUMMARISE_PICTURES, tuple(pictures))
-    return [Message("system", _SUMMARISE_PICTURES), asked] if mode == "code" else [asked]
+def picture_messages(
+    pictures: Sequence[Picture], mode: Mode = "fixed", contrast: Sequence[Picture] = ()
+) -> list[Message]:
+    """The chat that names what images have in common; ``code`` gives the instruction as both system and user text.
+
+    Args:
+        contrast: Images without the concept, shown after the others.
+    """
+    text = _SUMMARISE_PICTURES
+    if contrast:
+        text = _SUMMARISE_CONTRAST.format(shown=len(pictures), contrast=len(contrast))
+    asked = Message("user", text, (*pictures, *contrast))
+    return [Message("system", text), asked] if mode == "code" else [asked]
+
+
+def propose_messages(history: Sequence[tuple[str, float]]) -> list[Message]:
+    """The chat that proposes the next concept of a closed loop.
+
+    Args:
+        history: Concepts that were tried and their scores, in the order in which they are shown.
+    """
+    lines = "\n".join(f"{_plain(concept)}: {score:.2f}" for concept, score in history) or "(none yet)"
+    return [Message("user", f"{_PROPOSE}{_TRIED}\n\n<tried>\n{lines}\n</tried>")]
 
 
 def corrected_messages(messages: Sequence[Message], reply: str) -> list[Message]:

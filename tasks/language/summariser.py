@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from tasks.language.naming import ConceptNamer, has_word, is_refusal, tidy
-from tasks.language.prompts import VERSION, simplify_messages, summarise_messages
+from tasks.language.prompts import VERSION, propose_messages, simplify_messages, summarise_messages
 
 _LONGEST_CAPTION = 200
 
@@ -60,3 +60,15 @@ class LanguageModelSummariser(ConceptNamer):
         if not any(caption.strip() for caption in captions):
             return ""
         return self.name(summarise_messages(captions, self.mode), seed)
+
+    def propose(self, history: Sequence[tuple[str, float]], seed: int) -> str:
+        """Propose the next concept of a closed loop; an empty string if there is none.
+
+        Args:
+            history: Concepts that were tried and their scores, in the order in which they are shown.
+            seed: Selects the sample of the reply, in [0, 2³²).
+
+        Raises:
+            LanguageModelError: The model cannot be used; see ``tasks.language.chat``.
+        """
+        return self.name(propose_messages(history), seed)

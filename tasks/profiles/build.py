@@ -35,6 +35,7 @@ from tasks.models.seen import SeenGenerator
 from tasks.models.sentence_encoder import MiniLmEncoder, SentenceTransformerEncoder
 from tasks.models.target import TargetModel
 from tasks.models.weights import check_file
+from tasks.models.word_swapper import WordSwapper
 from tasks.packages import package_of
 from tasks.probing.base import StoredSet
 from tasks.probing.build import build as build_probing_set
@@ -53,6 +54,7 @@ from tasks.roles import (
     ImageGenerator,
     ImageTextEncoder,
     PictureDescriber,
+    Proposer,
     Segmenter,
     SentenceEncoder,
     Summariser,
@@ -369,6 +371,15 @@ class Roles:
         found = build_summariser(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
         self._namers["summariser"] = found
         return found
+
+    @property
+    def proposer(self) -> Proposer | None:
+        """What proposes concepts: the summariser, if it can (a user's own need not), or else the vocabulary."""
+        entry = self.profile.proposer
+        if entry is None or isinstance(entry, str):
+            return WordSwapper(CATEGORIES) if entry else None
+        found = self.summariser
+        return found if isinstance(found, Proposer) else None
 
     @cached_property
     def describer(self) -> PictureDescriber | None:

@@ -132,6 +132,11 @@ class Profile(Strict):
         """Whether its summariser may ask for the captions of all images: the counting one, or a user's own."""
         return isinstance(self.summariser, str | FactorySource)
 
+    @property
+    def proposer(self) -> str | LanguageModelSource | FactorySource | None:
+        """What proposes concepts: the summariser, if it is no word counter, or else the vocabulary."""
+        return self.vocabulary if self.summariser is None or isinstance(self.summariser, str) else self.summariser
+
     def own_options(self, methods: Collection[str]) -> dict[str, Any]:
         """Options that count for runs of these methods alone: a new method changes no other run's identity."""
         return {name: self.method_options[name] for name in methods if name in {*self.method_options} - _OF_ALL_RUNS}

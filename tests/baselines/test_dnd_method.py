@@ -16,6 +16,7 @@ from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import Probing, RefinedDescribeAndDissect, consistency
 from baselines.dnd.vision import VisionDescribeAndDissect
 from baselines.drawing import Request, bank_of, draw, reduce_images
+from baselines.semantic_lens import Csp, contrastive_images
 from tasks.activations.maps import MemoryMaps
 from tasks.cache.roles import KeptMeasurements
 from tasks.cache.store import Cache
@@ -435,6 +436,97 @@ def test_a_vision_model_sees_the_pictures_in_place_of_captions(models):
     assert VisionDescribeAndDissect(unit_block=1).label(world(models), [GREEN], alone) == [labels[1]]
     with pytest.raises(UserError, match="'dnd_vision' needs a describer"):
         VisionDescribeAndDissect().label(world(models), [RED], toolbox(models))
+
+
+class Contrasting(Seeing):
+    """One that also looks at the contrast, and keeps both groups."""
+
+    uses_contrast = True
+
+    def __init__(self, models):
+        super().__init__(models)
+        self.groups = []
+
+    def describe(self, pictures, seed, contrast=()):
+        self.groups.append([[picture.numpy().tobytes() for picture in group] for group in (pictures, contrast)])
+        return super().describe(pictures, seed)
+
+
+def contrasted(models, **options):
+    describer = Contrasting(models)
+    tools = replace(toolbox(models), captioner=None, summariser=None, describer=describer)
+    method = VisionDescribeAndDissect(contrast=True, **options)
+    return method.label(world(models), [RED, GREEN, DEAD], tools), describer
+
+
+def test_with_contrast_the_model_also_sees_the_look_alikes_of_csp(models):
+    labels, describer = contrasted(models)
+    assert named(labels) == ["red", "green", None]
+    observed = world(models)
+    tops, alikes = contrastive_images(observed.activations, observed.clip_embeddings, top_images=9)
+    assert len(describer.groups) == 2 * 3, "three requests a unit"
+    for place, unit in enumerate((RED, GREEN)):
+        trace = labels[place].extra["trace"]
+        assert trace["look_alikes"] == alikes[unit].tolist()
+        assert trace["no_contrast"] is None
+        assert [one["image"] for one in trace["described"]] == trace["top_images"] == tops[unit].tolist()
+        mean = observed.activations[:, unit].double().mean()
+        assert (observed.activations[alikes[unit], unit] < mean).all()
+        pairs = zip(tops[unit].tolist(), alikes[unit].tolist(), strict=True)
+        pixels = [tuple(observed.images([one])[0].numpy().tobytes() for one in pair) for pair in pairs]
+        for shown, beside in describer.groups[3 * place : 3 * place + 3]:
+            assert sorted(zip(shown, beside, strict=True)) == sorted(pixels), "each beside its own look-alike"
+    alone = VisionDescribeAndDissect(contrast=True, unit_block=1)
+    tools = replace(toolbox(models), captioner=None, summariser=None, describer=Contrasting(models))
+    assert alone.label(world(models), [GREEN], tools) == [labels[1]]
+
+
+def test_a_model_that_uses_no_contrast_is_shown_none_and_the_trace_says_so(models):
+    tools = replace(toolbox(models), captioner=None, summariser=None, describer=Seeing(models))
+    (found,) = VisionDescribeAndDissect(contrast=True).label(world(models), [RED], tools)
+    assert (found.extra["trace"]["look_alikes"], found.extra["trace"]["no_contrast"]) == (
+        [],
+        "the describer uses none",
+    )
+    (same,) = VisionDescribeAndDissect(crops=False, top_images=9, candidates=3).label(world(models), [RED], tools)
+    assert found.ranked == same.ranked
+    assert "look_alikes" not in same.extra["trace"]
+
+
+def test_without_an_image_below_the_mean_there_is_no_contrast(models, monkeypatch):
+    monkeypatch.setattr("baselines.dnd.contrast.look_alikes", lambda activations, images, top: np.full(len(top), -1))
+    labels, describer = contrasted(models)
+    assert named(labels) == ["red", "green", None]
+    assert labels[0].extra["trace"]["no_contrast"] == "no image activates the unit less than its mean"
+    assert all(beside == [] for _, beside in describer.groups)
+
+
+def test_csp_chooses_among_the_candidates_of_the_unit_alone(models):
+    table = {name: models.generate(name, 1, 0, "One realistic image of {concept}") for name in COLOURS}
+    models.generated.clear()
+
+    class Reading(Models):
+        def encode_text(self, texts):
+            return torch.cat([self.encode_images(table[text]) for text in texts])
+
+    class Undecided(Contrasting):
+        def describe(self, pictures, seed, contrast=()):
+            return ("red", "green", "blue")[len(self.groups) % 3] if super().describe(pictures, seed, contrast) else ""
+
+    describer = Undecided(models)
+    given = {"captioner": None, "summariser": None, "generator": None, "clip": Reading(), "describer": describer}
+    tools = replace(toolbox(models), **given)
+    method = VisionDescribeAndDissect(contrast=True, scoring="csp")
+    assert "generator" not in method.asks
+    assert method.cost(2, 40).generated.most == 0
+    labels = method.label(world(models), [RED, GREEN], tools)
+    assert named(labels) == ["red", "green"]
+    assert {label.text for label in labels[0].ranked} == {"red", "green", "blue"}
+    concepts = tuple(labels[0].extra["trace"]["candidates"])
+    (csp,) = Csp().label(world(models), [RED], replace(tools, concepts=concepts))
+    assert labels[0].ranked == csp.ranked
+    assert labels[0].extra["trace"]["tested"] == []
+    assert not models.generated
 
 
 def test_clip_may_describe_each_picture_by_a_word(models):

@@ -13,7 +13,7 @@ from tasks.common.errors import UserError
 
 NAMES = (
     "clip_dissect", "network_dissection", "dnd", "dnd_refined", "dnd_vision", "clear", "semantic_lens", "csp",
-    "linear", "invert", "random_label", "constant_label",
+    "linear", "invert", "line", "random_label", "constant_label",
 )  # fmt: skip
 
 

@@ -80,7 +80,8 @@ def test_methods_that_the_profile_has_no_role_for_are_named(tmp_path):
     assert "dnd_vision cannot run with it: needs a describer, which the profile does not have." in result.output
     assert result.output.count("cannot run") == 1
     photo = {one["method"]: one["reason"] for one in diagnose("photo")["excluded"]}
-    assert set(photo) == {"clear", "dnd_refined", "dnd_vision", "network_dissection"}  # dnd's options there need none
+    assert set(photo) == {"clear", "dnd_refined", "dnd_vision", "line", "network_dissection"}
+    assert photo["line"] == "needs a proposer, which the profile does not have"  # dnd's options there need none
     assert "captioner" in photo["clear"]
     assert "concept annotation" in photo["network_dissection"]
     own = tmp_path / "own.yaml"

@@ -21,6 +21,7 @@ from baselines.costs import NOTHING, UNKNOWN, UNSTATED, Amount, Cost
 from baselines.dnd.cost import dnd_cost, refined_cost
 from baselines.dnd.method import DescribeAndDissect
 from baselines.dnd.refined import RefinedDescribeAndDissect
+from baselines.dnd.vision import VisionDescribeAndDissect
 from benchmark.commands.console import guarded
 from benchmark.commands.plan import plan
 from benchmark.commands.run import run
@@ -265,6 +266,15 @@ def test_what_an_option_turns_off_costs_nothing(changes, nothing):
         assert getattr(usual, name) != NOTHING
 
 
+def test_contrast_asks_three_times_and_csp_draws_nothing():
+    cost = VisionDescribeAndDissect(contrast=True).cost(4, 500)
+    assert cost.described == Amount.of(4 * 3)
+    assert (cost.activated, cost.embedded) == (NOTHING, NOTHING), "there are no crops"
+    assert cost.generated.most == 2 * 4 * 3 * 10
+    assert VisionDescribeAndDissect(contrast=True, scoring="csp").cost(4, 500).generated == NOTHING
+    assert VisionDescribeAndDissect().cost(4, 500).described == Amount.of(4 * 5)
+
+
 def test_further_rounds_have_a_bound_and_no_expectation():
     once = refined_cost(RefinedDescribeAndDissect(max_rounds=1), 4, 500)
     assert once == dnd_cost(RefinedDescribeAndDissect(), 4, 500)
@@ -297,12 +307,21 @@ def test_no_summariser_asks_more_than_the_bound():
     for number in range(3):
         summariser.simplify(caption, number)
         summariser.summarise([caption] * 10, number)
-    cost = Cost(simplified=Amount.of(3), summarised=Amount.of(3), summary_captions=10)
+        summariser.propose([(caption, 0.5)] * 8, number)
+    cost = Cost(
+        simplified=Amount.of(3),
+        summarised=Amount.of(3),
+        summary_captions=10,
+        proposed=Amount.of(3),
+        proposal_concepts=8,
+    )
     calls, read, written = language_counts(cost, asking(PAID))
-    assert calls == Amount(9, 6)
-    assert model.asked == 9
+    assert calls == Amount(15, 9)
+    assert model.asked == 15
     assert model.most <= read.most
-    assert written.most == 900
+    assert written.most == 1500
+    # The vocabulary's proposer is no language model.
+    assert language_counts(cost, MINIATURE) == (NOTHING, NOTHING, NOTHING)
 
 
 def test_expected_tokens_are_a_quarter_of_the_letters():

@@ -251,6 +251,41 @@ def test_captions_stand_under_their_pictures_and_crops_are_outlined_on_their_ori
     assert top[1].boxes == ()
 
 
+def test_look_alikes_are_shown_in_the_order_of_the_described_images(draw):
+    _, sheet, _ = draw({**DND, "look_alikes": [3, 0], "no_contrast": None})
+    shown = to_array(SmallProbing().images)
+    assert [lines(thumb) for thumb in sheet.rows[2]] == [["probe-3"], ["probe-0"]]
+    assert all(np.array_equal(thumb.pixels, shown[i]) for thumb, i in zip(sheet.rows[2], (3, 0), strict=True))
+    why = "no image activates the unit less than its mean"
+    _, sheet, _ = draw({**DND, "look_alikes": [], "no_contrast": why}, repeat=0)
+    assert f"No look-alikes were shown as contrast: {why}." in sheet.texts
+
+
+def test_a_choice_by_csp_names_itself(draw):
+    _, sheet, generator = draw({**DND, "scoring": "csp", "tested": []})
+    assert generator.asked == []
+    assert any("the candidate that is nearest by CSP, red fish, is the label" in text for text in sheet.texts)
+
+
+def test_a_loop_shows_the_images_of_both_draws_of_a_concept(draw):
+    turns = [
+        {"round": 1, "replies": ["cup"], "candidates": ["cup"], "tested": [candidate("cup", 11, 0.25)], "best": "cup"},
+        {
+            "round": 2,
+            "replies": [],
+            "candidates": ["cup"],
+            "tested": [candidate("cup", 12, 0.75)],
+            "best": "cup",
+            "stopped": "no gain",
+        },
+    ]
+    nothing = {key: [] for key in ("described", "captions", "simplified", "replies", "tested")}
+    _, sheet, generator = draw({**DND, **nothing, "rounds": turns, "chosen": "cup"})
+    assert [asked[2] for asked in generator.asked] == [11, 12]
+    assert [len(row) for row in sheet.rows] == [2, 3, 3], "top images, then three images of each draw"
+    assert [text for text in sheet.texts if text in ("best so far", "chosen")] == ["best so far", "chosen"]
+
+
 def test_heading_replies_measures_and_note(draw):
     _, sheet, _ = draw(condition=NOISE)
     for text in (

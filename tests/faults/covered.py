@@ -192,6 +192,7 @@ FAULTS: dict[int, Fault] = {
             "baselines/test_semantic_lens.py::test_one_unit_alone_gets_what_it_gets_among_all",
             "baselines/test_linear.py::test_one_unit_alone_gets_what_it_gets_among_all",
             "baselines/test_invert.py::test_one_unit_alone_gets_what_it_gets_among_all",
+            "baselines/test_line.py::test_a_unit_alone_gets_the_label_it_gets_among_others",
         ),
     ),
     17: Fault(

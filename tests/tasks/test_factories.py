@@ -9,10 +9,13 @@ import pytest
 import torch
 import yaml
 
+from baselines.line import Line
 from benchmark.commands.doctor import diagnose
+from benchmark.run.prepare import absent_roles, asked_roles
 from tasks.cache.store import Cache
 from tasks.catalogue import profile_path
 from tasks.common.errors import UserError
+from tasks.models.word_swapper import WordSwapper
 from tasks.profiles.build import Roles
 from tasks.profiles.resolve import ROLES
 from tasks.profiles.schema import Profile, load_profile
@@ -21,6 +24,7 @@ from tasks.roles import (
     ImageGenerator,
     ImageTextEncoder,
     PictureDescriber,
+    Proposer,
     Segmenter,
     SentenceEncoder,
     Summariser,
@@ -73,6 +77,11 @@ class Toy:
 
 def build(word="very"):
     return Toy(word)
+
+def proposing():
+    toy = Toy("very")
+    toy.propose = lambda history, seed: "fish"
+    return toy
 
 def fails():
     raise ValueError("no weights here")
@@ -127,6 +136,21 @@ def test_one_function_fills_every_role(tmp_path):
     assert roles.summariser.summarise([roles.summariser.simplify("a red fish", 0)], 0) == "very fish"
     assert roles.describer.describe(list(images), 0) == "very 2"
     assert roles.language_usage() is None
+
+
+def test_the_summariser_proposes_if_it_can_and_the_vocabulary_otherwise(tmp_path):
+    def proposer(**roles):
+        return Roles(profile_with(tmp_path, **roles), CPU).proposer
+
+    assert isinstance(proposer(), WordSwapper)
+    assert isinstance(proposer(summariser=None), WordSwapper)
+    assert proposer(summariser=own()) is None, "its function's model does not propose"
+    assert isinstance(proposer(summariser=own("proposing")), Proposer)
+    assert proposer(vocabulary=None) is None
+    sources = [profile_with(tmp_path, summariser=one).proposer for one in ("counting", own())]
+    assert sources[0] == "miniature"
+    assert asked_roles({"line": Line()}) == {"clip", "generator", "summariser"}
+    assert absent_roles(Line(), profile_with(tmp_path, vocabulary=None)) == ["proposer"]
 
 
 def test_a_toy_captioner_with_arguments_is_asked_again_because_nothing_says_whether_its_code_changed(tmp_path):

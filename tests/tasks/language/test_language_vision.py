@@ -93,6 +93,21 @@ def test_all_pictures_are_shown_at_once_in_their_order() -> None:
     assert (len(system.pictures), len(user.pictures)) == (0, 1)
 
 
+def test_look_alikes_are_shown_after_the_pictures_and_the_prompt_counts_both() -> None:
+    model = Scripted("red fish", "red fish")
+    describer = VisionLanguageDescriber(model)
+    assert describer.uses_contrast
+    describer.describe(images(0, 50, 90), 7, contrast=images(10, 20))
+    (message,) = model.chats[0]
+    assert message.pictures == tuple(bounded(image, MOST_EDGE) for image in images(0, 50, 90, 10, 20))
+    assert "The first 3 pictures" in message.content
+    assert "the last 2 pictures" in message.content
+    VisionLanguageDescriber(model, mode="code").describe(images(0), 7, images(1))
+    system, user = model.chats[1]
+    assert system.content == user.content != message.content
+    assert VisionLanguageDescriber(Scripted()).describe([], 1, images(0)) == ""
+
+
 def test_replies_are_held_to_the_rules_of_summaries() -> None:
     model = Scripted('"Red fish."', "fish, sand", "Label: sea life", "all of them show a red fish", "red fish")
     describer = VisionLanguageDescriber(model)
