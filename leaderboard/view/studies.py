@@ -15,6 +15,7 @@ from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
 from leaderboard.view.trust import trust_contents
 from leaderboard.view.tuning import tuning_contents
+from leaderboard.view.variance import variance_contents
 
 
 @dataclass(frozen=True)
@@ -73,5 +74,12 @@ VIEWS: Final = (
         "Are labels better, or do they move less, if a share of the probing images is perturbed on purpose? And if the "
         "network itself is tuned on perturbed images?",
         lambda tables, facts: tuning_contents(tables["tuning"], facts),
+    ),
+    StudyView(
+        "variance",
+        "Where instability comes from",
+        "A label may change with the seed, with the images that happen to be probed, with the perturbation and its "
+        "severity, and with the concept set. How much of the change is due to each of them?",
+        lambda tables, facts: variance_contents(tables["variance"], facts),
     ),
 )

@@ -78,7 +78,8 @@ def test_known_components_are_found_and_sum_to_one():
     found = variance_shares(squares_of(simulated(sizes, 4000, 5)), FACTORS, LEVELS, resamples=200)
     whole = sum(size**2 for size in sizes.values())
     assert found.variance.estimate == pytest.approx(2 * whole, rel=0.03)
-    assert found.estimate.sum() == pytest.approx(1) and np.allclose(found.draws.sum(axis=1), 1)
+    assert found.estimate.sum() == pytest.approx(1)
+    assert np.allclose(found.draws.sum(axis=1), 1)
     for effect, share in zip(found.effects, found.estimate, strict=True):
         assert share == pytest.approx(sizes.get(effect, 0.0) ** 2 / whole, abs=0.02)
     with_seed = sum(size**2 for effect, size in sizes.items() if "seed" in effect) / whole
@@ -104,7 +105,8 @@ def test_a_perturbation_that_changes_nothing_has_a_share_of_0_within_its_interva
         found = variance_shares(squares_of(labels), FACTORS, LEVELS, resamples=300).of(("perturbation",))
         shares.append(found.estimate)
         ends.append(found.low)
-    assert np.mean(shares) < 0.02 and max(shares) < 0.08
+    assert np.mean(shares) < 0.02
+    assert max(shares) < 0.08
     assert np.mean([end == 0 for end in ends]) > 0.9
 
 
@@ -120,7 +122,8 @@ def test_labels_that_never_differ_have_no_shares():
     found = variance_shares(squares_of(np.ones((4, *LEVELS, 2))), FACTORS, LEVELS, resamples=50)
     assert found.variance[:3] == (0.0, 0.0, 0.0)
     shares = found.of(("seed",))
-    assert math.isnan(shares.estimate) and shares.reason == "no value"
+    assert math.isnan(shares.estimate)
+    assert shares.reason == "no value"
 
 
 def test_effects_are_all_sets_of_factors():
