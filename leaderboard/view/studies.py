@@ -9,7 +9,9 @@ from typing import Final
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.view.collisions import collision_contents
 from leaderboard.view.content import Table
+from leaderboard.view.cost import cost_contents
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
@@ -44,6 +46,19 @@ VIEWS: Final = (
         "agreement with another method, how well it fits the activations. How well does each tell right from wrong "
         "labels where the truth is known?",
         trust_contents,
+    ),
+    StudyView(
+        "cost",
+        "Right labels per cost",
+        "How many seconds does a method spend on a label, and how many of its labels are right? Which methods are "
+        "worth their time?",
+        lambda tables, facts: cost_contents(tables["summary"], facts),
+    ),
+    StudyView(
+        "collisions",
+        "Labels that units share",
+        "A label tells little about a unit if many units have it. How many bits are missing to tell the units apart?",
+        lambda tables, facts: collision_contents(tables["scores"], facts),
     ),
     StudyView(
         "dependence",
