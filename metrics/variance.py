@@ -122,9 +122,11 @@ class Shares:
         return self._sum(np.array([effect in effects for effect in self.effects]))
 
     def involving(self, *factors: str) -> Interval:
-        """Sum of the shares of all effects with any of these factors: what vanishes if they are held fixed.
+        """Sum of the shares of all effects with any of these factors: what is left if all others are held fixed.
 
-        With one factor this is Sobol's total effect; such sums count interactions several times and may exceed 1.
+        Sobol's total effect. Times the variance, it is the expected distance of two labels that differ in the levels of
+        these factors alone. Those of several factors count interactions several times, so that they may exceed 1
+        together.
         """
         return self._sum(np.array([bool(set(effect) & set(factors)) for effect in self.effects]))
 

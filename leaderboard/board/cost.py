@@ -52,7 +52,7 @@ def costs(summary: pd.DataFrame, facts: RunFacts, task: str, profile: str) -> li
     found = []
     for method in facts.ordered(set(own["method"])):
         seconds = facts.seconds.get((task, method), math.nan)
-        if math.isnan(seconds) or done.get(method, 0) < done.max():
+        if not seconds > 0 or done.get(method, 0) < done.max():
             continue
         rows = own.loc[own["method"].eq(method).to_numpy()].to_dict("records")
         accuracy = {

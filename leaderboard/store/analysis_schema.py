@@ -179,8 +179,9 @@ VARIANCE = TableSchema(
         Column(
             "measure",
             "text",
-            "`share` of the effect in the variance, which sum to 1; `total`: sum of the shares of all effects that "
-            "involve it; `variance`: the expected distance of two labels of a unit that have no level in common.",
+            "`share` of the effect in the variance, which sum to 1; `total`: the sum of the shares of all effects that "
+            "involve it, which is left if all other factors are held fixed; `variance`: the expected distance of two "
+            "labels of a unit that have no level in common.",
         ),
         Column(
             "effect",

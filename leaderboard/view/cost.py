@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from leaderboard.board.cost import ACCURACIES, Cost, costs
 from leaderboard.board.facts import RunFacts
-from leaderboard.view.content import Cell, Row, Section, Table, cell_of, text_cell
+from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 from leaderboard.view.words import printed
 
 
@@ -30,13 +31,12 @@ def _table(task: str, profile: str, found: Sequence[Cost], facts: RunFacts) -> T
         Row(f"seconds per right label, {name}", tuple(_seconds(_per_right(one, name)) for one in found))
         for name in ACCURACIES
     )
-    front = tuple(
-        Row(f"on the front, {name}", tuple(text_cell("yes" if name in one.front else "no") for one in found))
-        for name in ACCURACIES
-    )
     rows = (
         Row("seconds per label", tuple(_seconds(one.seconds) for one in found)),
-        *(Row(words, tuple(cell_of(one.accuracy[name]) for one in found)) for name, words in ACCURACIES.items()),
+        *(
+            Row(words, tuple(replace(cell_of(one.accuracy[name]), marked=name in one.front) for one in found))
+            for name, words in ACCURACIES.items()
+        ),
         *right,
     )
     return Table(
@@ -48,12 +48,13 @@ def _table(task: str, profile: str, found: Sequence[Cost], facts: RunFacts) -> T
         None,
         "",
         tuple(one.method for one in found),
-        (Section(rows), Section(front)),
+        (Section(rows),),
         (
             "Seconds to label one unit once, as measured in the run on its machine, without the pass of the images "
             "through network and CLIP, which methods share, and without what the run’s cache already held. Perturbed: "
-            "mean over all conditions that ran. On the front: no other method is at least as right and as cheap; "
-            "trivial baselines aside.",
+            "mean over all conditions that ran.",
+            "* On the Pareto front: no other method is at least as right and as cheap; trivial baselines aside. "
+            "Brackets: 95 % intervals as in the table of accuracy.",
             _money(facts),
             *facts.notes,
         ),

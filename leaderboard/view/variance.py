@@ -74,7 +74,7 @@ def _table(task: str, profile: str, space: str, rows: pd.DataFrame, facts: RunFa
     labelled = Row("labellings", tuple(count_cell(int(one["labellings"])) for one in whole))
     sections = (
         Section(_rows("share", EFFECTS, methods, found), "share of the variance"),
-        Section(_rows("total", TOTALS, methods, found), "with all interactions"),
+        Section(_rows("total", TOTALS, methods, found), "left if only this changes"),
         Section((distance, labelled)),
     )
     return Table(
@@ -92,9 +92,9 @@ def _table(task: str, profile: str, space: str, rows: pd.DataFrame, facts: RunFa
             "halves of the images, up to three perturbations, severities 0, 3 and 5 (0 is clean) and, if the method "
             "chooses from a concept set, two random halves of it (– for other methods). "
             f"{count_range([int(one['units']) for one in whole], 'units')} with a label in every cell.",
-            "Shares sum to 1; with all interactions: what vanishes if the factor is held fixed. Brackets: 95 % "
-            "bootstrap intervals over units. Distance: of two labels of a unit that have no level in common; 0 for "
-            "equal labels.",
+            "Shares sum to 1. Left if only this changes: the share of the variance that is left if all other factors "
+            "are held fixed, which is the effect with all its interactions. Brackets: 95 % bootstrap intervals over "
+            "units. Distance: of two labels of a unit that have no level in common; 0 for equal labels.",
             *facts.notes,
         ),
     )

@@ -1,4 +1,4 @@
-"""Where the instability of labels comes from: shares of the variance, alone and with interactions."""
+"""Where the instability of labels comes from: shares of the variance, and what is left if one factor alone changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def study_figure(group: Group) -> Drawing | None:
     style.legend_above(figure, methods, facts, line=False)
     wide = (style.WIDTH - _LEFT - _MIDDLE - _RIGHT) / 2
     for place, (measure, effects, words) in enumerate(
-        (("share", EFFECTS, "share of the variance"), ("total", TOTALS, "share with all interactions"))
+        (("share", EFFECTS, "share of the variance"), ("total", TOTALS, "share left if only this changes"))
     ):
         axes = style.axes_at(figure, _LEFT + place * (wide + _MIDDLE), _BELOW, wide, height)
         axes.set_label(measure)
@@ -68,8 +68,8 @@ def _caption(group: Group, found: Found, methods: Sequence[str]) -> str:
     return " ".join(
         [
             f"Where the instability of the labels of {group.task} comes from: variance components of the labels’ CLIP "
-            "text embeddings in a crossed design, as shares that sum to 1 (left), and the share that vanishes if a "
-            f"factor is held fixed, with all its interactions (right); {'–'.join(map(str, units))} units, 95 % "
+            "text embeddings in a crossed design, as shares that sum to 1 (left), and the share that is left if all "
+            f"other factors are held fixed (right); {'–'.join(map(str, units))} units, 95 % "
             "bootstrap intervals over units. Severity 0, which is clean, is one of the levels.",
             *group.about_run.notes,
         ]
@@ -82,4 +82,6 @@ def _alternative(found: Found, methods: Sequence[str]) -> str:
         shares = {words: found.get((method, "total", effect), {}).get("value", 0.0) for effect, words in TOTALS.items()}
         most = sorted(shares, key=lambda words: -shares[words])[:2]
         said.append(f"{style.title_of(method)}: " + ", ".join(f"{words} {shares[words]:.2f}" for words in most) + ".")
-    return " ".join(["Dot plots of the shares of variance by factor and method. Largest with interactions:", *said])
+    return " ".join(
+        ["Dot plots of the shares of variance by factor and method. Most is left if only this changes:", *said]
+    )
