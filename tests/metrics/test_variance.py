@@ -110,6 +110,17 @@ def test_a_perturbation_that_changes_nothing_has_a_share_of_0_within_its_interva
     assert np.mean([end == 0 for end in ends]) > 0.9
 
 
+def test_clean_labels_that_all_perturbations_share_leave_a_null_effect_at_0():
+    labels = np.random.default_rng(7).normal(size=(3000, 2, 3, 3, 1))
+    # Severity 0 is the same cell for every perturbation.
+    labels[:, :, :, 0] = labels[:, :, :1, 0]
+    factors = ("seed", "perturbation", "severity")
+    found = dict(zip(effects_of(factors), components(squares_of(labels).mean(axis=0), factors, (2, 3, 3)), strict=True))
+    for effect in (("perturbation",), ("severity",), ("perturbation", "severity"), ("seed", "perturbation")):
+        assert found[effect] == pytest.approx(0, abs=0.03)
+    assert sum(found.values()) == pytest.approx(1, abs=0.03)
+
+
 def test_labels_blind_to_a_factor_give_it_exactly_nothing():
     labels = np.repeat(simulated({("seed", "images"): 1.0}, 10, 6)[:, :, :, :1], 4, axis=3)
     found = variance_shares(squares_of(labels), FACTORS, LEVELS, resamples=50)

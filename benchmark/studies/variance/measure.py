@@ -16,7 +16,7 @@ from baselines.checks import check_labels
 from baselines.costs import NOTHING, Amount
 from baselines.evidence import dead_units
 from benchmark.run.display import Stage
-from benchmark.run.passes import Passes
+from benchmark.run.passes import Passes, mapped_images
 from benchmark.run.prepare import asked_roles
 from benchmark.run.scoring import LabelEmbeddings
 from benchmark.run.toolbox import background_words, make_toolbox
@@ -183,14 +183,14 @@ def _measured(group: Sequence[Work], given: StudyInput) -> Iterator[pd.DataFrame
     names, methods = perturbations_of(group), _taking_part(given.methods)
     if not methods:
         raise _no_method(group[0])
-    parts = halves(given.probes[group[0].task.name][0], given.seed)
+    mapped, parts = mapped_images(methods.values()), halves(given.probes[group[0].task.name][0], given.seed)
     conditions = [CLEAN, *(Condition(name, level) for name in names for level in SEVERITIES if level)]
     labels: dict[tuple[str, str], dict[Cell, list[str | None]]] = {}
     dead: dict[str, np.ndarray] = {work.task.name: np.zeros(len(work.units), np.bool_) for work in group}
     with given.display.stage("variance", len(parts) * (1 + _SEEDS * (len(conditions) - 1)), "passes") as stage:
         for half, own in enumerate(parts):
             tools = _tools(group, methods, own, given)
-            for number, condition, observed in _observed(group, own, conditions, given, stage):
+            for number, condition, observed in _observed(group, own, conditions, given, mapped, stage):
                 for work in group:
                     seen = observed[work.task.layer]
                     if condition == CLEAN:
@@ -206,7 +206,12 @@ def _measured(group: Sequence[Work], given: StudyInput) -> Iterator[pd.DataFrame
 
 
 def _observed(
-    group: Sequence[Work], own: Probe, conditions: Sequence[Condition], given: StudyInput, stage: Stage
+    group: Sequence[Work],
+    own: Probe,
+    conditions: Sequence[Condition],
+    given: StudyInput,
+    mapped: int | None,
+    stage: Stage,
 ) -> Iterator[tuple[int, Condition, dict[str, Observation]]]:
     """Level of the seed, condition, and the observations of one half of the images."""
     layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in group}
@@ -220,7 +225,7 @@ def _observed(
                 seed = given.seed + number
                 stage.note(f"{condition}, seed {seed}")
                 images = perturbed(own, condition, seed, given.settings, given.roles.device)
-                passes = Passes(given.roles, model, own, digest, given.settings, seed)
+                passes = Passes(given.roles, model, own, digest, given.settings, seed, mapped)
                 found = passes.observe(own, condition, images, layers, units)
                 stage.advance()
             yield number, condition, found
