@@ -28,11 +28,11 @@ def cost_contents(summary: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
 def _table(task: str, profile: str, found: Sequence[Cost], facts: RunFacts) -> Table:
     right = tuple(
-        Row(f"seconds per right label, {name}", tuple(_seconds(_per_right(one, name)) for one in found))
+        Row(f"s per right label, {name}", tuple(_seconds(_per_right(one, name)) for one in found))
         for name in ACCURACIES
     )
     rows = (
-        Row("seconds per label", tuple(_seconds(one.seconds) for one in found)),
+        Row("s per label", tuple(_seconds(one.seconds) for one in found)),
         *(
             Row(words, tuple(replace(cell_of(one.accuracy[name]), marked=name in one.front) for one in found))
             for name, words in ACCURACIES.items()

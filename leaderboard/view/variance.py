@@ -22,8 +22,8 @@ EFFECTS: Final = {
     "severity": "severity",
     "perturbation x severity": "perturbation × severity",
     "concepts": "concept set",
-    "other pairs": "other interactions of two",
-    "three and more": "interactions of three and more",
+    "other pairs": "other interactions of 2",
+    "three and more": "interactions of 3 and more",
 }
 """Effect → heading; their shares sum to 1."""
 

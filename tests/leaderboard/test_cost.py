@@ -109,8 +109,8 @@ def test_table_chart_and_figure_show_the_same_numbers(tmp_path):
     rows = {row.name: dict(zip(table.columns, row.cells, strict=True)) for row in table.rows}
     accuracy = own["dnd"].accuracy["perturbed"].estimate
     assert rows["accuracy, perturbed"]["dnd"].value == accuracy
-    assert rows["seconds per right label, perturbed"]["dnd"].value == pytest.approx(10.0 / accuracy)
-    assert rows["seconds per label"]["constant_label"].shown == "0.0010"
+    assert rows["s per right label, perturbed"]["dnd"].value == pytest.approx(10.0 / accuracy)
+    assert rows["s per label"]["constant_label"].shown == "0.0010"
     assert rows["accuracy, clean"]["clip_dissect"].marked
     assert "Language models cost 0.1234 USD in all." in table.notes
 
