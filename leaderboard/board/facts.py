@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,6 +38,8 @@ class RunFacts:
         methods: Method, as the tables name it → what it states of itself.
         perturbations: Perturbation → the same.
         planted_from: Task → its first planted unit, where the units before it are the network's own.
+        seconds: Task and method → measured seconds to label one unit once, where every cell was measured.
+        usd: What language models cost; NaN if that is unknown.
     """
 
     seed: int = 0
@@ -44,6 +47,8 @@ class RunFacts:
     methods: Mapping[str, AboutMethod] = field(default_factory=dict)
     perturbations: Mapping[str, AboutPerturbation] = field(default_factory=dict)
     planted_from: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    usd: float = 0.0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -125,7 +130,10 @@ def run_facts(info: Mapping[str, Any], named: Callable[[str], str] = bare) -> Ru
     note = str(facts.get("profile", {}).get("note") or "")
     tasks = identity.get("content", {}).get("tasks", {})
     planted = {name: int(first) for name, task in tasks.items() if (first := task.get("units", {}).get("first", 0))}
-    return RunFacts(int(identity["seed"]), note, methods, perturbations, planted)
+    sessions = [session["actual"] for session in facts.get("plan", {}).get("sessions", ())]
+    usd = sum((math.nan if one["usd"] is None else float(one["usd"]) for one in sessions), 0.0)
+    spent = {(task, named(name)): own for (task, name), own in _seconds(identity, sessions).items()}
+    return RunFacts(int(identity["seed"]), note, methods, perturbations, planted, spent, usd)
 
 
 def merged(facts: Sequence[RunFacts]) -> RunFacts:
@@ -134,7 +142,44 @@ def merged(facts: Sequence[RunFacts]) -> RunFacts:
     methods = {name: about for one in reversed(facts) for name, about in one.methods.items()}
     perturbations = {name: about for one in reversed(facts) for name, about in one.perturbations.items()}
     planted = {task: unit for one in reversed(facts) for task, unit in one.planted_from.items()}
-    return replace(first, methods=methods, perturbations=perturbations, planted_from=planted)
+    seconds = {place: own for one in reversed(facts) for place, own in one.seconds.items()}
+    usd = sum(one.usd for one in facts)
+    return replace(first, methods=methods, perturbations=perturbations, planted_from=planted, seconds=seconds, usd=usd)
+
+
+def _seconds(identity: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
+    """Task and method → seconds per label; tasks of one pass share a stage, whose seconds go by labels.
+
+    A stopped session states nothing, so that without all cells the time of some methods would be missing.
+    """
+    content = identity.get("content", {})
+    conditions: Mapping[str, Sequence[Any]] = content.get("conditions", {})
+    methods: Collection[str] = content.get("methods", ())
+    cells = {task: len(own) + identity["repeats"] for task, own in conditions.items()}
+    measured = sum(session["cells"] for session in sessions)
+    often = measured / max(1, sum(cells.values()) * len(methods))
+    if often < 1:
+        return {}
+    spent: dict[tuple[str, str], float] = {}
+    for session in sessions:
+        for stage, seconds in session["seconds"].items():
+            title, _, method = stage.rpartition(": ")
+            if title and method in methods:
+                spent[title, method] = spent.get((title, method), 0.0) + seconds
+    found = {}
+    for (title, method), seconds in spent.items():
+        tasks = title.split(" + ")
+        labels = sum(cells[task] * _units(identity, content["tasks"][task]["units"]) for task in tasks)
+        found |= {(task, method): seconds / (often * labels) for task in tasks}
+    return found
+
+
+def _units(identity: Mapping[str, Any], asked: Mapping[str, Any]) -> int:
+    """How many units of a task a run labels."""
+    if identity["unit_ids"]:
+        return len(set(identity["unit_ids"]))
+    count = identity["units"] or asked["label"]
+    return int(asked["total"] - asked["first"] if count == "all" else count)
 
 
 def _about_method(name: str, said: Mapping[str, Any]) -> AboutMethod:

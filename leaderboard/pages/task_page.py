@@ -12,6 +12,7 @@ from leaderboard.board.merge import Group
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.pages.board_page import places, reads, rows_like, settings_of, used_runs
 from leaderboard.pages.charts import Bar, bar, marker, scale_from, styles_of
+from leaderboard.pages.cost import cost_panel
 from leaderboard.pages.curves import curve_panels
 from leaderboard.pages.frame import Page
 from leaderboard.pages.heat import heat_maps
@@ -132,6 +133,7 @@ def task_page(standings: Standings, which: str, written: Collection[str]) -> Pag
         "maps": heat_maps(group),
         "outcomes": outcomes(standings),
         "kinds": OUTCOMES,
+        "cost": cost_panel(group, styles),
         "analyses": [(view.name, view.title, view.contents(group.tables, group.about_run)) for view in VIEWS],
         "units": units,
         "unit_list": overview if (overview := f"units/{group.slug}/index.html") in written else "",

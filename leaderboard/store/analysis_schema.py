@@ -1,11 +1,22 @@
-"""The tables of the analyses: sensitive units, robustness, tuned image sets, concept bottlenecks."""
+"""The tables of the analyses: sensitive units, robustness, tuned image sets, variance, concept bottlenecks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from leaderboard.store.columns import PERTURBATION, PLACE, PROFILE, SEVERITY, TASK, UNIT, Column, TableSchema, share
+from leaderboard.store.columns import (
+    METHOD,
+    PERTURBATION,
+    PLACE,
+    PROFILE,
+    SEVERITY,
+    TASK,
+    UNIT,
+    Column,
+    TableSchema,
+    share,
+)
 
 _FAMILY = Column("family", "text", "Family of the perturbation: `noise`, `blur`, `weather`, `digital`, `mask`.")
 _IMAGES = Column("images", "integer", "Number of images, each clean and perturbed.", low=1)
@@ -151,6 +162,41 @@ TUNING = TableSchema(
         Column("p_corrected", "number", "`p_value` after Holm's correction over a task's study.", True, 0.0, 1.0),
     ),
     ("task", "profile", "study", "arm", "subject", "measure", "conditions"),
+)
+
+VARIANCE = TableSchema(
+    "variance",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        Column(
+            "space",
+            "text",
+            "Distance of two labels: one minus the cosine of their `clip` or `sentence` embeddings, or whether the "
+            "`string` differs.",
+        ),
+        Column(
+            "measure",
+            "text",
+            "`share` of the effect in the variance, which sum to 1; `total`: the sum of the shares of all effects that "
+            "involve it, which is left if all other factors are held fixed; `variance`: the expected distance of two "
+            "labels of a unit that have no level in common.",
+        ),
+        Column(
+            "effect",
+            "text",
+            "A factor (`seed`, `images`, `perturbation`, `severity`, `concepts`), `perturbation x severity`, "
+            "`other pairs`, `three and more` factors, `perturbation or severity`, or `all`.",
+        ),
+        Column("value", "number", "The estimate; absent if no label differs.", optional=True),
+        Column("low", "number", "Lower end of its 95 % bootstrap interval over units.", optional=True),
+        Column("high", "number", "Upper end of the same interval.", optional=True),
+        Column("units", "integer", "Number of units with a label in every cell of the design.", low=1),
+        Column("left_out", "integer", "Number of other units: dead, or without a label in some cell.", low=0),
+        Column("labellings", "integer", "Number of times that the method labelled the units.", low=1),
+    ),
+    ("task", "profile", "method", "space", "measure", "effect"),
 )
 
 _HEAD_CONDITION = Column(
@@ -304,6 +350,7 @@ STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "sensitivity": (SENSITIVITY, DETECTORS),
     "robustness": (ROBUSTNESS,),
     "tuning": (TUNING,),
+    "variance": (VARIANCE,),
 }
 """What ``--analysis`` can ask for → its tables. Their rows depend on each other, so a group of runs uses those of one
 run.

@@ -24,7 +24,7 @@ class Cell:
         value: A mean or share over units, or a count; NaN where there is none.
         low: Lower end of the 95 % interval.
         high: Upper end of the 95 % interval.
-        marked: Significant (corrected p below 0.05), by the test that the notes name.
+        marked: Significant (corrected p below 0.05) by the test that the notes name, or what else they say of ``*``.
         best: The best method of the row.
         tied: Not the best, and not significantly different from it.
         digits: Decimals that are printed; 0 for counts.

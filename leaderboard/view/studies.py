@@ -9,12 +9,15 @@ from typing import Final
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.view.collisions import collision_contents
 from leaderboard.view.content import Table
+from leaderboard.view.cost import cost_contents
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
 from leaderboard.view.trust import trust_contents
 from leaderboard.view.tuning import tuning_contents
+from leaderboard.view.variance import variance_contents
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,19 @@ VIEWS: Final = (
         trust_contents,
     ),
     StudyView(
+        "cost",
+        "Right labels per cost",
+        "How many seconds does a method spend on a label, and how many of its labels are right? Which methods are "
+        "worth their time?",
+        lambda tables, facts: cost_contents(tables["summary"], facts),
+    ),
+    StudyView(
+        "collisions",
+        "Labels that units share",
+        "A label tells little about a unit if many units have it. How many bits are missing to tell the units apart?",
+        lambda tables, facts: collision_contents(tables["scores"], facts),
+    ),
+    StudyView(
         "dependence",
         "What units depend on",
         "How much of what excites a unit lies in the foreground of its images, how much in their background, and how "
@@ -73,5 +89,12 @@ VIEWS: Final = (
         "Are labels better, or do they move less, if a share of the probing images is perturbed on purpose? And if the "
         "network itself is tuned on perturbed images?",
         lambda tables, facts: tuning_contents(tables["tuning"], facts),
+    ),
+    StudyView(
+        "variance",
+        "Where instability comes from",
+        "A label may change with the seed, with the images that happen to be probed, with the perturbation and its "
+        "severity, and with the concept set. How much of the change is due to each of them?",
+        lambda tables, facts: variance_contents(tables["variance"], facts),
     ),
 )

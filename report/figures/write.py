@@ -16,6 +16,7 @@ from leaderboard.board.parallel import for_each
 from leaderboard.store import atomic
 from leaderboard.store.analysis_schema import STUDIES
 from report.figures.bottleneck import decision_figures
+from report.figures.cost import cost_figure
 from report.figures.critical_difference import critical_difference
 from report.figures.curves import severity_curves
 from report.figures.drawing import Drawing, Format
@@ -46,6 +47,7 @@ FIGURES: Final[dict[str, Callable[[Standings], Drawing | None]]] = {
     "right_and_stable": right_and_stable,
     "gallery": gallery,
     "trust": trust_figure,
+    "cost": cost_figure,
     **{name: _of_study(name) for name in STUDIES if find_spec(f"report.figures.{name}")},
 }
 """Stem of the file name → what draws it, in the order of the report."""

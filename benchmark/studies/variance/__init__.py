@@ -1,0 +1,1 @@
+"""Where the instability of labels comes from."""
