@@ -1,7 +1,7 @@
 """Who is to blame for a loss that the network or the pictures can cause: Shapley values of two factors, over units.
 
-Activations and maps ("network") and what a method sees of the images ("pictures") are each left clean or perturbed. With
-v the value of a unit's label at each of the four corners, index N or P naming what is perturbed:
+Activations and maps ("network") and what a method sees of the images ("pictures") are each clean or perturbed. With v
+the value of a unit's label at each of the four corners, index N or P naming what is perturbed:
 
     loss          L = v − v_NP
     network       φ_N = ½ (v − v_N) + ½ (v_P − v_NP)
@@ -123,13 +123,13 @@ def attribution(parts: Contributions, weights: Float[np.ndarray, "samples units"
     draws = np.divide(sums, counts[:, None], out=np.full(sums.shape, np.nan), where=counts[:, None] > 0)
     means = columns.mean(axis=0) if n else np.full(columns.shape[1], np.nan)
     level = expanded_confidence(0.95, n) if n > 2 else 0.95
-    found = [
+    loss, network, pictures, interaction, difference = (
         percentile_interval(float(mean), own, n, level)._replace(left_out=left_out)
         for mean, own in zip(means, draws.T, strict=True)
-    ]
+    )
     share = Interval(np.nan, np.nan, np.nan, n, NO_LOSS, left_out)
-    loss, network = draws[:, 0], draws[:, 1]
-    if found[0].low > 0:
-        ratios = np.divide(network, loss, out=np.full(len(loss), np.nan), where=loss > 0)
+    if loss.low > 0:
+        lost = draws[:, 0]
+        ratios = np.divide(draws[:, 1], lost, out=np.full(len(lost), np.nan), where=lost > 0)
         share = percentile_interval(float(means[1] / means[0]), ratios, n, level)._replace(left_out=left_out)
-    return Attribution(*found, share)
+    return Attribution(loss, network, pictures, interaction, difference, share)

@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.view.attribution import attribution_contents
 from leaderboard.view.content import Table
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.robustness import robustness_contents
@@ -73,5 +74,12 @@ VIEWS: Final = (
         "Are labels better, or do they move less, if a share of the probing images is perturbed on purpose? And if the "
         "network itself is tuned on perturbed images?",
         lambda tables, facts: tuning_contents(tables["tuning"], facts),
+    ),
+    StudyView(
+        "attribution",
+        "Who moved, the network or the pictures",
+        "Under fog a label can change because the unit answers to other images, or because captioner, CLIP and "
+        "generator look at foggy pictures. How much of the loss is due to each, and what does the unit do in the fog?",
+        lambda tables, facts: attribution_contents(tables["attribution"], facts),
     ),
 )
