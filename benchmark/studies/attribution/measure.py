@@ -232,7 +232,8 @@ def _defined(truth: Truth, observation: Observation) -> dict[int, Bool[np.ndarra
         if entry.get("op") == "and":
             places[unit] = concepts
         else:
-            found[unit] = presence.shown[:, [presence.concepts.index(concept) for concept in concepts]].any(axis=1)
+            columns = [presence.concepts.index(concept) for concept in concepts]
+            found[unit] = np.asarray(presence.shown[:, columns].any(axis=1))
     if places and segmentation is not None:
         found |= _at_one_place(places, segmentation, len(presence.shown))
     return found
