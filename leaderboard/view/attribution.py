@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,10 @@ _PARTS: Final = (
     "the sum of each alone; half of it is in either part."
 )
 _INTERVALS: Final = (
-    "95 % bootstrap intervals over units, not corrected for the number of conditions. * significantly more than the "
-    "other of the two. The share is given where the loss is significant. Random draws are the same in all four "
-    "labellings, so that a method's own noise is no part of the loss. A missing label is wrong, and has no stability."
+    "95 % bootstrap intervals over units, not corrected for the number of conditions. Where the loss is significant, * "
+    "marks the part that is significantly larger, and the network's share is given. Random draws are the same in all "
+    "four labellings, so that a method's own noise is no part of the loss. A missing label is wrong, and has no "
+    "stability."
 )
 _TRUTH: Final = (
     "Same: of the units of known truth, the share that still detect the same concept on the perturbed images (AUROC of "
@@ -80,6 +81,13 @@ def blames(table: pd.DataFrame, facts: RunFacts) -> Iterator[Blame]:
                 each = tuple(attribution(part, weights) for part in parts)
                 mean = attribution(mean_contributions(parts), weights)
                 yield Blame(task, profile, method, measure, conditions, each, mean)
+
+
+def to_blame(found: Attribution) -> Literal["network", "pictures", ""]:
+    """Who has significantly more of a significant loss; empty if neither has, or nothing is lost."""
+    if not found.loss.low > 0:
+        return ""
+    return "network" if found.difference.low > 0 else "pictures" if found.difference.high < 0 else ""
 
 
 def attribution_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
@@ -141,12 +149,11 @@ def _table(place: tuple[str, str], method: str, measures: Sequence[Blame], facts
 
 
 def _cells(found: Attribution) -> tuple[Cell, ...]:
-    more = [found.difference.low > 0, found.difference.high < 0]
-    parts = [
-        Cell(one.estimate, one.low, one.high, marked=marked)
-        for one, marked in zip((found.network, found.pictures), more, strict=True)
-    ]
-    return cell_of(found.loss), *parts, cell_of(found.interaction), cell_of(found.share)
+    network, pictures = (
+        Cell(one.estimate, one.low, one.high, marked=to_blame(found) == name)
+        for name, one in (("network", found.network), ("pictures", found.pictures))
+    )
+    return cell_of(found.loss), network, pictures, cell_of(found.interaction), cell_of(found.share)
 
 
 # ---- what units do under the perturbation ----

@@ -1,4 +1,4 @@
-"""Who is charged for what: networks and methods of which it is known, and the four corners against a run's own cells."""
+"""Who is to blame where that is known, and two of the four corners against a run's own cells."""
 
 from __future__ import annotations
 
