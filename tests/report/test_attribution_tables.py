@@ -102,7 +102,7 @@ def test_the_figure_shows_the_tables_numbers() -> None:
     values = {marker: [float(np.ravel(line.get_xdata())[0]) for line in lines] for marker, lines in drawn.items()}
     assert values == {"o": [0, 0.5, 0.25], "s": [0.25, 0, 0.125]}  # frost, fog, mean
     filled = [line.get_markerfacecolor() == line.get_color() for line in drawn["o"]]
-    assert filled == [False, True, False]
+    assert filled == [False, True, True]
     assert "one, accuracy: of a mean loss of 0.38 the network has 0.25 and the pictures 0.12" in drawing.alternative
     assert drawing.caption.endswith("Only a test.")
     assert drawing.data("png") == drawing.data("png")
