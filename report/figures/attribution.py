@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import Group
 from leaderboard.view.attribution import MEASURES, Blame, blames, to_blame
-from leaderboard.view.words import condition_name, count_range, listed
+from leaderboard.view.words import condition_name, count_range, listed, printed
 from metrics.statistics import Interval
 from report.figures import style
 from report.figures.drawing import Drawing
@@ -22,7 +22,7 @@ _ROW: Final = 0.165
 
 _GAP, _RIGHT, _BELOW, _ABOVE, _LEGEND = 0.14, 0.06, 0.4, 0.22, 0.24
 
-# Okabe and Ito's colours, which none of CLEAR's own methods has.
+# Okabe and Ito's colours, as for the methods, but these are no methods.
 _LOOKS: Final = {"network": ("#0072B2", "o"), "pictures": ("#D55E00", "s")}
 
 
@@ -98,14 +98,11 @@ def _ends(found: Sequence[Blame]) -> tuple[float, float]:
 
 def _caption(found: Sequence[Blame], measures: Sequence[str], notes: Sequence[str]) -> str:
     counts = {m: count_range([b.mean.loss.n for b in found if b.measure == m], "units") for m in measures}
-    words = " ".join(
-        [
-            f"Who moved, the network or the pictures: parts of the loss of {listed(measures)} of the labels of",
-            f"{found[0].task} (Shapley values) that are due to other activations and maps, and to other pixels, image",
-            f"embeddings and annotation; {listed(f'{m}: {n}' for m, n in counts.items())}, 95 % bootstrap intervals",
-            "over units. Filled: significantly more than the other, where the loss is significant. Left of 0, labels",
-            "get better.",
-        ]
+    words = (
+        f"Who moved, the network or the pictures: parts of the loss of {listed(measures)} of the labels of "
+        f"{found[0].task} (Shapley values) that are due to other activations and maps, and to other pixels, image embeddings and "
+        f"annotation; {listed(f'{n} ({m})' for m, n in counts.items())}, 95 % bootstrap intervals over units. Filled: "
+        "significantly more than the other, where the loss is significant. Left of 0, labels get better."
     )
     return " ".join([words, *notes])
 
@@ -113,11 +110,11 @@ def _caption(found: Sequence[Blame], measures: Sequence[str], notes: Sequence[st
 def _alternative(found: Sequence[Blame]) -> str:
     said = []
     for blame in found:
-        part, more = blame.mean, to_blame(blame.mean)
-        verdict = f"the {more} are more to blame" if more == "pictures" else "the network is more to blame"
+        loss, network, pictures = (printed(one.estimate) for one in blame.mean[:3])
+        more = to_blame(blame.mean)
+        verdict = f"; the {more} {'are' if more == 'pictures' else 'is'} more to blame" if more else ""
         said.append(
-            f"{blame.method}, {blame.measure}: of a mean loss of {part.loss.estimate:.2f} the network has "
-            f"{part.network.estimate:.2f} and the pictures {part.pictures.estimate:.2f}"
-            f"{f'; {verdict}' if more else ''}."
+            f"{blame.method}, {blame.measure}: of a mean loss of {loss} the network has {network} and the pictures "
+            f"{pictures}{verdict}."
         )
     return " ".join(["Dot plots of each part of the loss by condition.", *said])
