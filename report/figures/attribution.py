@@ -100,9 +100,9 @@ def _caption(found: Sequence[Blame], measures: Sequence[str], notes: Sequence[st
     counts = {m: count_range([b.mean.loss.n for b in found if b.measure == m], "units") for m in measures}
     words = (
         f"Who moved, the network or the pictures: parts of the loss of {listed(measures)} of the labels of "
-        f"{found[0].task} (Shapley values) that are due to other activations and maps, and to other pixels, image embeddings and "
-        f"annotation; {listed(f'{n} ({m})' for m, n in counts.items())}, 95 % bootstrap intervals over units. Filled: "
-        "significantly more than the other, where the loss is significant. Left of 0, labels get better."
+        f"{found[0].task} (Shapley values) that are due to other activations and maps, and to other pixels, image "
+        f"embeddings and annotation; {listed(f'{n} ({m})' for m, n in counts.items())}, 95 % bootstrap intervals over units. "
+        "Filled: significantly more than the other, where the loss is significant. Left of 0, labels get better."
     )
     return " ".join([words, *notes])
 
