@@ -8,17 +8,19 @@ from typing import Final, Literal, cast
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.groups import Condition
 from leaderboard.board.intervals import share_interval, unit_weights
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of
-from leaderboard.view.words import condition_name, count_range
+from leaderboard.view.words import condition_name, count, count_range
 from metrics.attribution import Attribution, Contributions, Corners, attribution, contributions, mean_contributions
 
 MEASURES: Final = ("accuracy", "stability")
 
+_TITLE: Final = "Who moved, the network or the pictures"
 _COLUMNS: Final = ("loss", "network", "pictures", "interaction", "network's share")
 _PARTS: Final = (
     "Loss: the value on clean images minus that under the perturbation. Network: the part of it that is due to other "
@@ -34,10 +36,9 @@ _INTERVALS: Final = (
 )
 _TRUTH: Final = (
     "Same: of the units of known truth, the share that still detect the same concept on the perturbed images (AUROC of "
-    "at least 0.9). Right about clean: the label found on perturbed images names what the unit does on clean ones; "
-    "right about now: it names what the unit does on the perturbed ones, of those that then do something known. The "
-    "last two columns: units that still do the same, with labels found clean and perturbed. 95 % intervals over units "
-    "(Wilson; bootstrap for the mean)."
+    "at least 0.9). Right about now: the label found on perturbed images names what the unit detects on them, of the "
+    "units that then detect something known; right about clean: it names what the unit detects on clean images. 95 % "
+    "intervals over units (Wilson; bootstrap for means)."
 )
 
 
@@ -91,19 +92,19 @@ def to_blame(found: Attribution) -> Literal["network", "pictures", ""]:
 
 
 def attribution_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
-    """For each task one table per method, and one of what units still do.
+    """For each task the means over the conditions, one table per method, and one of what units detect.
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.ATTRIBUTION``.
         facts: Of their run.
     """
-    methods: dict[tuple[str, str], dict[str, list[Blame]]] = {}
+    tasks: dict[tuple[str, str], list[Blame]] = {}
     for blame in blames(table, facts):
-        methods.setdefault((blame.task, blame.profile), {}).setdefault(blame.method, []).append(blame)
+        tasks.setdefault((blame.task, blame.profile), []).append(blame)
     found = []
-    for place, own in methods.items():
-        found += [_table(place, method, measures, facts) for method, measures in own.items()]
-        found += _truths(table, place, tuple(own), facts)
+    for place, own in tasks.items():
+        found += [_means(place, own, facts), *_methods(place, own, facts)]
+        found += _truths(table, place, tuple(dict.fromkeys(blame.method for blame in own)), facts)
     return found
 
 
@@ -127,25 +128,34 @@ def _wide(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return cast(pd.DataFrame, keyed.unstack(["perturbation", "severity", "perturbed"]))
 
 
-def _table(place: tuple[str, str], method: str, measures: Sequence[Blame], facts: RunFacts) -> Table:
+def _means(place: tuple[str, str], found: Sequence[Blame], facts: RunFacts) -> Table:
     sections = []
-    for blame in measures:
-        rows = [
-            Row(condition_name(*one), _cells(found)) for one, found in zip(blame.conditions, blame.each, strict=True)
-        ]
-        words = count_range([one.loss.n for one in blame.each], "units")
-        sections.append(Section((*rows, Row("mean", _cells(blame.mean))), f"{blame.measure}, {words}"))
-    return Table(
-        f"attribution_{method}",
-        *place,
-        "Who moved, the network or the pictures",
-        f"for labels of {method}",
-        None,
-        "Condition",
-        _COLUMNS,
-        tuple(sections),
-        (_PARTS, _INTERVALS, *facts.notes),
-    )
+    for measure in MEASURES:
+        own = [blame for blame in found if blame.measure == measure]
+        if own:
+            words = f"{measure}, {count_range([blame.mean.loss.n for blame in own], 'units')}"
+            sections.append(Section(tuple(Row(blame.method, _cells(blame.mean)) for blame in own), words))
+    subject = f"as mean over {count(len(found[0].conditions), 'condition')}"
+    return Table("attribution", *place, _TITLE, subject, None, "Method", _COLUMNS, tuple(sections),
+                 (_PARTS, _INTERVALS, *facts.notes))  # fmt: skip
+
+
+def _methods(place: tuple[str, str], found: Sequence[Blame], facts: RunFacts) -> Iterator[Table]:
+    """Condition by condition, a table for each method."""
+    for method in dict.fromkeys(blame.method for blame in found):
+        sections = tuple(
+            Section(
+                tuple(
+                    Row(condition_name(*one), _cells(each)) for one, each in zip(own.conditions, own.each, strict=True)
+                ),
+                own.measure,
+            )
+            for own in found
+            if own.method == method
+        )
+        subject = f"under each condition, for labels of {method}"
+        yield Table(f"attribution_{method}", *place, _TITLE, subject, None, "Condition", _COLUMNS, sections,
+                    (_INTERVALS, *facts.notes))  # fmt: skip
 
 
 def _cells(found: Attribution) -> tuple[Cell, ...]:
@@ -159,39 +169,58 @@ def _cells(found: Attribution) -> tuple[Cell, ...]:
 # ---- what units do under the perturbation ----
 
 
+@dataclass(frozen=True)
+class _Truths:
+    """One method's verdicts, [conditions, units]; NaN where there is none.
+
+    Attributes:
+        same: The unit still detects the same concept.
+        clean: The label with nothing perturbed is right.
+        perturbed: The label under the condition is right about what the unit detects on clean images.
+        now: It is right about what the unit detects under the condition.
+    """
+
+    same: Float[np.ndarray, "conditions units"]
+    clean: Float[np.ndarray, "conditions units"]
+    perturbed: Float[np.ndarray, "conditions units"]
+    now: Float[np.ndarray, "conditions units"]
+
+
 def _truths(table: pd.DataFrame, place: tuple[str, str], methods: Sequence[str], facts: RunFacts) -> Iterator[Table]:
     rows = table.loc[table["task"].eq(place[0]).to_numpy() & table["profile"].eq(place[1]).to_numpy()]
     if not rows["truth"].notna().any():
         return
-    sections = []
-    for method in methods:
-        own = rows.loc[rows["method"].eq(method).to_numpy()]
-        sections.append(Section(tuple(_truth_rows(own, facts.seed)), method))
-    columns = ("same", "right about clean", "right about now", "same: clean label", "same: perturbed label")
-    subject = "and whether labels found then name it"
-    title = "What units do on perturbed images"
-    yield Table("attribution_truth", *place, title, subject, True, "Condition", columns, tuple(sections),
-                (_TRUTH, *facts.notes))  # fmt: skip
+    conditions = [one for one in conditions_in_order(rows) if one[1]]
+    found = [_verdicts(rows.loc[rows["method"].eq(method).to_numpy()], conditions) for method in methods]
+
+    def row(name: str, *values: Float[np.ndarray, " units"]) -> Row:
+        blank = (Cell(),) * (1 + len(found) - len(values))
+        return Row(name, (*blank, *(cell_of(share_interval(one, facts.seed)) for one in values)))
+
+    now = [
+        row(condition_name(*one), found[0].same[number], *(own.now[number] for own in found))
+        for number, one in enumerate(conditions)
+    ]
+    means = [row("right about now", _mean(found[0].same), *(_mean(own.now) for own in found))]
+    means += [
+        row("right about clean", *(_mean(own.perturbed) for own in found)),
+        row("same units, clean label", *(_mean(np.where(own.same == 1, own.clean, np.nan)) for own in found)),
+        row("same units, perturbed label", *(_mean(np.where(own.same == 1, own.perturbed, np.nan)) for own in found)),
+    ]
+    sections = (Section(tuple(now), "right about now"), Section(tuple(means), "mean over the conditions"))
+    yield Table("attribution_truth", *place, "What units detect on perturbed images", "and whether labels say so", None,
+                "Condition", ("same", *methods), sections, (_TRUTH, *facts.notes))  # fmt: skip
 
 
-def _truth_rows(own: pd.DataFrame, seed: int) -> Iterator[Row]:
+def _verdicts(own: pd.DataFrame, conditions: Sequence[Condition]) -> _Truths:
     before = own.loc[own["perturbation"].eq("clean").to_numpy()].set_index("unit")
-    clean = _numbers(before["right"])
-    shares: list[tuple[np.ndarray, ...]] = []
-    for name, severity in conditions_in_order(own):
+    parts = []
+    for name, severity in conditions:
         here = own["perturbation"].eq(name) & own["severity"].eq(severity) & own["perturbed"].eq("both")
-        if not severity:
-            continue
         rows = own.loc[here.to_numpy()].set_index("unit").reindex(before.index)
         same = np.where(rows["truth"].isna(), np.nan, rows["truth"].eq(rows["truth_now"]).to_numpy(np.float64))
-        kept = same == 1
-        now = _numbers(rows["right"])
-        shares.append(
-            (same, now, _numbers(rows["right_now"]), np.where(kept, clean, np.nan), np.where(kept, now, np.nan))
-        )
-        yield Row(condition_name(name, severity), tuple(cell_of(share_interval(one, seed)) for one in shares[-1]))
-    means = (_mean(np.stack(column)) for column in zip(*shares, strict=True))
-    yield Row("mean", tuple(cell_of(share_interval(one, seed)) for one in means))
+        parts.append((same, *(_numbers(one) for one in (before["right"], rows["right"], rows["right_now"]))))
+    return _Truths(*(np.stack(column) for column in zip(*parts, strict=True)))
 
 
 def _numbers(flags: pd.Series) -> np.ndarray:

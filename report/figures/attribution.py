@@ -101,8 +101,8 @@ def _caption(found: Sequence[Blame], measures: Sequence[str], notes: Sequence[st
     words = (
         f"Who moved, the network or the pictures: parts of the loss of {listed(measures)} of the labels of "
         f"{found[0].task} (Shapley values) that are due to other activations and maps, and to other pixels, image "
-        f"embeddings and annotation; {listed(f'{n} ({m})' for m, n in counts.items())}, 95 % bootstrap intervals over units. "
-        "Filled: significantly more than the other, where the loss is significant. Left of 0, labels get better."
+        f"embeddings and annotation; {listed(f'{n} ({m})' for m, n in counts.items())}, 95 % bootstrap intervals over "
+        "units. Filled: significantly more than the other, where the loss is significant. Left of 0, labels get better."
     )
     return " ".join([words, *notes])
 

@@ -53,19 +53,21 @@ def tables() -> list[Table]:
 
 
 def test_a_loss_is_charged_to_whoever_caused_it(tables: list[Table]) -> None:
-    assert [table.kind for table in tables] == ["attribution_one", "attribution_truth"]
-    accuracy, stability = (rows_of(tables[0], section) for section in (0, 1))
+    assert [table.kind for table in tables] == ["attribution", "attribution_one", "attribution_truth"]
+    accuracy, stability = (rows_of(tables[1], section) for section in (0, 1))
     assert [cell.value for cell in accuracy["fog 3"]] == [0.5, 0.5, 0, 0, 1]
     assert [cell.value for cell in accuracy["frost 3"]] == [0.25, 0, 0.25, 0, 0]
-    assert [cell.value for cell in accuracy["mean"][:3]] == [0.375, 0.25, 0.125]
     assert [cell.value for cell in stability["fog 3"]] == [0.25, 0.25, 0, 0, 1]
     assert [cell.marked for cell in accuracy["fog 3"]] == [False, True, False, False, False]
     assert [cell.marked for cell in accuracy["frost 3"]] == [False, False, True, False, False]
-    assert tables[0].sections[0].title == "accuracy, n = 20 units"
+    assert tables[0].caption == "Who moved, the network or the pictures as mean over 2 conditions"
+    assert [section.title for section in tables[0].sections] == ["accuracy, n = 20 units", "stability, n = 20 units"]
+    assert [cell.value for cell in rows_of(tables[0], 0)["one"][:4]] == [0.375, 0.25, 0.125, 0]
+    assert set(rows_of(tables[0], 0)) == {"one"}
 
 
 def test_without_a_loss_nobody_is_to_blame() -> None:
-    (first, _) = attribution_contents(attributed(lost={"fog": {"network": range(9), "pictures": range(1)}}), NOTED)
+    _, first, _ = attribution_contents(attributed(lost={"fog": {"network": range(9), "pictures": range(1)}}), NOTED)
     cells = rows_of(first, 0)["fog 3"]
     assert [cell.value for cell in cells[:4]] == [0, 0.2, -0.2, -0.5]
     assert not any(cell.marked for cell in cells)
@@ -73,18 +75,26 @@ def test_without_a_loss_nobody_is_to_blame() -> None:
 
 
 def test_right_about_what_a_unit_did_and_about_what_it_does(tables: list[Table]) -> None:
-    fog = rows_of(tables[1], 0)["fog 3"]
-    same, clean, now, before, after = (cell.value for cell in fog)
-    assert same == 12 / 20
-    assert clean == 10 / 20
-    assert now == 2 / 16  # the units 10 and 11: the first ten are lost, four have no known truth
-    assert before == 1
-    assert after == 2 / 12
+    fog = rows_of(tables[2], 0)["fog 3"]
+    assert tables[2].columns == ("same", "one")
+    # The labels of the first ten are lost and four have no known truth; two of the others detect something else.
+    assert [cell.value for cell in fog] == [12 / 20, 2 / 16]
+    means = {name: cells[-1].value for name, cells in rows_of(tables[2], 1).items()}
+    lost = [2] * 5 + [1] * 5 + [0] * 10
+    kept = [2] * 12 + [1] * 8
+    right = [[unit >= 10, unit >= 5] for unit in range(UNITS)]
+    same = [[unit < 12, True] for unit in range(UNITS)]
+    assert means["right about clean"] == pytest.approx(1 - np.mean(lost) / 2)
+    assert rows_of(tables[2], 1)["right about now"][0].value == pytest.approx(np.mean(kept) / 2)
+    assert means["same units, clean label"] == 1
+    expected = np.mean([np.mean([r for r, s in zip(*one, strict=True) if s]) for one in zip(right, same, strict=True)])
+    assert means["same units, perturbed label"] == pytest.approx(expected)
 
 
 def test_where_the_truth_is_unknown_there_is_stability_alone() -> None:
-    (only,) = attribution_contents(attributed(truth=False), NOTED)
-    assert [section.title for section in only.sections] == ["stability, n = 20 units"]
+    means, only = attribution_contents(attributed(truth=False), NOTED)
+    assert [section.title for section in means.sections] == ["stability, n = 20 units"]
+    assert [section.title for section in only.sections] == ["stability"]
     assert attribution_contents(attributed().iloc[:0], NOTED) == []
 
 
