@@ -135,7 +135,7 @@ def _means(place: tuple[str, str], found: Sequence[Blame], facts: RunFacts) -> T
         if own:
             words = f"{measure}, {count_range([blame.mean.loss.n for blame in own], 'units')}"
             sections.append(Section(tuple(Row(blame.method, _cells(blame.mean)) for blame in own), words))
-    subject = f"as mean over {count(len(found[0].conditions), 'condition')}"
+    subject = f"(mean over {count(len(found[0].conditions), 'condition')})"
     return Table("attribution", *place, _TITLE, subject, None, "Method", _COLUMNS, tuple(sections),
                  (_PARTS, _INTERVALS, *facts.notes))  # fmt: skip
 
@@ -153,7 +153,7 @@ def _methods(place: tuple[str, str], found: Sequence[Blame], facts: RunFacts) ->
             for own in found
             if own.method == method
         )
-        subject = f"under each condition, for labels of {method}"
+        subject = f"(each condition, labels of {method})"
         yield Table(f"attribution_{method}", *place, _TITLE, subject, None, "Condition", _COLUMNS, sections,
                     (_INTERVALS, *facts.notes))  # fmt: skip
 

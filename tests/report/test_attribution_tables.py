@@ -60,7 +60,7 @@ def test_a_loss_is_charged_to_whoever_caused_it(tables: list[Table]) -> None:
     assert [cell.value for cell in stability["fog 3"]] == [0.25, 0.25, 0, 0, 1]
     assert [cell.marked for cell in accuracy["fog 3"]] == [False, True, False, False, False]
     assert [cell.marked for cell in accuracy["frost 3"]] == [False, False, True, False, False]
-    assert tables[0].caption == "Who moved, the network or the pictures as mean over 2 conditions"
+    assert tables[0].caption == "Who moved, the network or the pictures (mean over 2 conditions)"
     assert [section.title for section in tables[0].sections] == ["accuracy, n = 20 units", "stability, n = 20 units"]
     assert [cell.value for cell in rows_of(tables[0], 0)["one"][:4]] == [0.375, 0.25, 0.125, 0]
     assert set(rows_of(tables[0], 0)) == {"one"}
