@@ -12,12 +12,23 @@ import torch
 from torch import Tensor
 
 from baselines.base import Method
+from benchmark.run.work import Work
 from tasks.activations.capture import Pooling
 from tasks.activations.maps import LateMaps, Maps, MemoryMaps, TopMaps
 from tasks.activations.spool import blocks
 from tasks.cache.keys import canonical, device_kind, embeddings_identity, images_identity, pass_identity
 from tasks.observation import LayerKind, Observation
-from tasks.observe import IMAGES_AT_ONCE, Condition, Images, Probe, late_maps, late_top_maps, observe
+from tasks.observe import (
+    IMAGES_AT_ONCE,
+    Condition,
+    Images,
+    Probe,
+    as_shown,
+    late_maps,
+    late_top_maps,
+    observe,
+    perturbed,
+)
 from tasks.perturbations.engine import VERSION as ENGINE_VERSION
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.perturbations.settings import Settings, needs_foreground
@@ -51,6 +62,21 @@ class Passes:
     settings: Settings
     seed: int
     mapped: int | None = None
+
+    def of_tasks(self, works: Sequence[Work], condition: Condition) -> dict[str, Observation]:
+        """Layer → its observation under a condition, with the annotation of the images then.
+
+        Args:
+            works: The tasks; methods read the maps of the units that they label, no others.
+            condition: The condition; its images are perturbed only where the cache lacks their pass.
+        """
+        layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in works}
+        units = {
+            layer: sorted({unit for work in works if work.task.layer == layer for unit in work.units})
+            for layer in layers
+        }
+        images = perturbed(self.probe, condition, self.seed, self.settings, self.roles.device)
+        return self.observe(as_shown(self.probe, condition, self.seed), condition, images, layers, units)
 
     def observe(
         self, probe: Probe, condition: Condition, images: Images, layers: Mapping[str, Pooling], units: Units

@@ -30,9 +30,8 @@ from benchmark.run.work import Work, all_conditions
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
 from metrics.evidence import activation_correlation
-from tasks.activations.capture import Pooling
 from tasks.observation import Observation, Toolbox
-from tasks.observe import CLEAN, Condition, Probe, as_shown, perturbed, repeated
+from tasks.observe import CLEAN, Condition, Probe, repeated
 from tasks.perturbations.settings import Settings
 from tasks.probing.base import ProbingSet
 from tasks.profiles.build import Roles
@@ -179,15 +178,7 @@ class Sweep:
         return self._held[1]
 
     def _observe(self, condition: Condition) -> dict[str, Observation]:
-        images = perturbed(self.probe, condition, self.seed, self.settings, self.roles.device)
-        layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in self._with(condition)}
-        # Methods read the maps only of the units they label.
-        maps = {
-            layer: sorted({unit for work in self._with(condition) if work.task.layer == layer for unit in work.units})
-            for layer in layers
-        }
-        shown = as_shown(self.probe, condition, self.seed)
-        return self._passes.observe(shown, condition, images, layers, maps)
+        return self._passes.of_tasks(tuple(self._with(condition)), condition)
 
     @cached_property
     def _passes(self) -> Passes:

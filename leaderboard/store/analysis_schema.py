@@ -1,4 +1,4 @@
-"""The tables of the analyses: sensitive units, robustness, tuned image sets, variance, concept bottlenecks."""
+"""The tables of the studies."""
 
 from __future__ import annotations
 
@@ -162,6 +162,31 @@ TUNING = TableSchema(
         Column("p_corrected", "number", "`p_value` after Holm's correction over a task's study.", True, 0.0, 1.0),
     ),
     ("task", "profile", "study", "arm", "subject", "measure", "conditions"),
+)
+
+ATTRIBUTION = TableSchema(
+    "attribution",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        PERTURBATION,
+        SEVERITY,
+        Column(
+            "perturbed",
+            "text",
+            "`network`: the activations and maps; `pictures`: what the method sees of the images; `both`; `nothing` if "
+            "the perturbation is `clean`.",
+        ),
+        UNIT,
+        Column("label", "text", "The label, unescaped; absent if it is missing, and for a dead unit.", True),
+        Column("stability", "number", "As in `scores`, relative to the label with nothing perturbed.", True, None, 1.0),
+        Column("right", "flag", "It names `truth`; a missing label does not. Absent for unknown truth.", True),
+        Column("right_now", "flag", "It names `truth_now`; otherwise as `right`.", True),
+        Column("truth", "text", "What the unit does on clean images, where that is known.", True),
+        Column("truth_now", "text", "What it does under the perturbation, where that is known.", True),
+    ),
+    ("task", "profile", "method", "perturbation", "severity", "perturbed", "unit"),
 )
 
 VARIANCE = TableSchema(
@@ -351,6 +376,7 @@ STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "robustness": (ROBUSTNESS,),
     "tuning": (TUNING,),
     "variance": (VARIANCE,),
+    "attribution": (ATTRIBUTION,),
 }
 """What ``--analysis`` can ask for → its tables. Their rows depend on each other, so a group of runs uses those of one
 run.

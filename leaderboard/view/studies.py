@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.view.attribution import attribution_contents
 from leaderboard.view.collisions import collision_contents
 from leaderboard.view.content import Table
 from leaderboard.view.cost import cost_contents
@@ -96,5 +97,12 @@ VIEWS: Final = (
         "A label may change with the seed, with the images that happen to be probed, with the perturbation and its "
         "severity, and with the concept set. How much of the change is due to each of them?",
         lambda tables, facts: variance_contents(tables["variance"], facts),
+    ),
+    StudyView(
+        "attribution",
+        "Who moved, the network or the pictures",
+        "Under fog a label can change because the unit answers to other images, or because captioner, CLIP and "
+        "generator look at foggy pictures. How much of the loss is due to each, and what does the unit do in the fog?",
+        lambda tables, facts: attribution_contents(tables["attribution"], facts),
     ),
 )

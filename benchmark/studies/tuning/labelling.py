@@ -74,8 +74,10 @@ class Subject:
                 counted[:] = [(shown, said)]
             return counted[0][1]
 
+        # What is measured of generated images is kept for other runs, but only of the profile's own network.
+        own = None if target is self.plain else target
         return make_toolbox(
-            self.roles, self.work.task, self.concepts, self.seed, words, asked=asked_roles(self.methods), target=target
+            self.roles, self.work.task, self.concepts, self.seed, words, asked=asked_roles(self.methods), target=own
         )
 
     def measure(
