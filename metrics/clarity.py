@@ -1,8 +1,8 @@
 """Measures of a unit itself, without its label: do its top images look alike, in the space of an image encoder?
 
-Clarity, redundancy and polysemanticity: Dreyer et al., Nature Machine Intelligence 2025 (SemanticLens,
-arXiv 2501.05398). Monosemanticity: Pach et al., NeurIPS 2025 (arXiv 2504.02821). All depend on the encoder, and a method
-that reads the same one shares its blind spots.
+Clarity, redundancy and polysemanticity: Dreyer et al., Nature Machine Intelligence 2025 (SemanticLens, arXiv
+2501.05398). Monosemanticity: Pach et al., NeurIPS 2025 (arXiv 2504.02821). All depend on the encoder, and a method that
+reads the same one shares its blind spots.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def polysemanticity(embeddings: Float[np.ndarray, "units k d"], *, seed: int = 0
     images = _checked(embeddings)
     result = np.full(len(images), np.nan)
     starts = np.random.default_rng(seed).random((_STARTS, 2))
-    usable = np.flatnonzero((np.isfinite(images).all(axis=2) & images.any(axis=2)).all(axis=1))
+    usable = np.flatnonzero(~np.isnan(_unit_length(images)).any(axis=(1, 2)))
     for block in np.split(usable, range(_AT_ONCE, len(usable), _AT_ONCE)):
         own = images[block]
         second = _two_means(own, starts)
@@ -155,8 +155,7 @@ def monosemanticity(
         if not len(column) or not np.isfinite(column).all() or column.max() == column.min():
             continue
         chosen = slice(None) if top_images is None else _strongest(column, top_images)
-        # Halved first: the difference of two huge numbers may be infinite.
-        weights = (column[chosen] / 2 - column.min() / 2) / (column.max() / 2 - column.min() / 2)
+        weights = (column[chosen] - column.min()) / (column.max() - column.min())
         total, squares = weights @ directions[chosen], weights @ weights
         pairs = weights.sum() ** 2 - squares
         if pairs > 1e-12:

@@ -120,7 +120,7 @@ def activation_rate(
 
     The threshold is the (k + 1)-th largest control activation, k = share · n₀ (rounded, at least 1), as in
     ``metrics.faithfulness.active_images``. A unit that fewer control images activate than that has its floor as
-    threshold, so that any response counts. After SIEVE (Ji et al., CVPR 2026, arXiv 2603.24953), which publishes no code.
+    threshold, so that any response counts. After SIEVE (Ji et al., CVPR 2026, arXiv 2603.24953), released without code.
 
     Args:
         control: Activations on control images, any range.

@@ -175,9 +175,10 @@ class FakeClip:
 
 class FakeRoles:
     def __init__(self, images: torch.Tensor, presence: np.ndarray | None = None, generator: object = None) -> None:
-        self.profile = SimpleNamespace(name="mine", knows_only_scenes=False)
+        self.profile = SimpleNamespace(name="mine", knows_only_scenes=False, simulator=None)
         self.generator = generator
         self.clip = FakeClip()
+        self.simulator = None
         self.network = ColourNetwork()
         known = () if presence is None else ("red", "fish")
         self._probing = SimpleNamespace(
