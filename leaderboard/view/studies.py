@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.view.clarity import clarity_contents
 from leaderboard.view.content import Table
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.robustness import robustness_contents
@@ -41,8 +42,15 @@ VIEWS: Final = (
         "What a label's stability is worth",
         "Where the truth is unknown, only other signals can say whether a label is right: its stability, its score, "
         "agreement with another method, how well it fits the activations. How well does each tell right from wrong "
-        "labels where the truth is known?",
+        "labels where the truth is known, and which foretell that a label is stable?",
         trust_contents,
+    ),
+    StudyView(
+        "clarity",
+        "Clarity of units",
+        "Do a unit's top images look alike, do they fall into groups, and does another unit have the same? And do they "
+        "still look alike under a perturbation? No label is needed for that.",
+        lambda tables, facts: clarity_contents(tables["scores"], facts),
     ),
     StudyView(
         "dependence",
