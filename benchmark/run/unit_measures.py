@@ -55,8 +55,10 @@ def unit_measures(observation: Observation, units: Sequence[int], seed: int) -> 
     doubles = np.full(len(dead), np.nan)
     doubles[living] = redundancy(_mean_embeddings(activations[:, living], embeddings, ties))
     found["redundancy"] = doubles[asked]
-    responses = activations[:, asked].numpy()
-    found["monosemanticity"] = np.where(dead[asked], np.nan, monosemanticity(responses, embeddings))
+    # It takes the first of images that tie, which may not be those of the file.
+    order = np.argsort(ties, kind="stable")
+    responses = monosemanticity(activations[:, asked].numpy()[order], embeddings[order])
+    found["monosemanticity"] = np.where(dead[asked], np.nan, responses)
     return found
 
 

@@ -79,7 +79,7 @@ def _notes(rows: pd.DataFrame, facts: RunFacts, measured: Mapping[str, Any]) -> 
     yield "Annotated: share of the labels whose presence in the probing images is known; CLIP judges that of the rest."
     if rows[list(LATER[2:])].notna().to_numpy().any():
         yield (
-            "Simulation: Pearson’s r of activation and what the label (of a weighted sum: the sum) predicts, on a fifth "
+            "Simulation: Pearson’s r of activation and what the label (or its weighted sum) predicts, on a fifth "
             "of the images. By annotation it is the mean over the labels that the annotation covers."
         )
     reason = measured.get("without_cosy")
