@@ -18,7 +18,7 @@ _NOTE = (
     "Mean over units with 95 % bootstrap interval, of a unit's 20 top images in CLIP's space. Clarity: mean cosine of "
     "their pairs; redundancy: largest cosine with another unit of the layer; polysemanticity: 1 − cosine of the "
     "centres of two clusters; monosemanticity: mean cosine of the 16 strongest, weighted by activation. None knows a "
-    "label, and CLIP sees the perturbed images too."
+    "label. CLIP sees the perturbed images too, and many perturbations make all images alike to it: a rise is no gain."
 )
 
 

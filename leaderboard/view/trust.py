@@ -19,6 +19,7 @@ from leaderboard.board.trust import (
     labels_with_signals,
     trust,
 )
+from leaderboard.store.schema import UNIT_MEASURES
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of, text_cell
 from leaderboard.view.words import ABSENT, condition_name, count
 from metrics.statistics import Interval
@@ -46,6 +47,7 @@ _FORETOLD: Final = (
     "over all units that have a label, whether or not their truth is known: 0.5 is chance, below it the unstable "
     "labels have more of the signal. Brackets: 95 % bootstrap interval over units."
 )
+_OF_UNITS: Final = tuple(column.name for column in UNIT_MEASURES)
 _COUNTED: Final = "A missing label is neither right nor wrong. AND, OR: units of two concepts."
 
 
@@ -196,7 +198,9 @@ def _pairs(found: Sequence[Trust], place: tuple[str, str]) -> Iterator[Table]:
 
 def _conditions(found: Sequence[Trust], place: tuple[str, str]) -> Iterator[Table]:
     for one in found:
-        names = [name for name in one.perturbed if any(_measured(own[name]) for own in one.by_condition.values())]
+        # The unit's own measures would make it too wide; the table of means has them, and the JSON each of them.
+        asked = [name for name in one.perturbed if name not in _OF_UNITS]
+        names = [name for name in asked if any(_measured(own[name]) for own in one.by_condition.values())]
         rows = tuple(
             Row(condition_name(*condition), tuple(worth_cell(own[name]) for name in names))
             for condition, own in one.by_condition.items()
