@@ -45,7 +45,8 @@ _PERTURBED: Final = (
 _FORETOLD: Final = (
     f"AUROC of “the clean label’s mean stability is above {STABLE}” by what is known before any image is perturbed, "
     "over all units that have a label, whether or not their truth is known: 0.5 is chance, below it the unstable "
-    "labels have more of the signal. Brackets: 95 % bootstrap interval over units."
+    "labels have more of the signal. Brackets: 95 % bootstrap interval over units. "
+    f"“< {FEWEST}”: fewer than {FEWEST} stable or unstable labels."
 )
 _OF_UNITS: Final = tuple(column.name for column in UNIT_MEASURES)
 _COUNTED: Final = "A missing label is neither right nor wrong. AND, OR: units of two concepts."
