@@ -128,17 +128,19 @@ def trust(
     from rich.console import Console
 
     from leaderboard.board.merge import merge_runs
-    from leaderboard.board.trust import subjects, trust
+    from leaderboard.board.trust import foretold_as_json, subjects, trust
     from leaderboard.store import atomic
     from leaderboard.view.terminal import terminal_tables
-    from leaderboard.view.trust import trust_tables, worth_sentences
+    from leaderboard.view.trust import foretold_tables, trust_tables, worth_sentences
 
     console, facts = Console(), []
     for subject in subjects(merge_runs(runs_folder(runs)), task):
         found = trust(subject.labels, everything=True)
-        facts.append(subject.as_json() | {"methods": [one.as_json() for one in found]})
+        stable = foretold_as_json(subject.labels)
+        facts.append(subject.as_json() | {"methods": [one.as_json() for one in found], "stable": stable})
         if not as_json:
             tables = trust_tables(subject.labels, found, subject.name, subject.profile)
+            tables += foretold_tables(subject.labels, subject.name, subject.profile)
             for part in terminal_tables(tables, console.width):
                 console.print(part)
             for sentence in worth_sentences(found):

@@ -144,8 +144,8 @@ def activation_correlation(
     reason[~(np.isfinite(clean).all(axis=0) & np.isfinite(perturbed).all(axis=0))] = NOT_FINITE
     usable = np.flatnonzero(reason == "")
     first, second = clean[:, usable], perturbed[:, usable]
-    pearson[usable] = _pearson(first, second)
-    spearman[usable] = _pearson(stats.rankdata(first, axis=0), stats.rankdata(second, axis=0))
+    pearson[usable] = column_correlation(first, second)
+    spearman[usable] = column_correlation(stats.rankdata(first, axis=0), stats.rankdata(second, axis=0))
     return ActivationCorrelation(pearson, spearman, reason)
 
 
@@ -154,9 +154,15 @@ def _constant(values: Float[np.ndarray, "images units"]) -> Bool[np.ndarray, " u
     return values.max(axis=0) == values.min(axis=0)
 
 
-def _pearson(
+def varies(values: Float[np.ndarray, "images columns"]) -> Bool[np.ndarray, " columns"]:
+    """Columns that are finite and not constant; there is at least one row."""
+    return np.isfinite(values).all(axis=0) & ~_constant(values)
+
+
+def column_correlation(
     first: Float[np.ndarray, "images units"], second: Float[np.ndarray, "images units"]
 ) -> Float[np.ndarray, " units"]:
+    """Pearson's correlation of each column with the same column of the other; all of them vary."""
     first, second = standardised(first), standardised(second)
     return np.clip(np.einsum("iu,iu->u", first, second), -1.0, 1.0)
 

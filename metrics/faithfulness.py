@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy import stats
 
-from metrics.evidence import standardised
+from metrics.evidence import standardised, varies
 
 ACTIVE_SHARE: Final = 0.05
 """Share of images on which a unit counts as active."""
@@ -184,7 +184,7 @@ def correlation(
     activations, presence = _checked(activations, presence)
     result = np.full((activations.shape[1], presence.shape[1]), np.nan)
     if len(activations):
-        units, concepts = np.flatnonzero(_varies(activations)), np.flatnonzero(_varies(presence))
+        units, concepts = np.flatnonzero(varies(activations)), np.flatnonzero(varies(presence))
         product = standardised(activations[:, units]).T @ standardised(presence[:, concepts])
         result[np.ix_(units, concepts)] = np.clip(product, -1.0, 1.0)
     return result
@@ -264,10 +264,6 @@ def _overlap(
 def _ratio(above: np.ndarray, below: np.ndarray, actives: np.ndarray) -> Float[np.ndarray, "units concepts"]:
     usable = np.broadcast_to(actives > 0, below.shape)
     return np.where(usable, above / np.where(usable, below, 1.0), np.nan)
-
-
-def _varies(values: Float[np.ndarray, "images columns"]) -> Bool[np.ndarray, " columns"]:
-    return np.isfinite(values).all(axis=0) & (values.max(axis=0) > values.min(axis=0))
 
 
 def _checked(

@@ -28,6 +28,7 @@ from benchmark.run.prepare import asked_roles
 from benchmark.run.sweep import evidence_rows, label_rows, unit_facts
 from benchmark.run.thumbnails import thumbnail_rows
 from benchmark.run.toolbox import background_words, make_toolbox
+from benchmark.run.unit_measures import unit_measures
 from benchmark.run.work import Work
 from leaderboard.board.comparison import compare
 from leaderboard.board.facts import RunFacts
@@ -224,6 +225,7 @@ class _Measuring:
             evidence = evidence_rows(observation, units)
             before = observation.activations[:, list(units)].numpy()
             activation_correlation(before, before)
+            unit_measures(observation, units, self.seed)
         self.rates.thumbnail_bytes = float(np.mean([len(webp) for webp in thumbnails["webp"]]))
         with _folder() as folder:
             key = self.work.observation_key(CLEAN)

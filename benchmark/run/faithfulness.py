@@ -3,7 +3,8 @@
 A label is evaluated on clean images, whatever condition it was found under. CoSy (Kopf et al., NeurIPS 2024) generates
 images of the label and compares the unit's activations on them with those on the probing images; F1, IoU, correlation,
 cosine and AUPRC (Oikarinen, Yan & Weng, ICML 2025) compare the unit's activation on each probing image with the label's
-presence there.
+presence there. DMA and activation rate ask how strongly the unit responds to the generated images, and simulation how
+well the label predicts its activations (``benchmark.run.simulation``).
 
 The control images of CoSy are the probing images, as in the paper, so some of them show the label's concept: a perfect
 detector of what a share p of them shows has an AUC of 1 - p/2.
@@ -24,13 +25,14 @@ from torch import Tensor
 from benchmark.run.display import Display
 from benchmark.run.prepare import OWN_IMAGES
 from benchmark.run.presence import CLIP_BAR, Presence
+from benchmark.run.simulation import Claim, Simulation
 from benchmark.run.work import Work
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.identity import as_json, identity_hash
-from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import FAITHFULNESS
-from metrics.cosy import cosy_auc, cosy_mad
+from metrics.cosy import activation_rate, cosy_auc, cosy_mad, dma
 from metrics.faithfulness import Faithfulness, faithfulness
 from tasks.activations.capture import Pooling
 from tasks.activations.spool import blocks
@@ -49,12 +51,15 @@ standard error of about 0.013."""
 PROMPT: Final = "realistic photo of a close up of {concept}"
 """The template of CoSy's released settings, for generators with text prompts."""
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _READ_AT_ONCE: Final = 128
 _LABELS_AT_ONCE: Final = 8
 """Labels whose images are read together: the ten of one label would leave much of a batch of whole sixteens empty."""
 
 _KEY: Final = list(FAITHFULNESS.key)
+
+_DRAWN: Final = {"cosy_auc": cosy_auc, "cosy_mad": cosy_mad, "dma": dma, "activation_rate": activation_rate}
+"""Measures on generated images."""
 
 
 def measure_run(
@@ -90,14 +95,16 @@ def measure_run(
     # The table and its key in run.json are two files; two processes must not interleave them.
     with folder.claim("faithfulness", wait=True):
         rows = _labels(folder, works, scope)
+        claims = _claims(folder, rows)
         facts = _facts(works, roles, seed, scope, count)
-        key = identity_hash(facts | {"labels": as_json(rows.to_numpy().tolist())})
+        sums = [[place, *claim[1:]] for place, claim in enumerate(claims) if claim.terms]
+        key = identity_hash(facts | {"labels": as_json(rows.to_numpy().tolist()), "sums": as_json(sums)})
         stored = _stored(folder, key)
         if stored is not None:
             return stored
         # If stopped between the two, the table must not be mistaken for the previous one.
         folder.record("faithfulness", {"key": ""})
-        folder.write_table("faithfulness", _measured(rows, works, roles, seed, count, display))
+        folder.write_table("faithfulness", _measured(rows, claims, works, roles, seed, count, display))
         folder.record("faithfulness", facts | {"key": key, "texts": len(set(rows["label"]))})
         return folder.read_table("faithfulness")
 
@@ -117,6 +124,19 @@ def _labels(folder: RunFolder, works: Sequence[Work], scope: Scope) -> pd.DataFr
             mine = (labels["task"] == work.task.name) & (labels["profile"] == work.profile)
             alive |= mine.to_numpy() & np.isin(labels["unit"].to_numpy(), units)
     return labels.loc[wanted & alive, [*_KEY, "label"]].reset_index(drop=True)
+
+
+def _claims(folder: RunFolder, rows: pd.DataFrame) -> list[Claim]:
+    """What each label says: its text, or the weighted sum that its method noted beside it."""
+    noted: dict[CellKey, Mapping[str, Any]] = {}
+    found = []
+    for *place, unit, text in rows.itertuples(index=False, name=None):
+        key = CellKey(*place)
+        if key not in noted:
+            marker = folder.marker(key)
+            noted[key] = marker.extra.get("units", {}) if marker else {}
+        found.append(Claim.of(text, noted[key].get(str(unit), {})))
+    return found
 
 
 def _without_cosy(works: Sequence[Work], roles: Roles) -> str:
@@ -153,14 +173,20 @@ def _stored(folder: RunFolder, key: str) -> pd.DataFrame | None:
 
 
 def _measured(
-    rows: pd.DataFrame, works: Sequence[Work], roles: Roles, seed: int, count: int, display: Display
+    rows: pd.DataFrame,
+    claims: Sequence[Claim],
+    works: Sequence[Work],
+    roles: Roles,
+    seed: int,
+    count: int,
+    display: Display,
 ) -> pd.DataFrame:
     if rows.empty:
         return empty_frame(FAITHFULNESS)
     texts = sorted(rows["label"].unique())
     parts = []
     with display.stage("faithfulness", len(texts), "labels") as stage:
-        groups = list(_groups(rows, works, roles))
+        groups = list(_groups(rows, works, roles, seed))
         for some in blocks(len(texts), _LABELS_AT_ONCE):
             drawn: dict[str, UInt8[Tensor, "count 3 h w"] | None] = dict.fromkeys(texts[some.start : some.stop])
             if roles.generator is not None and not _without_cosy(works, roles):
@@ -171,27 +197,40 @@ def _measured(
                     )
             parts += [part for group in groups for part in group.measure(drawn, roles)]
             stage.advance(len(drawn))
+    rows = pd.concat([rows, _simulated(rows, claims, groups)], axis=1)
     return rows.merge(pd.concat(parts, ignore_index=True), on=["task", "unit", "label"], validate="many_to_one")
 
 
-def _groups(rows: pd.DataFrame, works: Sequence[Work], roles: Roles) -> Iterator[_Group]:
+def _simulated(rows: pd.DataFrame, claims: Sequence[Claim], groups: Sequence[_Group]) -> pd.DataFrame:
+    """How well each row's label predicts its unit: labels of one text may be different sums."""
+    of_task = {work.task.name: group for group in groups for work in group.works}
+    found: dict[tuple[str, int, Claim], dict[str, float]] = {}
+    asked = list(zip(rows["task"], rows["unit"], claims, strict=True))
+    for task, unit, claim in asked:
+        if (task, unit, claim) not in found:
+            found[task, unit, claim] = of_task[task].simulated(task, unit, claim)
+    return pd.DataFrame([found[one] for one in asked], index=rows.index)
+
+
+def _groups(rows: pd.DataFrame, works: Sequence[Work], roles: Roles, seed: int) -> Iterator[_Group]:
     """Tasks that share network, pooling and images read each image once."""
     grouped: dict[tuple[str, str, str, int], list[Work]] = {}
     for work in works:
         source = (work.task.model, work.task.pooling, work.task.probing_set, work.images)
         grouped.setdefault(source, []).append(work)
-    places: dict[str, Presence] = {}
+    places: dict[str, tuple[Presence, Simulation]] = {}
     for (model, _, name, images), group in grouped.items():
         carriers = {work.task.name: _carriers(rows, work.task.name) for work in group}
         units = {task: sorted({unit for own in found.values() for unit in own}) for task, found in carriers.items()}
         view = roles.view(model)
         probing = roles.probing_set(name, images, view)
         if probing.digest not in places:
-            places[probing.digest] = Presence(probing, roles)
+            presence = Presence(probing, roles)
+            places[probing.digest] = presence, Simulation(probing, presence, roles, seed)
         labelled = [work for work in group if units[work.task.name]]
         parts = (probing.load(part) for part in blocks(len(probing.ids), _READ_AT_ONCE))
         clean = _activations(roles, labelled, parts, units)
-        yield _Group(tuple(group), carriers, units, clean, places[probing.digest], view)
+        yield _Group(tuple(group), carriers, units, clean, *places[probing.digest], view)
 
 
 def _carriers(rows: pd.DataFrame, task: str) -> dict[str, list[int]]:
@@ -208,6 +247,7 @@ class _Group:
         units: Task name → all its labelled units.
         clean: Task name → activations of these units, in this order, on the clean probing images.
         presence: Presence of labels in these images.
+        simulation: Predictions of activations on a part of these images.
         view: The network's view.
     """
 
@@ -216,7 +256,13 @@ class _Group:
     units: Mapping[str, Sequence[int]]
     clean: Mapping[str, Float[np.ndarray, "images units"]]
     presence: Presence
+    simulation: Simulation
     view: View
+
+    def simulated(self, task: str, unit: int, claim: Claim) -> dict[str, float]:
+        """How well a label predicts a unit's activations, see ``Simulation.correlations``."""
+        column = int(np.searchsorted(self.units[task], unit))
+        return self.simulation.correlations(self.clean[task][:, column], claim)
 
     def measure(self, drawn: Mapping[str, UInt8[Tensor, "count 3 h w"] | None], roles: Roles) -> Iterator[pd.DataFrame]:
         """The measures of labels for each unit with one of them, label by label and task by task.
@@ -268,11 +314,10 @@ def _cosy(
     clean: Float[np.ndarray, "images units"], synthetic: Float[np.ndarray, "count units"] | None
 ) -> dict[str, np.ndarray]:
     if synthetic is None:
-        absent = np.full(clean.shape[1], np.nan)
-        return {"cosy_auc": absent, "cosy_mad": absent}
+        return dict.fromkeys(_DRAWN, np.full(clean.shape[1], np.nan))
     # Contiguous rows: otherwise the order of a sum, and so its last digit, would depend on the neighbouring units.
     control, drawn = np.ascontiguousarray(clean.T), np.ascontiguousarray(synthetic.T)
-    return {"cosy_auc": cosy_auc(control, drawn), "cosy_mad": cosy_mad(control, drawn)}
+    return {name: measure(control, drawn) for name, measure in _DRAWN.items()}
 
 
 def _against_presence(

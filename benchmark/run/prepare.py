@@ -264,7 +264,7 @@ def needed_parts(
     if options.masks == "segmenter" and masked:
         roles.add("segmenter")
     if options.faithfulness != "none" and not bottlenecks:
-        roles.add("generator")
+        roles |= {"generator", "simulator"}
     sets = [section.training_set for section in bottlenecks] + [task.probing_set for task in tasks]
     return resolve(
         profile,

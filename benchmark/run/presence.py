@@ -47,14 +47,21 @@ class Presence:
         Returns:
             The images, and how they were identified.
         """
-        named = named_concepts(text, self._names, self._synonyms)
-        if named:
-            columns = [self._names.index(concept) for concept in named]
-            return np.all(self._probing.presence[:, columns], axis=1), "annotation"
+        annotated = self.annotated(text)
+        if annotated is not None:
+            return annotated, "annotation"
         similarity = self._embeddings @ self._clip.encode_text([text])[0].double().numpy()
         bar = similarity.mean() + CLIP_BAR * similarity.std()
         # The mean of equal numbers may be less than the number itself.
         return (similarity > bar) & (similarity > similarity.min()), "clip"
+
+    def annotated(self, text: str) -> Bool[np.ndarray, " images"] | None:
+        """The same by the annotation alone; None for a label that it does not cover."""
+        named = named_concepts(text, self._names, self._synonyms)
+        if not named:
+            return None
+        columns = [self._names.index(concept) for concept in named]
+        return np.all(self._probing.presence[:, columns], axis=1)
 
     @cached_property
     def _embeddings(self) -> Float[np.ndarray, "images d"]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.run.truth import right_labels
+from benchmark.run.unit_measures import MEASURES
 from benchmark.run.work import Work
 from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import SCORES
@@ -160,13 +161,17 @@ class _Units:
         return right_labels(labels, self.known, roles, self._told)
 
     def changes(self, condition: Condition) -> Mapping[str, np.ndarray]:
-        """How much the evidence and the activations of each unit differ from the clean ones; NaN for dead units."""
+        """What is known of each unit without its label: how it differs from the clean one, and ``MEASURES``.
+
+        NaN for dead units.
+        """
         if condition not in self._changes:
             clean, now = self._top_images(CLEAN), self._top_images(condition)
             pairs = [(now.get(unit, []), clean.get(unit, [])) for unit in self._work.units]
             measures = {"evidence_overlap": evidence_overlap, "rank_biased_overlap": rank_biased_overlap}
             found = {name: np.array([measure(*pair) for pair in pairs]) for name, measure in measures.items()}
-            found["activation_correlation"] = self._correlations(condition)
+            found["activation_correlation"] = self._noted(condition, "correlation")
+            found |= {name: self._noted(condition, name) for name in MEASURES}
             self._changes[condition] = {name: np.where(self.dead, np.nan, each) for name, each in found.items()}
         return self._changes[condition]
 
@@ -178,9 +183,10 @@ class _Units:
         images, ends = rows["image"].tolist(), [*starts[1:].tolist(), len(rows)]
         return {int(unit): images[start:end] for unit, start, end in zip(units, starts.tolist(), ends, strict=True)}
 
-    def _correlations(self, condition: Condition) -> np.ndarray:
+    def _noted(self, condition: Condition, name: str) -> np.ndarray:
+        """Numbers that the sweep noted beside the evidence; runs of older versions lack some."""
         marker = self._folder.marker(self._work.observation_key(condition), "evidence")
-        found: Mapping[str, float | None] = marker.extra.get("correlation", {}) if marker else {}
+        found: Mapping[str, float | None] = marker.extra.get(name, {}) if marker else {}
         return np.array([found.get(str(unit)) for unit in self._work.units], dtype=np.float64)
 
 

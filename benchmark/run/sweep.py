@@ -26,6 +26,7 @@ from benchmark.run.prepare import asked_roles
 from benchmark.run.thumbnails import thumbnail_rows
 from benchmark.run.toolbox import background_words, make_toolbox
 from benchmark.run.truth import unit_truth
+from benchmark.run.unit_measures import unit_measures
 from benchmark.run.work import Work, all_conditions
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
@@ -220,6 +221,8 @@ class Sweep:
         dead = dead_units(observation.activations)
         extra: dict[str, Any] = {"dead": [unit for unit in work.units if dead[unit]]}
         extra["correlation"] = self._correlation(work, observation)
+        for name, values in unit_measures(observation, work.units, self.seed).items():
+            extra[name] = _of_units(work.units, values)
         tied = tied_images(observation.activations[:, list(work.units)], EVIDENCE_SIZE)
         extra["tied"] = {str(unit): count for unit, count in zip(work.units, tied.tolist(), strict=True) if count}
         if condition == CLEAN:
@@ -250,9 +253,13 @@ class Sweep:
     def _correlation(self, work: Work, observation: Observation) -> dict[str, float]:
         """Unit → correlation of its activations with the clean ones, if there is one."""
         before, now = self._clean[work.task.name], observation.activations[:, list(work.units)]
-        found = activation_correlation(before.numpy(), now.numpy()).pearson
-        pairs = zip(work.units, found.tolist(), strict=True)
-        return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}
+        return _of_units(work.units, activation_correlation(before.numpy(), now.numpy()).pearson)
+
+
+def _of_units(units: Sequence[int], values: Float[np.ndarray, " units"]) -> dict[str, float]:
+    """Unit → its value to six digits, if it has one."""
+    pairs = zip(units, values.tolist(), strict=True)
+    return {str(unit): round(value, 6) for unit, value in pairs if not math.isnan(value)}
 
 
 def is_seen(folder: RunFolder, key: CellKey, thumbnails: int) -> bool:

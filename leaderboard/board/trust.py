@@ -21,6 +21,7 @@ from leaderboard.board.groups import Condition
 from leaderboard.board.intervals import unit_weights
 from leaderboard.board.merge import Group, Runs
 from leaderboard.store.errors import StoreError
+from leaderboard.store.schema import FAITHFULNESS
 from metrics.statistics import Interval, wilson_interval
 from metrics.text import normalise
 from metrics.trust import STABLE, Pair, Worth, best_pair, mean_worth, worth
@@ -37,11 +38,19 @@ SIGNALS: Final = {
     "agreement": "agreement of methods",
     "cosy_auc": "CoSy AUC",
     "cosy_mad": "CoSy MAD",
+    "dma": "DMA",
+    "activation_rate": "activation rate",
     "f1": "F1",
     "iou": "IoU",
     "correlation": "correlation",
     "cosine": "cosine",
     "auprc": "AUPRC",
+    "simulation_correlation": "simulation correlation",
+    "simulation_by_annotation": "simulation by annotation",
+    "clarity": "clarity",
+    "redundancy": "redundancy",
+    "polysemanticity": "polysemanticity",
+    "monosemanticity": "monosemanticity",
 }
 """Signal → heading. Of a clean label the first, third, fifth and sixth are means over the perturbed conditions."""
 
@@ -49,9 +58,12 @@ KINDS: Final = {"": "all", "single": "single", "and": "AND", "or": "OR"}
 """Kind of truth → heading; all units first."""
 
 _OVER_CONDITIONS: Final = ("stability", "exact", "evidence_overlap", "activation_correlation")
-_FAITHFULNESS: Final = ("cosy_auc", "cosy_mad", "f1", "iou", "correlation", "cosine", "auprc")
+_FAITHFULNESS: Final = tuple(column.name for column in FAITHFULNESS.columns if column.name in SIGNALS)
 _CELL: Final = ["method", "unit", "perturbation", "severity"]
 _UNIT: Final = ["method", "unit"]
+
+KNOWN_BEFORE: Final = tuple(name for name in SIGNALS if name not in {*_OVER_CONDITIONS, "worst_stability"})
+"""The signals that need no perturbed image."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +73,13 @@ class Labels:
     Attributes:
         clean: One row per method and unit: ``kind`` of its truth, ``right`` (1, 0) and the columns of ``SIGNALS``.
         perturbed: The same per condition, of the label under it; without ``worst_stability``.
+        every: As ``clean``, with the units whose truth is unknown: their labels have a stability.
         facts: Of the runs.
     """
 
     clean: pd.DataFrame
     perturbed: pd.DataFrame
+    every: pd.DataFrame
     facts: RunFacts
 
     @cached_property
@@ -135,29 +149,30 @@ class Trust:
 
 
 def labels_with_signals(tables: Mapping[str, pd.DataFrame], facts: RunFacts) -> Labels:
-    """The labels of a group of runs whose truth is known.
+    """The labels of a group of runs.
 
     Args:
         tables: ``scores``, ``labels`` and ``faithfulness``.
         facts: Of their runs.
     """
     scores = tables["scores"]
-    asked = scores["truth"].notna().to_numpy() & ~scores["dead"].to_numpy(bool) & scores["repeat"].eq(0).to_numpy()
+    asked = ~scores["dead"].to_numpy(bool) & scores["repeat"].eq(0).to_numpy()
     asked &= scores["method"].isin(facts.rivals(scores["method"].unique())).to_numpy()
-    known = scores.loc[asked]
-    kind = known["truth_op"].fillna("single") if "truth_op" in known else "single"
-    known = known.assign(kind=kind, exact=known["exact"].astype("Float64").to_numpy(np.float64, na_value=np.nan))
+    living = scores.loc[asked]
+    kind = living["truth_op"].fillna("single") if "truth_op" in living else "single"
+    living = living.assign(kind=kind, exact=living["exact"].astype("Float64").to_numpy(np.float64, na_value=np.nan))
     extra = _of_cells(tables)
-    is_clean = known["perturbation"].eq("clean").to_numpy()
-    perturbed = _with(known.loc[~is_clean & known["label"].notna().to_numpy()], extra, _CELL)
-    clean = _with(known.loc[is_clean & known["clean_label"].notna().to_numpy()], extra, _CELL)
+    is_clean, known = living["perturbation"].eq("clean").to_numpy(), living["truth"].notna().to_numpy()
+    perturbed = _with(living.loc[~is_clean & known & living["label"].notna().to_numpy()], extra, _CELL)
+    every = _with(living.loc[is_clean & living["clean_label"].notna().to_numpy()], extra, _CELL)
     # A label that is missing under a condition has no stability there; it does not change the mean of the others.
-    over = known.loc[~is_clean].groupby(_UNIT)[list(_OVER_CONDITIONS)].mean()
-    over["worst_stability"] = known.loc[~is_clean].groupby(_UNIT)["stability"].min()
-    clean = clean.drop(columns=list(over.columns), errors="ignore").merge(over, how="left", on=_UNIT)
-    for frame, name in ((clean, "right_clean"), (perturbed, "right")):
+    over = living.loc[~is_clean].groupby(_UNIT)[list(_OVER_CONDITIONS)].mean()
+    over["worst_stability"] = living.loc[~is_clean].groupby(_UNIT)["stability"].min()
+    every = every.drop(columns=list(over.columns), errors="ignore").merge(over, how="left", on=_UNIT)
+    for frame, name in ((every, "right_clean"), (perturbed, "right")):
         frame["right"] = frame[name].astype("Float64").to_numpy(np.float64, na_value=np.nan)
-    return Labels(_columns(clean), _columns(perturbed), facts)
+    clean = every.loc[every["truth"].notna().to_numpy()].reset_index(drop=True)
+    return Labels(_columns(clean), _columns(perturbed), _columns(every), facts)
 
 
 @dataclass(frozen=True)
@@ -228,7 +243,7 @@ def _joined(parts: Sequence[Labels]) -> Labels:
     common = set.intersection(*(set(part.conditions) for part in parts))
     kept = [place in common for place in zip(perturbed["perturbation"], perturbed["severity"], strict=True)]
     perturbed = perturbed.loc[np.array(kept, dtype=bool)]
-    return Labels(frame("clean"), perturbed, merged([part.facts for part in parts]))
+    return Labels(frame("clean"), perturbed, frame("every"), merged([part.facts for part in parts]))
 
 
 def trust(labels: Labels, kinds: bool = True, everything: bool = False) -> list[Trust]:
@@ -252,6 +267,27 @@ def worth_of_stability(tables: Mapping[str, pd.DataFrame], facts: RunFacts) -> d
         weights = unit_weights(len(own), np.random.default_rng(facts.seed))
         found[method] = worth(_values(own, "stability"), _values(own, "right"), weights).interval
     return found
+
+
+def foretold(labels: Labels) -> dict[str, dict[str, Interval]]:
+    """Method → signal → AUROC of "the clean label is stable" by what is known before any image is perturbed.
+
+    A label is stable if its mean stability over the perturbed conditions is above ``metrics.trust.STABLE``. The units
+    need no known truth.
+    """
+    found = {}
+    for method in labels.facts.ordered(set(labels.every["method"])):
+        own = labels.every.loc[labels.every["method"].eq(method).to_numpy()].sort_values("unit")
+        stability = _values(own, "stability")
+        stable = np.where(np.isnan(stability), np.nan, stability > STABLE)
+        weights = unit_weights(len(own), np.random.default_rng(labels.facts.seed))
+        found[method] = {name: worth(_values(own, name), stable, weights).interval for name in KNOWN_BEFORE}
+    return found
+
+
+def foretold_as_json(labels: Labels) -> dict[str, dict[str, Any]]:
+    """``foretold`` as JSON; absent numbers are null."""
+    return {method: {name: _plain(one) for name, one in own.items()} for method, own in foretold(labels).items()}
 
 
 # ---- one method ----

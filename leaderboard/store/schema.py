@@ -118,6 +118,37 @@ _CORRELATION = Column(
     title="Activation correlation",
 )
 
+UNIT_MEASURES = (
+    _cosine(
+        "clarity",
+        "Clarity",
+        "Mean cosine of pairs of the unit's 20 top images under this condition, in the space of CLIP.",
+        None,
+    ),
+    _cosine(
+        "redundancy",
+        "Redundancy",
+        "Largest cosine of their mean embedding with that of another unit of the layer.",
+        None,
+    ),
+    Column(
+        "polysemanticity",
+        "number",
+        "1 - cosine of the centres of two clusters of them (k-means).",
+        optional=True,
+        low=0.0,
+        high=2.0,
+        title="Polysemanticity",
+    ),
+    _cosine(
+        "monosemanticity",
+        "Monosemanticity",
+        "Mean cosine of pairs of the 16 most activating images, weighted by min-max scaled activation.",
+        None,
+    ),
+)
+"""What the images say of the unit itself, the same for all methods; absent where there is none, and in older runs."""
+
 SCORES = TableSchema(
     "scores",
     (
@@ -138,6 +169,7 @@ SCORES = TableSchema(
         _OVERLAP,
         _RANK_OVERLAP,
         _CORRELATION,
+        *UNIT_MEASURES,
         Column("dead", "flag", "The unit is dead or constant on the clean images: shown and counted, but not scored."),
         Column("missing", "flag", "The method returned no label, clean or under this condition, for a unit not dead."),
         Column("truth", "text", "The true concept; absent if unknown.", optional=True),
@@ -248,6 +280,21 @@ FAITHFULNESS = TableSchema(
             title="CoSy MAD",
         ),
         Column(
+            "dma",
+            "number",
+            "Mean activation on images generated from the label, divided by the largest on clean probing images; "
+            "absent without an image generator, and for a unit that is never above 0.",
+            optional=True,
+            higher_is_better=True,
+            title="DMA",
+        ),
+        share(
+            "activation_rate",
+            "Activation rate",
+            "Share of the images generated from the label that activate the unit more than 99 % of the clean probing "
+            "images do; absent without an image generator.",
+        ),
+        Column(
             "presence",
             "text",
             "How the images that show the label were found: `annotation` or `clip` (see `benchmark.run.presence`).",
@@ -257,6 +304,17 @@ FAITHFULNESS = TableSchema(
         _cosine("correlation", "Correlation", "Pearson's r of activation and presence; 0 for a constant presence."),
         _cosine("cosine", "Cosine", "Cosine of activation and presence, not centred; 0 for a presence of 0."),
         share("auprc", "AUPRC", "Average precision of presence against the images on which the unit is active."),
+        _cosine(
+            "simulation_correlation",
+            "Simulation correlation",
+            "Pearson's r, on a fifth of the images, of activation and what the label predicts by the profile's second "
+            "image-text encoder; 0 for a constant prediction; absent without such an encoder.",
+        ),
+        _cosine(
+            "simulation_by_annotation",
+            "Simulation by annotation",
+            "Likewise by the annotated concepts of the images; absent for a label that they do not cover.",
+        ),
     ),
     ("task", "profile", "method", "perturbation", "severity", "repeat", "unit"),
 )

@@ -14,6 +14,8 @@ from leaderboard.view.content import Cell, Row, Section, Table, cell_of, count_c
 from leaderboard.view.words import listed
 
 MEASURES: Final = ("cosy_auc", "cosy_mad", "f1", "iou", "correlation", "cosine", "auprc")
+LATER: Final = ("dma", "activation_rate", "simulation_correlation", "simulation_by_annotation")
+"""Measures that older runs do not have, and some profiles cannot have."""
 
 
 def faithfulness_tables(table: pd.DataFrame, facts: RunFacts, measured: Mapping[str, Any] | None = None) -> list[Table]:
@@ -44,7 +46,7 @@ def _table(
     own = [rows.loc[(rows["method"] == method).to_numpy()] for method in methods]
     means = [
         Row(_heading(measure), tuple(cell_of(faithfulness_mean(part, measure, facts.seed)) for part in own))
-        for measure in MEASURES
+        for measure in (*MEASURES, *(name for name in LATER if rows[name].notna().to_numpy().any()))
     ]
     units = Row("units", tuple(count_cell(len(set(part["unit"]))) for part in own))
     annotated = [float((part["presence"] == "annotation").to_numpy().mean()) for part in own]
@@ -75,6 +77,11 @@ def _notes(rows: pd.DataFrame, facts: RunFacts, measured: Mapping[str, Any]) -> 
         f"unit's activations on clean images. AUC 0.5, MAD 0 and correlation 0 are chance{rest}."
     )
     yield "Annotated: share of the labels whose presence in the probing images is known; CLIP judges that of the rest."
+    if rows[list(LATER[2:])].notna().to_numpy().any():
+        yield (
+            "Simulation: Pearson’s r of activation and what the label (or its weighted sum) predicts, on a fifth "
+            "of the images. By annotation it is the mean over the labels that the annotation covers."
+        )
     reason = measured.get("without_cosy")
     if reason:
         yield f"No CoSy: {reason}"

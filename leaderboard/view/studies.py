@@ -9,8 +9,12 @@ from typing import Final
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+<<<<<<< HEAD
 from leaderboard.view.attribution import attribution_contents
 from leaderboard.view.collisions import collision_contents
+=======
+from leaderboard.view.clarity import clarity_contents
+>>>>>>> measures
 from leaderboard.view.content import Table
 from leaderboard.view.cost import cost_contents
 from leaderboard.view.dependence import dependence_contents
@@ -45,10 +49,11 @@ VIEWS: Final = (
         "What a label's stability is worth",
         "Where the truth is unknown, only other signals can say whether a label is right: its stability, its score, "
         "agreement with another method, how well it fits the activations. How well does each tell right from wrong "
-        "labels where the truth is known?",
+        "labels where the truth is known, and which foretell that a label is stable?",
         trust_contents,
     ),
     StudyView(
+<<<<<<< HEAD
         "cost",
         "Right labels per cost",
         "How many seconds does a method spend on a label, and how many of its labels are right? Which methods are "
@@ -60,6 +65,13 @@ VIEWS: Final = (
         "Labels that units share",
         "A label tells little about a unit if many units have it. How many bits are missing to tell the units apart?",
         lambda tables, facts: collision_contents(tables["scores"], facts),
+=======
+        "clarity",
+        "Clarity of units",
+        "Do a unit's top images look alike, do they fall into groups, and does another unit have the same? And do they "
+        "still look alike under a perturbation? No label is needed for that.",
+        lambda tables, facts: clarity_contents(tables["scores"], facts),
+>>>>>>> measures
     ),
     StudyView(
         "dependence",

@@ -9,7 +9,17 @@ import numpy as np
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
-from leaderboard.board.trust import KINDS, SIGNALS, Labels, Trust, labels_with_signals, trust
+from leaderboard.board.trust import (
+    KINDS,
+    KNOWN_BEFORE,
+    SIGNALS,
+    Labels,
+    Trust,
+    foretold,
+    labels_with_signals,
+    trust,
+)
+from leaderboard.store.schema import UNIT_MEASURES
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of, text_cell
 from leaderboard.view.words import ABSENT, condition_name, count
 from metrics.statistics import Interval
@@ -23,13 +33,22 @@ _CLEAN: Final = (
 )
 _SIGNALS: Final = (
     "Stability, identical label, evidence overlap and activation correlation are means over the perturbed conditions. "
-    "Own score: the method’s score of its label. Agreement: word overlap with the other methods’ labels. The last five "
-    "compare the label’s presence with the unit’s activations; F1 and IoU rank alike. None uses the truth."
+    "Own score: the method’s score of its label. Agreement: word overlap with the other methods’ labels. CoSy, DMA and "
+    "activation rate rest on images drawn of the label; F1 to AUPRC compare the label’s presence with the unit’s "
+    "activations (F1 and IoU rank alike); clarity and what follows it know the unit’s top images only. None uses the "
+    "truth."
 )
 _PERTURBED: Final = (
     "The same for labels under a perturbation, each with its signals under that condition, as mean over the conditions "
     "with enough right and wrong labels."
 )
+_FORETOLD: Final = (
+    f"AUROC of “the clean label’s mean stability is above {STABLE}” by what is known before any image is perturbed, "
+    "over all units that have a label, whether or not their truth is known: 0.5 is chance, below it the unstable "
+    "labels have more of the signal. Brackets: 95 % bootstrap interval over units. "
+    f"“< {FEWEST}”: fewer than {FEWEST} stable or unstable labels."
+)
+_OF_UNITS: Final = tuple(column.name for column in UNIT_MEASURES)
 _COUNTED: Final = "A missing label is neither right nor wrong. AND, OR: units of two concepts."
 
 
@@ -49,7 +68,36 @@ def trust_contents(tables: Mapping[str, pd.DataFrame], facts: RunFacts) -> list[
         }
         labels = labels_with_signals(own, facts)
         found += trust_tables(labels, trust(labels), str(task), str(profile))
+        found += foretold_tables(labels, str(task), str(profile))
     return found
+
+
+def foretold_tables(labels: Labels, task: str, profile: str) -> list[Table]:
+    """What signals foretell of a clean label's stability; none where they cannot be judged.
+
+    Args:
+        labels: What was judged.
+        task: Name of the task, or of several.
+        profile: Name of their profile.
+    """
+    found = foretold(labels)
+    names = [name for name in KNOWN_BEFORE if any(not own[name].reason for own in found.values())]
+    if not names:
+        return []
+    stable = {
+        method: labels.every.loc[labels.every["method"].eq(method).to_numpy(), "stability"].dropna() > STABLE
+        for method in found
+    }
+    counts = tuple(text_cell(f"{int(own.sum())} / {int((~own).sum())}") for own in stable.values())
+    sections = (
+        Section(tuple(_rows(names, list(found.values())))),
+        Section((Row("stable / unstable labels", counts),)),
+    )
+    notes = (_FORETOLD, *labels.facts.notes)
+    title = "What foretells stability"
+    return [
+        Table("trust_stable", task, profile, title, "of clean labels", None, "Signal", tuple(found), sections, notes)
+    ]
 
 
 def trust_tables(labels: Labels, found: Sequence[Trust], task: str, profile: str) -> list[Table]:
@@ -151,7 +199,9 @@ def _pairs(found: Sequence[Trust], place: tuple[str, str]) -> Iterator[Table]:
 
 def _conditions(found: Sequence[Trust], place: tuple[str, str]) -> Iterator[Table]:
     for one in found:
-        names = [name for name in one.perturbed if any(_measured(own[name]) for own in one.by_condition.values())]
+        # The unit's own measures would make it too wide; the table of means has them, and the JSON each of them.
+        asked = [name for name in one.perturbed if name not in _OF_UNITS]
+        names = [name for name in asked if any(_measured(own[name]) for own in one.by_condition.values())]
         rows = tuple(
             Row(condition_name(*condition), tuple(worth_cell(own[name]) for name in names))
             for condition, own in one.by_condition.items()

@@ -307,6 +307,26 @@ class Roles:
             return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
 
     @cached_property
+    def simulator(self) -> ImageTextEncoder | None:
+        """The second image-text encoder, if the profile has one."""
+        entry = self.profile.simulator
+        if entry is None:
+            return None
+
+        @cache
+        def load() -> ImageTextEncoder:
+            if isinstance(entry, FactorySource):
+                return role_from("simulator", entry)
+            from tasks.models.clip_encoder import OpenClipEncoder
+
+            with loading("simulator", entry, entry.loader) as source:
+                return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
+
+        identity = self._identity("simulator", entry, load, ("open_clip_torch",))
+        plain = PaddedEncoder(load, rows_for(self.device))
+        return CachedEncoder(plain, identity, self.cache) if identity else plain
+
+    @cached_property
     def sentence_encoder(self) -> SentenceEncoder | None:
         """The sentence encoder, if the profile has one."""
         entry = self.profile.sentence_encoder

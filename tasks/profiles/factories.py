@@ -25,6 +25,7 @@ from tasks.roles import (
 
 _ROLES: Final = {
     "clip": ImageTextEncoder,
+    "simulator": ImageTextEncoder,
     "sentence_encoder": SentenceEncoder,
     "captioner": Captioner,
     "summariser": Summariser,

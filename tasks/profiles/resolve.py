@@ -11,7 +11,7 @@ from tasks.profiles.locate import Resource, locate_conse, locate_file, locate_se
 from tasks.profiles.schema import MiniatureSource, Profile
 from tasks.profiles.sources import ConseSource, FactorySource, RetrievalSource
 
-ROLES = ("clip", "sentence_encoder", "captioner", "summariser", "describer", "generator", "segmenter")
+ROLES = ("clip", "simulator", "sentence_encoder", "captioner", "summariser", "describer", "generator", "segmenter")
 """The roles of which a profile has one each; targets, probing sets and concept sets have names."""
 
 

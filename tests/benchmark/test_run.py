@@ -84,6 +84,11 @@ def test_scores_follow_their_definitions(finished: runner.RunResult) -> None:
     assert clean["activation_correlation"].to_numpy() == pytest.approx(1.0)
     blurred = scores[scores["perturbation"] == "background_blur"]
     assert blurred["activation_correlation"].between(0.3, 0.999).all()
+    assert scores[["clarity", "redundancy", "monosemanticity"]].apply(lambda own: own.between(-1, 1)).all(axis=None)
+    assert scores["polysemanticity"].between(0, 2).all()
+    # Of the unit, so the same for all methods; of the images, so another one under a perturbation.
+    assert scores.groupby(["perturbation", "unit"])["clarity"].nunique().max() == 1
+    assert (blurred["clarity"].to_numpy() != clean["clarity"].to_numpy()).mean() > 0.9
     assert (scores["truth_op"] == "single").all()
     deterministic = scores[scores["method"].isin(["clip_dissect", "network_dissection", "constant_label"])]
     assert deterministic["noise_floor"].to_numpy() == pytest.approx(1.0)

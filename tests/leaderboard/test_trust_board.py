@@ -15,11 +15,21 @@ from typer.testing import CliRunner
 from leaderboard.board.build import build_board
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import Group, merge_runs
-from leaderboard.board.trust import SIGNALS, Labels, labels_with_signals, subjects, trust, worth_of_stability
+from leaderboard.board.trust import (
+    KNOWN_BEFORE,
+    SIGNALS,
+    Labels,
+    foretold,
+    labels_with_signals,
+    subjects,
+    trust,
+    worth_of_stability,
+)
 from leaderboard.cli import app
 from leaderboard.pages.board_page import board_page
 from leaderboard.pages.frame import render
 from leaderboard.pages.task_page import task_page
+from leaderboard.view.clarity import clarity_contents
 from leaderboard.view.trust import trust_contents, worth_sentences
 
 SUITES = {"own": (("fog", 3), ("snow", 3))}
@@ -53,7 +63,7 @@ def test_a_shuffled_truth_is_worth_one_half_within_its_interval(group):
     inside = []
     for _ in range(20):
         shuffled = labels.clean.assign(right=labels.clean.groupby("method")["right"].transform(random.permutation))
-        for one in trust(Labels(shuffled, labels.perturbed, labels.facts), kinds=False):
+        for one in trust(dataclasses.replace(labels, clean=shuffled), kinds=False):
             inside += [found.low <= 0.5 <= found.high for found in one.clean.values() if not found.reason]
     assert len(inside) > 200
     assert np.mean(inside) >= 0.9
@@ -98,7 +108,8 @@ def test_every_signal_is_taken_from_where_it_is_stored():
     rows = [
         {"method": method, "perturbation": name, "severity": severity, "label": label, "clean_label": clean}
         | {"stability": stability, "exact": stability == 1, "noise_floor": 0.9, "evidence_overlap": 0.2 * severity}
-        | {"activation_correlation": 0.1, "right": True, "right_clean": False}
+        | {"activation_correlation": 0.1, "right": True, "right_clean": False, "clarity": 0.7 - 0.2 * severity}
+        | {"redundancy": 0.8, "polysemanticity": 0.1 * severity, "monosemanticity": 0.6}
         for method, clean in (("dnd", "red cup"), ("clip_dissect", "Red-fish"))
         for name, severity, label, stability in (("clean", 0, clean, 1.0), ("fog", 1, "cup", 0.5), ("fog", 3, "sky", 0))
     ]
@@ -116,15 +127,19 @@ def test_every_signal_is_taken_from_where_it_is_stored():
         [{**cell, "rank": rank, "label": "x", "score": score} for rank, score in ((1, 0.75), (2, 0.5))]
     )
     measured = dict.fromkeys(("cosy_auc", "cosy_mad", "f1", "iou", "correlation", "cosine", "auprc"), 0.3)
+    measured |= {"dma": 1.4, "activation_rate": 0.9, "simulation_correlation": 0.2, "simulation_by_annotation": 0.4}
     tables = {"scores": scores, "labels": labels, "faithfulness": pd.DataFrame([{**cell, **measured}])}
     found = labels_with_signals(tables, RunFacts())
     row = found.clean.loc[found.clean["method"].eq("dnd")].iloc[0]
     assert (row["kind"], row["right"]) == ("and", 0)
     expected = {"stability": 0.25, "worst_stability": 0.0, "exact": 0.0, "noise_floor": 0.9, "evidence_overlap": 0.4}
     expected |= {"activation_correlation": 0.1, "own_score": 0.75, "margin": 0.25, "agreement": 1 / 3, **measured}
+    # Of the unit itself on clean images, not as a mean over the conditions.
+    expected |= {"clarity": 0.7, "redundancy": 0.8, "polysemanticity": 0.0, "monosemanticity": 0.6}
     assert {name: pytest.approx(row[name]) for name in SIGNALS} == expected
     fog = found.perturbed.loc[found.perturbed["method"].eq("dnd") & found.perturbed["severity"].eq(1)].iloc[0]
     assert (fog["right"], fog["stability"], fog["evidence_overlap"], fog["agreement"]) == (1, 0.5, 0.2, 1)
+    assert (fog["clarity"], fog["polysemanticity"]) == (pytest.approx(0.5), 0.1)
     assert np.isnan(fog["own_score"])
 
 
@@ -140,6 +155,49 @@ def test_a_signal_that_follows_the_verdict_is_worth_one_and_the_kinds_of_truth_s
     assert found["dnd", ""].right == found["dnd", "and"].right + found["dnd", "or"].right
     table = next(iter(trust_contents({**group.tables, "scores": scores.assign(truth_op=kinds)}, group.about_run)))
     assert [section.title for section in table.sections] == ["all", "AND", "OR"]
+
+
+def test_what_foretells_stability_needs_no_truth_and_no_perturbed_image(group):
+    scores = group.scores
+    moved = scores.loc[scores["perturbation"].ne("clean")]
+    mean = moved.groupby(["method", "unit"])["stability"].mean().rename("mean")
+    scores = scores.merge(mean, how="left", on=["method", "unit"])
+    # A clear unit's label is stable; twice as many units are judged as have a known truth.
+    scores = scores.assign(clarity=scores["mean"], polysemanticity=-scores["mean"], redundancy=0.5)
+    half = scores.assign(truth=scores["truth"].where(scores["unit"].astype(int) % 2 == 0))
+    labels = with_scores(group, half)
+    found = foretold(labels)
+    assert set(found) == {"clip_dissect", "dnd"}
+    judged = [own for own in found.values() if not own["clarity"].reason]
+    assert judged
+    for own in judged:
+        assert set(own) == set(KNOWN_BEFORE)
+        assert not {"stability", "worst_stability", "exact", "evidence_overlap", "activation_correlation"} & set(own)
+        assert (own["clarity"].estimate, own["polysemanticity"].estimate) == (1, 0)
+        assert own["redundancy"].reason
+        assert own["clarity"].n == 46
+    assert set(labels.clean.groupby("method").size()) == {23}
+    untold = with_scores(group, scores.assign(truth=None, right=None, right_clean=None))
+    assert foretold(untold)["dnd"]["clarity"] == found["dnd"]["clarity"]
+    tables = trust_contents({**group.tables, "scores": scores.assign(truth=None)}, group.about_run)
+    (table,) = [table for table in tables if table.kind == "trust_stable"]
+    names = [row.name for row in table.rows]
+    assert {"clarity", "polysemanticity"} < set(names)
+    assert "stability" not in names
+
+
+def test_the_clarity_of_units_is_shown_under_each_condition_once_for_all_methods(group):
+    scores = group.scores
+    assert clarity_contents(scores, group.about_run) == []
+    fog = np.where(scores["perturbation"].eq("fog"), 0.2, 0.6)
+    known = scores.assign(clarity=fog, redundancy=0.9, polysemanticity=0.3, monosemanticity=fog - 0.1)
+    known.loc[known["dead"], ["clarity", "redundancy", "polysemanticity", "monosemanticity"]] = np.nan
+    (table,) = clarity_contents(known, group.about_run)
+    shown = {row.name: [cell.value for cell in row.cells] for row in table.rows}
+    assert list(shown) == ["clean", "snow 3", "fog 3"]
+    assert shown["fog 3"] == pytest.approx([0.2, 0.9, 0.3, 0.1])
+    assert shown["clean"] == pytest.approx([0.6, 0.9, 0.3, 0.5])
+    assert table.notes[0].startswith("46 units.")
 
 
 def test_all_tasks_of_a_profile_are_judged_together_with_their_units_apart(folder):
@@ -184,6 +242,8 @@ def test_the_command_prints_tables_sentences_and_json(folder, tmp_path):
     assert {one["method"] for one in said["methods"]} == {"clip_dissect", "dnd"}
     assert len(said["methods"][0]["by_condition"]) == 2
     assert set(said["methods"][0]["clean"]) == set(SIGNALS)
+    assert set(said["stable"]["dnd"]) == set(KNOWN_BEFORE)
+    assert "What foretells stability of clean labels: toy_task" in done.stdout
 
 
 def test_runs_without_truth_are_one_clear_sentence(tmp_path):

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 import metrics
 from metrics import cosy_auc, cosy_mad
+from metrics.cosy import activation_rate, dma
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,57 @@ def test_sizes_at_the_edge():
 def test_wrong_shapes_are_refused(metric, control, synthetic, message):
     with pytest.raises(ValueError, match=message):
         metric(control, synthetic)
+
+
+# ---- DMA and activation rate ----
+
+
+def test_dma_and_activation_rate_of_the_reference_outputs():
+    data = Path(__file__).parents[1] / "data"
+    with np.load(data / "activation_methods.npz") as inputs, np.load(data / "unit_measures.npz") as golden:
+        control, synthetic = inputs["in/activations"].T, golden["in/synthetic"]
+        labelled = inputs["csp/units"]
+        np.testing.assert_allclose(dma(control, synthetic)[labelled], golden["cosy/dma"][labelled], atol=1e-6)
+        np.testing.assert_array_equal(activation_rate(control, synthetic), golden["own/activation_rate"])
+        # All values of this unit are negative.
+        assert np.isnan(dma(control, synthetic)).tolist() == [unit == 20 for unit in range(24)]
+
+
+def test_dma_may_exceed_one_and_be_negative_and_knows_no_scale():
+    control, synthetic = np.array([[0.0, 2.0], [-1.0, 2.0]]), np.array([[4.0, 6.0], [-3.0, 1.0]])
+    np.testing.assert_allclose(dma(control, synthetic), [2.5, -0.5])
+    np.testing.assert_allclose(dma(7 * control, 7 * synthetic), dma(control, synthetic))
+    assert np.isnan(dma(np.zeros((1, 3)), np.ones((1, 2)))).all()
+
+
+def test_the_threshold_of_the_activation_rate_is_strict():
+    control = np.arange(200.0)[None]
+    at, above = np.full((1, 4), 197.0), np.full((1, 4), np.nextafter(197.0, 198))
+    assert [activation_rate(control, at)[0], activation_rate(control, above)[0]] == [0.0, 1.0]
+    # The share of the control images themselves is the one that was asked for, unless equal values end it.
+    for share in (0.01, 0.05, 0.5):
+        assert activation_rate(control, control, share=share)[0] == share
+    tied = np.array([[5.0] * 10 + [0.0] * 190])
+    assert activation_rate(tied, tied)[0] == 0.0
+    assert activation_rate(tied, np.array([[5.1, 5.0, 0.1, 0.0]]))[0] == 0.25
+
+
+def test_of_a_unit_that_few_images_activate_any_response_counts():
+    control = np.r_[9.0, np.zeros(499)][None]
+    assert activation_rate(control, np.array([[1e-3, 0.0, -1.0, 2.0]]))[0] == 0.5
+
+
+@pytest.mark.parametrize("metric", [dma, activation_rate])
+def test_dead_and_broken_units_have_neither(metric):
+    control, synthetic = tied(3)
+    control[0], control[1, 2], synthetic[2, 1] = 0.0, np.nan, np.inf
+    found = metric(control, synthetic)
+    assert np.isnan(found).tolist() == [True, True, True, False, False, False]
+    np.testing.assert_array_equal(found[3:], metric(control[3:], synthetic[3:]))
+    with pytest.raises(ValueError, match="same units"):
+        metric(control, synthetic[:2])
+
+
+def test_a_share_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match="between 0 and 1, not 1"):
+        activation_rate(np.ones((1, 3)), np.ones((1, 3)), share=1)

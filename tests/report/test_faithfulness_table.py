@@ -12,7 +12,7 @@ from leaderboard.board.facts import RunFacts
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.schema import FAITHFULNESS
 from leaderboard.view.content import Cell, Table
-from leaderboard.view.faithfulness import MEASURES, faithfulness_tables
+from leaderboard.view.faithfulness import LATER, MEASURES, faithfulness_tables
 from leaderboard.view.terminal import terminal_tables
 from metrics.statistics import bootstrap_interval
 from report.markdown import markdown_tables
@@ -23,7 +23,8 @@ METHODS = ("random_label", "zeta", "constant_label", "dnd")
 def rows(method: str, values: np.ndarray, **changes) -> pd.DataFrame:
     base = {"task": "resnet50_fc", "profile": "miniature", "perturbation": "clean", "severity": 0, "repeat": 0}
     frame = pd.DataFrame({"unit": np.arange(len(values)), "label": "fish", "presence": "annotation"})
-    frame = frame.assign(**base | {"method": method} | {measure: values for measure in MEASURES} | changes)
+    later = dict.fromkeys(LATER, np.nan)
+    frame = frame.assign(**base | {"method": method} | {measure: values for measure in MEASURES} | later | changes)
     return to_pandas(FAITHFULNESS, to_arrow(FAITHFULNESS, frame))
 
 
@@ -135,6 +136,21 @@ def test_row_order_does_not_matter_and_nothing_gives_nothing(table):
     )
     assert faithfulness_tables(table.iloc[:0], RunFacts()) == []
     assert markdown_tables([]) == ""
+
+
+def test_later_measures_are_shown_where_a_run_has_them(table):
+    (older,) = faithfulness_tables(table, RunFacts())
+    assert {row.name for row in older.rows} == {f"{FAITHFULNESS.column(one).title} ↑" for one in MEASURES} | {
+        "units",
+        "annotated",
+    }
+    newer = table.assign(dma=1.2, simulation_by_annotation=np.where(table["method"] == "dnd", 0.5, np.nan))
+    (shown,) = faithfulness_tables(newer, RunFacts())
+    assert row_of(shown, "DMA ↑")[0].value == pytest.approx(1.2)
+    assert [np.isnan(cell.value) for cell in row_of(shown, "Simulation by annotation ↑")] == [False, True, True, True]
+    assert not any(row.name.startswith(("Activation rate", "Simulation correlation")) for row in shown.rows)
+    assert any(note.startswith("Simulation: ") for note in shown.notes)
+    assert not any(note.startswith("Simulation: ") for note in older.notes)
 
 
 def test_names_cannot_act_as_markup(table):

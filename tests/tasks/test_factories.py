@@ -115,13 +115,14 @@ def own(function: str = "build", **kwargs: str) -> dict:
 
 
 def test_one_function_fills_every_role(tmp_path):
-    profile = profile_with(tmp_path, **dict.fromkeys(ROLES, own()))
+    simulator = own() | {"scale": 50.0, "shift": -0.2}
+    profile = profile_with(tmp_path, **dict.fromkeys(ROLES, own()) | {"simulator": simulator})
     roles = Roles(profile, CPU, cache=Cache(tmp_path / "cache"))
     images = torch.stack([torch.full((3, 40, 40), value, dtype=torch.uint8) for value in (10, 250)])
     generator = roles.generator_for(View(32))
     filled = ((roles.clip, ImageTextEncoder), (roles.captioner, Captioner), (generator, ImageGenerator))
     texts = ((roles.sentence_encoder, SentenceEncoder), (roles.summariser, Summariser))
-    seen = ((roles.segmenter, Segmenter), (roles.describer, PictureDescriber))
+    seen = ((roles.segmenter, Segmenter), (roles.describer, PictureDescriber), (roles.simulator, ImageTextEncoder))
     for role, protocol in (*filled, *texts, *seen):
         assert isinstance(role, protocol)
     assert roles.captioner is not None
@@ -151,6 +152,23 @@ def test_the_summariser_proposes_if_it_can_and_the_vocabulary_otherwise(tmp_path
     assert sources[0] == "miniature"
     assert asked_roles({"line": Line()}) == {"clip", "generator", "summariser"}
     assert absent_roles(Line(), profile_with(tmp_path, vocabulary=None)) == ["proposer"]
+
+
+def test_a_second_encoder_is_built_as_the_first_and_is_part_of_a_result_only_where_it_is_named(tmp_path):
+    clip = yaml.safe_load(profile_path("miniature").read_text())["clip"]
+    clip |= {"path": str(profile_path("miniature").parent / clip["path"])}
+    simulator = clip | {"scale": 64.4, "shift": -0.419}
+    profile, plain = profile_with(tmp_path, clip=clip, simulator=simulator), load_profile("miniature")
+    roles = Roles(profile, CPU, cache=Cache(tmp_path / "cache"))
+    assert roles.simulator is not None
+    assert profile.simulator is not None
+    assert (profile.simulator.scale, profile.simulator.shift) == (64.4, -0.419)
+    assert torch.equal(roles.simulator.encode_text(["fish"]), roles.clip.encode_text(["fish"]))
+    assert "simulator" not in plain.identity()
+    assert Roles(plain, CPU).simulator is None
+    assert profile.identity()["simulator"]["scale"] == 64.4
+    with pytest.raises(UserError, match=r"simulator\.open_clip\.scale' is missing"):
+        profile_with(tmp_path, simulator=clip | {"shift": -0.419})
 
 
 def test_a_toy_captioner_with_arguments_is_asked_again_because_nothing_says_whether_its_code_changed(tmp_path):

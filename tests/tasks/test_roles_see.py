@@ -156,7 +156,7 @@ def test_target_clip_and_cosy_see_drawn_images_in_the_same_view():
     work = SimpleNamespace(task=task)
     presence = SimpleNamespace(of=lambda text: (np.array([True, False]), "clip"))
     clean = {"task": np.arange(2.0)[:, None]}
-    group = _Group((work,), {"task": {"a fish": [0]}}, {"task": [0]}, clean, presence, CROPPED)  # type: ignore[arg-type]
+    group = _Group((work,), {"task": {"a fish": [0]}}, {"task": [0]}, clean, presence, None, CROPPED)  # type: ignore[arg-type]
     assert list(group.measure({"a fish": Painter().generate("a fish", 2, 0)}, roles))  # type: ignore[arg-type]
     tools.activate(drawn)
     assert torch.equal(given[0], given[1])
