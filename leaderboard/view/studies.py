@@ -9,12 +9,9 @@ from typing import Final
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
-<<<<<<< HEAD
 from leaderboard.view.attribution import attribution_contents
-from leaderboard.view.collisions import collision_contents
-=======
 from leaderboard.view.clarity import clarity_contents
->>>>>>> measures
+from leaderboard.view.collisions import collision_contents
 from leaderboard.view.content import Table
 from leaderboard.view.cost import cost_contents
 from leaderboard.view.dependence import dependence_contents
@@ -49,11 +46,10 @@ VIEWS: Final = (
         "What a label's stability is worth",
         "Where the truth is unknown, only other signals can say whether a label is right: its stability, its score, "
         "agreement with another method, how well it fits the activations. How well does each tell right from wrong "
-        "labels where the truth is known, and which foretell that a label is stable?",
+        "labels where the truth is known?",
         trust_contents,
     ),
     StudyView(
-<<<<<<< HEAD
         "cost",
         "Right labels per cost",
         "How many seconds does a method spend on a label, and how many of its labels are right? Which methods are "
@@ -65,13 +61,6 @@ VIEWS: Final = (
         "Labels that units share",
         "A label tells little about a unit if many units have it. How many bits are missing to tell the units apart?",
         lambda tables, facts: collision_contents(tables["scores"], facts),
-=======
-        "clarity",
-        "Clarity of units",
-        "Do a unit's top images look alike, do they fall into groups, and does another unit have the same? And do they "
-        "still look alike under a perturbation? No label is needed for that.",
-        lambda tables, facts: clarity_contents(tables["scores"], facts),
->>>>>>> measures
     ),
     StudyView(
         "dependence",
@@ -116,5 +105,12 @@ VIEWS: Final = (
         "Under fog a label can change because the unit answers to other images, or because captioner, CLIP and "
         "generator look at foggy pictures. How much of the loss is due to each, and what does the unit do in the fog?",
         lambda tables, facts: attribution_contents(tables["attribution"], facts),
+    ),
+    StudyView(
+        "clarity",
+        "Clarity of units",
+        "Do a unit's top images look alike, do they fall into groups, and does another unit have the same? And do they "
+        "still look alike under a perturbation? No label is needed for that.",
+        lambda tables, facts: clarity_contents(tables["scores"], facts),
     ),
 )
