@@ -1,11 +1,22 @@
-"""The tables of the analyses: sensitive units, robustness, tuned image sets, concept bottlenecks."""
+"""The tables of the analyses: sensitive units, robustness, tuned image sets, attacks, concept bottlenecks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from leaderboard.store.columns import PERTURBATION, PLACE, PROFILE, SEVERITY, TASK, UNIT, Column, TableSchema, share
+from leaderboard.store.columns import (
+    METHOD,
+    PERTURBATION,
+    PLACE,
+    PROFILE,
+    SEVERITY,
+    TASK,
+    UNIT,
+    Column,
+    TableSchema,
+    share,
+)
 
 _FAMILY = Column("family", "text", "Family of the perturbation: `noise`, `blur`, `weather`, `digital`, `mask`.")
 _IMAGES = Column("images", "integer", "Number of images, each clean and perturbed.", low=1)
@@ -300,10 +311,65 @@ DEPENDENCE = TableSchema(
     ("task", "profile", "method", "perturbation", "severity", "repeat", "unit", "part"),
 )
 
+ATTACKS = TableSchema(
+    "attacks",
+    (
+        TASK,
+        PROFILE,
+        UNIT,
+        Column("target_unit", "integer", "The unit whose strongest images the unit is to respond to.", low=0),
+        Column("images", "integer", "Number of attacked images at the largest share.", low=1),
+        Column(
+            "lowered",
+            "number",
+            "Mean change of the activation on the unit's own strongest images, in standard deviations over clean "
+            "images.",
+        ),
+        Column("raised", "number", "Likewise on the other unit's strongest images; absent if there are none.", True),
+        Column("lowered_by_noise", "number", "`lowered` under random noise of equal norm."),
+        Column("raised_by_noise", "number", "`raised` under random noise of equal norm.", True),
+        Column("mean_change", "number", "Mean absolute change of a value, in grey levels.", low=0.0),
+        Column("largest_change", "integer", "Maximum absolute change of a value, in grey levels.", low=0, high=255),
+        Column("psnr", "number", "Peak signal-to-noise ratio in dB; absent where nothing could be changed.", True),
+        Column("sha256", "text", "SHA-256 of the change: equal for equal attacks."),
+    ),
+    ("task", "profile", "unit"),
+)
+
+ATTACKED_LABELS = TableSchema(
+    "attacked_labels",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        UNIT,
+        Column(
+            "images",
+            "text",
+            "`attack`; `noise`: the same values changed by as many grey levels, up or down at random; `again`: a clean "
+            "repeat.",
+        ),
+        Column("share", "number", "Share of the probing images that are changed.", low=0.0, high=1.0),
+        Column("clean_label", "text", "Label on clean images, unescaped; absent if missing.", optional=True),
+        Column("label", "text", "Label on the changed images, unescaped; absent if missing.", optional=True),
+        Column("changed", "flag", "The two labels differ."),
+        Column("clean_right", "flag", "The clean label is right; absent if the truth is unknown.", optional=True),
+        Column("right", "flag", "The label is right; absent if the truth is unknown.", optional=True),
+        Column(
+            "reached",
+            "flag",
+            "The label equals the clean label of the target unit; absent if both units have the same clean label.",
+            optional=True,
+        ),
+    ),
+    ("task", "profile", "method", "unit", "images", "share"),
+)
+
 STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "sensitivity": (SENSITIVITY, DETECTORS),
     "robustness": (ROBUSTNESS,),
     "tuning": (TUNING,),
+    "probing_attack": (ATTACKS, ATTACKED_LABELS),
 }
 """What ``--analysis`` can ask for → its tables. Their rows depend on each other, so a group of runs uses those of one
 run.

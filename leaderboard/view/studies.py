@@ -11,6 +11,7 @@ import pandas as pd
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Table
 from leaderboard.view.dependence import dependence_contents
+from leaderboard.view.probing_attack import probing_attack_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
 from leaderboard.view.trust import trust_contents
@@ -73,5 +74,12 @@ VIEWS: Final = (
         "Are labels better, or do they move less, if a share of the probing images is perturbed on purpose? And if the "
         "network itself is tuned on perturbed images?",
         lambda tables, facts: tuning_contents(tables["tuning"], facts),
+    ),
+    StudyView(
+        "probing_attack",
+        "Attack on the probing set",
+        "How many labels can someone turn who changes a few of the probing images by at most four grey levels, and how "
+        "many turn under random noise of the same size?",
+        lambda tables, facts: probing_attack_contents(tables["attacked_labels"], tables["attacks"], facts),
     ),
 )
