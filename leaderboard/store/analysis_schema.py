@@ -1,4 +1,4 @@
-"""The tables of the analyses: sensitive units, robustness, tuned image sets, attacks, concept bottlenecks."""
+"""The tables of the analyses, the concept bottlenecks among them."""
 
 from __future__ import annotations
 
@@ -365,11 +365,71 @@ ATTACKED_LABELS = TableSchema(
     ("task", "profile", "method", "unit", "images", "share"),
 )
 
+_CUE = Column("cue", "text", "What is tied to the kind of object: `colour`, `pattern` or `background`.")
+
+CUE_UNITS = TableSchema(
+    "cue_units",
+    (
+        TASK,
+        PROFILE,
+        _CUE,
+        UNIT,
+        Column("kind", "text", "The kind one of whose two cues predicts the activation best."),
+        Column("value", "text", "The value of the cue that is tied to this kind."),
+        Column(
+            "kind_auroc", "number", "AUROC of the activation for the kind, where kind and value are independent.",
+            True, 0.0, 1.0,
+        ),
+        Column("value_auroc", "number", "Likewise for the value.", True, 0.0, 1.0),
+        Column(
+            "follows",
+            "text",
+            "What the unit follows: `kind` or `value`; `undecided` if the AUROCs are alike, `neither` if both are low.",
+        ),
+    ),
+    ("task", "profile", "cue", "unit"),
+)  # fmt: skip
+
+CUE_LABELS = TableSchema(
+    "cue_labels",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        _CUE,
+        UNIT,
+        Column(
+            "arrangement",
+            "text",
+            "Images that the label was found on: `tied`, each kind with its own value, or `swapped`, with another's.",
+        ),
+        Column("label", "text", "The label, unescaped; absent if missing.", optional=True),
+        Column("named", "text", "Which of the unit's two cues it names: `kind`, `value`, `both` or `neither`."),
+        Column("along", "flag", "It names the other cue of the images that excite the unit."),
+    ),
+    ("task", "profile", "method", "cue", "unit", "arrangement"),
+)
+
+CUE_NETWORK = TableSchema(
+    "cue_network",
+    (
+        TASK,
+        PROFILE,
+        _CUE,
+        Column("image", "text", "Identifier of the swapped image."),
+        Column("kind", "text", "Kind of object that it shows."),
+        Column("value", "text", "Value of the cue that it shows."),
+        Column("follows_kind", "flag", "The network's output for the kind stands out more than that for the value."),
+    ),
+    ("task", "profile", "cue", "image"),
+)
+
 STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "sensitivity": (SENSITIVITY, DETECTORS),
     "robustness": (ROBUSTNESS,),
     "tuning": (TUNING,),
     "probing_attack": (ATTACKS, ATTACKED_LABELS),
+    "cue_conflict": (CUE_UNITS, CUE_LABELS, CUE_NETWORK),
 }
 """What ``--analysis`` can ask for → its tables. Their rows depend on each other, so a group of runs uses those of one
 run.

@@ -10,6 +10,7 @@ import pandas as pd
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Table
+from leaderboard.view.cue_conflict import cue_conflict_contents
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.probing_attack import probing_attack_contents
 from leaderboard.view.robustness import robustness_contents
@@ -81,5 +82,14 @@ VIEWS: Final = (
         "How many labels can someone turn who changes a few of the probing images by at most four grey levels, and how "
         "many turn under random noise of the same size?",
         lambda tables, facts: probing_attack_contents(tables["attacked_labels"], tables["attacks"], facts),
+    ),
+    StudyView(
+        "cue_conflict",
+        "Cue conflict",
+        "Where every kind of object has a colour, pattern or background of its own, a unit's label could name either. "
+        "Does it name the one that the unit follows, and still do so when the cues are swapped?",
+        lambda tables, facts: cue_conflict_contents(
+            tables["cue_units"], tables["cue_labels"], tables["cue_network"], facts
+        ),
     ),
 )
