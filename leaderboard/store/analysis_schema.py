@@ -424,12 +424,39 @@ CUE_NETWORK = TableSchema(
     ("task", "profile", "cue", "image"),
 )
 
+EXCHANGE = TableSchema(
+    "exchange",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        UNIT,
+        Column("own_label", "text", "Label found with the run's images, unescaped; absent if missing.", optional=True),
+        Column(
+            "other_label", "text", "Label found with the other images, unescaped; absent if missing.", optional=True
+        ),
+        Column(
+            "similarity", "number", "Cosine of both labels' CLIP embeddings; absent if one is missing.", True, -1.0, 1.0
+        ),
+        Column("noise_floor", "number", "The same of a repeat on the run's images.", True, -1.0, 1.0),
+        Column("chance", "number", "The same of `own_label` and other units'.", True, -1.0, 1.0),
+        Column("same", "flag", "Both labels are equal; absent if one is missing.", optional=True),
+        Column(
+            "same_again", "flag", "A repeat on the run's images has the same label; absent likewise.", optional=True
+        ),
+        Column("right", "flag", "`own_label` is right; absent if the truth is unknown.", optional=True),
+        Column("other_right", "flag", "`other_label` is right; absent if the truth is unknown.", optional=True),
+    ),
+    ("task", "profile", "method", "unit"),
+)
+
 STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "sensitivity": (SENSITIVITY, DETECTORS),
     "robustness": (ROBUSTNESS,),
     "tuning": (TUNING,),
     "probing_attack": (ATTACKS, ATTACKED_LABELS),
     "cue_conflict": (CUE_UNITS, CUE_LABELS, CUE_NETWORK),
+    "exchange": (EXCHANGE,),
 }
 """What ``--analysis`` can ask for → its tables. Their rows depend on each other, so a group of runs uses those of one
 run.

@@ -12,6 +12,7 @@ from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Table
 from leaderboard.view.cue_conflict import cue_conflict_contents
 from leaderboard.view.dependence import dependence_contents
+from leaderboard.view.exchange import exchange_contents
 from leaderboard.view.probing_attack import probing_attack_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
@@ -91,5 +92,12 @@ VIEWS: Final = (
         lambda tables, facts: cue_conflict_contents(
             tables["cue_units"], tables["cue_labels"], tables["cue_network"], facts
         ),
+    ),
+    StudyView(
+        "exchange",
+        "Exchange of the probing set",
+        "How far do the labels of the same units move if they are found with other images, compared with a repeat on "
+        "the same images?",
+        lambda tables, facts: exchange_contents(tables["exchange"], facts),
     ),
 )
