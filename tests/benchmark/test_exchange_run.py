@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from baselines.base import Label, UnitLabels
 from benchmark.run.display import Display
 from benchmark.run.options import RunOptions
+from benchmark.run.prepare import OWN_IMAGES, with_images
 from benchmark.run.work import Work
 from benchmark.studies.base import StudyInput, do_study, load_studies
 from benchmark.studies.exchange.measure import Exchange, other_images
@@ -83,6 +85,20 @@ def test_the_others_are_as_many_and_none_of_the_run(roles: Roles) -> None:
     assert not {*own.ids} & {*others.ids}
     assert others.ids == tuple(f"probe-{number:06d}" for number in range(IMAGES, 2 * IMAGES))
     assert others.segmentation is not None
+
+
+def test_what_a_folder_has_left_gives_the_others(photographs: Path) -> None:
+    roles = Roles(with_images(load_profile("miniature"), photographs), torch.device("cpu"))
+    for images, left in ((2, 2), (3, 2)):
+        mine = work(images)
+        mine = replace(mine, task=mine.task.model_copy(update={"probing_set": OWN_IMAGES}))
+        own = roles.probing_set(OWN_IMAGES, images, roles.view("resnet18"))
+        others = other_images(mine, roles, None, 0)
+        assert len(others.ids) == left
+        assert not {*own.ids} & {*others.ids}
+    mine = replace(mine, images=4)
+    with pytest.raises(UserError, match="its probing set has no more: use fewer with --images"):
+        other_images(mine, roles, None, 0)
 
 
 def test_a_folder_gives_the_others(roles: Roles, photographs: Path) -> None:

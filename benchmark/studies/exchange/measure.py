@@ -26,7 +26,7 @@ from tasks.probing.base import StoredSet
 from tasks.probing.folder import Choice, open_folder
 from tasks.probing.held_out import kept
 from tasks.profiles.build import Roles
-from tasks.profiles.schema import MiniatureSource, RetrievalSource
+from tasks.profiles.schema import RetrievalSource
 
 FEWEST: Final = 2
 _VERSION: Final = 1
@@ -53,11 +53,12 @@ def other_images(work: Work, roles: Roles, folder: Path | None, seed: int) -> St
             raise UserError(f"--exchange {folder} contains {found} images that can be used, but {FEWEST} are needed.")
         choice = Choice(work.images if found > work.images else None, seed)
         return open_folder(folder, "not stated", choice, roles.cache, hold_out=hold_out).seen_by(view)
-    source = roles.profile.probing_set(task.probing_set)
-    own = {*roles.probing_set(task.probing_set, work.images, view).ids}
-    count = 2 * work.images if isinstance(source, MiniatureSource) else None
+    own = roles.probing_set(task.probing_set, work.images, view)
+    # A choice of more images contains that of fewer.
+    count = 2 * work.images if 2 * work.images <= own.facts.available else None
     whole = roles.probing_set(task.probing_set, count, view)
-    others = [index for index, name in enumerate(whole.ids) if name not in own]
+    known = {*own.ids}
+    others = [index for index, name in enumerate(whole.ids) if name not in known]
     if len(others) < FEWEST:
         raise UserError(
             f"The study exchange needs other images than those of {task.name}, and its probing set has no more: use "
