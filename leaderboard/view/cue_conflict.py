@@ -17,14 +17,14 @@ from metrics.statistics import Interval
 FEWEST: Final = 20
 """Units that follow one of the two cues, below which only their number is given."""
 
-_COLUMNS: Final = ("kind bias", "of the units", "bias", "wrong cue", "neither", "follows, swapped", "along, swapped")
+_COLUMNS: Final = ("shape bias", "of the units", "bias", "wrong cue", "neither", "follows, swapped", "along, swapped")
 
 _NOTES: Final = (
     "On tied scenes each kind of object has its own colour, pattern or background; on swapped ones, that of another "
     "kind. What a unit follows is measured where both are independent: the cue with an AUROC of at least 0.9 and more "
     "than 0.05 above the other's. Other units are not counted.",
-    "Kind bias: of the labels on tied scenes that name one of the cues, share that names the kind; of the units: share "
-    "of the same units that follows the kind; bias: the difference, 0 for a method that tells what the unit does. "
+    "Shape bias: of the labels on tied scenes that name one of the cues, share that names the kind; of the units: "
+    "share of the same units that follows the kind; bias: the difference, 0 for a method that says what units follow.",
     "Wrong cue: share of units whose label names the cue that the unit does not follow; neither: both cues or none. "
     "Follows: share whose label on swapped scenes names what the unit follows; along: what merely comes with it there.",
     "Network: share of swapped scenes whose kind stands out more in its output than the other cue. 95 % intervals over "

@@ -68,11 +68,13 @@ def conflict_set(cue: Cue, arrangement: Arrangement, count: int, seed: int) -> M
     """A probing set of such scenes, with as many of each kind.
 
     Args:
-        count: Number of scenes; what does not divide by the number of kinds is left out.
+        count: Least number of scenes, rounded up to a multiple of the number of kinds.
     """
-    whole = count - count % len(_VALUES[cue])
+    kinds = len(_VALUES[cue])
     name = f"{cue}-{arrangement}-{seed}"
-    return MiniatureProbingSet(name, whole, scene=lambda number: conflict_scene(cue, arrangement, number, seed))
+    return MiniatureProbingSet(
+        name, -(-count // kinds) * kinds, scene=lambda number: conflict_scene(cue, arrangement, number, seed)
+    )
 
 
 def _shifted(cue: Cue, shift: int) -> dict[str, str]:

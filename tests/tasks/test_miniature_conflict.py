@@ -65,9 +65,9 @@ def test_crossed_values_are_independent_of_the_kind() -> None:
 
 def test_annotation_and_pixels_come_from_the_scenes() -> None:
     tied, swapped = (conflict_set("colour", arrangement, 25, 0) for arrangement in ("tied", "swapped"))
-    assert len(tied) == 20
-    assert len({*tied.ids, *swapped.ids}) == 40
-    for number in range(20):
+    assert len(tied) == 30
+    assert len({*tied.ids, *swapped.ids}) == 60
+    for number in range(30):
         shown = {name for name, there in zip(CONCEPTS, swapped.presence[number], strict=True) if there}
         assert shown == conflict_scene("colour", "swapped", number, 0).concepts
     changed = (tied.load([4])[0] != swapped.load([4])[0]).any(dim=0)
