@@ -121,7 +121,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         budget.check("faithfulness and tables")
         result = _finish(session, failed, display)
         record_outcome(folder, count, roles, display)
-        note_finished(folder, tables_key(folder, options.faithfulness, options.analyses))
+        note_finished(folder, tables_key(folder, options))
     return result
 
 
@@ -147,7 +147,7 @@ def _is_finished(folder: RunFolder, job: Job[CountedRoles]) -> bool:
     options = job.options
     seen = [work.observation_key(condition) for work in job.prepared.works for condition in work.conditions]
     done = all(map(folder.is_done, job.cells)) and all(is_seen(folder, key, options.thumbnails) for key in seen)
-    return done and is_finished(folder, tables_key(folder, options.faithfulness, options.analyses))
+    return done and is_finished(folder, tables_key(folder, options))
 
 
 def _finish(session: Session, failed: Sequence[str], display: Display) -> RunResult:

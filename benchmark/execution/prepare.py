@@ -16,7 +16,7 @@ from benchmark.run.language_check import check_key
 from benchmark.run.options import RunOptions
 from benchmark.run.prepare import Prepared
 from benchmark.run.work import Work, pass_groups
-from benchmark.studies.base import Study, load_study
+from benchmark.studies.base import Study, load_studies
 from benchmark.studies.bottleneck.run import has_bottlenecks
 from leaderboard.store.run_folder import CellKey
 from tasks.cache import open_cache
@@ -89,7 +89,7 @@ def load_parts(options: RunOptions, tasks: Sequence[Task], make_roles: Callable[
     """
     profile, tasks = choices.apply_overrides(options, tasks)
     methods = {} if has_bottlenecks(tasks) else choices.load_methods(options, profile)
-    studies = [load_study(name) for name in options.analyses]
+    studies = load_studies(options)
     masked = choices.needs_masks(options, tasks) or any(study.masked for study in studies)
     if opens_no_socket():
         require(choices.needed_parts(options, profile, tasks, methods, masked))

@@ -35,7 +35,7 @@ from benchmark.run.prepare import (
     prepare,
 )
 from benchmark.run.work import Work, pass_groups, plan_work
-from benchmark.studies.base import load_study
+from benchmark.studies.base import load_studies
 from benchmark.studies.bottleneck.run import has_bottlenecks
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import as_json, canonical_json, differences
@@ -88,7 +88,7 @@ def make_plan(
         check_key(methods, profile)
     except LanguageModelError as error:  # a plan sends no requests, so it needs no key
         notes.append(f"The run will be refused: {error}")
-    studies = [load_study(name) for name in options.analyses]
+    studies = load_studies(options)
     masked = any(study.masked for study in studies) or needs_masks(options, tasks)
     missing = [part.role for part in absent(needed_parts(options, profile, tasks, methods, masked))]
     cache = open_cache(options.cache)

@@ -178,6 +178,9 @@ class RunOptions(BaseModel):
     analyses: Runtime[
         Annotated[tuple[str, ...], BeforeValidator(_distinct), AfterValidator(_known_studies), Flag("--analysis")]
     ] = Field(default=(), description=f"Additional studies: {', '.join(STUDIES)}.")
+    exchange: Runtime[UserPath | None] = Field(
+        default=None, description="Folder of other images for --analysis exchange. [default: the rest of the task's]"
+    )
     cache: Runtime[str | None] = Field(
         default=None, description="Folder of the cache shared by runs, or none. [default: see docs/cache.md]"
     )
@@ -199,6 +202,12 @@ class RunOptions(BaseModel):
             raise ValueError("--weights needs --model, the network that they belong to")
         if self.strip_prefix is not None and self.weights is None:
             raise ValueError("--strip-prefix needs --weights, the file whose parameter names it shortens")
+        return self
+
+    @model_validator(mode="after")
+    def _images_of_the_exchange(self) -> RunOptions:
+        if self.exchange is not None and "exchange" not in self.analyses:
+            raise ValueError("--exchange needs --analysis exchange, the study that uses these images")
         return self
 
     def method_names(self) -> tuple[str, ...]:

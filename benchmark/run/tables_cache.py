@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import get_args
 
+from benchmark.run.options import RunOptions
 from leaderboard.store.identity import identity_hash
 from leaderboard.store.parts import PartKind
 from leaderboard.store.run_folder import RunFolder
+from tasks.common.image_files import find_images
+from tasks.probing.held_out import hashes_of
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +39,15 @@ _CODE = (
 _MEASURING = ("numpy", "pandas", "scipy", "statsmodels", "torch", "transformers", "open_clip_torch")
 
 
-def tables_key(folder: RunFolder, faithfulness: str, analyses: Sequence[str]) -> str:
-    """Hash of what a run's tables depend on: its identity, its cells, this code and these libraries.
-
-    Args:
-        faithfulness: Labels whose faithfulness is measured.
-    """
+def tables_key(folder: RunFolder, options: RunOptions) -> str:
+    """Hash of what a run's tables depend on: its identity, its cells, this code and these libraries."""
     markers = {
         f"{kind}/{key.name}": folder.digest(key, kind) for kind in get_args(PartKind) for key in folder.done_cells(kind)
     }
-    return identity_hash(
-        [folder.info()["identity_hash"], markers, faithfulness, sorted(analyses), _source_hash(), _versions()]
-    )
+    # Without other images the key is what it was before a run could have any.
+    others = [] if options.exchange is None else [hashes_of(find_images(options.exchange)[0])]
+    asked = [options.faithfulness, sorted(options.analyses), *others]
+    return identity_hash([folder.info()["identity_hash"], markers, *asked, _source_hash(), _versions()])
 
 
 def is_finished(folder: RunFolder, key: str) -> bool:

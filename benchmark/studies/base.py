@@ -7,7 +7,7 @@ in ``leaderboard.store.analysis_schema.STUDIES``, and their presentation in ``le
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import pandas as pd
 from baselines.base import Method
 from baselines.costs import NOTHING, Amount
 from benchmark.run.display import Display
+from benchmark.run.options import RunOptions
 from benchmark.run.work import Work
 from leaderboard.store.analysis_schema import STUDIES
 from leaderboard.store.errors import StoreError
@@ -118,6 +119,12 @@ class Study(Protocol):
 def load_study(name: str) -> Study:
     """Look up a study by name."""
     return import_module(f"benchmark.studies.{name}.measure").STUDY
+
+
+def load_studies(options: RunOptions) -> list[Study]:
+    """The studies that a run's options ask for, with the options that are theirs."""
+    studies: list[Any] = [load_study(name) for name in options.analyses]
+    return [replace(one, folder=options.exchange) if one.name == "exchange" else one for one in studies]
 
 
 def is_stored(folder: RunFolder, name: str) -> bool:

@@ -371,12 +371,154 @@ DEPENDENCE = TableSchema(
     ("task", "profile", "method", "perturbation", "severity", "repeat", "unit", "part"),
 )
 
+ATTACKS = TableSchema(
+    "attacks",
+    (
+        TASK,
+        PROFILE,
+        UNIT,
+        Column("target_unit", "integer", "The unit whose strongest images the unit is to respond to.", low=0),
+        Column("images", "integer", "Number of attacked images at the largest share.", low=1),
+        Column(
+            "lowered",
+            "number",
+            "Mean change of the activation on the unit's own strongest images, in standard deviations over clean "
+            "images.",
+        ),
+        Column("raised", "number", "Likewise on the other unit's strongest images; absent if there are none.", True),
+        Column("lowered_by_noise", "number", "`lowered` under random noise of equal norm."),
+        Column("raised_by_noise", "number", "`raised` under random noise of equal norm.", True),
+        Column("mean_change", "number", "Mean absolute change of a value, in grey levels.", low=0.0),
+        Column("largest_change", "integer", "Maximum absolute change of a value, in grey levels.", low=0, high=255),
+        Column("psnr", "number", "Peak signal-to-noise ratio in dB; absent where nothing could be changed.", True),
+        Column("sha256", "text", "SHA-256 of the change: equal for equal attacks."),
+    ),
+    ("task", "profile", "unit"),
+)
+
+ATTACKED_LABELS = TableSchema(
+    "attacked_labels",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        UNIT,
+        Column(
+            "images",
+            "text",
+            "`attack`; `noise`: the same values changed by as many grey levels, up or down at random; `again`: a clean "
+            "repeat.",
+        ),
+        Column("share", "number", "Share of the probing images that are changed.", low=0.0, high=1.0),
+        Column("clean_label", "text", "Label on clean images, unescaped; absent if missing.", optional=True),
+        Column("label", "text", "Label on the changed images, unescaped; absent if missing.", optional=True),
+        Column("changed", "flag", "The two labels differ."),
+        Column("clean_right", "flag", "The clean label is right; absent if the truth is unknown.", optional=True),
+        Column("right", "flag", "The label is right; absent if the truth is unknown.", optional=True),
+        Column(
+            "reached",
+            "flag",
+            "The label equals the clean label of the target unit; absent if both units have the same clean label.",
+            optional=True,
+        ),
+    ),
+    ("task", "profile", "method", "unit", "images", "share"),
+)
+
+_CUE = Column("cue", "text", "What is tied to the kind of object: `colour`, `pattern` or `background`.")
+
+CUE_UNITS = TableSchema(
+    "cue_units",
+    (
+        TASK,
+        PROFILE,
+        _CUE,
+        UNIT,
+        Column("kind", "text", "The kind one of whose two cues predicts the activation best."),
+        Column("value", "text", "The value of the cue that is tied to this kind."),
+        Column(
+            "kind_auroc", "number", "AUROC of the activation for the kind, where kind and value are independent.",
+            True, 0.0, 1.0,
+        ),
+        Column("value_auroc", "number", "Likewise for the value.", True, 0.0, 1.0),
+        Column(
+            "follows",
+            "text",
+            "What the unit follows: `kind` or `value`; `undecided` if the AUROCs are alike, `neither` if both are low.",
+        ),
+    ),
+    ("task", "profile", "cue", "unit"),
+)  # fmt: skip
+
+CUE_LABELS = TableSchema(
+    "cue_labels",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        _CUE,
+        UNIT,
+        Column(
+            "arrangement",
+            "text",
+            "Images that the label was found on: `tied`, each kind with its own value, or `swapped`, with another's.",
+        ),
+        Column("label", "text", "The label, unescaped; absent if missing.", optional=True),
+        Column("named", "text", "Which of the unit's two cues it names: `kind`, `value`, `both` or `neither`."),
+        Column("along", "flag", "It names the other cue of the images that excite the unit."),
+    ),
+    ("task", "profile", "method", "cue", "unit", "arrangement"),
+)
+
+CUE_NETWORK = TableSchema(
+    "cue_network",
+    (
+        TASK,
+        PROFILE,
+        _CUE,
+        Column("image", "text", "Identifier of the swapped image."),
+        Column("kind", "text", "Kind of object that it shows."),
+        Column("value", "text", "Value of the cue that it shows."),
+        Column("follows_kind", "flag", "The network's output for the kind stands out more than that for the value."),
+    ),
+    ("task", "profile", "cue", "image"),
+)
+
+EXCHANGE = TableSchema(
+    "exchange",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        UNIT,
+        Column("own_label", "text", "Label found with the run's images, unescaped; absent if missing.", optional=True),
+        Column(
+            "other_label", "text", "Label found with the other images, unescaped; absent if missing.", optional=True
+        ),
+        Column(
+            "similarity", "number", "Cosine of both labels' CLIP embeddings; absent if one is missing.", True, -1.0, 1.0
+        ),
+        Column("noise_floor", "number", "The same of a repeat on the run's images.", True, -1.0, 1.0),
+        Column("chance", "number", "The same of `own_label` and other units'.", True, -1.0, 1.0),
+        Column("same", "flag", "Both labels are equal; absent if one is missing.", optional=True),
+        Column(
+            "same_again", "flag", "A repeat on the run's images has the same label; absent likewise.", optional=True
+        ),
+        Column("right", "flag", "`own_label` is right; absent if the truth is unknown.", optional=True),
+        Column("other_right", "flag", "`other_label` is right; absent if the truth is unknown.", optional=True),
+    ),
+    ("task", "profile", "method", "unit"),
+)
+
 STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "sensitivity": (SENSITIVITY, DETECTORS),
     "robustness": (ROBUSTNESS,),
     "tuning": (TUNING,),
     "variance": (VARIANCE,),
     "attribution": (ATTRIBUTION,),
+    "probing_attack": (ATTACKS, ATTACKED_LABELS),
+    "cue_conflict": (CUE_UNITS, CUE_LABELS, CUE_NETWORK),
+    "exchange": (EXCHANGE,),
 }
 """What ``--analysis`` can ask for → its tables. Their rows depend on each other, so a group of runs uses those of one
 run.

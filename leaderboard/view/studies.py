@@ -14,7 +14,10 @@ from leaderboard.view.clarity import clarity_contents
 from leaderboard.view.collisions import collision_contents
 from leaderboard.view.content import Table
 from leaderboard.view.cost import cost_contents
+from leaderboard.view.cue_conflict import cue_conflict_contents
 from leaderboard.view.dependence import dependence_contents
+from leaderboard.view.exchange import exchange_contents
+from leaderboard.view.probing_attack import probing_attack_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
 from leaderboard.view.trust import trust_contents
@@ -112,5 +115,28 @@ VIEWS: Final = (
         "Do a unit's top images look alike, do they fall into groups, and does another unit have the same? And do they "
         "still look alike under a perturbation? No label is needed for that.",
         lambda tables, facts: clarity_contents(tables["scores"], facts),
+    ),
+    StudyView(
+        "probing_attack",
+        "Attack on the probing set",
+        "How many labels can someone turn who changes a few of the probing images by at most four grey levels, and how "
+        "many turn under random noise of the same size?",
+        lambda tables, facts: probing_attack_contents(tables["attacked_labels"], tables["attacks"], facts),
+    ),
+    StudyView(
+        "cue_conflict",
+        "Cue conflict",
+        "Where every kind of object has a colour, pattern or background of its own, a unit's label could name either. "
+        "Does it name the one that the unit follows, and still do so when the cues are swapped?",
+        lambda tables, facts: cue_conflict_contents(
+            tables["cue_units"], tables["cue_labels"], tables["cue_network"], facts
+        ),
+    ),
+    StudyView(
+        "exchange",
+        "Exchange of the probing set",
+        "How far do the labels of the same units move if they are found with other images, compared with a repeat on "
+        "the same images?",
+        lambda tables, facts: exchange_contents(tables["exchange"], facts),
     ),
 )

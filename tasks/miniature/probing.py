@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from tasks.activations.spool import Spool, blocks
 from tasks.cache import Cache
 from tasks.common.images import to_array
 from tasks.miniature.render import Rendering, render
-from tasks.miniature.scene import scene_at
+from tasks.miniature.scene import Scene, scene_at
 from tasks.miniature.vocabulary import CATEGORIES, COLOURS, CONCEPTS, KINDS, PARTS, PATTERNS, SIZE, SPLITS
 from tasks.observation import Segmentation
 from tasks.probing.base import Facts, StoredSet
@@ -56,8 +56,9 @@ class MiniatureProbingSet:
     """The first ``count`` scenes of a split, rendered on first access and kept on disk (250 KB each).
 
     Args:
-        split: Which scenes, see ``SPLITS``.
+        split: Which scenes, see ``SPLITS``; with ``scene`` any name that says which.
         cache: Stores the digest, which needs all of them rendered, for other runs; None stores nothing.
+        scene: Returns scene ``number``; None for those of the split.
 
     Attributes:
         name: ``scenes``.
@@ -70,11 +71,14 @@ class MiniatureProbingSet:
     name = "scenes"
     concepts = CONCEPTS
 
-    def __init__(self, split: str, count: int, cache: Cache | None = None) -> None:
+    def __init__(
+        self, split: str, count: int, cache: Cache | None = None, scene: Callable[[int], Scene] | None = None
+    ) -> None:
         self._split = split
         self._cache = cache or Cache(None)
+        self._scene = scene or partial(scene_at, split)
         self.ids = tuple(f"{split}-{number:06d}" for number in range(count))
-        scenes = [scene_at(split, number) for number in range(count)]
+        scenes = [self._scene(number) for number in range(count)]
         self.presence = np.array([[name in scene.concepts for name in CONCEPTS] for scene in scenes])
         self._backgrounds = [scene.background for scene in scenes]
         self.segmentation = Segmentation(
@@ -168,7 +172,7 @@ class MiniatureProbingSet:
 
     def _draw(self, chosen: Sequence[int]) -> _Drawn:
         with ThreadPoolExecutor(2) as threads:
-            drawn = list(threads.map(lambda number: render(scene_at(self._split, number)), chosen))
+            drawn = list(threads.map(lambda number: render(self._scene(number)), chosen))
         return _Drawn(
             np.ascontiguousarray(np.stack([item.image for item in drawn]).transpose(0, 3, 1, 2)),
             np.stack([item.foreground for item in drawn]),

@@ -44,8 +44,12 @@ class Preprocessing:
         """Side of the network's input in pixels."""
         return self.view.side
 
-    def __call__(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 side side"]:
-        """Scale images to the network's input size, without cropping, and normalise them."""
+    def __call__(self, images: UInt8[Tensor, "n 3 h w"] | Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 side side"]:
+        """Scale images to the network's input size, without cropping, and normalise them.
+
+        Args:
+            images: Grey levels; as floats where gradients are wanted.
+        """
         seen = resize_to(images, (self.side, self.side), self.interpolation)
         mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)

@@ -98,8 +98,7 @@ def observation(value: float, images: int = 6, with_maps: bool = True) -> Observ
 
 
 def test_chosen_images_are_seen_as_changed_in_every_part() -> None:
-    chosen = np.array([False, True, False, False, True, True])
-    found = mixed(observation(0), observation(100), chosen)
+    found = mixed(observation(0), observation(100), np.array([-1, 1, -1, -1, 4, 5]))
     expected = torch.tensor([0.0, 101, 2, 3, 104, 105])
     assert found.activations[:, 2].tolist() == expected.tolist()
     assert found.clip_embeddings[:, 0].tolist() == expected.tolist()
@@ -113,9 +112,20 @@ def test_chosen_images_are_seen_as_changed_in_every_part() -> None:
     assert (found.condition, found.severity) == ("fog", 3)
 
 
+def test_a_few_images_observed_alone_replace_those_that_they_belong_to() -> None:
+    found = mixed(observation(0), observation(100, images=2), np.array([-1, 1, -1, -1, 0, -1]))
+    expected = [0.0, 101, 2, 3, 100, 5]
+    assert found.activations[:, 2].tolist() == found.clip_embeddings[:, 0].tolist() == expected
+    assert found.images([4, 3])[:, 0, 0, 0].tolist() == [100, 0]
+    assert found.maps is not None
+    assert found.maps.read([1, 4, 5], [3])[:, 0, 0, 0].tolist() == [101, 100, 5]
+    parts = [block for _, block in found.maps.blocks()]
+    assert torch.cat(parts)[:, 0, 1, 2].tolist() == expected
+
+
 def test_none_and_all_are_the_two_observations() -> None:
     plain, changed = observation(0, with_maps=False), observation(100, with_maps=False)
-    assert mixed(plain, changed, np.zeros(6, bool)).activations.equal(plain.activations)
-    whole = mixed(plain, changed, np.ones(6, bool))
+    assert mixed(plain, changed, np.full(6, -1)).activations.equal(plain.activations)
+    whole = mixed(plain, changed, np.arange(6))
     assert whole.activations.equal(changed.activations)
     assert whole.maps is None

@@ -43,7 +43,8 @@ CHANGES = {
     "as_json": True,
     "details": True,
     "batch_size": 3,
-    "analyses": ("sensitivity",),
+    "analyses": ("exchange",),
+    "exchange": Path("others"),
     "cache": "none",
     "cell_timeout": 2.5,
     "budget_usd": 5.0,
@@ -51,7 +52,7 @@ CHANGES = {
 }
 """Another value for every option."""
 
-NEEDS = {"weights": ("model",), "strip_prefix": ("model", "weights")}
+NEEDS = {"weights": ("model",), "strip_prefix": ("model", "weights"), "exchange": ("analyses",)}
 """Options that are given only together with others."""
 
 
@@ -77,7 +78,7 @@ def test_the_kinds_are_as_they_were():
     perturbed = {"masks", "corruptions", "lengths", "feather"}
     assert LATER | sampled | perturbed | {"profile", "seed"} == IDENTITY
     assert set(RunOptions.model_fields) - IDENTITY - PLACES == RUNTIME
-    beside = {"faithfulness", "thumbnails", "analyses"}
+    beside = {"faithfulness", "thumbnails", "analyses", "exchange"}
     limits = {"cell_timeout", "budget_usd", "budget_seconds"}
     assert beside | limits | {"device", "out", "as_json", "details", "batch_size", "cache"} == RUNTIME
 

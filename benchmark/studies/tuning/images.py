@@ -11,12 +11,12 @@ would change under a condition as the share grows, and labels would be stable fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tasks.activations.maps import Maps
@@ -83,41 +83,60 @@ def replaced(ids: Sequence[str], share: float, seed: int) -> Bool[np.ndarray, " 
     return chosen
 
 
-def mixed(plain: Observation, changed: Observation, chosen: Bool[np.ndarray, " images"]) -> Observation:
-    """Combines two observations of the same images: the chosen images from ``changed``, the others from ``plain``."""
-    rows = torch.from_numpy(chosen)
+def mixed(plain: Observation, changed: Observation, rows: Int[np.ndarray, " images"]) -> Observation:
+    """The observation ``plain`` with some of its images replaced by those of another observation.
+
+    Args:
+        changed: Of the same layer; it may hold the replacing images alone, in any order.
+        rows: The number in ``changed`` of what replaces each image; -1 keeps it.
+    """
+    places = torch.from_numpy(rows)
+    replaces, numbers = places >= 0, places.clamp(min=0)
+
+    def chosen(own: Tensor, other: Tensor) -> Tensor:
+        return torch.where(replaces[:, None], other[numbers], own)
 
     def images(indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
-        own = rows[list(indices)][:, None, None, None]
-        return torch.where(own, changed.images(indices), plain.images(indices))
+        return _replaced(plain.images(indices), places[list(indices)], changed.images)
 
     maps = None
     if plain.maps is not None and changed.maps is not None:
-        maps = _MixedMaps(plain.maps, changed.maps, rows)
+        maps = _MixedMaps(plain.maps, changed.maps, places)
     return replace(
         plain,
-        activations=torch.where(rows[:, None], changed.activations, plain.activations),
+        activations=chosen(plain.activations, changed.activations),
         maps=maps,
-        clip_embeddings=torch.where(rows[:, None], changed.clip_embeddings, plain.clip_embeddings),
+        clip_embeddings=chosen(plain.clip_embeddings, changed.clip_embeddings),
         images=images,
     )
 
 
 class _MixedMaps:
-    def __init__(self, plain: Maps, changed: Maps, chosen: Bool[Tensor, " images"]) -> None:
+    def __init__(self, plain: Maps, changed: Maps, places: Int[Tensor, " images"]) -> None:
         self._plain = plain
         self._changed = changed
-        self._chosen = chosen[:, None, None, None]
+        self._places = places
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         return self._plain.shape
 
     def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        chosen = self._chosen[list(images)]
-        return torch.where(chosen, self._changed.read(images, units), self._plain.read(images, units))
+        own = self._plain.read(images, units)
+        return _replaced(own, self._places[list(images)], lambda rows: self._changed.read(rows, units))
 
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        pairs = zip(self._plain.blocks(units), self._changed.blocks(units), strict=True)
-        for (part, plain), (_, changed) in pairs:
-            yield part, torch.where(self._chosen[part.start : part.stop], changed, plain)
+        known = range(self.shape[1]) if units is None else units
+        for part, plain in self._plain.blocks(units):
+            places = self._places[part.start : part.stop]
+            yield part, _replaced(plain, places, lambda rows: self._changed.read(rows, known))
+
+
+def _replaced(own: Tensor, places: Int[Tensor, " k"], read: Callable[[Sequence[int]], Tensor]) -> Tensor:
+    """Some rows, those with a place replaced by what is read there."""
+    replaces = places >= 0
+    if not replaces.any():
+        return own
+    found = own.clone()
+    found[replaces] = read(places[replaces].tolist())
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from baselines.base import Method
 from baselines.checks import check_labels
 from baselines.evidence import dead_units
+from benchmark.run.display import Display
 from benchmark.run.prepare import asked_roles
 from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
 from benchmark.run.toolbox import background_words, make_toolbox
@@ -150,3 +151,19 @@ class Subject:
         known = [None if lost else truth.get(unit) for unit, lost in zip(self.work.units, dead, strict=True)]
         right = right_labels(labels, known, self.roles)
         return np.array([np.nan if own is None else bool(one) for own, one in zip(known, right, strict=True)], float)
+
+
+def possible(subject: Subject, images: Images, display: Display) -> Subject:
+    """The subject with the methods that its layer allows; a warning names the others.
+
+    Args:
+        images: Any of the task's images.
+    """
+    task = subject.work.task
+    if subject.plain.read(images([0]), {task.layer: task.pooling})[task.layer].kind != "vector":
+        return subject
+    allowed = {name: method for name, method in subject.methods.items() if "maps" not in method.needs}
+    left_out = sorted(set(subject.methods) - set(allowed))
+    if left_out:
+        display.warning(f"{task.layer} has no maps, so {', '.join(left_out)} cannot label its units.")
+    return replace(subject, methods=allowed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from benchmark.run.display import Display
 from benchmark.run.work import Work
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.tuning.images import Suite, mixed, replaced, with_suite
-from benchmark.studies.tuning.labelling import HELD_OUT, Subject
+from benchmark.studies.tuning.labelling import HELD_OUT, Subject, possible
 from benchmark.studies.tuning.networks import UNTUNED, Performance, Plan, performances, tuned_networks, why_not
 from leaderboard.board.intervals import difference_interval, mean_interval
 from leaderboard.store.analysis_schema import TUNING
@@ -160,7 +160,7 @@ def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display
     conditions = (CLEAN, *others)
     probe, device = subject.probe, subject.roles.device
     images = {one: perturbed(probe, one, subject.seed, settings, device) for one in conditions}
-    subject = _possible(subject, images[CLEAN], display)
+    subject = possible(subject, images[CLEAN], display)
     reason = why_not(work, subject.roles)
     if reason:
         display.message(f"{work.task.name}: the network is not tuned: {reason}")
@@ -196,18 +196,6 @@ def _check_masks(probe: Probe, conditions: Sequence[Condition]) -> None:
         )
 
 
-def _possible(subject: Subject, images: Images, display: Display) -> Subject:
-    """The subject with the methods that the layer allows."""
-    task = subject.work.task
-    if subject.plain.read(images([0]), {task.layer: task.pooling})[task.layer].kind != "vector":
-        return subject
-    allowed = {name: method for name, method in subject.methods.items() if "maps" not in method.needs}
-    left_out = sorted(set(subject.methods) - set(allowed))
-    if left_out:
-        display.warning(f"{task.layer} has no maps, so {', '.join(left_out)} cannot label its units.")
-    return replace(subject, methods=allowed)
-
-
 def _augmented(
     subject: Subject, images: Mapping[Condition, Images], plan: Plan, settings: Settings, advance: Callable[[], None]
 ) -> Iterator[tuple[float, dict[tuple[str, str, str], np.ndarray]]]:
@@ -224,8 +212,8 @@ def _augmented(
     shown = plain
     tools = subject.tools(target, lambda: shown[CLEAN])
     for share in SHARES:
-        chosen = replaced(probe.ids, share, seed)
-        shown = {one: mixed(plain[one], changed[one], chosen) for one in images}
+        rows = np.where(replaced(probe.ids, share, seed), np.arange(len(probe.ids)), -1)
+        shown = {one: mixed(plain[one], changed[one], rows) for one in images}
         yield share, subject.measure(shown, tools, truth, advance)
 
 

@@ -1,0 +1,1 @@
+"""Labels of the same units found with other images: ``--analysis exchange``."""

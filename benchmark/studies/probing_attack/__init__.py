@@ -1,0 +1,1 @@
+"""Attack on the probing images: ``--analysis probing_attack``."""

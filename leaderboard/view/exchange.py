@@ -1,0 +1,80 @@
+"""Exchange of the probing set: what the table says."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import numpy as np
+import pandas as pd
+
+from leaderboard.board.facts import RunFacts
+from leaderboard.board.intervals import difference_interval, mean_interval, share_interval
+from leaderboard.view.content import Row, Section, Table, cell_of
+
+_COLUMNS: Final = (
+    "similarity",
+    "noise floor",
+    "difference",
+    "chance",
+    "same label",
+    "same in a repeat",
+    "right",
+    "right, other images",
+    "difference of right",
+)
+
+
+def exchange_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
+    """One table per task and profile.
+
+    Args:
+        table: Rows of ``leaderboard.store.analysis_schema.EXCHANGE``.
+        facts: Of their run.
+    """
+    found = []
+    for place, rows in table.groupby(["task", "profile"]):
+        task, profile = cast(tuple[str, str], place)
+        units = rows["unit"].nunique()
+        found.append(
+            Table(
+                "exchange",
+                task,
+                profile,
+                "Labels found with other images",
+                "of the same units",
+                None,
+                "Method",
+                _COLUMNS,
+                (Section(tuple(_row(str(name), own, facts.seed) for name, own in rows.groupby("method"))),),
+                (
+                    f"{units} units. Similarity of the labels of a unit found with the run's images and with others; "
+                    "noise floor: that of two runs on the same images; chance: that of different units (cosine of "
+                    "CLIP's embeddings). Difference: similarity minus noise floor, paired.",
+                    "Right: by the truth that the run's images give. 95 % intervals over units (bootstrap; shares: "
+                    "Wilson).",
+                    *facts.notes,
+                ),
+            )
+        )
+    return found
+
+
+def _row(method: str, rows: pd.DataFrame, seed: int) -> Row:
+    similarity, floor, chance, same, again, right, other = (
+        rows[name].to_numpy("float64", na_value=np.nan)
+        for name in ("similarity", "noise_floor", "chance", "same", "same_again", "right", "other_right")
+    )
+    return Row(
+        method,
+        (
+            cell_of(mean_interval(similarity, seed)),
+            cell_of(mean_interval(floor, seed)),
+            cell_of(difference_interval(similarity, floor, seed)),
+            cell_of(mean_interval(chance, seed)),
+            cell_of(share_interval(same, seed)),
+            cell_of(share_interval(again, seed)),
+            cell_of(share_interval(right, seed)),
+            cell_of(share_interval(other, seed)),
+            cell_of(difference_interval(other, right, seed)),
+        ),
+    )
