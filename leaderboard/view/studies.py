@@ -11,6 +11,7 @@ import pandas as pd
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.content import Table
 from leaderboard.view.dependence import dependence_contents
+from leaderboard.view.label_sets import label_set_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
 from leaderboard.view.trust import trust_contents
@@ -73,5 +74,12 @@ VIEWS: Final = (
         "Are labels better, or do they move less, if a share of the probing images is perturbed on purpose? And if the "
         "network itself is tuned on perturbed images?",
         lambda tables, facts: tuning_contents(tables["tuning"], facts),
+    ),
+    StudyView(
+        "label_sets",
+        "Sets of labels",
+        "How often does a set of labels from resampled probing sets hold the label that a further one would give, and "
+        "how often a right one? A nominal level promises the former only.",
+        lambda tables, facts: label_set_contents(tables["label_sets"], facts),
     ),
 )
