@@ -6,6 +6,7 @@ each cluster: here the images are clustered, and any method describes them.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from tasks.observation import Observation, Toolbox
 FEWEST = 3
 """Images of a cluster; smaller ones join the nearest."""
 
-_STARTS, _STEPS = 20, 30
+_STARTS, _STEPS = 20, 10
 _EACH, _SHARE, _MOST = 10, 0.01, 0.05
 """Clustered are 10 images per cluster or 1 % of the images, whichever is more, but at most 5 %."""
 
@@ -108,8 +109,8 @@ class Several(Wrapper):
                 best, share = named.ranked[0], float(shares[cluster])
                 before = found.setdefault(best.text.casefold(), Label(best.text, 0.0))
                 found[best.text.casefold()] = Label(before.text, before.score + share)
-                size = int((assigned == cluster).sum())
-                facts.append({"label": best.text, "images": size, "share": share, "score": float(best.score)})
+                size, score = int((assigned == cluster).sum()), None if math.isnan(best.score) else float(best.score)
+                facts.append({"label": best.text, "images": size, "share": share, "score": score})
         ranked = tuple(sorted(found.values(), key=lambda label: -label.score))
         extra = {
             "labels": len(ranked),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pandas as pd
 
@@ -75,17 +75,18 @@ def sets_of_tasks(table: pd.DataFrame, facts: RunFacts) -> Iterator[Sets]:
         table: Rows of ``leaderboard.store.analysis_schema.LABEL_SETS``.
         facts: Of their run.
     """
-    for (task, profile), rows in table.groupby(["task", "profile"], sort=False):
+    for names, rows in table.groupby(["task", "profile"], sort=False):
+        task, profile = cast(tuple[str, str], names)
         conditions = {(str(row["perturbation"]), int(row["severity"])) for row in rows.to_dict("records")}
-        names = facts.in_order({name for name, _ in conditions})
-        ordered = sorted(conditions, key=lambda one: (one[0] != "clean", names.index(one[0]), one[1]))
+        order = facts.in_order({name for name, _ in conditions})
+        ordered = sorted(conditions, key=lambda one: (one[0] != "clean", order.index(one[0]), one[1]))
         named = {
             (r["method"], (r["perturbation"], int(r["severity"])), r["kind"], int(r["draws"]), float(r["level"])): r
             for r in rows.to_dict("records")
         }
         levels, draws = sorted({key[4] for key in named}), sorted({key[3] for key in named})
         methods = facts.ordered(set(rows["method"]))
-        yield Sets(str(task), str(profile), methods, tuple(ordered), tuple(levels), tuple(draws), named)
+        yield Sets(task, profile, methods, tuple(ordered), tuple(levels), tuple(draws), named)
 
 
 def label_set_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:

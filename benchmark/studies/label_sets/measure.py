@@ -24,6 +24,7 @@ from benchmark.studies.base import Groups, StudyCost, StudyInput
 from leaderboard.board.intervals import mean_interval, share_interval
 from metrics.label_sets import coverage, frequencies
 from metrics.statistics import Interval
+from tasks.activations.capture import Pooling
 from tasks.common.errors import UserError
 from tasks.observation import Observation
 from tasks.observe import CLEAN, Condition, as_shown, perturbed
@@ -149,7 +150,7 @@ def _measured(group: Sequence[Work], given: StudyInput) -> Iterator[pd.DataFrame
     passes = Passes(
         roles, first.model, probe, probing.digest, given.settings, given.seed, mapped_images(methods.values())
     )
-    layers = {work.task.layer: work.task.pooling for work in group}
+    layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in group}
     units = {
         layer: sorted({unit for work in group if work.task.layer == layer for unit in work.units}) for layer in layers
     }
