@@ -103,7 +103,7 @@ def _levels(found: Sets, facts: RunFacts) -> Table:
     measures = ("coverage", "randomised", "truth", "first_right", "size", "one_label")
     sections = []
     for method in found.methods:
-        for kind in found.kinds():
+        for kind in ("all",) if facts.is_floor(method) else found.kinds():
             rows = [
                 Row(percent(level), tuple(found.cell(name, method, kind=kind, level=level) for name in measures))
                 for level in found.levels
@@ -133,15 +133,11 @@ def _levels(found: Sets, facts: RunFacts) -> Table:
 
 
 def _conditions(found: Sets, facts: RunFacts) -> Table:
-    def row(condition: tuple[str, int]) -> Row:
-        cells = [
-            found.cell(measure, method, condition)
-            for method in found.methods
-            for measure in ("coverage", "truth", "size")
-        ]
-        return Row(condition_name(*condition), tuple(cells))
+    measures = ("coverage", "randomised", "truth", "first_right", "size")
 
-    columns = tuple(f"{method} {name}" for method in found.methods for name in ("redraws", "truth", "size"))
+    def row(method: str, condition: tuple[str, int]) -> Row:
+        return Row(condition_name(*condition), tuple(found.cell(name, method, condition) for name in measures))
+
     return Table(
         "label_sets_conditions",
         found.task,
@@ -150,8 +146,8 @@ def _conditions(found: Sets, facts: RunFacts) -> Table:
         "under each condition",
         None,
         "Condition",
-        columns,
-        (Section(tuple(map(row, found.conditions))),),
+        ("redraws", "randomised", "truth", "first right", "size"),
+        tuple(Section(tuple(row(method, one) for one in found.conditions), method) for method in found.methods),
         (
             "Sets are made and tested with the same resampled images under each condition. Columns as in the table of "
             "nominal levels.",
