@@ -1,4 +1,4 @@
-"""The tables of the analyses: sensitive units, robustness, tuned image sets, concept bottlenecks."""
+"""The tables of the analyses: sensitive units, robustness, tuned image sets, label sets, concept bottlenecks."""
 
 from __future__ import annotations
 
