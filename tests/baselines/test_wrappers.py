@@ -16,6 +16,8 @@ from baselines.base import Label, UnitLabels
 from baselines.costs import Amount, Cost
 from baselines.set_of import SetOf, labels_of_draws, resampled_images
 from baselines.several import FEWEST, Several, clustered, polysemanticity
+from benchmark.run.options import RunOptions
+from benchmark.run.preflight import check
 from tasks.common.errors import UserError
 from tasks.observation import ConceptPresence, Segmentation
 
@@ -115,6 +117,12 @@ def test_options_go_to_the_wrapper_or_to_the_method_inside():
 def test_mistakes_get_one_sentence(name, options, sentence):
     with pytest.raises(UserError, match=sentence):
         registry.load(name, **options)
+
+
+def test_an_option_of_the_method_inside_alone_is_told_where_to_go():
+    options = RunOptions(tasks=("resnet50_fc",), methods=("set_of(csp)",), method_options={"csp": {"gamma": 1}})
+    with pytest.raises(UserError, match=r'For the one inside set_of\(csp\), use --set "set_of\(csp\)\.…"\.'):
+        check(options)
 
 
 def test_costly_methods_are_allowed_on_request():
