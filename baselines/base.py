@@ -34,7 +34,8 @@ class UnitLabels:
         unit: Unit number, from 0.
         ranked: Best first; empty means that the method could not name the unit (missing, not zero).
         evidence: Indices of the probing images that the label is based on, most activating first.
-        extra: JSON-serialisable facts: a detector flag, scores by category, a Describe-and-Dissect trace.
+        extra: JSON-serialisable facts: a detector flag, scores by category, a Describe-and-Dissect trace; ``labels``:
+            how many of ``ranked`` the method gives the unit, if more than the first.
     """
 
     unit: int

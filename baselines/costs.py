@@ -8,7 +8,7 @@ says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 Number: TypeAlias = float | None
@@ -82,6 +82,11 @@ class Cost:
         expected = self.generated.expected
         left = None if expected is None else expected * (1 - self.shared)
         return replace(self, generated=Amount(self.generated.most, left))
+
+    def __mul__(self, times: int) -> Cost:
+        """That many labellings, none of which uses what another one has made."""
+        amounts = {one.name: value for one in fields(self) if isinstance(value := getattr(self, one.name), Amount)}
+        return replace(self, **{name: amount * times for name, amount in amounts.items()})
 
 
 UNSTATED = Cost(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from types import SimpleNamespace
@@ -165,9 +166,48 @@ _BUILT_IN = {
 }
 
 
+_WRAPPERS = {
+    wrapper: MethodEntry(wrapper, summary, (), version, target, default=False)
+    for wrapper, summary, version, target in (
+        (
+            "several",
+            "Several labels per unit: one for each cluster of its top images, by any METHOD",
+            "1",
+            "baselines.several:Several",
+        ),
+        (
+            "set_of",
+            "Label sets: the smallest set of the labels that resampled probing sets give, by any METHOD",
+            "1",
+            "baselines.set_of:SetOf",
+        ),
+    )
+}
+"""Methods around any other, named ``WRAPPER(METHOD)``."""
+
+_WRAPPED = re.compile(rf"({'|'.join(_WRAPPERS)})\((.+)\)")
+
+
 def names() -> tuple[str, ...]:
     """The built-in methods, in the order of the tables."""
     return tuple(_BUILT_IN)
+
+
+def wrappers() -> tuple[MethodEntry, ...]:
+    """The wrappers, named ``WRAPPER(METHOD)``; their needs are those of the method inside."""
+    return tuple(replace(one, name=f"{one.name}(METHOD)") for one in _WRAPPERS.values())
+
+
+def innermost(name: str) -> str:
+    """The method inside all wrappers; a plain method's own name.
+
+    Example:
+        >>> innermost("set_of(csp)"), innermost("csp")
+        ('csp', 'csp')
+    """
+    while wrapped := _WRAPPED.fullmatch(name):
+        name = wrapped[2]
+    return name
 
 
 def default_names() -> tuple[str, ...]:
@@ -188,9 +228,13 @@ def entry(name: str) -> MethodEntry:
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]
+    if wrapped := _WRAPPED.fullmatch(name):
+        outer, inner = _WRAPPERS[wrapped[1]], entry(wrapped[2])
+        summary, version = outer.summary.replace("any METHOD", inner.name), f"{outer.version}+{inner.version}"
+        return replace(outer, name=name, summary=summary, needs=inner.needs, version=version, package=inner.package)
     added = _plugins()
     if name not in added:
-        raise unknown_name("method", name, (*_BUILT_IN, *added))
+        raise unknown_name("method", name, (*_BUILT_IN, *added, *(one.name for one in wrappers())))
     return added[name][0]
 
 
@@ -198,15 +242,17 @@ def load(name: str, **options: Any) -> Method:
     """Import a method and construct it.
 
     Args:
-        name: A built-in method or a plugin's.
-        options: Its constructor's arguments, e.g. ``similarity="wpmi", mode="code"``. Text is converted to the declared
-            type, so that command-line values work.
+        name: A built-in method or a plugin's, also inside a wrapper.
+        options: Its constructor's arguments, e.g. ``similarity="wpmi", mode="code"``; a wrapper passes on those that it
+            does not have. Text is converted to the declared type, so that command-line values work.
 
     Raises:
         UserError: Unknown name or option, a value outside the option's vocabulary, a missing package, or a plugin's
             method that cannot be constructed.
     """
     found = entry(name)
+    if wrapped := _WRAPPED.fullmatch(name):
+        return _wrapped(name, _WRAPPERS[wrapped[1]], wrapped[2], options)
     if not found.package:
         method = _built_in_class(found)
         return method(**_checked(name, method, options))
@@ -218,6 +264,35 @@ def load(name: str, **options: Any) -> Method:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"The method {name} of {found.package} cannot be constructed: {reason}") from error
+
+
+def _wrapped(name: str, outer: MethodEntry, inner: str, options: Mapping[str, Any]) -> Method:
+    """A wrapper around a method, each with its own of the options."""
+    wrapper, known = _class(outer.name), _parameters(name)
+    for key in options:
+        if key not in known:
+            raise unknown_name(f"option of {name}", key, known)
+    own = _own_parameters(wrapper)
+    passed = {key: value for key, value in options.items() if key not in own}
+    chosen = {key: value for key, value in options.items() if key in own}
+    return wrapper(load(inner, **passed), **_checked(name, wrapper, chosen))
+
+
+def _parameters(name: str) -> list[str]:
+    """The options of a method: a wrapper's own, and those of the method inside."""
+    if wrapped := _WRAPPED.fullmatch(name):
+        return [*_own_parameters(_class(wrapped[1])), *_parameters(wrapped[2])]
+    return [*inspect.signature(_class(name)).parameters]
+
+
+def _own_parameters(wrapper: type[Any]) -> list[str]:
+    return [key for key in inspect.signature(wrapper).parameters if key != "inner"]
+
+
+def _class(name: str) -> type[Any]:
+    if name in _WRAPPERS:
+        return _built_in_class(_WRAPPERS[name])
+    return _built_in_class(_BUILT_IN[name]) if name in _BUILT_IN else _plugins()[name][1]
 
 
 def used_parts(method: Method) -> frozenset[str]:

@@ -52,8 +52,32 @@ def compound_match(
         raise ValueError(f"op must be 'single', 'and' or 'or', not {op!r}")
     if len(set(concepts)) != len(concepts) or (len(concepts) == 1) != (op == "single") or not concepts:
         raise ValueError(f"{op!r} cannot join the concepts {list(concepts)}: one for 'single', else different ones")
-    named = [
+    named = _named(label, concepts, synonyms, rivals)
+    return any(named) if op == "or" else all(named)
+
+
+def names_all(
+    labels: Iterable[str], concepts: Sequence[str], synonyms: Synonyms, rivals: Mapping[str, Iterable[str]]
+) -> bool:
+    """Whether several labels together name all concepts; each must be named by a label without its rivals.
+
+    Args:
+        labels: Free texts.
+        concepts: The truth's, never each other's rivals.
+        synonyms: As for ``compound_match``.
+        rivals: As for ``compound_match``.
+
+    Example:
+        >>> names_all(["red", "a fish"], ["red", "fish"], {}, {}), names_all(["red"], ["red", "fish"], {}, {})
+        (True, False)
+    """
+    named = [_named(label, concepts, synonyms, rivals) for label in labels]
+    return bool(named) and all(map(any, zip(*named, strict=True)))
+
+
+def _named(label: str, concepts: Sequence[str], synonyms: Synonyms, rivals: Mapping[str, Iterable[str]]) -> list[bool]:
+    """Whether a label names each concept and none of its rivals."""
+    return [
         concept_match(label, concept, synonyms, [rival for rival in rivals.get(concept, ()) if rival not in concepts])
         for concept in concepts
     ]
-    return any(named) if op == "or" else all(named)

@@ -292,11 +292,11 @@ def _head_lines(name: str) -> list[str]:
 
 
 def _words(name: str) -> Iterator[str]:
-    """The name cut after each underscore, hyphen and space."""
+    """The name cut after each underscore, hyphen and space, and after a bracket inside a word."""
     word = ""
     for character in name:
         word += character
-        if character in "_- ":
+        if character in "_- " or (character == "(" and word != "("):
             yield word
             word = ""
     if word:

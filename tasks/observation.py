@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from tasks.activations.maps import Maps
+from tasks.activations.maps import ChosenMaps, Maps
 from tasks.roles import (
     Captioner,
     ImageGenerator,
@@ -94,6 +94,24 @@ class Observation:
     images: Callable[[Sequence[int]], UInt8[Tensor, "k 3 h w"]]
     segmentation: Segmentation | None = None
     presence: ConceptPresence | None = None
+
+    def of(self, images: Sequence[int]) -> Observation:
+        """The same over some of the images, any of them repeatedly.
+
+        Args:
+            images: Their indices, in their new order.
+        """
+        rows, whole = [int(image) for image in images], self.segmentation
+        return replace(
+            self,
+            image_ids=tuple(self.image_ids[row] for row in rows),
+            activations=self.activations[rows],
+            maps=self.maps and ChosenMaps(self.maps, rows),
+            clip_embeddings=self.clip_embeddings[rows],
+            images=lambda indices: self.images([rows[index] for index in indices]),
+            segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(rows[index])),
+            presence=self.presence and self.presence.of(rows),
+        )
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,11 @@ class ClipDissect:
             parameters["prior_units"] = ~dead if self.mode == "fixed" else finite
             if self.top_k is not None:
                 parameters["top_k"] = self.top_k
+            first = {image: place for place, image in enumerate(dict.fromkeys(observation.image_ids))}
+            if len(first) < len(observation.image_ids):
+                parameters["copies"] = torch.tensor(
+                    [first[image] for image in observation.image_ids], device=activations.device
+                )
         if self.similarity == "rank_reorder":
             address = (self.name, observation.layer, observation.condition, observation.severity, observation.repeat)
             parameters["seed"] = integer_seed(tools.seed, *address)

@@ -52,8 +52,8 @@ def similarity(
         activations: Pooled activations of the complete layer, finite.
         mode: ``fixed`` (float64) or ``code`` (float32, as released).
         parameters: Overrides of the function's parameters: ``epsilon`` of cos_cubed; ``p_norm``, ``top_fraction``,
-            ``scale_p``, ``seed`` of rank_reorder; ``top_k``, ``scale``, ``lam``, ``epsilon``, ``prior_units`` of both
-            wpmi; ``p_start``, ``p_end`` of soft_wpmi. The defaults are the published ones.
+            ``scale_p``, ``seed`` of rank_reorder; ``top_k``, ``scale``, ``lam``, ``epsilon``, ``prior_units`` and
+            ``copies`` of both wpmi; ``p_start``, ``p_end`` of soft_wpmi. The defaults are the published ones.
 
     Returns:
         Scores, float64 (``fixed``) or float32 (``code``); higher is better.

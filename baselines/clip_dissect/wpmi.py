@@ -66,11 +66,13 @@ def wpmi(
     lam: float = 0.6,
     epsilon: float = 1e-7,
     prior_units: Bool[Tensor, " units"] | None = None,
+    copies: Int[Tensor, " images"] | None = None,
 ) -> Float[Tensor, "units concepts"]:
     """S = L − lam·prior, L[k, c] = Σ over the top_k images x of unit k of log(Q[x, c] + epsilon).
 
     Q = softmax over concepts of scale·P; prior[c] = log of the mean over units of exp L[k, c]; ``prior_units`` excludes
-    dead units from that mean.
+    dead units from that mean. ``copies`` gives all copies of an image one number, where images occur repeatedly: their
+    order makes no difference, and need not be averaged over.
 
     Raises:
         UserError: Fewer images than top_k.
@@ -78,7 +80,7 @@ def wpmi(
     top = _top("wpmi", a, top_k)
     if mode == "code":
         return _as_released(lambda rows: torch.log(rows + epsilon), p, top, scale, lam, prior_units)
-    return _in_products(p, a, top, [epsilon] * top_k, [1.0] * top_k, scale, lam, prior_units)
+    return _in_products(p, a, top, [epsilon] * top_k, [1.0] * top_k, scale, lam, prior_units, copies)
 
 
 def soft_wpmi(
@@ -93,11 +95,12 @@ def soft_wpmi(
     p_start: float = 0.998,
     p_end: float = 0.97,
     prior_units: Bool[Tensor, " units"] | None = None,
+    copies: Int[Tensor, " images"] | None = None,
 ) -> Float[Tensor, "units concepts"]:
     """S = L − lam·prior, L[k, c] = Σ_j log(1 + p_j (Q[x_j, c] − 1) + epsilon), x_j the j-th most activating image.
 
     p_j = p_start − (j / top_k)(p_start − p_end), j = 0..top_k − 1, is the probability that the j-th image shows the
-    concept at all; Q and the prior are those of ``wpmi``.
+    concept at all; Q, the prior and ``copies`` are those of ``wpmi``.
 
     Raises:
         UserError: Fewer images than top_k.
@@ -108,7 +111,7 @@ def soft_wpmi(
         shown = shown.unsqueeze(-1)
         return _as_released(lambda rows: torch.log(1 + shown * (rows - 1) + epsilon), p, top, scale, lam, prior_units)
     slopes = [p_start - rank / top_k * (p_start - p_end) for rank in range(top_k)]
-    return _in_products(p, a, top, [1 - slope + epsilon for slope in slopes], slopes, scale, lam, prior_units)
+    return _in_products(p, a, top, [1 - slope + epsilon for slope in slopes], slopes, scale, lam, prior_units, copies)
 
 
 def _top(name: str, a: Float[Tensor, "images units"], top_k: int) -> Int[Tensor, "units k"]:
@@ -170,13 +173,24 @@ class _Ties(NamedTuple):
 
     @classmethod
     def of(
-        cls, a: Float[Tensor, "images units"], top: Int[Tensor, "units k"], among: Bool[Tensor, " units"] | None
+        cls,
+        a: Float[Tensor, "images units"],
+        top: Int[Tensor, "units k"],
+        among: Bool[Tensor, " units"] | None,
+        copies: Int[Tensor, " images"] | None,
     ) -> _Ties:
         values = a.detach().T.gather(1, top)
         k = top.shape[1]
         same = torch.nn.functional.pad(values[:, 1:] == values[:, :-1], (1, 1))
         mask = same[:, 1:] | same[:, :-1]
-        mask[:, -1] |= tied_images(a, k) > 0
+        beyond = tied_images(a, k)
+        mask[:, -1] |= beyond > 0
+        if copies is not None:
+            # Copies have the same activation, so a group of one image is as large as the image has copies.
+            group = (~same[:, :-1]).cumsum(dim=1) - 1
+            size = torch.zeros_like(group).scatter_add_(1, group, torch.ones_like(group)).gather(1, group)
+            cut = (beyond > 0)[:, None] & (group == group[:, -1:])
+            mask &= torch.where(cut, beyond[:, None], size) != copies.bincount()[copies][top]
         if among is not None:
             mask &= among.to(mask.device).unsqueeze(1)
         units, starts = (mask & ~same[:, :-1]).nonzero(as_tuple=True)
@@ -223,13 +237,14 @@ def _in_products(
     scale: float,
     lam: float,
     prior_units: Bool[Tensor, " units"] | None,
+    copies: Int[Tensor, " images"] | None,
 ) -> Float[Tensor, "units concepts"]:
     """S with L[k, c] = Σ_j log(offset_j + slope_j·Q[top[k, j], c]), its mean over all orders of images that tie.
 
     Independent of the number of threads.
     """
     (images, concepts), units, device = p.shape, len(top), top.device
-    ties = _Ties.of(a, top, prior_units)
+    ties = _Ties.of(a, top, prior_units, copies)
     needed = torch.cat([top.T.flatten(), ties.images])
     seen, places = needed.unique(return_inverse=True)
     # A copy of most of P would cost more memory than the images that no unit needs cost time.

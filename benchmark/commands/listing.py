@@ -29,12 +29,12 @@ def tasks() -> list[dict[str, Any]]:
 
 
 def methods() -> list[dict[str, Any]]:
-    """Name, description, version and needs of each method, plugins included."""
+    """Name, description, version and needs of each method, plugins included, and of the wrappers around any of them."""
     from baselines import registry
 
     return [
         {"name": e.name, "description": e.summary, "version": e.version, "needs": list(e.needs), "package": e.package}
-        for e in registry.entries()
+        for e in (*registry.entries(), *registry.wrappers())
     ]
 
 

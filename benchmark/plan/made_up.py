@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from benchmark.run.work import Work
 from leaderboard.store.schema import SCORES
-from tasks.activations.maps import Maps, MemoryMaps, image_blocks
+from tasks.activations.maps import MemoryMaps
 from tasks.common.seeding import generator
 from tasks.models.target import LayerReading
 from tasks.observation import Observation
@@ -40,46 +39,22 @@ def enlarged(
         embeddings: Their CLIP embeddings.
         images: Number of images to imitate.
     """
-    few = len(probe.ids)
-    again = [number % few for number in range(images)]
-    whole = probe.segmentation
-    return Observation(
+    few = Observation(
         layer=layer,
         kind=reading.kind,
         condition=CLEAN.name,
         severity=0,
         repeat=0,
-        image_ids=tuple(f"plan-{number}" for number in range(images)),
-        activations=reading.pooled[again],
-        maps=None if reading.maps is None else TiledMaps(MemoryMaps(reading.maps), images),
-        clip_embeddings=embeddings[again],
-        images=lambda indices: probe.load([again[index] for index in indices]),
-        segmentation=whole and replace(whole, pixels=lambda index: whole.pixels(index % few)),
-        presence=probe.presence and probe.presence.of(again),
+        image_ids=probe.ids,
+        activations=reading.pooled,
+        maps=None if reading.maps is None else MemoryMaps(reading.maps),
+        clip_embeddings=embeddings,
+        images=probe.load,
+        segmentation=probe.segmentation,
+        presence=probe.presence,
     )
-
-
-class TiledMaps:
-    """A few maps, repeated.
-
-    Args:
-        maps: The maps to repeat.
-        images: Number of images to imitate.
-    """
-
-    def __init__(self, maps: Maps, images: int) -> None:
-        self._maps = maps
-        self.shape = (images, *maps.shape[1:])
-
-    def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
-        """See ``tasks.activations.maps.Maps``."""
-        return self._maps.read([image % self._maps.shape[0] for image in images], units)
-
-    def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
-        """See ``tasks.activations.maps.Maps``."""
-        images, count, height, width = self.shape
-        for part in image_blocks(images, count * height * width):
-            yield part, self.read(part, range(count) if units is None else units)
+    again = few.of([number % len(probe.ids) for number in range(images)])
+    return replace(again, image_ids=tuple(f"plan-{number}" for number in range(images)))
 
 
 def made_up_scores(work: Work, units: int, seed: int) -> pd.DataFrame:

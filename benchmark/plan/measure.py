@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from baselines import registry
 from baselines.base import Method
 from baselines.costs import Cost
 from baselines.evidence import dead_units
+from baselines.wrapper import Wrapper
 from benchmark.plan.clock import ProbeClock
 from benchmark.plan.count import cost_of
 from benchmark.plan.language import language_roles
@@ -245,9 +247,22 @@ class _Measuring:
             self.rates.basis[name] = "its stated cost, not tried for lack of time"
             return
         try:
-            self.rates.methods[name] = self._label(name, observation, self._tools(target), allowance, modelled)
+            self.rates.methods[name] = self._time(name, self.methods[name], observation, target, allowance)
         except Exception as error:  # the run will report the same for each cell; the rest can be planned
             self.rates.unmeasured[name] = f"it fails: {type(error).__name__}: {error}"
+
+    def _time(
+        self, name: str, method: Method, observation: Observation, target: TargetModel, allowance: float
+    ) -> MethodTime:
+        """The rates of a method; those of a wrapper follow from the method inside, which it repeats."""
+        if isinstance(method, Wrapper):
+            inner = self._time(name, method.inner, observation, target, allowance)
+            cell, unit = method.seconds(inner.cell, inner.unit)
+            self.rates.basis[name] += f" by {method.inner.name}, {method.labellings} times"
+            return replace(inner, cell=cell, unit=unit)
+        stated, why = cost_of(method, 1, self.work.images)
+        modelled = None if why else self._modelled(stated)
+        return self._label(name, method, observation, self._tools(target), allowance, modelled)
 
     def _modelled(self, stated: Cost) -> float | None:
         """Seconds of a unit without generated images, by the stated use of the models; None if one is unknown."""
@@ -266,7 +281,13 @@ class _Measuring:
         return None
 
     def _label(
-        self, name: str, observation: Observation, tools: Toolbox, allowance: float, modelled: float | None
+        self,
+        name: str,
+        method: Method,
+        observation: Observation,
+        tools: Toolbox,
+        allowance: float,
+        modelled: float | None,
     ) -> MethodTime:
         dead = dead_units(observation.activations)
         alive = [unit for unit in self.work.units if not dead[unit]] or list(self.work.units)
@@ -283,7 +304,7 @@ class _Measuring:
             units = [alive[(start + place) % len(alive)] for place in range(count)]
             start += count
             drawn, called, started = self.roles.tally["generated"], time.monotonic(), self.clock()
-            found = self.methods[name].label(observation, units, tools)
+            found = method.label(observation, units, tools)
             used, took = (self.clock() - started) / self.speedup, time.monotonic() - called
             drawing = (self.roles.tally["generated"] - drawn) * self._drawing()
             with _folder() as folder:

@@ -78,7 +78,8 @@ def _count(study: str, cost: StudyCost, methods: Mapping[str, Method], profile: 
     labellings: dict[str, tuple[int, Amount]] = {}
     total = Counts(target=cost.read, clip=cost.embedded)
     summarised = False
-    for name in work.methods if times else ():
+    chosen = work.methods if cost.methods is None else cost.methods
+    for name in chosen if times else ():
         first, _ = cost_of(methods[name], len(work.units), work.images)
         each = [first] * networks + [first.repeated()] * (times - networks)
         total = sum((counts_of(one, profile) for one in each), total)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from baselines import registry
 from baselines.evidence import EVIDENCE_SIZE
 from benchmark.run.options import RunOptions
 from benchmark.run.prepare import Prepared
@@ -33,6 +34,7 @@ def run_identity(
 ) -> dict[str, Any]:
     """The options, and the current content that their names refer to."""
     works, methods, pool = prepared.works, prepared.methods, roles.pool_digest()
+    chosen = profile.own_options(list(map(registry.innermost, methods)))
     made = [work.task.model for work in works if profile.target(work.task.model).loader == "factory"]
     return {
         **prepared.identity(options),
@@ -52,7 +54,7 @@ def run_identity(
             },
             "perturbations": {"engine": ENGINE_VERSION, **_perturbation_facts(works, options.corruptions)},
             "methods": {name: method.version for name, method in methods.items()},
-            **({"profile_options": profile.own_options(methods)} if profile.own_options(methods) else {}),
+            **({"profile_options": chosen} if chosen else {}),
             "evidence_images": EVIDENCE_SIZE,
             "truth_bar": TRUTH_BAR,
             **({"pool": pool} if pool is not None else {}),

@@ -103,7 +103,9 @@ def _check_method_options(options: RunOptions) -> None:
     for method in options.method_options:
         registry.entry(method)
         if method not in chosen:
-            raise UserError(f"--set {method}.… has no effect: the method {method} is not among --methods.")
+            around = [name for name in chosen if registry.innermost(name) == method]
+            hint = f' For the one inside {around[0]}, use --set "{around[0]}.…".' if around else ""
+            raise UserError(f"--set {method}.… has no effect: the method {method} is not among --methods.{hint}")
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:

@@ -307,7 +307,10 @@ def load_methods(options: RunOptions, profile: Profile) -> dict[str, Method]:
         UserError: An option that a method does not have, or a role that it needs and the profile does not provide.
     """
     methods = {
-        name: registry.load(name, **{**profile.method_options.get(name, {}), **options.method_options.get(name, {})})
+        name: registry.load(
+            name,
+            **{**profile.method_options.get(registry.innermost(name), {}), **options.method_options.get(name, {})},
+        )
         for name in options.method_names()
     }
     for name, method in methods.items():

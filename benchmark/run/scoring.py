@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.run.truth import right_labels
+from benchmark.run.truth import named_both, right_labels
 from benchmark.run.unit_measures import MEASURES
 from benchmark.run.work import Work
 from leaderboard.store.run_folder import CellKey, RunFolder
@@ -243,6 +243,7 @@ def _score_method(
                         "truth_op": [entry and entry.get("op", "single") for entry in units.known],
                         "right_clean": right_clean,
                         "right": units.right(now, roles),
+                        "named_both": named_both(_given(folder, key, units.numbers, now), units.known, roles),
                         "detector": _detectors(folder, key, units.numbers),
                     }
                 )
@@ -250,8 +251,26 @@ def _score_method(
     return pd.concat(frames, ignore_index=True)
 
 
-def _detectors(folder: RunFolder, key: CellKey, units: np.ndarray) -> list[bool | None]:
+def _given(folder: RunFolder, key: CellKey, units: np.ndarray, now: Sequence[str | None]) -> list[Sequence[str]]:
+    """The labels that a method gives each unit: the first, or as many as it says."""
+    counts = [said.get("labels", 1) for said in _said(folder, key, units)]
+    given: list[Sequence[str]] = [[] if label is None else [label] for label in now]
+    if any(isinstance(count, int) and count > 1 for count in counts):
+        ranked = {unit: rows["label"].tolist() for unit, rows in folder.read_cell(key).groupby("unit")}
+        given = [
+            ranked[unit][:count] if first and isinstance(count, int) else first
+            for unit, count, first in zip(units.tolist(), counts, given, strict=True)
+        ]
+    return given
+
+
+def _said(folder: RunFolder, key: CellKey, units: np.ndarray) -> list[Mapping[str, Any]]:
+    """A method's further facts about each unit."""
     marker = folder.marker(key)
     said: Mapping[str, Any] = marker.extra.get("units", {}) if marker else {}
-    found = [said.get(str(unit), {}).get("detector") for unit in units]
+    return [said.get(str(unit), {}) for unit in units]
+
+
+def _detectors(folder: RunFolder, key: CellKey, units: np.ndarray) -> list[bool | None]:
+    found = [said.get("detector") for said in _said(folder, key, units)]
     return [one if isinstance(one, bool) else None for one in found]  # cells of older versions hold anything

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from metrics.compound import compound_match
+from metrics.compound import compound_match, names_all
 from metrics.oracle import best_concept
 from metrics.text import normalise
 from tasks.models.planted_facts import PlantedUnit
@@ -99,6 +99,26 @@ def right_labels(
             )
         right.append(told[place])
     return right
+
+
+def named_both(
+    labels: Sequence[Sequence[str]], known: Sequence[Mapping[str, Any] | None], roles: Roles
+) -> list[bool | None]:
+    """Whether the labels of each OR unit together name both of its concepts; None without labels or for other truths.
+
+    Args:
+        labels: Those that a method gives each unit.
+        known: As for ``right_labels``.
+        roles: Provide synonyms and rival concepts.
+    """
+    found: list[bool | None] = []
+    for texts, truth in zip(labels, known, strict=True):
+        if not texts or truth is None or truth.get("op") != "or":
+            found.append(None)
+            continue
+        rivals = {concept: roles.rivals(concept) for concept in truth["concepts"]}
+        found.append(names_all(texts, truth["concepts"], roles.synonyms(), rivals))
+    return found
 
 
 def _planted(unit: PlantedUnit) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class StudyCost:
         labellings: Number of times that each method labels the units of a network, and number of networks.
         captioned: Images that are captioned if a method uses word frequencies of captions.
         trained: Training images, counted in each step.
+        methods: The methods that label the units; None for all of the run.
     """
 
     work: Work
@@ -76,6 +77,7 @@ class StudyCost:
     labellings: tuple[int, int] = (0, 0)
     captioned: Amount = NOTHING
     trained: int = 0
+    methods: tuple[str, ...] | None = None
 
 
 class Study(Protocol):

@@ -510,6 +510,42 @@ EXCHANGE = TableSchema(
     ("task", "profile", "method", "unit"),
 )
 
+
+def _end(name: str, word: str, high: float | None = 1.0) -> Column:
+    return Column(name, "number", f"{word} end of its 95 % interval over units.", True, 0.0, high)
+
+
+LABEL_SETS = TableSchema(
+    "label_sets",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        PERTURBATION,
+        SEVERITY,
+        Column("kind", "text", "Truth of the units: `single`, `and`, `or`, `unknown`, or `all` for all units."),
+        Column("draws", "integer", "Number of resampled probing sets that make the sets of labels.", low=1),
+        Column("level", "number", "Nominal level of the sets.", low=0.0, high=1.0),
+        Column("units", "integer", "Number of units, without dead ones.", low=1),
+        share("coverage", "Coverage of redraws", "Share of further resampled probing sets whose label is in the set."),
+        _end("coverage_low", "Lower"),
+        _end("coverage_high", "Upper"),
+        share("randomised", "Randomised", "The same if the last label counts only as far as the level needs it."),
+        _end("randomised_low", "Lower"),
+        _end("randomised_high", "Upper"),
+        Column("known", "integer", "Number of these units whose truth is known.", low=0),
+        share("truth", "Coverage of truth", "Share of units whose set holds a right label; absent without truth."),
+        _end("truth_low", "Lower"),
+        _end("truth_high", "Upper"),
+        share("first_right", "First right", "Share of units whose most frequent label is right; absent without truth."),
+        Column("size", "number", "Mean number of labels of a set.", low=0.0),
+        _end("size_low", "Lower", None),
+        _end("size_high", "Upper", None),
+        share("one_label", "One label", "Share of units whose set has a single label."),
+    ),
+    ("task", "profile", "method", "perturbation", "severity", "kind", "draws", "level"),
+)
+
 STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "sensitivity": (SENSITIVITY, DETECTORS),
     "robustness": (ROBUSTNESS,),
@@ -519,6 +555,7 @@ STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "probing_attack": (ATTACKS, ATTACKED_LABELS),
     "cue_conflict": (CUE_UNITS, CUE_LABELS, CUE_NETWORK),
     "exchange": (EXCHANGE,),
+    "label_sets": (LABEL_SETS,),
 }
 """What ``--analysis`` can ask for → its tables. Their rows depend on each other, so a group of runs uses those of one
 run.

@@ -187,6 +187,13 @@ SCORES = TableSchema(
             optional=True,
         ),
         Column(
+            "named_both",
+            "flag",
+            "OR units: the labels that the method gives, of which some give several, name both concepts; absent for "
+            "other truths.",
+            optional=True,
+        ),
+        Column(
             "detector",
             "flag",
             "The method itself calls the unit a detector of its label; absent for methods that make no such statement.",

@@ -17,6 +17,7 @@ from leaderboard.view.cost import cost_contents
 from leaderboard.view.cue_conflict import cue_conflict_contents
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.exchange import exchange_contents
+from leaderboard.view.label_sets import label_set_contents
 from leaderboard.view.probing_attack import probing_attack_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
@@ -138,5 +139,12 @@ VIEWS: Final = (
         "How far do the labels of the same units move if they are found with other images, compared with a repeat on "
         "the same images?",
         lambda tables, facts: exchange_contents(tables["exchange"], facts),
+    ),
+    StudyView(
+        "label_sets",
+        "Sets of labels",
+        "How often does a set of labels from resampled probing sets hold the label that a further one would give, and "
+        "how often a right one? A nominal level promises the former only.",
+        lambda tables, facts: label_set_contents(tables["label_sets"], facts),
     ),
 )

@@ -25,6 +25,8 @@ _INTERVAL: Final = (
 )
 _JOINED: Final = " AND, OR: units of two concepts; the label must name both, or one of them."
 
+_BOTH: Final = " Both named: by all labels that the method gives; most methods give one."
+
 
 class _Group(NamedTuple):
     name: str
@@ -64,7 +66,11 @@ def _with_truth(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]
         return
     known = scores.loc[scores["truth"].notna().to_numpy() & ~scores["dead"].to_numpy(bool)]
     # A method could raise its accuracy by leaving hard units unnamed.
-    verdicts = {name: known[name].astype("boolean").fillna(False).astype(bool) for name in ("right_clean", "right")}
+    verdicts = {
+        name: known[name].astype("boolean").fillna(False).astype(bool)
+        for name in ("right_clean", "right", "named_both")
+        if name in known
+    }
     known = known.assign(**verdicts).sort_values(["perturbation", "severity", "repeat", "unit"], kind="stable")
     for names, rows in known.groupby(["task", "profile"]):
         task, profile = cast(tuple[str, str], names)
@@ -115,6 +121,11 @@ def _counts(rows: pd.DataFrame) -> tuple[int, int, int]:
 def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:
     methods = facts.ordered(set(rows["method"]))
     sections = tuple(Section(tuple(_group_rows(part, methods, facts)), title) for title, part in _by_kind(rows))
+    both = rows.loc[rows["named_both"].to_numpy(bool)] if "named_both" in rows else rows.iloc[:0]
+    if len(both):
+        pairs = rows.loc[rows["truth_op"].eq("or").to_numpy(bool)]
+        named = tuple(_group_rows(pairs, methods, facts, "named_both"))
+        sections = (*sections, Section(named, _kind_title("OR, both concepts named", pairs)))
     severities = sorted(set(rows["severity"].to_numpy()[~_clean(rows)].tolist()))
     at = f"{severities_in_words(severities).capitalize()}. " if severities else ""
     return Table(
@@ -130,7 +141,7 @@ def _accuracy_by_truth(task: str, profile: str, rows: pd.DataFrame, facts: RunFa
         (
             f"{at}Share of the n units of a kind whose label names the truth: on clean "
             "images, then on perturbed ones by group, with the number of conditions; a missing label is wrong."
-            f"{_JOINED if _has_pairs(rows) else ''} {_INTERVAL}",
+            f"{_JOINED if _has_pairs(rows) else ''}{_BOTH if len(both) else ''} {_INTERVAL}",
             *emphasis_notes([row for section in sections for row in section.rows], methods, facts, None),
             *facts.notes,
         ),
@@ -158,12 +169,12 @@ def _kind_title(name: str, rows: pd.DataFrame) -> str:
     return f"{name} (n = {rows['unit'].nunique()})"
 
 
-def _group_rows(rows: pd.DataFrame, methods: Sequence[str], facts: RunFacts) -> Iterator[Row]:
+def _group_rows(rows: pd.DataFrame, methods: Sequence[str], facts: RunFacts, verdict: str = "right") -> Iterator[Row]:
     for group in _groups(rows, facts):
         cells = []
         for method in methods:
             own = group.rows.loc[group.rows["method"].to_numpy() == method]
-            per_unit = cast(pd.Series, own.groupby("unit")["right"].mean()).to_numpy(np.float64)
+            per_unit = cast(pd.Series, own.groupby("unit")[verdict].mean()).to_numpy(np.float64)
             cells.append(cell_of(share_interval(per_unit, facts.seed)))
         yield Row(group.name, emphasised(cells, methods, facts))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -211,6 +211,67 @@ class LateMaps:
     def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
         """All maps, some images at a time and in order, with the image indices; None reads all units."""
         return self._maps.blocks(units)
+
+
+class ChosenMaps:
+    """The maps of some images, any of them repeatedly.
+
+    Args:
+        maps: Of all images.
+        images: The chosen ones, in their new order.
+    """
+
+    def __init__(self, maps: Maps, images: Sequence[int]) -> None:
+        self._maps, self._images = maps, images
+
+    @property
+    def shape(self) -> Shape:
+        """See ``Maps``."""
+        return (len(self._images), *self._maps.shape[1:])
+
+    def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
+        """See ``Maps``."""
+        return self._maps.read([int(self._images[image]) for image in images], units)
+
+    def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
+        """See ``Maps``."""
+        images, count, height, width = self.shape
+        for part in image_blocks(images, count * height * width):
+            yield part, self.read(part, range(count) if units is None else units)
+
+
+class MutedMaps:
+    """Maps in which one unit is constant on some images.
+
+    Args:
+        maps: The maps as they are.
+        value: Every value of the unit on those images, so that any pooling gives it too.
+    """
+
+    def __init__(self, maps: Maps, unit: int, images: Collection[int], value: float) -> None:
+        self._maps, self._unit, self._images, self._value = maps, unit, frozenset(images), value
+
+    @property
+    def shape(self) -> Shape:
+        """See ``Maps``."""
+        return self._maps.shape
+
+    def read(self, images: Sequence[int], units: Sequence[int]) -> Float[Tensor, "images units h w"]:
+        """See ``Maps``."""
+        return self._muted(images, units, self._maps.read(images, units))
+
+    def blocks(self, units: Sequence[int] | None = None) -> Iterator[tuple[range, Float[Tensor, "images units h w"]]]:
+        """See ``Maps``."""
+        for part, found in self._maps.blocks(units):
+            yield part, self._muted(part, range(self.shape[1]) if units is None else units, found)
+
+    def _muted(self, images: Sequence[int], units: Sequence[int], found: Tensor) -> Tensor:
+        rows = [place for place, image in enumerate(images) if image in self._images]
+        columns = [place for place, unit in enumerate(units) if unit == self._unit]
+        if rows and columns:
+            found = found.clone()
+            found[torch.tensor(rows)[:, None], torch.tensor(columns)[None]] = self._value
+        return found
 
 
 class _Columns:

@@ -383,6 +383,32 @@ def test_images_that_tie_have_the_mean_likelihood_of_all_their_orders(name, top_
     np.testing.assert_allclose(scores.numpy(), each.mean(dim=0).numpy(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "top_k"), [("wpmi", 5), ("wpmi", 28), ("soft_wpmi", 40), ("soft_wpmi", 41)])
+@pytest.mark.parametrize("decimals", [0, 1, 6])
+def test_copies_of_an_image_need_no_mean_over_their_orders(name, top_k, decimals):
+    p, a = random_inputs(images=60, units=8)
+    a = a.round(decimals=decimals)  # other images tie too, also with copies and at the cut
+    a[:, 0] = (a[:, 0] - 0.8).relu()
+    drawn = torch.randint(60, (60,), generator=torch.Generator().manual_seed(1)).sort().values
+    plain = similarity(name, p[drawn], a[drawn], top_k=top_k)
+    copies = similarity(name, p[drawn], a[drawn], top_k=top_k, copies=drawn)
+    np.testing.assert_allclose(copies.numpy(), plain.numpy(), rtol=0, atol=3e-6)
+
+
+def test_resampled_images_are_told_to_be_copies(world, monkeypatch):
+    seen, tools = world
+    given = []
+    monkeypatch.setattr(
+        "baselines.clip_dissect.method.similarity",
+        lambda *arrays, **options: given.append(options.get("copies")) or similarity(*arrays, **options),
+    )
+    drawn = [image // 2 for image in range(len(seen.image_ids))]
+    for some in (seen, seen.of(drawn)):
+        ClipDissect().label(some, [0], tools)
+    assert given[0] is None
+    assert given[1].tolist() == drawn
+
+
 def test_rank_reorder_leaves_out_the_images_that_tie_at_its_cut():
     p, a = random_inputs(images=100, units=2)
     sparse = a.clone()

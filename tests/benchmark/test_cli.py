@@ -109,9 +109,12 @@ def sentence(result) -> str:
 # ---- list and show ----
 
 
+METHODS = (*registry.names(), *(entry.name for entry in registry.wrappers()))
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("tasks", task_names()), ("methods", registry.names()), ("suites", (*suite_names(), *PERTURBATIONS))],
+    [("tasks", task_names()), ("methods", METHODS), ("suites", (*suite_names(), *PERTURBATIONS))],
 )
 def test_list(kind, names):
     shown, as_json = call("list", kind), call("list", kind, "--json")

@@ -30,7 +30,7 @@ from benchmark.plan.count import Counts, RunCount, count_run
 from benchmark.plan.estimate import stage_seconds, total
 from benchmark.plan.language import language_counts, language_roles, money
 from benchmark.plan.make import make_plan
-from benchmark.plan.measure import FEW_IMAGES, measure
+from benchmark.plan.measure import FEW_IMAGES, _Measuring, measure
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
@@ -174,6 +174,26 @@ def test_every_built_in_method_that_states_its_cost_states_one():
         method = registry.load(name)
         if hasattr(method, "cost"):
             assert isinstance(method.cost(4, 50), Cost), name
+
+
+def test_a_wrapper_is_timed_by_the_method_inside(monkeypatch):
+    class Timed(_Measuring):
+        def _label(self, name, method, *others):
+            self.rates.basis[name] = method.name
+            return MethodTime(5.0, 2.0, 0.5, 10.0, 1.0)
+
+        def _tools(self, target):
+            return None
+
+        def __init__(self):
+            self.rates = Rates()
+
+    timed = Timed()
+    for name, expected in (("set_of(csp)", (200.0, 50.0)), ("several(csp)", (0.0, 12.5))):
+        timed.work = work("csp")
+        found = timed._time(name, registry.load(name), None, None, 1.0)
+        assert (found.once, found.cell, found.unit) == (5.0, *expected)
+    assert timed.rates.basis["several(csp)"] == "csp by csp, 5 times"
 
 
 def test_what_the_folder_holds_is_subtracted():

@@ -49,6 +49,7 @@ def score_row(unit, perturbation="clean", severity=0, repeat=0, method="m", **va
         "right_clean": None,
         "right": None,
         "detector": None,
+        "named_both": None,
     }
     return row | values
 

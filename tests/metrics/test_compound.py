@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics import compound
-from metrics.compound import compound_match
+from metrics.compound import compound_match, names_all
 from metrics.text import concept_match
 
 CATEGORIES = {
@@ -107,4 +107,17 @@ def test_bad_input_is_a_sentence(op, concepts, message):
 
 def test_examples_in_the_docstring():
     found = doctest.testmod(compound)
-    assert (found.failed, found.attempted) == (0, 2)
+    assert (found.failed, found.attempted) == (0, 3)
+
+
+def test_several_labels_name_all_concepts_between_them():
+    def names(*labels: str) -> bool:
+        return names_all(labels, ["red", "fish"], {"fish": ["trout"]}, {"red": ["blue"], "fish": ["bird", "red"]})
+
+    assert names("red", "a fish")
+    assert names("red trout")
+    assert names("a trout", "blue", "red")
+    assert not names("red", "blue trout and bird")  # a rival spoils the label that names it
+    assert not names("red and blue", "fish")
+    assert not names("red")
+    assert not names()

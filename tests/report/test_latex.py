@@ -105,6 +105,11 @@ def test_columns_reserve_what_their_numbers_need():
     assert r"fog & 0.50 & -12.25 & 0.50{$^{*}$} \\" in source
 
 
+def test_wrapped_methods_are_broken_after_the_bracket():
+    shown = latex_tables([table(methods=("several(network_dissection)",))])
+    assert r"several(\\network\_\\dissection)" in shown
+
+
 def test_long_names_are_broken_in_the_head():
     source = latex_tables([table(["describe_and_dissect", "x" * 100])])
     assert r"describe\_\\and\_dissect" in source

@@ -113,6 +113,21 @@ def test_accuracy_by_kind_and_group(scores):
     assert "AND" in table.notes[0]
 
 
+def test_both_concepts_are_shown_where_some_method_names_them(scores):
+    scores["named_both"] = (scores["truth_op"].eq("or") & scores["method"].eq("mine") & scores["unit"].eq(2)).astype(
+        object
+    )
+    scores.loc[scores["truth_op"] != "or", "named_both"] = None
+    (table,) = accuracy_by_truth(scores, NOTED)
+    assert table.sections[-1].title == "OR, both concepts named (n = 3)"
+    cells = dict(zip(table.columns, rows_of(table, -1)["clean"], strict=True))
+    assert (cells["mine"].value, cells["dnd"].value) == (pytest.approx(1 / 3), 0)
+    assert "Both named: by all labels that the method gives" in table.notes[0]
+    scores["named_both"] = scores["named_both"].where(scores["named_both"].isna(), False)
+    (table,) = accuracy_by_truth(scores, NOTED)
+    assert not any("both" in section.title for section in table.sections)
+
+
 def test_the_kind_of_truth_is_optional(scores):
     for without in (scores.drop(columns="truth_op"), scores.assign(truth_op=None)):
         (table,) = accuracy_by_truth(without, NOTED)
