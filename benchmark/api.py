@@ -52,7 +52,7 @@ def run(
         out: Run folder; by default ``runs/TASK``.
         quiet: Only warnings, no progress.
         **options: Every other option of ``python -m benchmark run``, as fields of
-            ``benchmark.run.options.RunOptions``: ``severities``, ``seed``, ``profile``, ``method_options``,
+            ``benchmark.core.options.RunOptions``: ``severities``, ``seed``, ``profile``, ``method_options``,
             ``analyses``, …
 
     Raises:
@@ -60,7 +60,7 @@ def run(
     """
     from pydantic import ValidationError
 
-    from benchmark.run.options import RunOptions
+    from benchmark.core.options import RunOptions
 
     given: dict[str, Any] = {
         "tasks": [str(task)] if isinstance(task, str | os.PathLike) else list(task),
@@ -83,11 +83,11 @@ def run(
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "options"
         raise UserError(f"{where}: {first['msg']}.") from error
-    from benchmark.run.preflight import check
+    from benchmark.core.preflight import check
 
     tasks = check(chosen)
     from benchmark import runner
-    from benchmark.run.display import Display
+    from benchmark.core.display import Display
 
     try:
         result = runner.run(chosen, Display("quiet" if quiet else "auto"), tasks)

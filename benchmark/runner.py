@@ -9,6 +9,20 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from benchmark.core.budget import TimeBudget
+from benchmark.core.dependence import dependence_rows
+from benchmark.core.display import Display
+from benchmark.core.facts import about_methods, about_perturbations, about_profile, about_task, record_images
+from benchmark.core.faithfulness import measure_run
+from benchmark.core.interrupt import can_limit_time
+from benchmark.core.label_concepts import embed_concepts
+from benchmark.core.language_check import build_summariser, say_usage
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import check
+from benchmark.core.scoring import score_run
+from benchmark.core.sweep import is_seen
+from benchmark.core.tables_cache import is_finished, note_finished, tables_key
+from benchmark.core.work import Work
 from benchmark.execution.local import do_all
 from benchmark.execution.prepare import Job, load_parts, prepare
 from benchmark.execution.session import Session
@@ -16,20 +30,6 @@ from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.studies import with_studies
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.budget import TimeBudget
-from benchmark.run.dependence import dependence_rows
-from benchmark.run.display import Display
-from benchmark.run.facts import about_methods, about_perturbations, about_profile, about_task, record_images
-from benchmark.run.faithfulness import measure_run
-from benchmark.run.interrupt import can_limit_time
-from benchmark.run.label_concepts import embed_concepts
-from benchmark.run.language_check import build_summariser, say_usage
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check
-from benchmark.run.scoring import score_run
-from benchmark.run.sweep import is_seen
-from benchmark.run.tables_cache import is_finished, note_finished, tables_key
-from benchmark.run.work import Work
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
 from leaderboard.board.comparison import compare
@@ -84,7 +84,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
 
     Args:
         display: Shows progress.
-        tasks: From ``benchmark.run.preflight.check``, if the options were already checked.
+        tasks: From ``benchmark.core.preflight.check``, if the options were already checked.
 
     Raises:
         UserError: Anything that the user can correct.

@@ -11,7 +11,7 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from benchmark.run.options import RunOptions
+from benchmark.core.options import RunOptions
 from tasks.common.errors import UserError
 from tasks.common.validation import parse
 from tasks.perturbations.settings import Corruptions, Feather, Lengths, Settings

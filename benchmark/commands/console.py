@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
-from benchmark.run.interrupt import INTERRUPTED, TERMINATED, Terminated, stopping_on_signals
+from benchmark.core.interrupt import INTERRUPTED, TERMINATED, Terminated, stopping_on_signals
 from leaderboard.store.errors import StoreError
 from leaderboard.store.escape import TerminalLog
 from tasks.common.errors import UserError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., None])
 
 MISTAKE, USAGE, SOME_FAILED = 1, 2, 3
-"""Exit codes; 0 is done, and ``benchmark.run.interrupt`` has those of an interrupted run."""
+"""Exit codes; 0 is done, and ``benchmark.core.interrupt`` has those of an interrupted run."""
 
 
 def guarded(command: Command) -> Command:
@@ -44,7 +44,7 @@ def guarded(command: Command) -> Command:
         except (UserError, StoreError) as error:
             _fail(str(error), MISTAKE)
         except ModuleNotFoundError as error:
-            from benchmark.run.preflight import missing_package
+            from benchmark.core.preflight import missing_package
 
             sentence = missing_package(error)
             if sentence is None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from benchmark.run.preflight import missing_package
-from benchmark.run.prepare import absent_roles
+from benchmark.core.preflight import missing_package
+from benchmark.core.prepare import absent_roles
 from leaderboard.store.claims import file_system, why_no_locks
 from tasks.common.errors import UserError
 from tasks.language.config import OpenAISource

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 
 from benchmark.commands.console import json_text
-from benchmark.run.options import Flag, RunOptions
+from benchmark.core.options import Flag, RunOptions
 
 _BEHIND = {
     "pooling": ("list_layers", bool, False, "Only show the network's layers."),

@@ -9,7 +9,7 @@ import typer
 
 from benchmark.commands.console import console, json_text
 from benchmark.commands.options_cli import with_run_options
-from benchmark.run.options import RunOptions
+from benchmark.core.options import RunOptions
 
 
 @with_run_options
@@ -22,11 +22,11 @@ def plan(
 ) -> None:
     """Estimate the cost of a run before it starts; takes the options of run."""
     started = time.monotonic()
-    from benchmark.run.preflight import check
+    from benchmark.core.preflight import check
 
     tasks = check(options)
+    from benchmark.core.display import Display
     from benchmark.plan.make import make_plan
-    from benchmark.run.display import Display
 
     facts = make_plan(options, Display("quiet"), tasks, started, workers)
     if options.as_json:

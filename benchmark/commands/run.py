@@ -9,7 +9,7 @@ import typer
 
 from benchmark.commands.console import SOME_FAILED, console, json_text, say
 from benchmark.commands.options_cli import with_run_options
-from benchmark.run.options import RunOptions
+from benchmark.core.options import RunOptions
 
 if TYPE_CHECKING:
     from benchmark.runner import RunResult
@@ -26,11 +26,11 @@ def run(options: RunOptions) -> None:
 
 
 def _run(options: RunOptions) -> RunResult:
-    from benchmark.run.preflight import check
+    from benchmark.core.preflight import check
 
     tasks = check(options)  # before the runner is imported, which takes seconds
     from benchmark import runner
-    from benchmark.run.display import Display
+    from benchmark.core.display import Display
 
     return runner.run(options, Display(), tasks)
 

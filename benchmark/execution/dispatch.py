@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from benchmark.run.items import Item
+from benchmark.core.items import Item
 
 LOSSES: Final = 3
 """An item is handed out again after this many lost workers; the next loss makes it a poison item, which fails alone."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from benchmark.core.budget import TimeBudget
+from benchmark.core.display import Display, Stage
+from benchmark.core.items import Item
+from benchmark.core.sweep import Sweep
 from benchmark.execution.session import Session
-from benchmark.run.budget import TimeBudget
-from benchmark.run.display import Display, Stage
-from benchmark.run.items import Item
-from benchmark.run.sweep import Sweep
 from leaderboard.store.run_folder import CellKey
 from tasks.observe import Condition
 

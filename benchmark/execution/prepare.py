@@ -8,14 +8,14 @@ from typing import Any, Generic, TypeVar
 
 from baselines.base import Method
 from baselines.concepts import load_concepts
-from benchmark.run import prepare as choices
-from benchmark.run.budget import with_budget
-from benchmark.run.display import Display
-from benchmark.run.identity import run_identity
-from benchmark.run.language_check import check_key
-from benchmark.run.options import RunOptions
-from benchmark.run.prepare import Prepared
-from benchmark.run.work import Work, pass_groups
+from benchmark.core import prepare as choices
+from benchmark.core.budget import with_budget
+from benchmark.core.display import Display
+from benchmark.core.identity import run_identity
+from benchmark.core.language_check import check_key
+from benchmark.core.options import RunOptions
+from benchmark.core.prepare import Prepared
+from benchmark.core.work import Work, pass_groups
 from benchmark.studies.base import Study, load_studies
 from benchmark.studies.bottleneck.run import has_bottlenecks
 from leaderboard.store.run_folder import CellKey
@@ -81,7 +81,7 @@ def load_parts(options: RunOptions, tasks: Sequence[Task], make_roles: Callable[
     """Look up what the options name; no model is loaded.
 
     Args:
-        tasks: From ``benchmark.run.preflight.check``.
+        tasks: From ``benchmark.core.preflight.check``.
         make_roles: ``Roles``, or a class that does more.
 
     Raises:

@@ -13,12 +13,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from baselines.base import UnitLabels
+from benchmark.core.interrupt import TookTooLong
+from benchmark.core.items import Item
+from benchmark.core.once import RunSegmenter
+from benchmark.core.sweep import Sweep
+from benchmark.core.work import Work
 from benchmark.execution.prepare import Job
-from benchmark.run.interrupt import TookTooLong
-from benchmark.run.items import Item
-from benchmark.run.once import RunSegmenter
-from benchmark.run.sweep import Sweep
-from benchmark.run.work import Work
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import CellKey, RunFolder
 from tasks.common.errors import UserError
@@ -32,7 +32,7 @@ _FATAL: Final = (UserError, StoreError, KeyboardInterrupt, MemoryError)
 """They end the run instead of one cell."""
 
 Part = Callable[[str, int], AbstractContextManager[None]]
-"""``part(kind, cells)`` measures a piece of work; see ``benchmark.run.display.Stage.part``."""
+"""``part(kind, cells)`` measures a piece of work; see ``benchmark.core.display.Stage.part``."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from benchmark.core.items import Item
 from benchmark.execution.dispatch import Action, Dispatcher, Give, Replace
-from benchmark.run.items import Item
 
 
 class Workload(Protocol):

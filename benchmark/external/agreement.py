@@ -16,7 +16,7 @@ from metrics.statistics import Interval, wilson_interval
 from metrics.text import exact_similarity
 
 if TYPE_CHECKING:
-    from benchmark.run.scoring import LabelEmbeddings
+    from benchmark.core.scoring import LabelEmbeddings
 
 
 def agreement(labels: Mapping[str, Mapping[int, str]], embeddings: LabelEmbeddings, seed: int) -> pd.DataFrame:

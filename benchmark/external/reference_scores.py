@@ -15,8 +15,8 @@ from metrics.stability import clip_similarity
 from metrics.statistics import wilson_interval
 
 if TYPE_CHECKING:
+    from benchmark.core.scoring import LabelEmbeddings
     from benchmark.external.references import References
-    from benchmark.run.scoring import LabelEmbeddings
     from metrics.bertscore import BertScorer
 
 WORD: Final = "depiction"

@@ -10,13 +10,13 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 from pydantic import BaseModel
 
+from benchmark.core.options import Device, Seed
+from benchmark.core.prepare import pick_device
+from benchmark.core.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
 from benchmark.external.agreement import agreement
 from benchmark.external.files import CLEAN, LabelFile, check_units
 from benchmark.external.reference_scores import WORD, name_scores
 from benchmark.external.references import References, profile_references, read_references
-from benchmark.run.options import Device, Seed
-from benchmark.run.prepare import pick_device
-from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.summary import summarise
 from leaderboard.store import atomic

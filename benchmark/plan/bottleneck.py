@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from baselines.costs import NOTHING, Amount
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.prepare import needed_parts, needs_masks
+from benchmark.core.work import plan_work
 from benchmark.plan.count import Counts, amount_facts
 from benchmark.plan.estimate import Stages, total
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.prepare import needed_parts, needs_masks
-from benchmark.run.work import plan_work
 from benchmark.studies.bottleneck.lfcbm.projection import fit_projection
 from benchmark.studies.bottleneck.measure import images_of_pieces
 from benchmark.studies.bottleneck.model import DENSE, SPARSE

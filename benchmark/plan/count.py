@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from baselines.base import Method
 from baselines.concepts import load_concepts
 from baselines.costs import NOTHING, UNSTATED, Amount, Cost
+from benchmark.core.faithfulness import IMAGES_PER_LABEL
+from benchmark.core.work import Work, all_conditions
 from benchmark.plan.language import language_counts
-from benchmark.run.faithfulness import IMAGES_PER_LABEL
-from benchmark.run.work import Work, all_conditions
 from leaderboard.store.parts import CellKey, PartKind
 from tasks.common.errors import UserError
 from tasks.observe import CLEAN, Condition

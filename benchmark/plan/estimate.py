@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from baselines.costs import Amount, Number
+from benchmark.core.faithfulness import IMAGES_PER_LABEL
+from benchmark.core.work import Work
 from benchmark.plan.count import MethodCount, RunCount, TaskCount
 from benchmark.plan.rates import Rates
-from benchmark.run.faithfulness import IMAGES_PER_LABEL
-from benchmark.run.work import Work
 from tasks.observe import CLEAN, Condition
 
 Stages: TypeAlias = dict[str, Number]

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.run.work import Work
+from benchmark.core.work import Work
 from leaderboard.store.schema import SCORES
 from tasks.activations.maps import MemoryMaps
 from tasks.common.seeding import generator

@@ -10,6 +10,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from baselines.concepts import load_concepts
+from benchmark.core.budget import with_budget
+from benchmark.core.display import Display
+from benchmark.core.language_check import check_key
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import check
+from benchmark.core.prepare import (
+    Prepared,
+    apply_overrides,
+    load_methods,
+    needed_parts,
+    needs_masks,
+    pick_device,
+    prepare,
+)
+from benchmark.core.work import Work, pass_groups, plan_work
 from benchmark.plan.bottleneck import make_bottleneck_plan
 from benchmark.plan.clock import ProbeClock
 from benchmark.plan.count import RunCount, TaskCount, amount_facts, count_run
@@ -20,21 +35,6 @@ from benchmark.plan.rates import Rates
 from benchmark.plan.studies import with_studies
 from benchmark.plan.tally import CountedRoles
 from benchmark.plan.workers import drawing_seconds, plan_workers
-from benchmark.run.budget import with_budget
-from benchmark.run.display import Display
-from benchmark.run.language_check import check_key
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check
-from benchmark.run.prepare import (
-    Prepared,
-    apply_overrides,
-    load_methods,
-    needed_parts,
-    needs_masks,
-    pick_device,
-    prepare,
-)
-from benchmark.run.work import Work, pass_groups, plan_work
 from benchmark.studies.base import load_studies
 from benchmark.studies.bottleneck.run import has_bottlenecks
 from leaderboard.store.errors import StoreError
@@ -63,7 +63,7 @@ def make_plan(
 
     Args:
         display: For the messages of a run while it prepares.
-        tasks: From ``benchmark.run.preflight.check``, if the options were already checked.
+        tasks: From ``benchmark.core.preflight.check``, if the options were already checked.
         started: ``time.monotonic()`` at the start of the command; the time until the models load is the run's start.
         workers: Also estimate the time with that many workers, see ``benchmark.plan.workers``.
 

@@ -20,18 +20,18 @@ from baselines.base import Method
 from baselines.costs import Cost
 from baselines.evidence import dead_units
 from baselines.wrapper import Wrapper
+from benchmark.core.prepare import asked_roles
+from benchmark.core.sweep import evidence_rows, label_rows, unit_facts
+from benchmark.core.thumbnails import thumbnail_rows
+from benchmark.core.toolbox import background_words, make_toolbox
+from benchmark.core.unit_measures import unit_measures
+from benchmark.core.work import Work
 from benchmark.plan.clock import ProbeClock
 from benchmark.plan.count import cost_of
 from benchmark.plan.language import language_roles
 from benchmark.plan.made_up import TABLE_CONDITIONS, enlarged, made_up_scores
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.prepare import asked_roles
-from benchmark.run.sweep import evidence_rows, label_rows, unit_facts
-from benchmark.run.thumbnails import thumbnail_rows
-from benchmark.run.toolbox import background_words, make_toolbox
-from benchmark.run.unit_measures import unit_measures
-from benchmark.run.work import Work
 from leaderboard.board.comparison import compare
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.summary import summarise

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from baselines.costs import Amount
+from benchmark.core.display import Display
 from benchmark.plan.count import RunCount, amount_facts
 from benchmark.plan.language import money
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.display import Display
 from leaderboard.store.run_folder import RunFolder
 from report.plan import outcome_lines
 

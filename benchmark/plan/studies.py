@@ -8,9 +8,9 @@ from typing import Final
 
 from baselines.base import Method
 from baselines.costs import NOTHING, Amount
+from benchmark.core.work import Work
 from benchmark.plan.count import Counts, RunCount, cost_of, counts_of
 from benchmark.plan.rates import Rates
-from benchmark.run.work import Work
 from benchmark.studies.base import Groups, Study, StudyCost, is_stored
 from leaderboard.store.run_folder import RunFolder
 from tasks.profiles.build import Roles

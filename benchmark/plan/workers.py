@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from baselines.base import Method
+from benchmark.core.items import Item
+from benchmark.core.work import Work
 from benchmark.execution.simulate import Cluster, makespan
 from benchmark.plan.count import Done, RunCount, TaskCount
 from benchmark.plan.estimate import Stages, total
 from benchmark.plan.rates import Rates
-from benchmark.run.items import Item
-from benchmark.run.work import Work
 from leaderboard.store.parts import CellKey
 from tasks.observe import Condition
 

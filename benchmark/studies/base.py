@@ -15,9 +15,9 @@ import pandas as pd
 
 from baselines.base import Method
 from baselines.costs import NOTHING, Amount
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.work import Work
 from leaderboard.store.analysis_schema import STUDIES
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame

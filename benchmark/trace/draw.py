@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from baselines.contexts import Foreground
-from benchmark.run.prepare import OWN_IMAGES, with_images
+from benchmark.core.prepare import OWN_IMAGES, with_images
 from benchmark.trace.contexts import ContextTrace, draw_context_page
 from benchmark.trace.find import Question, Recorded, find_trace
 from benchmark.trace.images import Redrawn, without

@@ -40,7 +40,7 @@ class Content(Record):
 
 
 class RunIdentity(Record):
-    """The part of ``run.json`` that determines every image; see ``benchmark.run.options.RunOptions``."""
+    """The part of ``run.json`` that determines every image; see ``benchmark.core.options.RunOptions``."""
 
     methods: tuple[str, ...]
     repeats: Count

@@ -61,7 +61,7 @@ class AnyGroup:
         slug: A file name for it, another one for every other group.
         version: Of the task.
         settings: What two runs must share to belong to it, e.g. seed and number of images.
-        about: The task's own words (``benchmark.run.facts``); empty where the run is too old to hold them.
+        about: The task's own words (``benchmark.core.facts``); empty where the run is too old to hold them.
         about_profile: The same of the profile.
         about_run: What readers must know of the runs besides.
         sources: The runs, newest first.

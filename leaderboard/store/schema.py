@@ -304,7 +304,7 @@ FAITHFULNESS = TableSchema(
         Column(
             "presence",
             "text",
-            "How the images that show the label were found: `annotation` or `clip` (see `benchmark.run.presence`).",
+            "How the images that show the label were found: `annotation` or `clip` (see `benchmark.core.presence`).",
         ),
         share("f1", "F1", "F1 of the label's presence against the images on which the unit is active."),
         share("iou", "IoU", "Intersection over union of the same two sets of images."),

@@ -30,9 +30,9 @@ ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from benchmark.core.items import Item  # noqa: E402
 from benchmark.execution.dispatch import CONCEPTS  # noqa: E402
 from benchmark.execution.simulate import Cluster, makespan  # noqa: E402
-from benchmark.run.items import Item  # noqa: E402
 from leaderboard.store.parts import CellKey  # noqa: E402
 
 PASS, LABELLING, AGAIN, CONCEPT = 285.0, 12.0, 2.0, 16.04

@@ -16,8 +16,8 @@ from baselines.base import Label, UnitLabels
 from baselines.costs import Amount, Cost
 from baselines.set_of import SetOf, labels_of_draws, resampled_images
 from baselines.several import FEWEST, Several, clustered, polysemanticity
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import check
 from tasks.common.errors import UserError
 from tasks.observation import ConceptPresence, Segmentation
 

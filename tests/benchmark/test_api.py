@@ -117,7 +117,7 @@ def test_a_network_in_memory_is_known_by_its_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="different settings"):
         labelled(1, list(scenes))
     with pytest.raises(UserError, match="different settings"):
-        labelled(0, list(scenes)[::-1] + [np.zeros((9, 9, 3), np.uint8)])
+        labelled(0, [*list(scenes)[::-1], np.zeros((9, 9, 3), np.uint8)])
 
 
 def test_the_page_works_on_the_results_that_come_with_clear() -> None:

@@ -14,10 +14,10 @@ import torch
 
 from baselines import registry
 from baselines.base import Label, UnitLabels
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.passes import Passes
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.passes import Passes
+from benchmark.core.work import Work
 from benchmark.runner import run
 from benchmark.studies.attribution.measure import STUDY, _defined, crossed
 from benchmark.studies.base import StudyInput, do_study

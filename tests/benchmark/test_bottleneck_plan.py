@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
 from benchmark.plan.make import make_plan
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
 from benchmark.studies.bottleneck.run import run_bottlenecks
 from benchmark.studies.bottleneck.store import Piece, Pieces
 from report.plan import terminal_plan
@@ -26,7 +26,7 @@ def small(monkeypatch) -> Task:
     section = task.bottleneck.model_copy(update={"training_images": 60, "held_out_contexts": ("starry night",)})
     update = {"model": "resnet18", "units": Units(), "images": 10, "suites": ("fog",), "bottleneck": section}
     changed = task.model_copy(update=update)
-    monkeypatch.setattr("benchmark.run.preflight.load_task", lambda name: changed)
+    monkeypatch.setattr("benchmark.core.preflight.load_task", lambda name: changed)
     return changed
 
 

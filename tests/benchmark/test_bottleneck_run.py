@@ -13,9 +13,9 @@ import torch
 import yaml
 from small_cifar import write_cifar
 
-from benchmark.run.display import Display
-from benchmark.run.label_concepts import read_concepts
-from benchmark.run.options import RunOptions
+from benchmark.core.display import Display
+from benchmark.core.label_concepts import read_concepts
+from benchmark.core.options import RunOptions
 from benchmark.studies.bottleneck import model as bottleneck_model
 from benchmark.studies.bottleneck.run import BottleneckResult, has_bottlenecks, run_bottlenecks
 from leaderboard.board.facts import RunFacts

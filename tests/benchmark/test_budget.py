@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from benchmark.commands.arguments import budgets
-from benchmark.run.budget import BudgetReached, TimeBudget, with_budget
+from benchmark.core.budget import BudgetReached, TimeBudget, with_budget
 from tasks.common.errors import UserError
 from tasks.language.client import OpenAIChat
 from tasks.language.config import OpenAISource, PriceEntry

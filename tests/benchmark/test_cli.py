@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from baselines import registry
 from benchmark.cli import app
 from benchmark.commands.options_cli import with_run_options
-from benchmark.run.options import RunOptions, Runtime
-from benchmark.run.preflight import missing_package
+from benchmark.core.options import RunOptions, Runtime
+from benchmark.core.preflight import missing_package
 from leaderboard.board.facts import RunFacts
 from leaderboard.store.errors import StoreError
 from leaderboard.store.schema import COMPARISONS, SCORES, SUMMARY
@@ -87,7 +87,7 @@ def runner(monkeypatch) -> FakeRunner:
     fake = FakeRunner(pd.DataFrame(rows))
     monkeypatch.setitem(sys.modules, "benchmark.runner", fake)
     monkeypatch.setattr(sys.modules["benchmark"], "runner", fake, raising=False)
-    monkeypatch.setattr("benchmark.run.preflight.profile_path", lambda name: Path(name))
+    monkeypatch.setattr("benchmark.core.preflight.profile_path", lambda name: Path(name))
     return fake
 
 
@@ -467,8 +467,8 @@ def test_signals_end_a_real_process_with_their_exit_code(tmp_path, number, code)
         "    display.message('running')\n"
         "    time.sleep(60)\n"
         "fake.run = run\n"
-        "import benchmark, benchmark.run.preflight\n"
-        "benchmark.run.preflight.profile_path = lambda name: name\n"
+        "import benchmark, benchmark.core.preflight\n"
+        "benchmark.core.preflight.profile_path = lambda name: name\n"
         "sys.modules['benchmark.runner'] = benchmark.runner = fake\n"
         f"sys.argv = ['benchmark', 'run', '--task', '{TASK}']\n"
         "from benchmark.cli import main\n"

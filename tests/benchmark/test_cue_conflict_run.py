@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from baselines.base import Label, UnitLabels
-from benchmark.run.display import Display
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.work import Work
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.cue_conflict import measure
 from benchmark.studies.cue_conflict.measure import STUDY, Followed, named

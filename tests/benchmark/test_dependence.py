@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark.run.dependence import dependence_rows
-from benchmark.run.work import Work
+from benchmark.core.dependence import dependence_rows
+from benchmark.core.work import Work
 from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import DEPENDENCE
 from tasks.catalogue import load_task

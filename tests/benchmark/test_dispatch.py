@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark.core.items import Item
 from benchmark.execution.dispatch import LOSSES, PATIENCE, Action, Dispatcher, Give, Replace, Stop
-from benchmark.run.items import Item
 from leaderboard.store.parts import CellKey
 
 CONDITIONS = ("clean", "blur", "fog")

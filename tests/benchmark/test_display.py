@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.run.display import PLAIN_SECONDS, Display, duration
+from benchmark.core.display import PLAIN_SECONDS, Display, duration
 
 
 class Clock:

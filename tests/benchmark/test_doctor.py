@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from benchmark.cli import app
 from benchmark.commands.doctor import diagnose
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check
-from benchmark.run.prepare import apply_overrides, load_methods, needed_parts, needs_masks
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import check
+from benchmark.core.prepare import apply_overrides, load_methods, needed_parts, needs_masks
 from tasks.catalogue import profile_path
 from tasks.common.errors import UserError
 from tasks.profiles.resolve import require

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from baselines import registry
-from benchmark.run.display import Display
-from benchmark.run.label_concepts import embed_concepts
+from benchmark.core.display import Display
+from benchmark.core.label_concepts import embed_concepts
 from leaderboard.store.run_folder import CellKey
 from tasks.cache.roles import CachedEncoder
 from tasks.cache.store import Cache

@@ -14,10 +14,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from baselines.base import Label, UnitLabels
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.prepare import OWN_IMAGES, with_images
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.prepare import OWN_IMAGES, with_images
+from benchmark.core.work import Work
 from benchmark.studies.base import StudyInput, do_study, load_studies
 from benchmark.studies.exchange.measure import Exchange, other_images
 from leaderboard.board.facts import RunFacts

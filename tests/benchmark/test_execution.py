@@ -14,15 +14,15 @@ import torch
 
 from baselines.base import Label, UnitLabels
 from benchmark import runner
+from benchmark.core import once as once_module
+from benchmark.core import passes
+from benchmark.core.display import Display
+from benchmark.core.items import Item
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import check
 from benchmark.execution.dispatch import Dispatcher, Give
 from benchmark.execution.prepare import Job, load_parts, prepare
 from benchmark.execution.session import Session
-from benchmark.run import once as once_module
-from benchmark.run import passes
-from benchmark.run.display import Display
-from benchmark.run.items import Item
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check
 from leaderboard.store.run_folder import RunFolder
 from tasks.profiles.build import Roles
 

@@ -15,10 +15,10 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
 from baselines.linear.method import split
-from benchmark.run.display import Display
-from benchmark.run.faithfulness import PROMPT, measure_run
-from benchmark.run.presence import Presence
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.faithfulness import PROMPT, measure_run
+from benchmark.core.presence import Presence
+from benchmark.core.work import Work
 from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import FAITHFULNESS
 from tasks.catalogue import load_task
@@ -44,16 +44,20 @@ def work(units: tuple[int, ...], images: int, methods: tuple[str, ...], **change
 def filled(
     path: Path, work: Work, labels: Mapping[str, Labels], dead: tuple[int, ...] = (), condition: Condition = CLEAN
 ) -> RunFolder:
-    """A run folder as the sweep leaves it, with labels of our own; a second call adds to it."""
+    """A run folder as the sweep leaves it, with labels of our own; a second call adds to it, and replaces what it names."""
     folder = RunFolder(path)
     folder.create_or_continue({"test": path.name}, {})
     key = work.observation_key(CLEAN)
     evidence = pd.DataFrame({"unit": [0], "rank": 1, "image": "none", "activation": 0.0})
+    for old in folder.path.glob(f"parts/evidence/{key.name}*"):
+        old.unlink()
     folder.write_evidence(key, evidence, {"dead": list(dead)})
     for method, own in labels.items():
         cell = CellKey(work.task.name, work.profile, method, condition.name, condition.severity, 0)
         ranks = [1] * len(own) + [2] * len(own)
         frame = pd.DataFrame({"unit": [*own, *own], "rank": ranks, "label": [*own.values(), *["runner-up"] * len(own)]})
+        for old in folder.path.glob(f"parts/labels/{cell.name}*"):
+            old.unlink()
         folder.write_cell(cell, frame.assign(score=1.0))
     return folder
 

@@ -12,8 +12,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
 from benchmark.runner import run
 from leaderboard.store.run_folder import RunFolder
 from tasks.miniature.probing import MiniatureProbingSet

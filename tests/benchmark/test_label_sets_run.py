@@ -13,11 +13,11 @@ import torch
 from baselines import registry
 from baselines.base import Label, UnitLabels
 from baselines.set_of import SetOf
+from benchmark.core.display import Display
+from benchmark.core.work import Work
 from benchmark.plan.count import count_run
 from benchmark.plan.studies import with_studies
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.display import Display
-from benchmark.run.work import Work
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.label_sets.measure import DRAWS, LEVELS, REDRAWS, STUDY
 from leaderboard.board.facts import RunFacts

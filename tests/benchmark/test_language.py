@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from baselines import registry
-from benchmark.run.display import Display
-from benchmark.run.language_check import build_summariser, say_usage
-from benchmark.run.options import RunOptions
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.language_check import build_summariser, say_usage
+from benchmark.core.options import RunOptions
+from benchmark.core.work import Work
 from benchmark.runner import run
 from leaderboard.store.run_folder import RunFolder
 from tasks.catalogue import load_task
@@ -54,7 +54,7 @@ def test_a_missing_key_is_told_before_any_model_is_loaded(tmp_path: Path, monkey
     monkeypatch.delenv("CLEAR_OFFLINE", raising=False)
     monkeypatch.setattr("tasks.profiles.build.build_network", never)
     profile = roles_with(tmp_path, ELSEWHERE).profile
-    monkeypatch.setattr("benchmark.run.prepare.load_profile", lambda name: profile)
+    monkeypatch.setattr("benchmark.core.prepare.load_profile", lambda name: profile)
     asked = RunOptions(tasks=("resnet50_layer4",), methods=("dnd",), device="cpu", out=tmp_path / "run")
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
         run(asked, Display("quiet"))

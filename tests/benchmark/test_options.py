@@ -6,7 +6,7 @@ import pytest
 
 from baselines import registry
 from benchmark.commands.arguments import settings_from
-from benchmark.run.options import IDENTITY, LATER, PLACES, RUNTIME, Kind, RunOptions
+from benchmark.core.options import IDENTITY, LATER, PLACES, RUNTIME, Kind, RunOptions
 from tasks.common.errors import UserError
 from tasks.common.validation import parse
 from tasks.perturbations.settings import Settings
@@ -64,7 +64,7 @@ def changed(field: str) -> RunOptions:
 def test_every_field_is_either_identity_or_runtime_or_a_place():
     kinds = {name: [m for m in f.metadata if isinstance(m, Kind)] for name, f in RunOptions.model_fields.items()}
     assert {name: len(found) for name, found in kinds.items() if len(found) != 1} == {}, (
-        "benchmark/run/options.py: each option is Identity if another value may change a result, Place if what lies "
+        "benchmark/core/options.py: each option is Identity if another value may change a result, Place if what lies "
         "there may, else Runtime"
     )
     assert set(CHANGES) == set(RunOptions.model_fields)

@@ -19,12 +19,11 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.plan.make import make_plan
-from benchmark.run.display import Display
-from benchmark.run.identity import weights_sha256
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check
-from benchmark.run.prepare import (
+from benchmark.core.display import Display
+from benchmark.core.identity import weights_sha256
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import check
+from benchmark.core.prepare import (
     adapt_options,
     apply_overrides,
     check_layer,
@@ -32,7 +31,8 @@ from benchmark.run.prepare import (
     with_all_units,
     with_image_count,
 )
-from benchmark.run.truth import class_truth, right_labels
+from benchmark.core.truth import class_truth, right_labels
+from benchmark.plan.make import make_plan
 from benchmark.runner import RunResult, run
 from leaderboard.board.merge import merge_runs
 from leaderboard.store.errors import StoreError

@@ -13,9 +13,9 @@ import torch
 from baselines import registry
 from baselines.evidence import top_images
 from benchmark import runner
-from benchmark.run import passes
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
+from benchmark.core import passes
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
 from leaderboard.store.run_folder import RunFolder
 from tasks.cache import open_cache
 from tasks.observation import Observation

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from skimage import data
 
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check
-from benchmark.run.prepare import apply_overrides, load_methods, shown_units, with_image_count
-from benchmark.run.truth import class_truth
-from benchmark.run.work import choose_units
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import check
+from benchmark.core.prepare import apply_overrides, load_methods, shown_units, with_image_count
+from benchmark.core.truth import class_truth
+from benchmark.core.work import choose_units
 from benchmark.runner import run
 from leaderboard.store.run_folder import RunFolder
 from tasks.cache.store import Cache

@@ -25,6 +25,9 @@ from baselines.dnd.vision import VisionDescribeAndDissect
 from benchmark.commands.console import guarded
 from benchmark.commands.plan import plan
 from benchmark.commands.run import run
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.work import Work
 from benchmark.plan.clock import ProbeClock
 from benchmark.plan.count import Counts, RunCount, count_run
 from benchmark.plan.estimate import stage_seconds, total
@@ -34,9 +37,6 @@ from benchmark.plan.measure import FEW_IMAGES, _Measuring, measure
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.work import Work
 from leaderboard.store.run_folder import RunFolder
 from report.plan import outcome_lines, terminal_plan
 from tasks.cache import Cache

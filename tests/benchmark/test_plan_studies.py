@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from baselines.costs import NOTHING, UNKNOWN, Amount, Cost
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.work import Work
 from benchmark.plan.count import RunCount, count_run
 from benchmark.plan.estimate import stage_seconds
 from benchmark.plan.make import make_plan
 from benchmark.plan.rates import MethodTime, Rates
 from benchmark.plan.studies import TRAINED, with_studies
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.work import Work
 from benchmark.studies.base import load_study
 from benchmark.studies.tuning.measure import SHARES
 from benchmark.studies.tuning.networks import Plan

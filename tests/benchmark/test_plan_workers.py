@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from baselines.costs import Amount
+from benchmark.core.work import Work
 from benchmark.plan.count import Counts, MethodCount, RunCount, TaskCount
 from benchmark.plan.workers import plan_workers
-from benchmark.run.work import Work
 from tasks.catalogue import load_task
 from tasks.observe import CLEAN, Condition
 

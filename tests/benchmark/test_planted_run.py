@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark import runner
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
 from leaderboard.board.facts import run_facts
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.view.truth import accuracy_by_truth

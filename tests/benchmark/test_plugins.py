@@ -18,8 +18,8 @@ from baselines import registry
 from benchmark import runner
 from benchmark.cli import app
 from benchmark.commands import listing
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
 from leaderboard.board.facts import AboutPerturbation, run_facts
 from leaderboard.board.names import AboutMethod
 from leaderboard.store.run_folder import RunFolder

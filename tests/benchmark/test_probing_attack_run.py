@@ -14,10 +14,10 @@ import torch
 from baselines import registry
 from baselines.base import Label, UnitLabels
 from baselines.costs import Cost
+from benchmark.core.display import Display
+from benchmark.core.work import Work
 from benchmark.plan.count import count_run
 from benchmark.plan.studies import with_studies
-from benchmark.run.display import Display
-from benchmark.run.work import Work
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.probing_attack.measure import SHARES, STUDY, ProbingAttack, Victims
 from leaderboard.board.facts import RunFacts

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.passes import Passes
+from benchmark.core.work import Work
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.passes import Passes
-from benchmark.run.work import Work
 from benchmark.runner import run
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.robustness.measure import STUDY, choices_of

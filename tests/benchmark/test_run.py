@@ -15,8 +15,8 @@ import torch
 
 from baselines.base import Label, UnitLabels
 from benchmark import runner
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.merge import merge_runs
 from leaderboard.store.errors import StoreError
@@ -115,7 +115,7 @@ def test_the_same_command_does_nothing_twice(finished: runner.RunResult, monkeyp
         raise AssertionError("a finished run read the network again")
 
     before = {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")}
-    monkeypatch.setattr("benchmark.run.passes.observe", never)
+    monkeypatch.setattr("benchmark.core.passes.observe", never)
     again = run(finished.folder)
     assert not again.failed
     assert {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")} == before
@@ -140,7 +140,7 @@ def test_tables_are_made_again_only_where_one_is_gone_or_the_code_has_changed(
     assert scored == [folder]
     assert damaged.read_bytes() == text
 
-    monkeypatch.setattr("benchmark.run.tables_cache._source_hash", lambda: "of corrected code")
+    monkeypatch.setattr("benchmark.core.tables_cache._source_hash", lambda: "of corrected code")
     run(folder)
     assert scored == [folder] * 2
     run(folder)
@@ -186,7 +186,7 @@ def test_another_seed_is_refused_in_the_same_folder(finished: runner.RunResult) 
 
 
 def test_two_layers_of_one_network_share_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.run import passes
+    from benchmark.core import passes
 
     made: list[tuple[str, tuple[str, ...]]] = []
     real = passes.observe
@@ -331,7 +331,7 @@ def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
 
 
 def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.run import passes
+    from benchmark.core import passes
 
     real = passes.observe
 

@@ -18,13 +18,13 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from typer.testing import CliRunner
 
 from benchmark.cli import app
+from benchmark.core.scoring import LabelEmbeddings
 from benchmark.external import score as module
 from benchmark.external.agreement import agreement, cross_chance
 from benchmark.external.files import gather
 from benchmark.external.reference_scores import most_frequent
 from benchmark.external.references import class_references, profile_references, read_references
 from benchmark.external.score import ScoredLabels, score_labels, write_scored_labels
-from benchmark.run.scoring import LabelEmbeddings
 from leaderboard.store.frames import read_parquet, to_pandas
 from leaderboard.store.schema import LABELS, SCORES, SUMMARY
 from leaderboard.view.terminal import terminal_tables

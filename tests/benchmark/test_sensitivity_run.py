@@ -10,8 +10,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from benchmark.run.display import Display
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.work import Work
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.sensitivity import measure as analysis
 from benchmark.studies.sensitivity.detectors import Detectors

@@ -8,7 +8,7 @@ from pathlib import Path
 import grimp
 import pytest
 
-from benchmark.run.tables_cache import _CODE, _ROOT, _source_hash
+from benchmark.core.tables_cache import _CODE, _ROOT, _source_hash
 
 PACKAGES = ("baselines", "benchmark", "leaderboard", "metrics", "report", "tasks")
 BESIDE = ("benchmark.plan", "report.doctor", "report.plan")
@@ -34,7 +34,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("leaderboard/pages/charts.py", False),
         ("report/figures/style.py", False),
         ("report/document/abstract.py", False),
-        ("benchmark/run/scoring.py", True),
+        ("benchmark/core/scoring.py", True),
         ("benchmark/studies/tuning/measure.py", True),
         ("leaderboard/board/summary.py", True),
         ("metrics/stability.py", True),

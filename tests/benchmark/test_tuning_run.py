@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from baselines import registry
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.work import Work
 from benchmark.plan.make import make_plan
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.work import Work
 from benchmark.runner import run
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.tuning import measure as analysis

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from baselines.evidence import order_among_ties, top_images
-from benchmark.run.unit_measures import MEASURES, TOP_IMAGES, unit_measures
+from benchmark.core.unit_measures import MEASURES, TOP_IMAGES, unit_measures
 from metrics.clarity import clarity, monosemanticity, polysemanticity, redundancy
 from tasks.observation import Observation
 

@@ -13,11 +13,11 @@ import torch
 
 from baselines.base import Label, UnitLabels
 from baselines.costs import NOTHING, Amount, pass_alone
+from benchmark.core.display import Display
+from benchmark.core.work import Work
 from benchmark.plan.count import count_run
 from benchmark.plan.studies import with_studies
 from benchmark.plan.tally import CountedRoles
-from benchmark.run.display import Display
-from benchmark.run.work import Work
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.variance.measure import SEVERITIES, STUDY, concept_draws, halves, perturbations_of
 from leaderboard.board.facts import RunFacts

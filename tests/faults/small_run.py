@@ -24,7 +24,7 @@ TABLES = ("labels", "evidence", "scores", "summary", "comparisons")
 
 
 def options(out: Path, **changes: object):
-    from benchmark.run.options import RunOptions
+    from benchmark.core.options import RunOptions
 
     values: dict[str, object] = {
         "tasks": ("resnet18_layer4",),
@@ -42,7 +42,7 @@ def options(out: Path, **changes: object):
 
 def run(out: Path, **changes: object):
     from benchmark import runner
-    from benchmark.run.display import Display
+    from benchmark.core.display import Display
 
     return runner.run(options(out, **changes), Display("quiet"))
 
@@ -121,7 +121,7 @@ def watched_run(folder: Path, seconds: float = 0.0) -> None:
     """
     import torch
 
-    from benchmark.run import sweep
+    from benchmark.core import sweep
     from leaderboard.store.run_folder import RunFolder
 
     torch.set_num_threads(1)

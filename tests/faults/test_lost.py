@@ -11,7 +11,7 @@ from PIL import Image
 from small_run import options, run
 
 from benchmark import runner
-from benchmark.run.display import Display
+from benchmark.core.display import Display
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import RunFolder
 

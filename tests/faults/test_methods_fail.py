@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from baselines.base import Label, UnitLabels
 from benchmark import runner
 from benchmark.cli import app
-from benchmark.run.display import Display
+from benchmark.core.display import Display
 from leaderboard.store.run_folder import RunFolder
 from tasks.perturbations import registry
 

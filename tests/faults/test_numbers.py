@@ -15,7 +15,7 @@ import torch
 from small_run import ROOT, TABLES, perturbed, run, tables
 
 from baselines.base import Label, UnitLabels
-from benchmark.run import passes
+from benchmark.core import passes
 from leaderboard.store.run_folder import RunFolder
 from tasks.observation import Observation
 from tasks.perturbations import PERTURBATIONS

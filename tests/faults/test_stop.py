@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from small_run import METHODS, ROOT, tables
 
-from benchmark.run.interrupt import GRACE, Terminated, TookTooLong, stopping_on_signals, time_limit
+from benchmark.core.interrupt import GRACE, Terminated, TookTooLong, stopping_on_signals, time_limit
 
 SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.argv = ["benchmark", "run", "--out", "my runs"]
-from benchmark.run import interrupt
+from benchmark.core import interrupt
 from benchmark.commands.console import guarded
 interrupt.GRACE = {grace}
 

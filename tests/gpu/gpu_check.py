@@ -41,7 +41,7 @@ from baselines.clip_dissect import ClipDissect
 from baselines.concepts import load_concepts
 from baselines.dnd.method import DescribeAndDissect
 from baselines.network_dissection import NetworkDissection
-from benchmark.run.toolbox import background_words, make_toolbox
+from benchmark.core.toolbox import background_words, make_toolbox
 from tasks.activations.capture import LayerCapture
 from tasks.activations.spool import blocks
 from tasks.catalogue import load_task

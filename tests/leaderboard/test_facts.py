@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from baselines import registry
-from benchmark.run.facts import about_methods
+from benchmark.core.facts import about_methods
 from leaderboard.board.facts import RunFacts, merged, run_facts
 from leaderboard.board.names import AboutMethod, unstated
 

@@ -11,7 +11,7 @@ import yaml
 
 from baselines.line import Line
 from benchmark.commands.doctor import diagnose
-from benchmark.run.prepare import absent_roles, asked_roles
+from benchmark.core.prepare import absent_roles, asked_roles
 from tasks.cache.store import Cache
 from tasks.catalogue import profile_path
 from tasks.common.errors import UserError

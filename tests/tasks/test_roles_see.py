@@ -17,9 +17,9 @@ from PIL import Image
 from torch import nn
 
 from benchmark.commands import preview
-from benchmark.run.faithfulness import _Group
-from benchmark.run.thumbnails import thumbnail
-from benchmark.run.toolbox import make_toolbox
+from benchmark.core.faithfulness import _Group
+from benchmark.core.thumbnails import thumbnail
+from benchmark.core.toolbox import make_toolbox
 from benchmark.studies.bottleneck.images import single_objects
 from benchmark.studies.tuning.networks import _Scenes
 from benchmark.trace.images import Redrawn

@@ -10,8 +10,8 @@ import yaml
 from drawn_scenes import drawn
 
 from benchmark import runner
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
 from leaderboard.store.run_folder import RunFolder
 from tasks.catalogue import load_task
 from tasks.common.errors import UserError

@@ -14,10 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from benchmark.core.prepare import pick_device
 from benchmark.external.published import networks, simulation
 from benchmark.external.published.label_files import Encoders, Released, from_label_file
 from benchmark.external.published.target import Missing, Target
-from benchmark.run.prepare import pick_device
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile
 

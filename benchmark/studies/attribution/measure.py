@@ -18,10 +18,10 @@ from jaxtyping import Bool
 from baselines.costs import NOTHING as NO_WORK
 from baselines.costs import Amount
 from baselines.evidence import dead_units
-from benchmark.run.passes import Passes, mapped_images
-from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
-from benchmark.run.truth import TRUTH_BAR, Truth
-from benchmark.run.work import Work, all_conditions
+from benchmark.core.passes import Passes, mapped_images
+from benchmark.core.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
+from benchmark.core.truth import TRUTH_BAR, Truth
+from benchmark.core.work import Work, all_conditions
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.tuning.labelling import Subject
 from metrics.attribution import Corners

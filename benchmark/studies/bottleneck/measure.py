@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from benchmark.run.display import Stage
-from benchmark.run.thumbnails import thumbnail
+from benchmark.core.display import Stage
+from benchmark.core.thumbnails import thumbnail
 from benchmark.studies.bottleneck.images import LabelledImages, Split
 from benchmark.studies.bottleneck.model import Trained, read, train
 from benchmark.studies.bottleneck.rows import Seen, decision_rows, drift_rows, examples, head_rows

@@ -10,13 +10,13 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 import torch
 
-from benchmark.run.budget import TimeBudget
-from benchmark.run.display import Display
-from benchmark.run.facts import about_perturbations, about_profile, about_task
-from benchmark.run.label_concepts import read_concepts
-from benchmark.run.options import RunOptions
-from benchmark.run.prepare import needs_masks
-from benchmark.run.work import Work, plan_work
+from benchmark.core.budget import TimeBudget
+from benchmark.core.display import Display
+from benchmark.core.facts import about_perturbations, about_profile, about_task
+from benchmark.core.label_concepts import read_concepts
+from benchmark.core.options import RunOptions
+from benchmark.core.prepare import needs_masks
+from benchmark.core.work import Work, plan_work
 from benchmark.studies.bottleneck.images import Split, split_of
 from benchmark.studies.bottleneck.measure import BottleneckTables, images_of_pieces, measured
 from benchmark.studies.bottleneck.store import Pieces

@@ -12,9 +12,9 @@ import pandas as pd
 
 from baselines import registry
 from baselines.costs import Amount
-from benchmark.run.display import Display, Stage
-from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
-from benchmark.run.work import Work
+from benchmark.core.display import Display, Stage
+from benchmark.core.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
+from benchmark.core.work import Work
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.tuning.labelling import Subject, possible
 from tasks.common.errors import UserError

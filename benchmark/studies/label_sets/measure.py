@@ -15,11 +15,11 @@ from baselines.base import Method
 from baselines.costs import Amount
 from baselines.evidence import dead_units
 from baselines.set_of import COSTLY, SetOf, labels_of_draws
-from benchmark.run.passes import Passes, mapped_images
-from benchmark.run.prepare import asked_roles
-from benchmark.run.toolbox import make_toolbox
-from benchmark.run.truth import Truth, right_labels, unit_truth
-from benchmark.run.work import Work, all_conditions
+from benchmark.core.passes import Passes, mapped_images
+from benchmark.core.prepare import asked_roles
+from benchmark.core.toolbox import make_toolbox
+from benchmark.core.truth import Truth, right_labels, unit_truth
+from benchmark.core.work import Work, all_conditions
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from leaderboard.board.intervals import mean_interval, share_interval
 from metrics.label_sets import coverage, frequencies

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from baselines.costs import Amount
 from baselines.evidence import dead_units, order_among_ties, top_images
-from benchmark.run.display import Stage
-from benchmark.run.truth import Truth
+from benchmark.core.display import Stage
+from benchmark.core.truth import Truth
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.tuning.images import mixed
 from benchmark.studies.tuning.labelling import Subject, possible

@@ -11,9 +11,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from baselines.costs import Amount
-from benchmark.run.display import Display
-from benchmark.run.passes import Passes
-from benchmark.run.work import Work, all_conditions
+from benchmark.core.display import Display
+from benchmark.core.passes import Passes
+from benchmark.core.work import Work, all_conditions
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from tasks.common.errors import UserError
 from tasks.miniature.vocabulary import KINDS

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from baselines.costs import Amount
-from benchmark.run.work import Work, all_conditions
+from benchmark.core.work import Work, all_conditions
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.sensitivity.detectors import COUNTS, TRANSFER_COUNT, Detectors
 from metrics.degradation import FOLDS, SHRINKAGE

@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float
 from baselines.base import Method
 from baselines.checks import check_labels
 from baselines.evidence import dead_units
-from benchmark.run.display import Display
-from benchmark.run.prepare import asked_roles
-from benchmark.run.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
-from benchmark.run.toolbox import background_words, make_toolbox
-from benchmark.run.truth import Truth, right_labels, unit_truth
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.prepare import asked_roles
+from benchmark.core.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
+from benchmark.core.toolbox import background_words, make_toolbox
+from benchmark.core.truth import Truth, right_labels, unit_truth
+from benchmark.core.work import Work
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Condition, Images, Probe, observe

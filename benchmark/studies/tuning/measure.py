@@ -11,8 +11,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from baselines.costs import Amount
-from benchmark.run.display import Display
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.work import Work
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.tuning.images import Suite, mixed, replaced, with_suite
 from benchmark.studies.tuning.labelling import HELD_OUT, Subject, possible

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from benchmark.run.display import Stage
-from benchmark.run.work import Work
+from benchmark.core.display import Stage
+from benchmark.core.work import Work
 from benchmark.studies.tuning.images import Suite, with_suite
 from metrics.oracle import auroc_matrix
 from tasks.common.errors import UserError

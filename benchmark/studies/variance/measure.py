@@ -15,12 +15,12 @@ from baselines.base import Method
 from baselines.checks import check_labels
 from baselines.costs import NOTHING, Amount
 from baselines.evidence import dead_units
-from benchmark.run.display import Stage
-from benchmark.run.passes import Passes, mapped_images
-from benchmark.run.prepare import asked_roles
-from benchmark.run.scoring import LabelEmbeddings
-from benchmark.run.toolbox import background_words, make_toolbox
-from benchmark.run.work import Work, all_conditions
+from benchmark.core.display import Stage
+from benchmark.core.passes import Passes, mapped_images
+from benchmark.core.prepare import asked_roles
+from benchmark.core.scoring import LabelEmbeddings
+from benchmark.core.toolbox import background_words, make_toolbox
+from benchmark.core.work import Work, all_conditions
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from metrics.variance import Effect, Shares, mean_squares, variance_shares
 from tasks.activations.capture import Pooling

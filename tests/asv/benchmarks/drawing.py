@@ -22,12 +22,12 @@ from torch import Tensor
 
 from baselines import registry
 from baselines.base import UnitLabels
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.passes import Passes
-from benchmark.run.preflight import check
-from benchmark.run.prepare import apply_overrides, load_methods, prepare
-from benchmark.run.toolbox import background_words, make_toolbox
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.passes import Passes
+from benchmark.core.preflight import check
+from benchmark.core.prepare import apply_overrides, load_methods, prepare
+from benchmark.core.toolbox import background_words, make_toolbox
 from tasks.cache.store import open_cache
 from tasks.observe import perturbed, probe_of
 from tasks.profiles.build import Roles

@@ -54,7 +54,7 @@ from torch import Tensor, nn
 
 from baselines.concepts import load_concepts
 from baselines.dnd.method import DescribeAndDissect
-from benchmark.run.toolbox import background_words, make_toolbox
+from benchmark.core.toolbox import background_words, make_toolbox
 from tasks.catalogue import load_task
 from tasks.common.seeding import generator, integer_seed
 from tasks.models.target import TargetModel

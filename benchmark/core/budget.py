@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from benchmark.run.progress import duration
+from benchmark.core.progress import duration
 from tasks.common.errors import UserError
 from tasks.language.config import OpenAISource
 from tasks.language.prices import price_table

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from baselines import registry
 from baselines.evidence import EVIDENCE_SIZE
-from benchmark.run.options import RunOptions
-from benchmark.run.prepare import Prepared
-from benchmark.run.truth import TRUTH_BAR
-from benchmark.run.work import Work
+from benchmark.core.options import RunOptions
+from benchmark.core.prepare import Prepared
+from benchmark.core.truth import TRUTH_BAR
+from benchmark.core.work import Work
 from leaderboard.store.identity import identity_hash
 from tasks.observe import CLEAN
 from tasks.perturbations.engine import VERSION as ENGINE_VERSION

@@ -33,8 +33,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from benchmark.run.budget import BudgetReached
-from benchmark.run.progress import Pace, duration, rate
+from benchmark.core.budget import BudgetReached
+from benchmark.core.progress import Pace, duration, rate
 from leaderboard.store.escape import terminal
 
 Mode = Literal["auto", "rich", "plain", "quiet"]

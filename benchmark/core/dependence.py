@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.run.work import Work
+from benchmark.core.work import Work
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import DEPENDENCE

@@ -18,10 +18,10 @@ import torch
 
 from baselines import registry
 from baselines.base import Method
-from benchmark.run.display import Display
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import first_double
-from benchmark.run.work import Work, plan_work
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import first_double
+from benchmark.core.work import Work, plan_work
 from leaderboard.store.identity import identity_hash
 from tasks.activations.capture import list_layers, resolve_layer
 from tasks.common.errors import UserError
@@ -105,7 +105,7 @@ def apply_overrides(options: RunOptions, tasks: Sequence[Task]) -> tuple[Profile
     """The profile and the tasks of a run, with the user's own parts.
 
     Args:
-        tasks: The tasks of the options, from ``benchmark.run.preflight.check``.
+        tasks: The tasks of the options, from ``benchmark.core.preflight.check``.
 
     Raises:
         UserError: A mistake in the profile's file, an unknown network, a file that cannot be read, or two tasks that

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from baselines.base import Method
-from benchmark.run.display import Display
-from benchmark.run.prepare import asked_roles
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.prepare import asked_roles
+from benchmark.core.work import Work
 from leaderboard.store.run_folder import RunFolder
 from tasks.common.offline import opens_no_socket
 from tasks.language.client import OpenAIChat

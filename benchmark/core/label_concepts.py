@@ -8,7 +8,7 @@ from typing import Final
 
 from baselines.base import Method
 from baselines.concepts import load_concepts, unique_concepts
-from benchmark.run.display import Display
+from benchmark.core.display import Display
 from leaderboard.board.facts import run_facts
 from leaderboard.store.run_folder import CellKey, RunFolder
 from tasks.activations.spool import blocks

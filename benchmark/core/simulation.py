@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from baselines.linear.method import split
 from baselines.linear.probability import probability
-from benchmark.run.presence import Presence
+from benchmark.core.presence import Presence
 from metrics.simulation import simulation_correlation
 from tasks.activations.spool import blocks
 from tasks.observe import IMAGES_AT_ONCE

@@ -18,16 +18,16 @@ from torch import Tensor
 from baselines.base import Method, UnitLabels
 from baselines.checks import check_labels
 from baselines.evidence import EVIDENCE_SIZE, dead_units, order_among_ties, tied_images, top_images
-from benchmark.run.interrupt import time_limit
-from benchmark.run.items import Item
-from benchmark.run.once import once
-from benchmark.run.passes import Passes, mapped_images
-from benchmark.run.prepare import asked_roles
-from benchmark.run.thumbnails import thumbnail_rows
-from benchmark.run.toolbox import background_words, make_toolbox
-from benchmark.run.truth import unit_truth
-from benchmark.run.unit_measures import unit_measures
-from benchmark.run.work import Work, all_conditions
+from benchmark.core.interrupt import time_limit
+from benchmark.core.items import Item
+from benchmark.core.once import once
+from benchmark.core.passes import Passes, mapped_images
+from benchmark.core.prepare import asked_roles
+from benchmark.core.thumbnails import thumbnail_rows
+from benchmark.core.toolbox import background_words, make_toolbox
+from benchmark.core.truth import unit_truth
+from benchmark.core.unit_measures import unit_measures
+from benchmark.core.work import Work, all_conditions
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
 from metrics.evidence import activation_correlation

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from benchmark.run.options import RunOptions
-from benchmark.run.preflight import check_units
+from benchmark.core.options import RunOptions
+from benchmark.core.preflight import check_units
 from leaderboard.store.run_folder import OBSERVATION, CellKey
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator

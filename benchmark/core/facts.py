@@ -12,7 +12,7 @@ from typing import Any
 
 from baselines import registry
 from baselines.base import Method
-from benchmark.run.display import Display
+from benchmark.core.display import Display
 from leaderboard.store.run_folder import RunFolder
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.perturbations.suites import load_suite

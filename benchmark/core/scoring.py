@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.run.truth import named_both, right_labels
-from benchmark.run.unit_measures import MEASURES
-from benchmark.run.work import Work
+from benchmark.core.truth import named_both, right_labels
+from benchmark.core.unit_measures import MEASURES
+from benchmark.core.work import Work
 from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import SCORES
 from metrics.evidence import evidence_overlap, rank_biased_overlap

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from baselines.base import Method
-from benchmark.run.work import Work
+from benchmark.core.work import Work
 from tasks.activations.capture import Pooling
 from tasks.activations.maps import LateMaps, Maps, MemoryMaps, TopMaps
 from tasks.activations.spool import blocks

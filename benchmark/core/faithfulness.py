@@ -4,7 +4,7 @@ A label is evaluated on clean images, whatever condition it was found under. CoS
 images of the label and compares the unit's activations on them with those on the probing images; F1, IoU, correlation,
 cosine and AUPRC (Oikarinen, Yan & Weng, ICML 2025) compare the unit's activation on each probing image with the label's
 presence there. DMA and activation rate ask how strongly the unit responds to the generated images, and simulation how
-well the label predicts its activations (``benchmark.run.simulation``).
+well the label predicts its activations (``benchmark.core.simulation``).
 
 The control images of CoSy are the probing images, as in the paper, so some of them show the label's concept: a perfect
 detector of what a share p of them shows has an AUC of 1 - p/2.
@@ -22,11 +22,11 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from benchmark.run.display import Display
-from benchmark.run.prepare import OWN_IMAGES
-from benchmark.run.presence import CLIP_BAR, Presence
-from benchmark.run.simulation import Claim, Simulation
-from benchmark.run.work import Work
+from benchmark.core.display import Display
+from benchmark.core.prepare import OWN_IMAGES
+from benchmark.core.presence import CLIP_BAR, Presence
+from benchmark.core.simulation import Claim, Simulation
+from benchmark.core.work import Work
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import empty_frame
 from leaderboard.store.identity import as_json, identity_hash

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import get_args
 
-from benchmark.run.options import RunOptions
+from benchmark.core.options import RunOptions
 from leaderboard.store.identity import identity_hash
 from leaderboard.store.parts import PartKind
 from leaderboard.store.run_folder import RunFolder
@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[2]
 _CODE = (
     "baselines",
     "benchmark/execution",
-    "benchmark/run",
+    "benchmark/core",
     "benchmark/runner.py",
     "benchmark/studies",
     "leaderboard/board",

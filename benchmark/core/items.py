@@ -26,7 +26,7 @@ class Item:
     Attributes:
         kind: ``pass``: the images of one condition through network and CLIP, and their evidence. ``block``: the labels
             of one cell's units. ``draw``: the images of distinct concepts, and what is measured on them.
-        group: Index of the tasks that share network and images (``benchmark.run.work.pass_groups``).
+        group: Index of the tasks that share network and images (``benchmark.core.work.pass_groups``).
         condition: ``clean`` or the perturbation's name; empty for a ``draw``.
         severity: 0 for clean, else 1 to 5.
         cell: The cell of a ``block``.

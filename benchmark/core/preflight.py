@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines import registry
-from benchmark.run.options import RunOptions
+from benchmark.core.options import RunOptions
 from tasks.catalogue import load_task, profile_path
 from tasks.common.errors import UserError
 from tasks.common.image_files import find_images
@@ -82,7 +82,7 @@ def _check_own_files(options: RunOptions) -> None:
     if options.weights is not None and not options.weights.is_file():
         raise UserError(f"There is no weights file {options.weights}.")
     if options.concepts is not None:
-        from benchmark.run.label_concepts import read_concepts  # torch, for the labels of a run
+        from benchmark.core.label_concepts import read_concepts  # torch, for the labels of a run
 
         read_concepts(options.concepts)
     if options.image_folder is not None:
