@@ -44,7 +44,7 @@ def work(units: tuple[int, ...], images: int, methods: tuple[str, ...], **change
 def filled(
     path: Path, work: Work, labels: Mapping[str, Labels], dead: tuple[int, ...] = (), condition: Condition = CLEAN
 ) -> RunFolder:
-    """A run folder as the sweep leaves it, with labels of our own; a second call adds to it, and replaces what it names."""
+    """A run folder as the sweep leaves it, with labels of our own; a second call replaces what it names again."""
     folder = RunFolder(path)
     folder.create_or_continue({"test": path.name}, {})
     key = work.observation_key(CLEAN)
