@@ -21,6 +21,7 @@ from baselines.base import Label, Method, UnitLabels
 from baselines.checks import check_labels
 from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, order_among_ties, top_images
 from baselines.wrapper import Wrapper
+from metrics.clarity import polysemanticity
 from tasks.activations.maps import MutedMaps
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
@@ -115,7 +116,7 @@ class Several(Wrapper):
         extra = {
             "labels": len(ranked),
             "clusters": facts,
-            "polysemanticity": polysemanticity(embeddings, random),
+            "polysemanticity": _polysemanticity(embeddings, tools.seed),
             "label_cosine": _mean_cosine([label.text for label in ranked], tools),
         }
         return UnitLabels(unit, ranked, tuple(top_images(activations, EVIDENCE_SIZE, among_ties=ties)), extra)
@@ -132,7 +133,7 @@ def clustered(
     Returns:
         Numbers from 0 without gaps; every cluster has at least ``FEWEST`` images unless it is the only one.
     """
-    assigned = _kmeans(embeddings, clusters, random)[1]
+    assigned = _kmeans(embeddings, clusters, random)
     while True:
         _, assigned, sizes = np.unique(assigned, return_inverse=True, return_counts=True)
         small = int(sizes.argmin())
@@ -144,38 +145,23 @@ def clustered(
         assigned[assigned == small] = int(apart.argmin())
 
 
-def polysemanticity(embeddings: Float[np.ndarray, "images d"], random: np.random.Generator) -> float:
-    """How far apart the two halves of a unit's images lie: 1 minus the cosine of the centres of two clusters.
-
-    Where the smaller cluster has a single image, 1 minus the mean cosine of up to ten images with their mean. As
-    SemanticLens (Dreyer et al., arXiv 2501.05398), with the best of several starts.
-
-    Args:
-        embeddings: Of the unit's images, most activating first.
-
-    Returns:
-        In [0, 2]; NaN for a single image.
-    """
-    if len(embeddings) < 2:
-        return float("nan")
-    centres, assigned = _kmeans(embeddings, 2, random)
-    if min(np.bincount(assigned, minlength=2)) >= 2:
-        return float(1 - _cosine(centres[0], centres[1]))
-    return float(1 - np.mean([_cosine(embeddings.mean(axis=0), one) for one in embeddings[:10]]))
-
-
 def _kmeans(
     points: Float[np.ndarray, "images d"], clusters: int, random: np.random.Generator
-) -> tuple[Float[np.ndarray, "clusters d"], Int[np.ndarray, " images"]]:
-    """Centres and assignments of the start with the smallest inertia."""
+) -> Int[np.ndarray, " images"]:
+    """The cluster of each point, of the start with the smallest inertia."""
     count = min(clusters, len(np.unique(points, axis=0)))
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an empty cluster: another start, or fewer clusters
         for _ in range(_STARTS):
             centres, assigned = kmeans2(points, count, iter=_STEPS, minit="++", rng=random)
-            found.append((float(((points - centres[assigned]) ** 2).sum()), centres, assigned))
-    return min(found, key=lambda one: one[0])[1:]
+            found.append((float(((points - centres[assigned]) ** 2).sum()), assigned))
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _polysemanticity(embeddings: Float[np.ndarray, "images d"], seed: int) -> float | None:
+    found = float(polysemanticity(embeddings[None], seed=seed)[0]) if len(embeddings) > 1 else math.nan
+    return None if math.isnan(found) else found
 
 
 def _muted(observation: Observation, unit: int, images: Int[np.ndarray, " some"]) -> Observation:
@@ -196,7 +182,3 @@ def _mean_cosine(texts: Sequence[str], tools: Toolbox) -> float | None:
     vectors = torch.nn.functional.normalize(vectors, dim=1)
     first, second = torch.triu_indices(len(texts), len(texts), 1)
     return float((vectors @ vectors.T)[first, second].mean())
-
-
-def _cosine(first: Float[np.ndarray, " d"], second: Float[np.ndarray, " d"]) -> float:
-    return float(first @ second / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-12))

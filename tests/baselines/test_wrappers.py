@@ -15,7 +15,7 @@ from baselines import registry
 from baselines.base import Label, UnitLabels
 from baselines.costs import Amount, Cost
 from baselines.set_of import SetOf, labels_of_draws, resampled_images
-from baselines.several import FEWEST, Several, clustered, polysemanticity
+from baselines.several import FEWEST, Several, clustered
 from benchmark.core.options import RunOptions
 from benchmark.core.preflight import check
 from tasks.common.errors import UserError
@@ -228,21 +228,6 @@ def test_small_clusters_join_the_nearest():
     assigned = clustered(points, 3, np.random.default_rng(0))
     assert len(set(assigned[5:])) == 1
     assert assigned[0] != assigned[5]
-
-
-def test_polysemanticity_is_0_for_one_direction_and_1_for_two_at_right_angles():
-    random = np.random.default_rng(0)
-    one, two = np.tile([1.0, 0], (8, 1)), np.repeat(np.eye(2), 4, axis=0)
-    assert polysemanticity(two, random) == pytest.approx(1)
-    assert polysemanticity(one * np.linspace(1, 2, 8)[:, None], random) == pytest.approx(0)
-    # A cluster of one image says nothing: the images against their mean.
-    lonely = np.vstack([one, [[0.0, 1]]])
-    mean = lonely.mean(axis=0)
-    assert polysemanticity(lonely, random) == pytest.approx(1 - np.mean(lonely @ mean / np.linalg.norm(mean)))
-    assert np.isnan(polysemanticity(one[:1], random))
-
-
-# ---- sets ----
 
 
 def test_draws_depend_on_seed_and_number_alone():
