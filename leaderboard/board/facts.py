@@ -155,6 +155,8 @@ def _seconds(identity: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]])
     content = identity.get("content", {})
     conditions: Mapping[str, Sequence[Any]] = content.get("conditions", {})
     methods: Collection[str] = content.get("methods", ())
+    if not methods:  # bottlenecks label no units
+        return {}
     cells = {task: len(own) + identity["repeats"] for task, own in conditions.items()}
     measured = sum(session["cells"] for session in sessions)
     often = measured / max(1, sum(cells.values()) * len(methods))
@@ -169,17 +171,21 @@ def _seconds(identity: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]])
     found = {}
     for (title, method), seconds in spent.items():
         tasks = title.split(" + ")
-        labels = sum(cells[task] * _units(identity, content["tasks"][task]["units"]) for task in tasks)
-        found |= {(task, method): seconds / (often * labels) for task in tasks}
+        units = [_units(identity, content["tasks"][task]["units"]) for task in tasks]
+        if all(units):
+            labels = sum(cells[task] * own for task, own in zip(tasks, units, strict=True))
+            found |= {(task, method): seconds / (often * labels) for task in tasks}
     return found
 
 
 def _units(identity: Mapping[str, Any], asked: Mapping[str, Any]) -> int:
-    """How many units of a task a run labels."""
+    """How many units of a task a run labels; 0 if all of a layer whose size the task does not state."""
     if identity["unit_ids"]:
         return len(set(identity["unit_ids"]))
     count = identity["units"] or asked["label"]
-    return int(asked["total"] - asked["first"] if count == "all" else count)
+    if count == "all":
+        return int(asked["total"] - asked["first"]) if asked["total"] else 0
+    return int(count)
 
 
 def _about_method(name: str, said: Mapping[str, Any]) -> AboutMethod:

@@ -35,7 +35,7 @@ def options(out: Path, **changes: object) -> RunOptions:
         "tasks": ("resnet50_fc",),
         "methods": METHODS,
         "suites": ("background_blur",),
-        "images": 100,
+        "images": 200,
         "unit_ids": UNITS,
         "out": out,
         "device": "cpu",
@@ -214,7 +214,13 @@ def test_one_layer_pooled_in_two_ways_is_read_twice(tmp_path: Path) -> None:
 
 
 def test_hidden_units_have_a_truth_only_above_the_bar(tmp_path: Path) -> None:
-    changes = {"tasks": ("resnet50_layer4",), "methods": ("random_label",), "unit_ids": None, "units": 40}
+    changes = {
+        "tasks": ("resnet50_layer4",),
+        "methods": ("random_label",),
+        "unit_ids": None,
+        "units": 40,
+        "images": 100,
+    }
     result = run(tmp_path / "hidden", **changes)
     folder = RunFolder(result.folder)
     (key,) = [key for key in folder.done_cells("evidence") if key.condition == "clean"]

@@ -165,7 +165,8 @@ def identity(**changes) -> dict:
 def make_run(
     path: Path, trace: dict = DND, cells=((CLEAN, 0), (NOISE, 0), (FOREGROUND, 0)), traced="dnd", **changes
 ) -> Path:
-    """A run folder with one trace a method in each cell."""
+    """A run folder, made anew, with one trace per method in each cell."""
+    shutil.rmtree(path, ignore_errors=True)
     units = {str(UNIT): {"evidence": [4, 1], "trace": trace}, "3": {"dead": True}}
     with RunFolder(path) as folder:
         folder.create_or_continue(identity(**changes), {})

@@ -50,6 +50,10 @@ def score_row(unit, perturbation="clean", severity=0, repeat=0, method="m", **va
         "right": None,
         "detector": None,
         "named_both": None,
+        "clarity": None,
+        "redundancy": None,
+        "polysemanticity": None,
+        "monosemanticity": None,
     }
     return row | values
 
