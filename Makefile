@@ -18,9 +18,10 @@ report: $(VENV)/.run
 	$(BIN)/python -m report build
 
 # Two processes, and the tests of a file in one of them, so that what they share is made once; one thread each, since
-# OpenMP's threads wait for each other in a loop where there are more of them than cores.
+# OpenMP's threads wait for each other in a loop where there are more of them than cores. Files run in their order, since the
+# usual one, most tests first, leaves few and long tests to the end.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
