@@ -24,7 +24,7 @@ def mean_interval(per_unit: Float[np.ndarray, " units"], seed: int) -> Interval:
         per_unit: One value per unit.
         seed: The run's own.
     """
-    return _mean_interval(_alike(per_unit).tobytes(), seed)
+    return _mean_interval(_alike(per_unit).tobytes(), seed, RESAMPLES)
 
 
 def share_interval(per_unit: Float[np.ndarray, " units"], seed: int) -> Interval:
@@ -66,8 +66,8 @@ def unit_weights(units: int, random: np.random.Generator) -> Float[np.ndarray, "
 
 # Every condition of a method has the same noise floor, and several tables the same means.
 @functools.lru_cache(maxsize=512)
-def _mean_interval(values: bytes, seed: int) -> Interval:
-    return bootstrap_interval(np.frombuffer(values), resamples=RESAMPLES, seed=seed)
+def _mean_interval(values: bytes, seed: int, resamples: int) -> Interval:
+    return bootstrap_interval(np.frombuffer(values), resamples=resamples, seed=seed)
 
 
 def _alike(per_unit: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:

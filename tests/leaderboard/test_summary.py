@@ -131,6 +131,9 @@ def no_bootstrap(monkeypatch):
         return Interval(float(present.mean()) if len(present) else math.nan, math.nan, math.nan, len(present), "")
 
     monkeypatch.setattr(module, "bootstrap_interval", mean)
+    module._mean_interval.cache_clear()
+    yield
+    module._mean_interval.cache_clear()  # no other test may find these
 
 
 @pytest.fixture(scope="module")
