@@ -248,7 +248,8 @@ class Locks(Claims):
     def clear(self, active: IO[bytes]) -> None:
         """See ``Claims``."""
         if lock(active, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            for path in self.folder.glob("*"):
+            # Not what another process is trying its locks on at this moment.
+            for path in self.folder.glob("[!.]*"):
                 with contextlib.suppress(OSError):  # a folder in its place is told when it is in the way
                     path.unlink(missing_ok=True)
         lock(active, fcntl.LOCK_SH)
