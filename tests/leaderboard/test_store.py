@@ -358,6 +358,17 @@ def test_file_systems_are_those_that_the_system_names(tmp_path):
         assert file_system(place if place is tmp_path else claims.Path(place)) == said.stdout.split()[-1]
 
 
+def test_old_claims_are_removed_but_not_what_a_process_tries_its_locks_on(folder, identity):
+    tried, old = (folder.path / "claims" / name for name in (".locks-x", "cell"))
+    for path in (tried, old):
+        path.write_text("x")
+    folder.close()
+    with RunFolder(folder.path) as again:
+        again.create_or_continue(identity, {})
+    assert tried.exists()
+    assert not old.exists()
+
+
 def test_locks_are_not_trusted_across_hosts(tmp_path, monkeypatch):
     assert why_no_locks(tmp_path) == ""
     monkeypatch.setattr(claims, "file_system", lambda _: "nfs4")
