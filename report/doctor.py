@@ -65,8 +65,8 @@ def _lines(facts: Mapping[str, Any]) -> list[Text]:
         lines.append(f"keys: {_told(facts['keys'], 'variable', 'set', 'not set')}")
     lines.append(f"devices: {', '.join(facts['devices'])}")
     lines.append(
-        "run folders: processes and machines may share them, but of one machine only where a language model is asked; "
-        "caches: processes of one machine, on a local disk"
+        "run folders may be shared by processes, also of several machines, unless a language model is asked; caches by "
+        "processes of one machine, on a local disk"
     )
     if "out" in facts:
         at = facts["out"]
