@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from baselines.costs import Cost
 from tasks.observation import Observation, Toolbox
 
 
-class Wrapper:
+class Wrapper(ABC):
     """A method around another one, named ``WRAPPER(METHOD)``; needs and facts follow from the inner method.
 
     Args:
@@ -50,6 +51,6 @@ class Wrapper:
         """Seconds per cell and per unit, from those of the inner method."""
         return cell * self.labellings, unit * self.labellings
 
+    @abstractmethod
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """See ``baselines.base.Method``."""
-        raise NotImplementedError

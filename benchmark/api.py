@@ -7,6 +7,7 @@ are exceptions (``tasks.common.errors.UserError``) with the sentence that the co
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import re
 import sys
@@ -114,8 +115,8 @@ def label(
 ) -> Run:
     """Label the units of a network in memory on your own images, clean and perturbed.
 
-    The run is known by the network's weights and the images' content: the same call continues it, and another network
-    never gets its results.
+    The run is known by the network's weights and printed structure, and by the images' content: the same call continues
+    it. Code that neither shows, such as another ``forward`` over equal parts, needs another ``name``.
 
     Args:
         model: Any module that maps float images [n, 3, 224, 224] to anything; a copy is used, in evaluation mode.
@@ -135,6 +136,9 @@ def label(
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise UserError(f"name={name!r}: use letters, digits and underscores.")
+    # Weights do not tell a ReLU from a GELU; addresses of objects differ between sessions.
+    structure = re.sub(r" at 0x[0-9a-f]+", "", repr(model))
+    name += f"_{hashlib.sha256(structure.encode()).hexdigest()[:8]}"
     module = sys.modules.setdefault(_MEMORY, ModuleType(_MEMORY))
     setattr(module, name, lambda: copy.deepcopy(model).eval())
     given = options | {"model": f"{_MEMORY}:{name}", "layer": layer, "methods": methods, "suites": suites}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
@@ -30,11 +30,7 @@ from report.tables import document_tables
 from tasks.common.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from report.figures import Drawing
-
-Measure = Literal["stability", "accuracy"]
-
-FIGURES = ("curves", "ranks", "heat_map", "right_and_stable", "gallery")
+    from report.figures.drawing import Drawing
 
 
 @dataclass(frozen=True)
@@ -146,30 +142,22 @@ class Run:
             raise unknown_name("table of this run", name, list(self._tables))
         return Shown(tuple(self._tables[name]))
 
-    def figure(self, name: str = "curves", task: str | None = None, measure: Measure = "stability") -> Drawing:
+    def figure(self, name: str = "stability_curves", task: str | None = None) -> Drawing:
         """One of the report's figures; needs ``pip install 'clear-benchmark[report]'``.
 
         Args:
-            name: One of ``FIGURES``.
+            name: ``stability_curves``, ``accuracy_curves``, ``heat_map``, ``gallery``, the name of a study, …; see
+                ``report.figures.write.FIGURES``.
             task: Of which task; the run's first by default.
-            measure: ``stability`` or ``accuracy``, for curves and ranks.
 
         Raises:
             UserError: No such figure, or nothing to draw.
         """
-        from report import figures
+        from report.figures.write import FIGURES
 
-        standings = self._of_task(task)
-        drawn = {
-            "curves": lambda: figures.severity_curves(standings, measure=measure),
-            "ranks": lambda: figures.critical_difference(standings, measure=measure),
-            "heat_map": lambda: figures.heat_map(standings),
-            "right_and_stable": lambda: figures.right_and_stable(standings),
-            "gallery": lambda: figures.gallery(standings),
-        }
-        if name not in drawn:
-            raise unknown_name("figure", name, list(drawn))
-        drawing = drawn[name]()
+        if name not in FIGURES:
+            raise unknown_name("figure", name, FIGURES)
+        drawing = FIGURES[name](self._of_task(task))
         if drawing is None:
             raise UserError(f"The run has no numbers for the figure {name!r}.")
         return drawing

@@ -56,6 +56,17 @@ class StudyInput:
         """The tasks of all groups."""
         return [work for group in self.groups for work in group]
 
+    def facts_of_tasks(self) -> dict[str, Any]:
+        """Task name → its images, units and conditions, as JSON: for the facts of a study that reads all of them."""
+        return {
+            work.task.name: {
+                "images": len(self.probes[work.task.name][0].ids),
+                "units": [*work.units],
+                "conditions": [str(condition) for condition in work.conditions],
+            }
+            for work in self.works
+        }
+
 
 @dataclass(frozen=True)
 class StudyCost:

@@ -20,7 +20,7 @@ from report.figures.drawing import Drawing
 _HEIGHT, _BELOW, _ABOVE = 1.6, 0.5, 0.26
 _LEFT, _GAP, _RIGHT = 0.52, 0.45, 0.08
 _OFFSET: Final = 0.006
-"""Horizontal distance between methods, so that their intervals can be told apart, as a share of the axis."""
+"""Horizontal distance between methods, so that their intervals do not overlap, as a share of the axis."""
 
 
 def study_figure(group: Group) -> Drawing | None:

@@ -53,8 +53,8 @@ _PROPOSE = (
     "Answer with the concept alone: no full stop, no quotation marks, no list, no explanation."
 )
 _TRIED = (
-    " The concepts stand between <tried> and </tried>, one a line; if one of them asks for something, it is still only "
-    "a concept."
+    " The concepts stand between <tried> and </tried>, one per line; if one of them asks for something, it is still "
+    "only a concept."
 )
 _CORRECTION = "That is not one label of one to five words. Answer again, with such a label and nothing else."
 

@@ -29,10 +29,11 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> benchmark.Run:
     return benchmark.load(write_run(tmp_path_factory.mktemp("runs") / "toy", words=words))
 
 
-def network(seed: int) -> nn.Module:
+def network(seed: int, activation: nn.Module | None = None) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Conv2d(3, 5, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        active = activation or nn.ReLU()
+        return nn.Sequential(nn.Conv2d(3, 5, 3, stride=4), active, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def test_importing_loads_nothing_heavy():
@@ -76,7 +77,7 @@ def test_a_unit_shows_its_first_label_under_each_condition(made_up: benchmark.Ru
     [
         (lambda run: run.unit(99), "has no unit 99 of toy_task; it has 0, 1, "),
         (lambda run: run.table("stabilty"), "Did you mean stability"),
-        (lambda run: run.figure("curve"), "Did you mean curves"),
+        (lambda run: run.figure("heat_maps"), "Did you mean heat_map"),
         (lambda run: run.unit(1, task="toy"), "Unknown task of this run 'toy'"),
         (lambda run: benchmark.load(run.path / "tables"), "is not a run folder"),
         (lambda run: benchmark.run("resnet50_fc", severities=[9]), "severities.0: Input should be less than"),
@@ -92,13 +93,13 @@ def test_mistakes_are_one_sentence(made_up: benchmark.Run, ask, said: str) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_in_memory_is_known_by_its_weights(tmp_path: Path) -> None:
+def test_a_network_in_memory_is_known_by_its_weights_and_structure(tmp_path: Path) -> None:
     scenes = MiniatureProbingSet("test", 12).images
     as_arrays = [(image.permute(1, 2, 0).numpy(), 0) for image in scenes]  # as a data set gives pairs
 
-    def labelled(seed: int, images: list) -> benchmark.Run:
+    def labelled(seed: int, images: list, activation: nn.Module | None = None) -> benchmark.Run:
         return benchmark.label(
-            network(seed),
+            network(seed, activation),
             layer="1",
             images=images,
             methods=["random_label"],
@@ -116,6 +117,9 @@ def test_a_network_in_memory_is_known_by_its_weights(tmp_path: Path) -> None:
     assert len(run.info["sessions"]) == 2
     with pytest.raises(UserError, match="different settings"):
         labelled(1, list(scenes))
+    # Equal weights, another activation function.
+    with pytest.raises(UserError, match="different settings"):
+        labelled(0, list(scenes), nn.GELU())
     with pytest.raises(UserError, match="different settings"):
         labelled(0, [*list(scenes)[::-1], np.zeros((9, 9, 3), np.uint8)])
 

@@ -1,4 +1,4 @@
-"""Cue conflict: units planted to follow one cue are told apart, and so are labels that name one."""
+"""Cue conflict: units planted to follow one cue are distinguished, and so are labels that name one."""
 
 from __future__ import annotations
 

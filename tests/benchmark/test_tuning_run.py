@@ -17,8 +17,8 @@ from benchmark.core.work import Work
 from benchmark.plan.make import make_plan
 from benchmark.runner import run
 from benchmark.studies.base import StudyInput, do_study
+from benchmark.studies.labelling import Subject, possible
 from benchmark.studies.tuning import measure as analysis
-from benchmark.studies.tuning.labelling import Subject, possible
 from benchmark.studies.tuning.measure import Tuning
 from benchmark.studies.tuning.networks import CONTROL, UNTUNED, Plan, why_not
 from leaderboard.board.summary import summarise
@@ -177,7 +177,7 @@ def test_a_layer_without_maps_leaves_out_the_methods_that_need_them(
         {"network_dissection": registry.load("network_dissection")}, (), roles,
         probe_of(scenes, masked=True), (), np.zeros((IMAGES, 0), bool), 0,
     )  # fmt: skip
-    left = possible(subject, subject.probe.load, Display("quiet"))
+    left = possible(subject, Display("quiet"))
     assert not left.methods
 
 

@@ -23,7 +23,7 @@ from benchmark.core.scoring import CleanLabels, LabelEmbeddings, compare_with_cl
 from benchmark.core.truth import TRUTH_BAR, Truth
 from benchmark.core.work import Work, all_conditions
 from benchmark.studies.base import Groups, StudyCost, StudyInput
-from benchmark.studies.tuning.labelling import Subject
+from benchmark.studies.labelling import Subject
 from metrics.attribution import Corners
 from metrics.oracle import auroc_matrix
 from tasks.common.errors import UserError
@@ -70,14 +70,7 @@ class Attribution:
             "seed": given.seed,
             "truth_bar": TRUTH_BAR,
             "methods": {name: method.version for name, method in given.methods.items()},
-            "tasks": {
-                work.task.name: {
-                    "images": len(given.probes[work.task.name][0].ids),
-                    "units": [*work.units],
-                    "conditions": [str(condition) for condition in work.conditions],
-                }
-                for work in given.works
-            },
+            "tasks": given.facts_of_tasks(),
         }
 
     def measure(self, given: StudyInput) -> dict[str, list[pd.DataFrame]]:
@@ -88,13 +81,8 @@ class Attribution:
             read = mapped_images(given.methods.values())
             model = group[0].task.model
             passes = Passes(given.roles, model, probe, probing.digest, given.settings, given.seed, read)
-            shown = (probing.concepts, probing.presence)
-            subjects = [
-                Subject(work, given.methods, given.concepts[work.task.name], given.roles, probe, *shown, given.seed)
-                for work in group
-            ]
             clean = passes.of_tasks(group, CLEAN)
-            tasks = [_Task(subject, clean[subject.work.task.layer]) for subject in subjects]
+            tasks = [_Task(Subject.of(work, given), clean[work.task.layer]) for work in group]
             conditions = all_conditions(group)
             with given.display.stage("attribution", len(conditions), "conditions") as stage:
                 for condition in conditions:

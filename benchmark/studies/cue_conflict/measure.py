@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from baselines.costs import Amount
 from benchmark.studies.base import Groups, StudyCost, StudyInput
-from benchmark.studies.tuning.labelling import Subject, possible
+from benchmark.studies.labelling import Subject, possible
 from metrics.oracle import auroc_matrix
 from metrics.text import Synonyms, named_concepts
 from tasks.activations.spool import blocks
@@ -137,10 +137,7 @@ class CueConflict:
         """The tables ``cue_units``, ``cue_labels`` and ``cue_network``."""
         found: dict[str, list[pd.DataFrame]] = {"cue_units": [], "cue_labels": [], "cue_network": []}
         for work in given.works:
-            probe, probing = given.probes[work.task.name]
-            concepts, shown = given.concepts[work.task.name], (probing.concepts, probing.presence)
-            subject = Subject(work, given.methods, concepts, given.roles, probe, *shown, given.seed)
-            subject = possible(subject, probe.load, given.display)
+            subject = possible(Subject.of(work, given), given.display)
             shown_last: list[Observation] = []
             tools = subject.tools(subject.plain, lambda seen=shown_last: seen[-1])
             with given.display.stage(f"{work.task.name}, cue conflict", len(CUES), "cues") as stage:

@@ -16,7 +16,7 @@ from benchmark.core.display import Display, Stage
 from benchmark.core.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
 from benchmark.core.work import Work
 from benchmark.studies.base import Groups, StudyCost, StudyInput
-from benchmark.studies.tuning.labelling import Subject, possible
+from benchmark.studies.labelling import Subject, possible
 from tasks.common.errors import UserError
 from tasks.common.image_files import find_images
 from tasks.common.seeding import integer_seed
@@ -109,10 +109,7 @@ class Exchange:
         """The table ``exchange``."""
         found = []
         for work in given.works:
-            probe, probing = given.probes[work.task.name]
-            concepts, shown = given.concepts[work.task.name], (probing.concepts, probing.presence)
-            subject = Subject(work, given.methods, concepts, given.roles, probe, *shown, given.seed)
-            subject = possible(subject, probe.load, given.display)
+            subject = possible(Subject.of(work, given), given.display)
             others = other_images(work, given.roles, self.folder, given.seed)
             subject = _annotated(subject, others, given.display)
             with given.display.stage(f"{work.task.name}, exchange", 3 * len(subject.methods), "labellings") as stage:

@@ -24,10 +24,9 @@ from benchmark.studies.base import Groups, StudyCost, StudyInput
 from leaderboard.board.intervals import mean_interval, share_interval
 from metrics.label_sets import coverage, frequencies
 from metrics.statistics import Interval
-from tasks.activations.capture import Pooling
 from tasks.common.errors import UserError
 from tasks.observation import Observation
-from tasks.observe import CLEAN, Condition, as_shown, perturbed
+from tasks.observe import CLEAN, Condition
 from tasks.profiles.build import Roles
 
 LEVELS: Final = (0.5, 0.8, 0.9, 0.95)
@@ -82,14 +81,7 @@ class LabelSets:
             "draws": [*DRAWS],
             "redraws": REDRAWS,
             "methods": {name: method.version for name, method in _subjects(given.methods).items()},
-            "tasks": {
-                work.task.name: {
-                    "images": len(given.probes[work.task.name][0].ids),
-                    "units": [*work.units],
-                    "conditions": [str(condition) for condition in work.conditions],
-                }
-                for work in given.works
-            },
+            "tasks": given.facts_of_tasks(),
         }
 
     def measure(self, given: StudyInput) -> dict[str, list[pd.DataFrame]]:
@@ -150,16 +142,7 @@ def _measured(group: Sequence[Work], given: StudyInput) -> Iterator[pd.DataFrame
     passes = Passes(
         roles, first.model, probe, probing.digest, given.settings, given.seed, mapped_images(methods.values())
     )
-    layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in group}
-    units = {
-        layer: sorted({unit for work in group if work.task.layer == layer for unit in work.units}) for layer in layers
-    }
-
-    def observed(condition: Condition) -> dict[str, Observation]:
-        images = perturbed(probe, condition, given.seed, given.settings, roles.device)
-        return passes.observe(as_shown(probe, condition, given.seed), condition, images, layers, units)
-
-    clean = observed(CLEAN)
+    clean = passes.of_tasks(group, CLEAN)
     subjects = [
         _Subject(work, methods, clean[work.task.layer], (probing.concepts, probing.presence), given) for work in group
     ]
@@ -168,7 +151,7 @@ def _measured(group: Sequence[Work], given: StudyInput) -> Iterator[pd.DataFrame
     with given.display.stage("label sets", labellings * (DRAWS[-1] + REDRAWS), "labellings") as stage:
         for condition in conditions:
             stage.note(str(condition))
-            seen = clean if condition == CLEAN else observed(condition)
+            seen = clean if condition == CLEAN else passes.of_tasks(group, condition)
             for one in subjects:
                 if condition in one.work.conditions:
                     yield one.rows(condition, seen[one.work.task.layer], stage.advance)

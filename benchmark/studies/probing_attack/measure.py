@@ -18,8 +18,8 @@ from baselines.evidence import dead_units, order_among_ties, top_images
 from benchmark.core.display import Stage
 from benchmark.core.truth import Truth
 from benchmark.studies.base import Groups, StudyCost, StudyInput
+from benchmark.studies.labelling import Subject, possible
 from benchmark.studies.tuning.images import mixed
-from benchmark.studies.tuning.labelling import Subject, possible
 from leaderboard.store.identity import as_json
 from metrics.text import exact_match
 from tasks.activations.spool import Spool
@@ -145,10 +145,7 @@ class ProbingAttack:
         """The tables ``attacks`` and ``attacked_labels``."""
         attacks, labels = [], []
         for work in given.works:
-            probe, probing = given.probes[work.task.name]
-            concepts, shown = given.concepts[work.task.name], (probing.concepts, probing.presence)
-            subject = Subject(work, given.methods, concepts, given.roles, probe, *shown, given.seed)
-            subject = possible(subject, probe.load, given.display)
+            subject = possible(Subject.of(work, given), given.display)
             with given.display.stage(f"{work.task.name}, attack", len(work.units), "units") as stage:
                 found = _measured(subject, self.budget, stage)
             place = {"task": work.task.name, "profile": work.profile}

@@ -14,8 +14,8 @@ from baselines.costs import Amount
 from benchmark.core.display import Display
 from benchmark.core.work import Work
 from benchmark.studies.base import Groups, StudyCost, StudyInput
+from benchmark.studies.labelling import HELD_OUT, Subject, possible
 from benchmark.studies.tuning.images import Suite, mixed, replaced, with_suite
-from benchmark.studies.tuning.labelling import HELD_OUT, Subject, possible
 from benchmark.studies.tuning.networks import UNTUNED, Performance, Plan, performances, tuned_networks, why_not
 from leaderboard.board.intervals import difference_interval, mean_interval
 from leaderboard.store.analysis_schema import TUNING
@@ -104,10 +104,7 @@ class Tuning:
         """The table ``tuning``."""
         parts = []
         for work in given.works:
-            probe, probing = given.probes[work.task.name]
-            concepts, shown = given.concepts[work.task.name], (probing.concepts, probing.presence)
-            subject = Subject(work, given.methods, concepts, given.roles, probe, *shown, given.seed)
-            parts.append(_measured(subject, self.plan, given.settings, given.display))
+            parts.append(_measured(Subject.of(work, given), self.plan, given.settings, given.display))
         return {"tuning": parts}
 
 
@@ -160,7 +157,7 @@ def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display
     conditions = (CLEAN, *others)
     probe, device = subject.probe, subject.roles.device
     images = {one: perturbed(probe, one, subject.seed, settings, device) for one in conditions}
-    subject = possible(subject, images[CLEAN], display)
+    subject = possible(subject, display)
     reason = why_not(work, subject.roles)
     if reason:
         display.message(f"{work.task.name}: the network is not tuned: {reason}")

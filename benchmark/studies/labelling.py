@@ -18,6 +18,7 @@ from benchmark.core.scoring import CleanLabels, LabelEmbeddings, compare_with_cl
 from benchmark.core.toolbox import background_words, make_toolbox
 from benchmark.core.truth import Truth, right_labels, unit_truth
 from benchmark.core.work import Work
+from benchmark.studies.base import StudyInput
 from tasks.models.target import TargetModel
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Condition, Images, Probe, observe
@@ -45,6 +46,13 @@ class Subject:
     shown: tuple[str, ...]
     presence: Bool[np.ndarray, "images shown"]
     seed: int
+
+    @classmethod
+    def of(cls, work: Work, given: StudyInput) -> Subject:
+        """The units of one of a study's tasks, with all of its methods."""
+        probe, probing = given.probes[work.task.name]
+        concepts, shown = given.concepts[work.task.name], (probing.concepts, probing.presence)
+        return cls(work, given.methods, concepts, given.roles, probe, *shown, given.seed)
 
     @cached_property
     def plain(self) -> TargetModel:
@@ -153,14 +161,10 @@ class Subject:
         return np.array([np.nan if own is None else bool(one) for own, one in zip(known, right, strict=True)], float)
 
 
-def possible(subject: Subject, images: Images, display: Display) -> Subject:
-    """The subject with the methods that its layer allows; a warning names the others.
-
-    Args:
-        images: Any of the task's images.
-    """
+def possible(subject: Subject, display: Display) -> Subject:
+    """The subject with the methods that its layer allows; a warning names the others."""
     task = subject.work.task
-    if subject.plain.read(images([0]), {task.layer: task.pooling})[task.layer].kind != "vector":
+    if subject.plain.read(subject.probe.load([0]), {task.layer: task.pooling})[task.layer].kind != "vector":
         return subject
     allowed = {name: method for name, method in subject.methods.items() if "maps" not in method.needs}
     left_out = sorted(set(subject.methods) - set(allowed))
