@@ -12,10 +12,8 @@ from tasks.common.errors import UserError
 from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
 from tasks.perturbations import perturb
-from tasks.perturbations.engine import VERSION as ENGINE_VERSION
 from tasks.perturbations.registry import perturbation
 from tasks.perturbations.settings import needs_foreground
-from tasks.roles import ImageGenerator
 
 Foreground = Callable[[UInt8[Tensor, "k 3 h w"]], Bool[Tensor, "k h w"]]
 
@@ -124,37 +122,3 @@ class Viewer:
         if indices not in self._found and self._tools.foreground is not None:
             self._found[indices] = self._tools.foreground(shown).cpu()
         return self._found[indices]
-
-
-class ContextGenerator:
-    """Generates the images of another generator, rendered in a context."""
-
-    def __init__(self, generator: ImageGenerator, context: Context, foreground: Foreground | None) -> None:
-        self.generator = generator
-        self.context = context
-        self.foreground = foreground
-
-    def generate(
-        self, concept: str, count: int, seed: int, template: str = "{concept}", first: int = 0
-    ) -> UInt8[Tensor, "count 3 h w"]:
-        """Draw images; see ``tasks.roles.ImageGenerator``."""
-        drawn = self.generator.generate(concept, count, seed, template, first).cpu()
-        numbers = range(first, first + count)
-        seeds = [integer_seed(seed, "clear", str(self.context), number) for number in numbers]
-        return apply_context(drawn, self.context, seeds, self.foreground)
-
-
-def tools_in(tools: Toolbox, context: Context) -> Toolbox:
-    """A toolbox whose generated images are rendered in a context; cached per toolbox, as long as it lives.
-
-    Its bank of synthetic images (``baselines.drawing.bank_of``) is then also shared by all conditions.
-    """
-    if context == SEEN:
-        return tools
-    if tools.generator is None:
-        raise ValueError("The toolbox has no generator.")
-    generator = ContextGenerator(tools.generator, context, tools.foreground)
-    facts = {"context": str(context), "engine": ENGINE_VERSION, **perturbation(context.name).facts()}
-    # A segmenter's masks are in no key.
-    kept = None if tools.kept is None or needs_foreground(context.name) else tools.kept.under(**facts)
-    return tools.remembered(context, lambda: replace(tools, generator=generator, kept=kept))

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.base import UnitLabels
-from baselines.contexts import SEEN, Context, tools_in
 from tasks.cache.keys import canonical, text_sha256
 from tasks.observation import Toolbox
 from tasks.roles import ImageGenerator, ImageTextEncoder, MeasurementStore
@@ -61,12 +60,10 @@ class Draw:
 
     Attributes:
         requests: What is drawn; duplicates are drawn once.
-        context: Rendering of the drawn images before they are measured.
         captions: Whether the images are captioned instead of measured.
     """
 
     requests: tuple[Request, ...]
-    context: Context = SEEN
     captions: bool = False
 
 
@@ -92,16 +89,15 @@ def drive(steps: Steps, tools: Toolbox, batch_size: int) -> list[UnitLabels]:
 
 
 def answer(asked: Draw, tools: Toolbox, batch_size: int) -> Drawn:
-    """Draw, render and measure or caption what a method asks, as far as the toolbox's bank does not have it.
+    """Draw, and measure or caption, what a method asks, as far as the toolbox's bank does not have it.
 
     Args:
         tools: Provides ``generator``, and ``activate`` and ``clip`` or ``captioner``.
         batch_size: Images per batch.
     """
-    there = tools_in(tools, asked.context)
-    bank = bank_of(there)
+    bank = bank_of(tools)
     look = bank.captions if asked.captions else bank.measure
-    return look(asked.requests, there, batch_size)
+    return look(asked.requests, tools, batch_size)
 
 
 class ConceptBank:

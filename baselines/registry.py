@@ -102,9 +102,9 @@ _BUILT_IN = {
         ),
         MethodEntry(
             "clear",
-            "CLEAR: Describe-and-Dissect in several contexts, every part of the captions tested on generated images",
-            ("captioner", "clip", "generator", "summariser"),
-            "2",
+            "CLEAR: similarities, contrast and captions shortlist concepts, and a few drawn images choose",
+            ("captioner", "clip", "concepts", "generator"),
+            "3",
             "baselines.clear.method:Clear",
             default=False,  # not a published method
         ),

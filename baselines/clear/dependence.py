@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from baselines.clear.words import holds
+from baselines.clear.words import Mentions
 from tasks.perturbations.settings import needs_foreground
 
 
@@ -16,7 +16,7 @@ def loss(seen: Float[np.ndarray, " pictures"], changed: Float[np.ndarray, " pict
     """Share of a unit's excess activation on its described images that is lost in a context.
 
     Args:
-        seen: Activations on the unit's described images as given.
+        seen: Activations on the unit's top images as given.
         changed: Activations on the same images in the context.
         rest: The unit's median activation on the probing images, above which activation counts as excess.
 
@@ -53,20 +53,21 @@ def part_dependence(
 
     Args:
         parts: The parts of the label.
-        seen: Captions of the unit's described images as given.
+        seen: Captions of the unit's top images as given.
         changed: Context → captions of the same images in it.
 
     Returns:
         For each part its text and, for ``foreground`` and ``background``, the largest such share, in [0, 1]; None if no
         context changes that part of the image, or no caption contains the part in the first place.
     """
-    before = holds(seen, parts)
+    mentions = Mentions(parts)
+    before = mentions.of(seen)
     lost: list[dict[str, Any]] = [{"part": part, "foreground": None, "background": None} for part in parts]
     for name, captions in changed.items():
         where = _part(name)
         if where is None:
             continue
-        gone = before * (1 - holds(captions, parts))
+        gone = before * (1 - mentions.of(captions))
         for place, said in enumerate(before.sum(axis=1)):
             if said > 0:
                 share = float(gone[place].sum() / said)

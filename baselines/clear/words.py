@@ -57,43 +57,30 @@ def parts_of(caption: str, together: frozenset[tuple[str, str]]) -> list[str]:
     return list(found)
 
 
-def propose_parts(
-    own: Iterable[str],
-    control: Sequence[str],
-    activations: Float[np.ndarray, " control"],
-    together: frozenset[tuple[str, str]],
-) -> tuple[str, ...]:
-    """The parts of a unit's captions, most frequent first, then those of the control images.
+class Mentions:
+    """Tells which of some concepts captions contain: all content words, in any order.
 
     Args:
-        own: Captions of the unit's described images, in all contexts.
-        activations: The unit's activations on the control images; parts of the most activating ones come first.
-        together: See ``collocations``.
+        concepts: One without content words is contained in nothing.
     """
-    said = Counter(part for text in own for part in parts_of(text, together))
-    strongest = [int(place) for place in np.argsort(-activations, kind="stable")]
-    at_large = (part for place in strongest for part in parts_of(control[place], together))
-    return tuple(dict.fromkeys([*(part for part, _ in said.most_common()), *at_large]))
 
+    def __init__(self, concepts: Sequence[str]) -> None:
+        self._sizes = np.zeros(len(concepts))
+        self._holders: dict[str, list[int]] = {}
+        for place, concept in enumerate(concepts):
+            words = {word for word in words_of(concept) if word not in FUNCTION_WORDS}
+            self._sizes[place] = len(words) or np.inf
+            for word in words:
+                self._holders.setdefault(word, []).append(place)
 
-def join_parts(one: str, other: str, said: Iterable[Sequence[str]]) -> str:
-    """Two parts as one concept, in the order in which most captions contain them; as given if no caption contains both.
+    def of(self, captions: Sequence[str]) -> Float[np.ndarray, "concepts captions"]:
+        """1 if a caption contains a concept, else 0."""
+        found = np.zeros((len(self._sizes), len(captions)))
+        for column, caption in enumerate(captions):
+            for word in set(words_of(caption)):
+                found[self._holders.get(word, []), column] += 1
+        return (found == self._sizes[:, None]).astype(float)
 
-    Args:
-        said: The parts of each caption, in order.
-    """
-    turned = 0
-    for parts in said:
-        if one in parts and other in parts:
-            turned += 1 if parts.index(other) < parts.index(one) else -1
-    return f"{other} {one}" if turned > 0 else f"{one} {other}"
-
-
-def holds(captions: Sequence[str], concepts: Sequence[str]) -> Float[np.ndarray, "concepts captions"]:
-    """1 if a caption contains all content words of a concept, in any order, else 0; 0 for a concept without any."""
-    said = [set(words_of(caption)) for caption in captions]
-    table = np.zeros((len(concepts), len(captions)))
-    for row, concept in enumerate(concepts):
-        words = {word for word in words_of(concept) if word not in FUNCTION_WORDS}
-        table[row] = [bool(words) and words <= one for one in said]
-    return table
+    def share(self, captions: Sequence[str]) -> Float[np.ndarray, " concepts"]:
+        """Share of the captions that contain each concept, in [0, 1]; 0 without captions."""
+        return self.of(captions).mean(axis=1) if captions else np.zeros(len(self._sizes))

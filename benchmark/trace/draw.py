@@ -107,7 +107,7 @@ def trace_page(
         probing: The run's probing set.
         generator: Generates the synthetic images again.
         segmenter: Source of foreground masks; None for the probing set's own.
-        foreground: Finds the foreground again, for contexts of ``clear`` that change only a part of the image.
+        foreground: Finds the foreground again, for probes of ``clear`` that change only a part of the image.
 
     Raises:
         UserError: The trace refers to images that the probing set does not have.
@@ -123,7 +123,7 @@ def trace_page(
     }
     heading, trace = _heading(recorded, len(probing.ids)), recorded.trace
     if isinstance(trace, ContextTrace):
-        return draw_context_page(heading, trace, pictures, by_index, foreground)
+        return draw_context_page(heading, trace, pictures, foreground)
     return draw_page(heading, trace, pictures, by_index)
 
 

@@ -25,11 +25,6 @@ class PicturedTrace(Protocol):
     """The required interface of a trace."""
 
     @property
-    def crop_px(self) -> int:
-        """Edge of the resized image that boxes refer to."""
-        ...
-
-    @property
     def synthesis(self) -> Synthesis:
         """How synthetic images were made."""
         ...
@@ -79,18 +74,12 @@ class Redrawn:
         """A probing image under the trace's condition."""
         return self._originals[image]
 
-    def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
+    def cut(self, image: int, box: tuple[int, int, int, int], crop_px: int) -> UInt8[np.ndarray, "size size 3"]:
         """A crop of the probing image."""
-        return self.cut_from(self._originals[image], box)
-
-    def cut_from(
-        self, pixels: UInt8[np.ndarray, "h w 3"], box: tuple[int, int, int, int]
-    ) -> UInt8[np.ndarray, "size size 3"]:
-        """A crop of any image."""
-        return crop_image(pixels, box, self._trace.crop_px)
+        return crop_image(self._originals[image], box, crop_px)
 
     def in_context(self, context: Context, foreground: Foreground | None) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
-        """The probing images in a context of ``clear``, by index."""
+        """The probing images in a probe of ``clear``, by index."""
         seeds = context_seeds(self._seed, context, [self.ids[image] for image in self._shown])
         seen = apply_context(self._pixels, context, seeds, foreground)
         return dict(zip(self._shown, to_array(seen), strict=True))

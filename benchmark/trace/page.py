@@ -34,7 +34,7 @@ class Pictures(Protocol):
         """A probing image under the trace's condition."""
         ...
 
-    def cut(self, image: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
+    def cut(self, image: int, box: tuple[int, int, int, int], crop_px: int) -> UInt8[np.ndarray, "size size 3"]:
         """A crop of the probing image."""
         ...
 
@@ -159,7 +159,11 @@ def _described(sheet: Sheet, trace: Trace, pictures: Pictures) -> None:
         said, short = trace.captions[number - 1], trace.simplified[number - 1]
         lines = [(said, INK)] if said == short else [(said, INK), (short, SOFT)]
         what = "image" if picture.box is None else "crop"
-        pixels = pictures.original(picture.image) if picture.box is None else pictures.cut(picture.image, picture.box)
+        pixels = (
+            pictures.original(picture.image)
+            if picture.box is None
+            else pictures.cut(picture.image, picture.box, trace.crop_px)
+        )
         under = ((f"{what}, {plain_number(picture.activation)}", SOFT), *lines)
         thumbs.append(Thumb(pixels, under, str(number), colour or RULE))
     sheet.thumbs(thumbs, most=6)

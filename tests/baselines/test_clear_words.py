@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
-from baselines.clear.words import collocations, holds, join_parts, parts_of, propose_parts
+from baselines.clear.words import Mentions, collocations, parts_of
 from baselines.contexts import SEEN, Context, apply_context, parse_contexts
 from tasks.common.errors import UserError
 
@@ -26,23 +25,11 @@ def test_neighbours_across_a_function_word_are_no_collocation():
     assert collocations(["salt pepper"]) == frozenset(), "once may be chance"
 
 
-def test_pairs_are_joined_in_the_order_of_the_captions():
-    said = [["red", "fish"], ["red", "fish"], ["fish", "red"], ["star"]]
-    assert join_parts("fish", "red", said) == "red fish"
-    assert join_parts("red", "fish", said) == "red fish"
-    assert join_parts("boat", "red", said) == "boat red"
-
-
-def test_parts_of_the_units_captions_go_before_those_of_pictures_at_large():
-    own = ["a red fish", "a blue fish"]
-    control = ["a boat", "a star by a fish", "a cup"]
-    found = propose_parts(own, control, np.array([0.0, 2.0, 1.0]), frozenset())
-    assert found == ("fish", "red", "blue", "star", "cup", "boat")
-
-
 def test_a_caption_holds_a_concept_with_all_its_content_words():
-    table = holds(CAPTIONS[:3], ["red fish", "a fish", "fish red brick wall", "the"])
-    assert table.tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    mentions = Mentions(["red fish", "a fish", "fish red brick wall", "the"])
+    assert mentions.of(CAPTIONS[:3]).tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert mentions.share(CAPTIONS[:2]).tolist() == [0.5, 1, 0.5, 0]
+    assert mentions.share([]).tolist() == [0, 0, 0, 0]
 
 
 def test_contexts_are_read_and_the_given_images_come_first():

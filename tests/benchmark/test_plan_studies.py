@@ -156,10 +156,9 @@ def test_the_terminal_names_them(roles, tmp_path):
 
 
 def test_a_method_that_looks_at_parts_of_images_is_measured(tmp_path):
-    least = {"control": 2, "parts": 1, "candidates": 1, "images_per_concept": 1, "top_images": 2, "crops": False}
-    contexts = {"contexts": "foreground_blur:3", "probes": ""}
+    least = {"control": 2, "shortlist": 2, "images_per_concept": 1, "top_images": 2, "probes": "foreground_blur:3"}
     options = RunOptions(
-        tasks=("resnet18_layer4",), methods=("clear",), method_options={"clear": least | contexts}, suites=("fog",),
+        tasks=("resnet18_layer4",), methods=("clear",), method_options={"clear": least}, suites=("fog",),
         units=3, images=20, faithfulness="none", analyses=("sensitivity",), out=tmp_path / "run", device="cpu",
     )  # fmt: skip
     facts = make_plan(options, Display("quiet"))

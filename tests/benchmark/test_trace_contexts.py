@@ -14,7 +14,6 @@ from recording_sheet import RecordingSheet
 
 import benchmark.trace.page
 from baselines.contexts import Context, apply_context, context_seeds
-from baselines.dnd.crops import crop_image
 from benchmark.trace.contexts import ContextTrace
 from benchmark.trace.draw import Question, find_trace, trace_page
 from benchmark.trace.record import RunIdentity
@@ -25,17 +24,12 @@ from tasks.common.images import to_array
 from tasks.view import View
 
 TASK, PROFILE, UNIT, SEED, IMAGES, SIDE = "resnet50_layer4", "miniature", 17, 5, 6, 40
-CONTEXTS = ("as_given", "gaussian_blur:3", "foreground_blur:3")
-PROBE = "background_grey:5"
+PROBES = ("gaussian_blur:3", "foreground_blur:3", "background_grey:5")
 
 
-def terms(**changes: float) -> dict[str, dict[str, float]]:
-    return {name: {"activation": 0.9, "images": 0.5, "captions": 0.7} | changes for name in CONTEXTS}
-
-
-def candidate(concept: str, seed: int, score: float, *proposed: str) -> dict:
-    costs = {"distinctness": 0.4, "specificity": 0.8, "cost": 0.04}
-    return {"concept": concept, "seed": seed, "score": score, "proposed": proposed, "contexts": terms(), **costs}
+def candidate(concept: str, seed: int, score: float) -> dict:
+    terms = {"follows": 0.4, "contrast": 0.3, "captions": 0.7}
+    return {"concept": concept, "seed": seed, "score": score, "activation": 0.6, "evidence": 2.5, "terms": terms}
 
 
 def seen(context: str, *captions: str) -> dict:
@@ -44,36 +38,28 @@ def seen(context: str, *captions: str) -> dict:
 
 CELL = {
     "evidence": [4, 1],
-    "contexts": CONTEXTS,
     "candidates": 7,
-    "tested": [
-        candidate("red fish", 12, 0.75, "as_given", "gaussian_blur:3", "joined"),
-        candidate("fish", 11, 0.7, "part"),
-    ],
+    "tested": [candidate("red fish", 12, 0.75), candidate("fish", 11, 0.7)],
     "dependence": {
         "foreground": 0.8,
         "background": None,
         "context": 0.3,
-        "losses": {"gaussian_blur:3": 0.1, "foreground_blur:3": 0.8, PROBE: 0.05},
+        "losses": {"gaussian_blur:3": 0.1, "foreground_blur:3": 0.8, "background_grey:5": 0.05},
         "parts": [{"part": "red", "foreground": 1.0, "background": 0.25}],
     },
     "trace": {
-        "crop_px": 60,
         "top_images": [4, 1],
-        "described": [{"image": 4, "box": [30, 0, 60, 30]}, {"image": 1, "box": None}],
         "seen": [
             seen("as_given", "a red fish on sand", "a blue cup"),
             seen("gaussian_blur:3", "a red blob", "a blue cup"),
             seen("foreground_blur:3", "sand", "a cup"),
-            seen(PROBE, "a red fish", "a blue cup"),
+            seen("background_grey:5", "a red fish", "a blue cup"),
         ],
-        "replies": {"foreground_blur:3": ["sand", ""], "gaussian_blur:3": ["blob"], "as_given": ["red fish", "fish"]},
         "parts": ["red", "fish", "sand"],
-        "joined": ["red fish"],
         "synthesis": {"template": "One realistic image of {concept}", "count": 3},
-        "weights": {"activation": 0.6, "captions": 0.3, "images": 0.1},
-        "aggregate": "spread",
-        "spread": 0.25,
+        "drawn": True,
+        "weights": {"follows": 1.0, "contrast": 1.0, "captions": 0.5},
+        "evidence_weight": 0.1,
     },
 }
 
@@ -159,18 +145,18 @@ def drawn(tmp_path, monkeypatch):
     return draw
 
 
-def test_described_pictures_are_shown_as_every_context_shows_them(drawn):
+def test_top_images_are_shown_as_every_probe_shows_them(drawn):
     _, sheet, probing = drawn()
-    for number, name in enumerate((*CONTEXTS, PROBE), start=1):
+    for number, name in enumerate(("as_given", *PROBES)):
         context = Context(*(("as_given", 0) if name == "as_given" else (name.split(":")[0], int(name[-1]))))
         seeds = context_seeds(SEED, context, [probing.ids[4], probing.ids[1]])
         expected = to_array(apply_context(probing.images[[4, 1]], context, seeds, left))
-        crop, whole = sheet.rows[number]
-        assert np.array_equal(crop.pixels, crop_image(expected[0], (30, 0, 60, 30), 60)), name
-        assert np.array_equal(whole.pixels, expected[1]), name
-    assert [line for line, _ in sheet.rows[2][0].lines] == ["2.500", "a red blob"]
-    assert "foreground blur 3: the unit loses 80% of its excess activation" in sheet.texts
-    assert "background grey 5 (probe): the unit loses 5% of its excess activation" in sheet.texts
+        assert all(
+            np.array_equal(thumb.pixels, image) for thumb, image in zip(sheet.rows[number], expected, strict=True)
+        )
+    assert [line for line, _ in sheet.rows[1][0].lines] == ["2.500", "a red blob"]
+    assert "foreground blur 3 (probe): the unit loses 80% of its excess activation" in sheet.texts
+    assert "as given" in sheet.texts
 
 
 def test_only_the_images_that_are_shown_are_loaded(drawn):
@@ -178,49 +164,36 @@ def test_only_the_images_that_are_shown_are_loaded(drawn):
     assert sorted(probing.asked) == [1, 4]
 
 
-def test_the_page_says_what_was_proposed_scored_and_lost(drawn):
+def test_the_page_says_what_was_shortlisted_chosen_and_lost(drawn):
     page, sheet, _ = drawn()
     for text in (
         "Unit 17: red fish",
         "clear, mode fixed",
         '"red", foreground',
-        "as given: red fish; fish",
-        "foreground blur 3: sand; (nothing)",
-        "Parts: red; fish; sand",
-        "The best 2 of 7 candidates, on synthetic images",
-        "two parts; summary of as given, gaussian blur 3",
-        "distinctness 0.400",
+        "The 2 of 7 candidates with the most evidence",
+        "rank of drawn images 0.600",
+        "evidence 2.500",
+        "captions 0.700",
         "score 0.750",
     ):
         assert text in sheet.texts, text
+    assert any("(red; fish; sand)" in text and "3 images per candidate" in text for text in sheet.texts)
     assert page.width == WIDTH
-    # 0.6 × 0.9 + 0.3 × 0.7 + 0.1 × 0.5, in each of three contexts, for both candidates.
-    assert sheet.texts.count("0.800") == 2 * 3 + 1
     assert sheet.texts[sheet.texts.index("chosen") + 1] == "1. red fish"
     synthetic = to_array(NoisyGenerator().generate("red fish", 3, 12))
     assert all(np.array_equal(t.pixels, image) for t, image in zip(sheet.rows[-2], synthetic, strict=True))
 
 
-def test_contexts_stand_in_the_order_of_the_method(drawn):
-    _, sheet, _ = drawn()
-    heads = [text for text in sheet.texts if text in ("as given", "gaussian blur 3", "foreground blur 3")]
-    assert heads[-3:] == ["as given", "gaussian blur 3", "foreground blur 3"]
+def test_a_choice_without_drawn_images_shows_none(drawn):
+    _, drawing, _ = drawn()
+    _, without, _ = drawn({**CELL, "trace": {**CELL["trace"], "drawn": False}})
+    assert len(without.rows) == len(drawing.rows) - len(CELL["tested"])
+    assert any("No image is drawn" in text for text in without.texts)
 
 
-def test_a_unit_that_nothing_names_has_a_page(drawn):
-    cell = {**CELL, "tested": [], "candidates": 0}
-    del cell["dependence"]
-    _, sheet, _ = drawn(cell)
-    assert "Unit 17: no label" in sheet.texts
-    assert "chosen" not in sheet.texts
-
-
-def test_whole_image_contexts_need_no_segmenter(drawn):
+def test_whole_image_probes_need_no_segmenter(drawn):
     cell = copy.deepcopy(CELL)
     cell["trace"]["seen"] = cell["trace"]["seen"][:2]
-    del cell["trace"]["replies"]["foreground_blur:3"]
-    for one in cell["tested"]:
-        del one["contexts"]["foreground_blur:3"]
     drawn(cell, foreground=None)
     beside = {name: cell[name] for name in ("candidates", "tested", "dependence")}
     assert not ContextTrace.model_validate({**cell["trace"], **beside}).needs_foreground()
@@ -229,10 +202,9 @@ def test_whole_image_contexts_need_no_segmenter(drawn):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda cell: cell["trace"]["seen"][0].update(captions=["one"]), "differ in length in as_given"),
+        (lambda cell: cell["trace"]["seen"][0].update(captions=["one"]), "differ in number in as_given"),
         (lambda cell: cell["trace"]["seen"][0].update(context="fog:x"), "invalid literal"),
-        (lambda cell: cell["tested"][0]["contexts"].pop("as_given"), "the terms of 'red fish'"),
-        (lambda cell: cell["trace"]["described"][0].update(box=[0, 0, 61, 5]), "is not inside an image of 60 px"),
+        (lambda cell: cell["tested"][0]["terms"].pop("follows"), "the terms of 'red fish'"),
         (lambda cell: cell.update(trace="none"), "valid"),
     ],
 )

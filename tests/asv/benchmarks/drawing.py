@@ -123,7 +123,7 @@ def main() -> None:
     """Print a row per condition, and the sums of each method and task."""
     parser = argparse.ArgumentParser(description="Full and adaptive choices, side by side.")
     parser.add_argument("--tasks", nargs="+", default=["resnet50_layer4", "resnet18_layer4", "resnet50_planted"])
-    parser.add_argument("--methods", nargs="+", default=["dnd", "clear"])
+    parser.add_argument("--methods", nargs="+", default=["dnd"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--units", type=int)
     parser.add_argument("--conditions", nargs="+", default=CONDITIONS)
