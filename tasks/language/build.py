@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.cache.keys import device_kind, package_versions
 from tasks.cache.store import Cache
+from tasks.language.broker import Ask, BrokeredChat
 from tasks.language.chat import ChatModel, Message, Reply
 from tasks.language.client import OpenAIChat
 from tasks.language.config import (
@@ -31,8 +32,10 @@ def build_summariser(
     device: torch.device,
     *,
     replies: Path | None = None,
+    tier: Path | None = None,
     offline: bool = False,
     shared: Cache | None = None,
+    ask: Ask | None = None,
 ) -> LanguageModelSummariser:
     """The summariser of a profile's entry; every reply is stored.
 
@@ -44,13 +47,18 @@ def build_summariser(
         device: Where a model in this process runs.
         replies: SQLite file of the replies and requests; None keeps them in memory. The price cap counts the requests
             in this file, so a file in the run's folder makes it a cap on the run, resumed or not.
+        tier: Where several hosts use its folder; see ``ReplyStore``.
         offline: Open no socket; replies stored in the file are still returned.
         shared: Where replies are also stored for other runs.
+        ask: Asks a model on a server in place of this process, which then needs no key and stores nothing of it.
 
     Raises:
         UserError: No key, package or model, a wrong hash, an unknown price with a cap, or an unusable file.
     """
-    store = ReplyStore(replies or ":memory:")
+    if ask is not None and isinstance(source, OpenAISource):
+        brokered = BrokeredChat("summariser", source.model, ask)
+        return LanguageModelSummariser(brokered, source.mode, source.temperature, source.max_tokens)
+    store = ReplyStore(replies or ":memory:", tier)
     model = CachedChat(_model(source, device, store, offline), store, shared, _served(source, device))
     return LanguageModelSummariser(model, source.mode, source.temperature, source.max_tokens)
 
@@ -60,8 +68,10 @@ def build_describer(
     device: torch.device,
     *,
     replies: Path | None = None,
+    tier: Path | None = None,
     offline: bool = False,
     shared: Cache | None = None,
+    ask: Ask | None = None,
 ) -> VisionLanguageDescriber:
     """The vision-language describer of a profile's entry, with every reply stored; see ``build_summariser``.
 
@@ -73,10 +83,13 @@ def build_describer(
     """
     from tasks.language.describer import VisionLanguageDescriber
 
-    store = ReplyStore(replies or ":memory:")
+    options = (source.mode, source.temperature, source.max_tokens, source.picture_px)
+    if ask is not None and isinstance(source, OpenAISource):
+        return VisionLanguageDescriber(BrokeredChat("describer", source.model, ask), *options)
+    store = ReplyStore(replies or ":memory:", tier)
     later = _LaterChat(lambda: _model(source, device, store, offline))
     model = CachedChat(later, store, shared, _served(source, device))
-    return VisionLanguageDescriber(model, source.mode, source.temperature, source.max_tokens, source.picture_px)
+    return VisionLanguageDescriber(model, *options)
 
 
 class _LaterChat:
