@@ -125,10 +125,11 @@ class RunOptions(BaseModel):
         default=None, description="Prefix to cut from the parameter names in --weights, e.g. module."
     )
     layer: Later[Annotated[str, Field(min_length=1)] | None] = Field(
-        default=None, description="Dotted name of the layer. [default: the task's]"
+        default=None, description="Dotted name of the layer, or of several with commas. [default: the task's]"
     )
     pooling: Later[Pooling | None] = Field(
-        default=None, description="Pooling of each unit's output: mean, max or cls. [default: the task's]"
+        default=None,
+        description="Pooling: mean or max over positions (patches), or the cls token. [default: the task's]",
     )
     images: Identity[Annotated[StrictInt, Field(ge=2)] | None] = Field(
         default=None, description="Number of probing images, or a folder of your own. [default: the task's]"
