@@ -182,6 +182,11 @@ class RunOptions(BaseModel):
     exchange: Runtime[UserPath | None] = Field(
         default=None, description="Folder of other images for --analysis exchange. [default: the rest of the task's]"
     )
+    against: Runtime[Annotated[str, Field(min_length=1)] | None] = Field(
+        default=None,
+        description="Second network for --analysis networks: weights of the same architecture, a model of the profile, "
+        "or as --model, perhaps with =WEIGHTS.",
+    )
     cache: Runtime[str | None] = Field(
         default=None, description="Folder of the cache shared by runs, or none. [default: see docs/cache.md]"
     )
@@ -209,6 +214,12 @@ class RunOptions(BaseModel):
     def _images_of_the_exchange(self) -> RunOptions:
         if self.exchange is not None and "exchange" not in self.analyses:
             raise ValueError("--exchange needs --analysis exchange, the study that uses these images")
+        return self
+
+    @model_validator(mode="after")
+    def _second_of_two(self) -> RunOptions:
+        if self.against is not None and "networks" not in self.analyses:
+            raise ValueError("--against needs --analysis networks, the study that compares with this network")
         return self
 
     def method_names(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from tasks.probing.held_out import kept
 from tasks.probing.schema import FolderSource
 from tasks.profiles.build import Roles, no_segmenter
 from tasks.profiles.locate import Resource
-from tasks.profiles.own import own_target, with_own_model
+from tasks.profiles.own import own_target, with_other_networks, with_own_model
 from tasks.profiles.resolve import ROLES, resolve
 from tasks.profiles.schema import Profile, load_profile
 from tasks.profiles.sources import RetrievalSource, Target
@@ -122,6 +122,8 @@ def apply_overrides(options: RunOptions, tasks: Sequence[Task]) -> tuple[Profile
             tasks.append(_described(own, target, task, options))
     elif options.layer is not None or options.pooling is not None:
         tasks = [_with_layer(task, layer or task.layer, options.pooling or task.pooling) for task, layer in asked]
+    if options.against is not None:
+        profile = with_other_networks(profile, {task.model for task in tasks}, options.against)
     profile, tasks = _with_data(profile, tasks, options)
     double = first_double([task.name for task in tasks])
     if double is not None:
