@@ -17,6 +17,7 @@ from baselines.base import Label, UnitLabels
 from benchmark.core.display import Display
 from benchmark.core.options import RunOptions
 from benchmark.core.prepare import apply_overrides
+from benchmark.core.tables_cache import tables_key
 from benchmark.core.work import Work
 from benchmark.studies.base import StudyInput, do_study
 from benchmark.studies.networks.measure import ACTIVATION, INDEX, LABEL, Networks
@@ -155,6 +156,19 @@ def test_the_second_network_is_named_in_three_ways(permuted: tuple[Path, np.ndar
         UserError, match=r"--against 'gone\.pt' is no file of weights, no model of the profile miniature"
     ):
         with_other_networks(profile, {"resnet18"}, "gone.pt")
+
+
+def test_tables_of_another_second_network_are_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    keys = []
+    with RunFolder(tmp_path / "run") as folder:
+        folder.create_or_continue({"test": "run"}, {})
+        for against, content in ((None, b""), (str(file), b"one"), (str(file), b"two"), ("resnet50", b"two")):
+            file.write_bytes(content)
+            analyses = ("networks",) if against else ()
+            keys.append(tables_key(folder, RunOptions(tasks=("resnet18_layer4",), analyses=analyses, against=against)))
+        assert tables_key(folder, RunOptions(tasks=("resnet18_layer4",))) == keys[0]
+    assert len(set(keys)) == 4
 
 
 def test_the_option_belongs_to_the_study_and_leaves_the_run_what_it_is() -> None:
