@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import torch
 
 from baselines.costs import Amount
 from benchmark.core.display import Stage
@@ -16,8 +17,9 @@ from benchmark.core.scoring import LabelEmbeddings
 from benchmark.studies.base import Groups, StudyCost, StudyInput
 from benchmark.studies.labelling import Subject, label_pairs, possible
 from metrics.matching import best_among_own, best_match, correlations
+from tasks.activations.spool import blocks
 from tasks.common.errors import UserError
-from tasks.observe import CLEAN, observe, repeated
+from tasks.observe import CLEAN, IMAGES_AT_ONCE, repeated
 from tasks.profiles.build import Roles
 from tasks.profiles.own import other_name
 
@@ -48,8 +50,8 @@ class Networks:
     def costs(self, groups: Groups, roles: Roles) -> Iterator[StudyCost]:
         """Three passes; two labellings of the units, and one of up to twice as many of the other network."""
         for work in (work for group in groups for work in group):
-            seen = Amount.of(work.images)
-            yield StudyCost(work, Amount.of(3 * work.images), seen, (4, 2), seen)
+            embedded = Amount.of(2 * work.images)
+            yield StudyCost(work, Amount.of(3 * work.images), embedded, (4, 2), embedded)
 
     def facts(self, given: StudyInput) -> dict[str, Any]:
         """The other network by its weights, methods and units."""
@@ -89,10 +91,13 @@ def _measured(subject: Subject, stage: Stage) -> pd.DataFrame:
     truth = "best_concept" if task.truth == "planted" else task.truth
     task = task.model_copy(update={"model": other_name(task.model), "truth": truth})
     target = roles.target(task.model)
-    seen = observe(target, {task.layer: task.pooling}, probe, CLEAN, probe.load, roles.clip)[task.layer]
-    alike = correlations(own.activations[:, units].numpy(), seen.activations.numpy())
+    read = [
+        target.read(probe.load(part), {task.layer: task.pooling})[task.layer].pooled
+        for part in blocks(len(probe.ids), IMAGES_AT_ONCE)
+    ]
+    alike = correlations(own.activations[:, units].numpy(), torch.cat(read).numpy())
     pairs = {ACTIVATION: best_match(alike, units)}
-    if seen.activations.shape[1] == own.activations.shape[1]:
+    if alike.shape[1] == own.activations.shape[1]:
         pairs = {INDEX: units, **pairs}
     asked = tuple(sorted({int(unit) for found in pairs.values() for unit in found if unit >= 0}))
     there = replace(subject, work=replace(subject.work, task=task, units=asked))
