@@ -66,6 +66,12 @@ class Resource:
     licence: str | None
     get: str
 
+    @property
+    def commit(self) -> str | None:
+        """Commit of a repository in the hub's cache, to be pinned as ``revision``; None for anything else."""
+        parts = self.where.parts if self.where else ()
+        return parts[parts.index("snapshots") + 1] if "snapshots" in parts[:-1] else None
+
 
 def locate_target(name: str, entry: Target) -> Resource:
     """The location of a target network's weights.
