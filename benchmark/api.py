@@ -122,7 +122,7 @@ def label(
         model: Any module that maps float images [n, 3, 224, 224] to anything; a copy is used, in evaluation mode.
             Images are resized to 256 px, cropped to 224 and normalised with ImageNet's mean and deviation; a profile
             of your own says otherwise.
-        layer: Dotted name of the layer whose units are labelled.
+        layer: Dotted name of the layer whose units are labelled; several, with commas, make a task each.
         images: A folder, or images: PIL images, uint8 arrays or tensors [3, h, w] or [h, w, 3], or pairs that begin
             with one, as a torchvision data set gives them.
         methods: As for ``run``.

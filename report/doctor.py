@@ -21,11 +21,11 @@ def terminal_doctor(facts: Mapping[str, Any]) -> list[Table | Text]:
         facts: As ``benchmark.commands.doctor.diagnose`` gives them.
     """
     table = Table(show_edge=False, pad_edge=False)
-    for heading in ("role", "source", "state", "size", "licence", "how to get it"):
+    for heading in ("role", "source", "state", "size", "licence", "commit, or how to get it"):
         table.add_column(Text(heading), justify="right" if heading == "size" else "left", overflow="fold")
     needed: list[str] = []
     for part in facts["resources"]:
-        how = ""
+        how = part["commit"] or ""
         if part["state"] in ("missing", "hash differs"):
             # Two roles may need the same thing.
             if part["get"] not in needed:
@@ -35,9 +35,13 @@ def terminal_doctor(facts: Mapping[str, Any]) -> list[Table | Text]:
             Text(terminal(part["role"])),
             Text(terminal(part["source"])),
             Text(part["state"], style=_STYLES.get(part["state"], "")),
-            Text(_UNKNOWN if how and part["size"] is None else readable(part["size"])),
+            Text(
+                _UNKNOWN
+                if part["state"] in ("missing", "hash differs") and part["size"] is None
+                else readable(part["size"])
+            ),
             Text(terminal(part["licence"] or _UNKNOWN), style="dim"),
-            Text(how),
+            Text(terminal(how)),
         )
     for package in facts["packages"]:
         if not package["installed"]:

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from tasks.activations.capture import LayerCapture, Pooling, channels_first, pool, prefix_tokens
+from tasks.activations.capture import LayerCapture, Pooling, pool, prefix_tokens
 from tasks.cache.padded import rows_for
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
@@ -150,7 +150,7 @@ def _gradients(
     with torch.enable_grad(), torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
         levels = images.to(aim.target.device).detach().clone().requires_grad_()
         inputs = aim.target.preprocessing(levels).contiguous(memory_format=torch.channels_last)
-        output = channels_first(network, capture(inputs)[aim.layer])
+        output = capture(inputs)[aim.layer]
         pooled = pool(output, aim.pooling, prefix_tokens(network, output))[:, aim.unit]
         wanted = (pooled * signs.to(pooled.device)).sum()
         found = torch.autograd.grad(wanted, levels, allow_unused=True)[0] if wanted.requires_grad else None

@@ -38,12 +38,13 @@ def diagnose(name_or_path: str, out: Path | None = None) -> dict[str, Any]:
 
     Returns:
         ``profile``; ``complete``: true if nothing is missing; ``resources``: role, source, state (``present``,
-        ``missing``, ``hash differs`` or ``server``), where, size in bytes (null where unknown), licence and how to get
-        it; ``packages``: module, whether it is installed, how to get it; ``keys``: variables that must hold a key,
-        whether each is set (never its value); ``excluded``: methods that cannot run with it, whatever is there, and
-        why; ``devices``: what could run it; ``cache`` (null if there is none): the folder, its file system, and the
-        folder of this host's SQLite files where hosts share it (else null); ``out``: the same, and why processes there
-        take turns by leases instead of file locks (empty where locks hold).
+        ``missing``, ``hash differs`` or ``server``), where, commit of a hub repository (null where it is not here),
+        size in bytes (null where unknown), licence and how to get it; ``packages``: module, whether it is installed,
+        how to get it; ``keys``: variables that must hold a key, whether each is set (never its value); ``excluded``:
+        methods that cannot run with it, whatever is there, and why; ``devices``: what could run it; ``cache`` (null if
+        there is none): the folder, its file system, and the folder of this host's SQLite files where hosts share it
+        (else null); ``out``: the same, and why processes there take turns by leases instead of file locks (empty where
+        locks hold).
 
     Raises:
         UserError: No such profile, a mistake in it, an unknown name of a library's weights, or a folder that cannot be
@@ -57,6 +58,7 @@ def diagnose(name_or_path: str, out: Path | None = None) -> dict[str, Any]:
             "source": part.source,
             "state": part.state,
             "where": part.where and os.path.normpath(part.where),
+            "commit": part.commit,
             "size": part.size,
             "licence": part.licence,
             "get": part.get,

@@ -127,11 +127,10 @@ def layers(
 def _layer(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     import torch
 
-    from tasks.activations.capture import channels_first, layer_kind
+    from tasks.activations.capture import layer_kind
 
-    output = channels_first(torch.nn.Identity(), torch.empty(1, *shape, device="meta"))
-    kind = layer_kind(output)
-    return {"name": name, "kind": kind, "units": output.shape[-1 if kind == "tokens" else 1], "shape": list(shape)}
+    kind = layer_kind(torch.empty(1, *shape, device="meta"))
+    return {"name": name, "kind": kind, "units": shape[-1 if kind == "tokens" else 0], "shape": list(shape)}
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -125,10 +125,11 @@ class RunOptions(BaseModel):
         default=None, description="Prefix to cut from the parameter names in --weights, e.g. module."
     )
     layer: Later[Annotated[str, Field(min_length=1)] | None] = Field(
-        default=None, description="Dotted name of the layer. [default: the task's]"
+        default=None, description="Dotted name of the layer, or of several with commas. [default: the task's]"
     )
     pooling: Later[Pooling | None] = Field(
-        default=None, description="Pooling of each unit's output: mean, max or cls. [default: the task's]"
+        default=None,
+        description="Pooling: mean or max over positions (patches), or the cls token. [default: the task's]",
     )
     images: Identity[Annotated[StrictInt, Field(ge=2)] | None] = Field(
         default=None, description="Number of probing images, or a folder of your own. [default: the task's]"
@@ -181,6 +182,11 @@ class RunOptions(BaseModel):
     exchange: Runtime[UserPath | None] = Field(
         default=None, description="Folder of other images for --analysis exchange. [default: the rest of the task's]"
     )
+    against: Runtime[Annotated[str, Field(min_length=1)] | None] = Field(
+        default=None,
+        description="Second network for --analysis networks: weights of the same architecture, a model of the profile, "
+        "or as --model, perhaps with =WEIGHTS.",
+    )
     cache: Runtime[str | None] = Field(
         default=None, description="Folder of the cache shared by runs, or none. [default: see docs/cache.md]"
     )
@@ -208,6 +214,12 @@ class RunOptions(BaseModel):
     def _images_of_the_exchange(self) -> RunOptions:
         if self.exchange is not None and "exchange" not in self.analyses:
             raise ValueError("--exchange needs --analysis exchange, the study that uses these images")
+        return self
+
+    @model_validator(mode="after")
+    def _second_of_two(self) -> RunOptions:
+        if self.against is not None and "networks" not in self.analyses:
+            raise ValueError("--against needs --analysis networks, the study that compares with this network")
         return self
 
     def method_names(self) -> tuple[str, ...]:

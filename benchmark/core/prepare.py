@@ -35,7 +35,7 @@ from tasks.probing.held_out import kept
 from tasks.probing.schema import FolderSource
 from tasks.profiles.build import Roles, no_segmenter
 from tasks.profiles.locate import Resource
-from tasks.profiles.own import own_target, with_own_model
+from tasks.profiles.own import own_target, with_other_networks, with_own_model
 from tasks.profiles.resolve import ROLES, resolve
 from tasks.profiles.schema import Profile, load_profile
 from tasks.profiles.sources import RetrievalSource, Target
@@ -112,13 +112,18 @@ def apply_overrides(options: RunOptions, tasks: Sequence[Task]) -> tuple[Profile
             become identical.
     """
     profile, tasks = load_profile(options.profile), list(tasks)
+    # Several layers make several tasks, which share each pass.
+    layers = [None] if options.layer is None else [name.strip() for name in options.layer.split(",")]
+    asked = [(task, layer) for task in tasks for layer in layers]
     if options.model is not None:
-        target = own_target(options.model, options.weights, options.strip_prefix or "")
-        for place, task in enumerate(tasks):
-            profile, own = with_own_model(profile, task, options.model, target, options.layer, options.pooling)
-            tasks[place] = _described(own, target, task, options)
+        target, tasks = own_target(options.model, options.weights, options.strip_prefix or ""), []
+        for task, layer in asked:
+            profile, own = with_own_model(profile, task, options.model, target, layer, options.pooling)
+            tasks.append(_described(own, target, task, options))
     elif options.layer is not None or options.pooling is not None:
-        tasks = [_with_layer(task, options) for task in tasks]
+        tasks = [_with_layer(task, layer or task.layer, options.pooling or task.pooling) for task, layer in asked]
+    if options.against is not None:
+        profile = with_other_networks(profile, {task.model for task in tasks}, options.against)
     profile, tasks = _with_data(profile, tasks, options)
     double = first_double([task.name for task in tasks])
     if double is not None:
@@ -366,8 +371,7 @@ def _described(own: Task, target: Target, task: Task, options: RunOptions) -> Ta
     )
 
 
-def _with_layer(task: Task, options: RunOptions) -> Task:
-    layer, pooling = options.layer or task.layer, options.pooling or task.pooling
+def _with_layer(task: Task, layer: str, pooling: Pooling) -> Task:
     if (layer, pooling) == (task.layer, task.pooling):
         return task
     elsewhere = f"_at_{layer}" if layer != task.layer else ""

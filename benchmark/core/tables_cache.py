@@ -14,6 +14,7 @@ from benchmark.core.options import RunOptions
 from leaderboard.store.identity import identity_hash
 from leaderboard.store.parts import PartKind
 from leaderboard.store.run_folder import RunFolder
+from tasks.common.files import file_sha256
 from tasks.common.image_files import find_images
 from tasks.probing.held_out import hashes_of
 
@@ -44,8 +45,11 @@ def tables_key(folder: RunFolder, options: RunOptions) -> str:
     markers = {
         f"{kind}/{key.name}": folder.digest(key, kind) for kind in get_args(PartKind) for key in folder.done_cells(kind)
     }
-    # Without other images the key is what it was before a run could have any.
-    others = [] if options.exchange is None else [hashes_of(find_images(options.exchange)[0])]
+    # Without other images or networks the key is what it was before a run could have any.
+    others: list[object] = [] if options.exchange is None else [hashes_of(find_images(options.exchange)[0])]
+    if options.against is not None:
+        files = (Path(part).expanduser() for part in (options.against, options.against.rpartition("=")[2]))
+        others.append([options.against, *(file_sha256(file) for file in files if file.is_file())])
     asked = [options.faithfulness, sorted(options.analyses), *others]
     return identity_hash([folder.info()["identity_hash"], markers, *asked, _source_hash(), _versions()])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 
 from baselines.base import Method
@@ -95,6 +96,7 @@ class Subject:
         tools: Toolbox,
         truth: Truth,
         advance: Callable[[], None] = lambda: None,
+        first: dict[str, list[str | None]] | None = None,
     ) -> dict[tuple[str, str, str], Float[np.ndarray, " units"]]:
         """Accuracy and stability of the methods' labels.
 
@@ -102,10 +104,12 @@ class Subject:
             observations: ``clean``, and the conditions under which labels are compared.
             truth: True concepts of the units.
             advance: Called after each labelling.
+            first: Method → clean labels of the first network that was measured with it; filled by that one.
 
         Returns:
-            Method, ``accuracy`` or ``stability``, and ``clean``, a condition or ``HELD_OUT`` → one value per unit. NaN
-            for dead units; for stability also for missing labels, for accuracy also if the truth is unknown.
+            Method; ``accuracy``, ``stability`` or, with ``first``, ``kept`` (stability relative to it); and ``clean``,
+            a condition or ``HELD_OUT`` → one value per unit. NaN for dead units; for stability also for missing labels,
+            for accuracy also if the truth is unknown.
         """
         dead = self.dead(observations[CLEAN])
         found: dict[tuple[str, str, str], np.ndarray] = {}
@@ -114,7 +118,8 @@ class Subject:
             for condition, observation in observations.items():
                 labels[condition] = self.label(method, observation, tools, dead)
                 advance()
-            every = [label for own in labels.values() for label in own if label is not None]
+            before = [] if first is None else first.setdefault(method, labels[CLEAN])
+            every = [label for own in (*labels.values(), before) for label in own if label is not None]
             embeddings = LabelEmbeddings(self.roles, every)
             clean = CleanLabels.of(labels[CLEAN], [], embeddings)
             under = {condition: own for condition, own in labels.items() if condition != CLEAN}
@@ -126,6 +131,9 @@ class Subject:
                 },
             }
             found[method, "accuracy", str(CLEAN)] = self.right(labels[CLEAN], truth, dead)
+            if before:
+                kept = compare_with_clean(labels[CLEAN], CleanLabels.of(before, [], embeddings), embeddings)
+                found[method, "kept", str(CLEAN)] = np.asarray(kept["stability"], np.float64)
             for measure, values in moved.items():
                 found |= {(method, measure, condition): own for condition, own in values.items()}
                 if values:
@@ -159,6 +167,40 @@ class Subject:
         known = [None if lost else truth.get(unit) for unit, lost in zip(self.work.units, dead, strict=True)]
         right = right_labels(labels, known, self.roles)
         return np.array([np.nan if own is None else bool(one) for own, one in zip(known, right, strict=True)], float)
+
+
+def label_pairs(
+    units: Sequence[int],
+    labels: Mapping[str, Sequence[str | None]],
+    right: Mapping[str, Float[np.ndarray, " units"]],
+    embeddings: LabelEmbeddings,
+) -> pd.DataFrame:
+    """A method's labels of units beside those found elsewhere: ``leaderboard.store.analysis_schema.EXCHANGE``.
+
+    Args:
+        labels: ``own``, ``again`` in a repeat, and ``other``: one per unit.
+        right: Of ``own`` and ``other``, from ``Subject.right``.
+    """
+    clean = CleanLabels.of(labels["own"], [labels["again"]], embeddings)
+    moved = {name: compare_with_clean(labels[name], clean, embeddings) for name in ("again", "other")}
+    return pd.DataFrame(
+        {
+            "unit": units,
+            "own_label": labels["own"],
+            "other_label": labels["other"],
+            "similarity": moved["other"]["clip_similarity"],
+            "noise_floor": clean.noise_floor,
+            "chance": clean.chance,
+            "same": moved["other"]["exact"],
+            "same_again": moved["again"]["exact"],
+            "right": _flags(right["own"]),
+            "other_right": _flags(right["other"]),
+        }
+    )
+
+
+def _flags(values: np.ndarray) -> list[bool | None]:
+    return [None if np.isnan(value) else bool(value) for value in values]
 
 
 def possible(subject: Subject, display: Display) -> Subject:

@@ -138,7 +138,8 @@ TUNING = TableSchema(
         Column(
             "measure",
             "text",
-            "For labels `accuracy` and `stability`; for the network `auroc` (mean over concepts), `error` (share of "
+            "For labels `accuracy`, `stability` and, relative to those of the untuned network's unit, `kept`; for the "
+            "network `auroc` (mean over concepts), `error` (share of "
             "wrong decisions at threshold one half) and `error_ratio` (relative to the untuned network).",
         ),
         Column(
@@ -546,6 +547,38 @@ LABEL_SETS = TableSchema(
     ("task", "profile", "method", "perturbation", "severity", "kind", "draws", "level"),
 )
 
+NETWORKS = TableSchema(
+    "networks",
+    (
+        TASK,
+        PROFILE,
+        METHOD,
+        Column(
+            "matching",
+            "text",
+            "`same number`; `by activation`: the one-to-one assignment with the greatest sum of correlations; `by "
+            "label`: the same for the similarity of labels, among the units that `by activation` found.",
+        ),
+        UNIT,
+        Column("other_unit", "integer", "Its match: index of a unit in the other network's layer.", low=0),
+        Column("correlation", "number", "Of both units' pooled activations over the images (Pearson).", False, -1, 1),
+        *(column for column in EXCHANGE.columns if column.name in ("similarity", "noise_floor", "same_again", "right")),
+        Column("own_label", "text", "Label of the task's network, unescaped; absent if missing.", optional=True),
+        Column("other_label", "text", "Label of the match, unescaped; absent if missing.", optional=True),
+        Column(
+            "chance",
+            "number",
+            "Similarity of `own_label` and other units'; for `by label` that of the best match within the own network.",
+            True,
+            -1.0,
+            1.0,
+        ),
+        Column("same", "flag", "Both labels are equal; absent if one is missing.", optional=True),
+        Column("other_right", "flag", "`other_label` is right of the match; absent if unknown.", optional=True),
+    ),
+    ("task", "profile", "method", "matching", "unit"),
+)
+
 STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "sensitivity": (SENSITIVITY, DETECTORS),
     "robustness": (ROBUSTNESS,),
@@ -556,6 +589,7 @@ STUDIES: Final[Mapping[str, tuple[TableSchema, ...]]] = {
     "cue_conflict": (CUE_UNITS, CUE_LABELS, CUE_NETWORK),
     "exchange": (EXCHANGE,),
     "label_sets": (LABEL_SETS,),
+    "networks": (NETWORKS,),
 }
 """What ``--analysis`` can ask for → its tables. Their rows depend on each other, so a group of runs uses those of one
 run.

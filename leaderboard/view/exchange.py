@@ -9,9 +9,9 @@ import pandas as pd
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import difference_interval, mean_interval, share_interval
-from leaderboard.view.content import Row, Section, Table, cell_of
+from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 
-_COLUMNS: Final = (
+PAIRED: Final = (
     "similarity",
     "noise floor",
     "difference",
@@ -19,7 +19,7 @@ _COLUMNS: Final = (
     "same label",
     "same in a repeat",
     "right",
-    "right, other images",
+    "right, other",
     "difference of right",
 )
 
@@ -44,8 +44,8 @@ def exchange_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
                 "of the same units",
                 None,
                 "Method",
-                _COLUMNS,
-                (Section(tuple(_row(str(name), own, facts.seed) for name, own in rows.groupby("method"))),),
+                PAIRED,
+                (Section(tuple(Row(str(name), paired(own, facts.seed)) for name, own in rows.groupby("method"))),),
                 (
                     f"{units} units. Similarity of the labels of a unit found with the run's images and with others; "
                     "noise floor: that of two runs on the same images; chance: that of different units (cosine of "
@@ -59,22 +59,20 @@ def exchange_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
     return found
 
 
-def _row(method: str, rows: pd.DataFrame, seed: int) -> Row:
+def paired(rows: pd.DataFrame, seed: int) -> tuple[Cell, ...]:
+    """The cells of ``PAIRED`` for one method's rows."""
     similarity, floor, chance, same, again, right, other = (
         rows[name].to_numpy("float64", na_value=np.nan)
         for name in ("similarity", "noise_floor", "chance", "same", "same_again", "right", "other_right")
     )
-    return Row(
-        method,
-        (
-            cell_of(mean_interval(similarity, seed)),
-            cell_of(mean_interval(floor, seed)),
-            cell_of(difference_interval(similarity, floor, seed)),
-            cell_of(mean_interval(chance, seed)),
-            cell_of(share_interval(same, seed)),
-            cell_of(share_interval(again, seed)),
-            cell_of(share_interval(right, seed)),
-            cell_of(share_interval(other, seed)),
-            cell_of(difference_interval(other, right, seed)),
-        ),
+    return (
+        cell_of(mean_interval(similarity, seed)),
+        cell_of(mean_interval(floor, seed)),
+        cell_of(difference_interval(similarity, floor, seed)),
+        cell_of(mean_interval(chance, seed)),
+        cell_of(share_interval(same, seed)),
+        cell_of(share_interval(again, seed)),
+        cell_of(share_interval(right, seed)),
+        cell_of(share_interval(other, seed)),
+        cell_of(difference_interval(other, right, seed)),
     )

@@ -18,6 +18,7 @@ from leaderboard.view.cue_conflict import cue_conflict_contents
 from leaderboard.view.dependence import dependence_contents
 from leaderboard.view.exchange import exchange_contents
 from leaderboard.view.label_sets import label_set_contents
+from leaderboard.view.networks import networks_contents
 from leaderboard.view.probing_attack import probing_attack_contents
 from leaderboard.view.robustness import robustness_contents
 from leaderboard.view.sensitivity import sensitivity_contents
@@ -146,5 +147,12 @@ VIEWS: Final = (
         "How often does a set of labels from resampled probing sets hold the label that a further one would give, and "
         "how often a right one? A nominal level promises the former only.",
         lambda tables, facts: label_set_contents(tables["label_sets"], facts),
+    ),
+    StudyView(
+        "networks",
+        "Two networks",
+        "How far do labels move from one network to another, trained from another seed, tuned, or made robust? And to "
+        "the other network's unit that matches best?",
+        lambda tables, facts: networks_contents(tables["networks"], facts),
     ),
 )

@@ -20,13 +20,13 @@ TUNED_ON: Final = "tuned on"
 HELD_OUT: Final = "held out"
 GROUPS: Final = (CLEAN, TUNED_ON, HELD_OUT)
 
-_OF_LABELS: Final = (("accuracy", CLEAN), ("accuracy", HELD_OUT), ("stability", HELD_OUT))
+_OF_LABELS: Final = (("accuracy", CLEAN), ("accuracy", HELD_OUT), ("stability", HELD_OUT), ("kept", CLEAN))
 _OF_NETWORK: Final = (
     ("auroc", CLEAN), ("auroc", TUNED_ON), ("auroc", HELD_OUT),
     ("error", CLEAN), ("error_ratio", TUNED_ON), ("error_ratio", HELD_OUT),
 )  # fmt: skip
 _FIRST: Final = ("untuned", "clean images")
-_WORDS: Final = {"auroc": "AUROC", "error_ratio": "error ratio"}
+_WORDS: Final = {"auroc": "AUROC", "error_ratio": "error ratio", "kept": "labels kept"}
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ def _networks(study: Study, facts: RunFacts) -> Table:
         (
             f"Network: mean AUROC over {concepts} concepts, share of wrong decisions at one half over {images} test "
             "scenes, and this error by that of the untuned network, in the mean over conditions as mCE (below 1 is "
-            "better). Clean images: as many further steps without perturbed images.",
+            "better). Clean images: as many further steps without perturbed images. Labels kept: stability of a unit's "
+            "label relative to that of the same unit of the untuned network, not tested.",
             "95 % bootstrap intervals over units, of AUROC over concepts, of errors over scenes. * differs from the "
             f"untuned network (sign-flip permutation test, p < {SIGNIFICANT:g} after Holm's correction over this "
             "study); ratios are not tested, for the errors are.",

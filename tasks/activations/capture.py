@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
 import torch
+import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -22,19 +25,93 @@ class _LastLayerReached(Exception):
     """Ends a forward pass whose remaining layers are not needed."""
 
 
-def resolve_layer(model: nn.Module, name: str) -> nn.Module:
+_Keep = Callable[[nn.Module, Tensor], None]
+"""Receives the module that gave a tensor, and the tensor."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What the heads of an attention give before the output projection mixes them, named ``ATTENTION.heads``.
+
+    The outputs are side by side, as the projection reads them: unit h · d + i is dimension i of head h.
+
+    Attributes:
+        attention: torch's, or one with ``num_heads`` and a linear ``proj`` (timm) or ``out_proj`` (transformers).
+    """
+
+    attention: nn.Module
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Heads | None:
+        """The heads of a module; None if it is no such attention."""
+        known = isinstance(module, nn.MultiheadAttention)
+        return cls(module) if known or (hasattr(module, "num_heads") and _projection(module)) else None
+
+    def register(self, keep: _Keep) -> torch.utils.hooks.RemovableHandle:
+        """Call ``keep`` with the outputs [n, tokens, heads · d] in each pass."""
+        attention = self.attention
+        if isinstance(attention, nn.MultiheadAttention):
+            return attention.register_forward_pre_hook(
+                lambda _, inputs, options: keep(attention, _unmixed(attention, inputs, options)), with_kwargs=True
+            )
+        return (_projection(attention) or attention).register_forward_pre_hook(
+            lambda projection, inputs: keep(projection, inputs[0])
+        )
+
+
+def _unmixed(attention: nn.MultiheadAttention, inputs: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+    """What torch's attention gives with the identity as projection: it is no layer there, so no hook sees its input."""
+    twin, weight = copy.copy(attention), attention.out_proj.weight
+    twin._modules = {**attention._modules}
+    twin.out_proj = copy.copy(attention.out_proj)
+    twin.out_proj._parameters = {
+        "weight": nn.Parameter(torch.eye(len(weight), dtype=weight.dtype, device=weight.device)),
+        "bias": nn.Parameter(weight.new_zeros(len(weight))),
+    }
+    return twin.forward(*inputs, **options)[0]
+
+
+def _projection(attention: nn.Module) -> nn.Linear | None:
+    found = (getattr(attention, name, None) for name in ("proj", "out_proj"))
+    return next((one for one in found if isinstance(one, nn.Linear)), None)
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module | Heads]:
+    """Everything that has a layer's name, in the order of the modules."""
+    found: dict[str, nn.Module | Heads] = {}
+    for name, module in model.named_modules():
+        if name:
+            found[name] = module
+            heads = Heads.of(module)
+            if heads:
+                found[f"{name}.heads"] = heads
+    return found
+
+
+def _register(layer: nn.Module | Heads, keep: Callable[[nn.Module, Any], None]) -> torch.utils.hooks.RemovableHandle:
+    """Call ``keep`` with what a layer gives in each pass; of several outputs with the first."""
+    if isinstance(layer, Heads):
+        return layer.register(keep)
+
+    def hook(module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+        keep(module, output[0] if isinstance(output, tuple) and output else output)
+
+    return layer.register_forward_hook(hook)
+
+
+def resolve_layer(model: nn.Module, name: str) -> nn.Module | Heads:
     """Find a layer by its dotted name.
 
     Args:
-        name: For example ``layer4`` or ``layer4.2.conv3``.
+        name: For example ``layer4``, ``layer4.2.conv3`` or ``blocks.5.attn.heads``, see ``Heads``.
 
     Raises:
         UserError: No such layer; the message lists close matches, and how to see all.
     """
-    known = [layer for layer, _ in model.named_modules() if layer]
+    known = _layers(model)
     if name not in known:
         raise UserError(f"{unknown_name('layer', name, known)} --list-layers shows all of them with their shapes.")
-    return model.get_submodule(name)
+    return known[name]
 
 
 def list_layers(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> dict[str, tuple[int, ...]]:
@@ -49,22 +126,22 @@ def list_layers(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> dict[str, 
     """
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def keeper(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) and output else output
+    def keeper(name: str) -> Callable[[nn.Module, Any], None]:
+        def keep(module: nn.Module, tensor: Any) -> None:
             if isinstance(tensor, Tensor) and tensor.ndim in (2, 3, 4) and len(tensor) == len(batch):
-                shapes.setdefault(name, tuple(channels_first(model, tensor).shape[1:]))
+                shapes.setdefault(name, tuple(channels_first(model, tensor, module).shape[1:]))
 
         return keep
 
-    handles = [layer.register_forward_hook(keeper(name)) for name, layer in model.named_modules() if name]
+    layers = _layers(model)
+    handles = [_register(layer, keeper(name)) for name, layer in layers.items()]
     try:
         with torch.inference_mode():
             model(batch)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: shapes[name] for name, _ in model.named_modules() if name in shapes}
+    return {name: shapes[name] for name in layers if name in shapes}
 
 
 def output_layer(model: nn.Module, batch: Float[Tensor, "n c h w"]) -> str | None:
@@ -120,7 +197,7 @@ class LayerCapture:
 
     def __enter__(self) -> LayerCapture:
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._keeper(name)))
+            self._handles.append(_register(layer, self._keeper(name)))
         return self
 
     def __exit__(
@@ -135,11 +212,12 @@ class LayerCapture:
         """Run a batch up to the last requested layer.
 
         Returns:
-            Layer name → its output: [n, units, h, w], [n, tokens, units] or [n, units].
+            Layer name → its output: [n, units, h, w], also of layers that keep their units last, [n, tokens, units] or
+            [n, units].
 
         Raises:
             RuntimeError: Called outside the context.
-            UserError: The pass never reaches a requested layer, or its output is not a tensor.
+            UserError: The pass never reaches a requested layer, or its output is not a tensor with one row per image.
         """
         if not self._handles:
             raise RuntimeError("LayerCapture reads layers only inside its with block")
@@ -151,20 +229,26 @@ class LayerCapture:
             raise UserError(
                 f"A pass over an image does not reach the layer {missing[0]!r}; --list-layers shows those that it does."
             )
+        cut = next((name for name, output in self._outputs.items() if output.shape[:1] != batch.shape[:1]), None)
+        if cut is not None:
+            raise UserError(
+                f"The layer {cut!r} does not give one row per image (attention within windows gives one per window): "
+                "choose one of those that --list-layers shows."
+            )
         return self._outputs
 
-    def _keeper(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+    def _keeper(self, name: str) -> Callable[[nn.Module, Any], None]:
+        def keep(module: nn.Module, tensor: Any) -> None:
             if name in self._outputs:
                 return
-            tensor = output[0] if isinstance(output, tuple) else output
             if not isinstance(tensor, Tensor):
                 raise UserError(
                     f"The layer {name!r} gives a {type(tensor).__name__}, not a tensor; choose a layer in it."
                 )
             last = len(self._outputs) + 1 == len(self._layers)
+            turned = channels_first(self._model, tensor, module)
             # A later in-place layer (torchvision's ReLUs) would otherwise overwrite the stored output.
-            self._outputs[name] = tensor if last else tensor.clone()
+            self._outputs[name] = turned if last else turned.clone()
             if last:
                 raise _LastLayerReached
 
@@ -190,20 +274,37 @@ def layer_kind(output: Tensor) -> LayerKind:
     return kinds[output.ndim]
 
 
-def channels_first(network: nn.Module, output: Tensor) -> Tensor:
+def channels_first(network: nn.Module, output: Tensor, layer: nn.Module | None = None) -> Tensor:
     """The output with its units in axis 1, if a layer keeps a map with its units last, [n, h, w, units].
 
-    Inputs are square, hence so are maps: two equal axes followed by a different one are height and width.
+    Inputs are square, hence so are maps: two equal axes followed by a different one are height and width. Three equal
+    axes have their units last if the network says so of its maps, unless a convolution gives them.
 
     Args:
-        network: The network of the layer; timm's state the length of an embedding (``embed_dim``).
+        network: The network of the layer; timm's state the length of an embedding (``embed_dim``) and the order.
+        layer: The module that gives the output, if known.
     """
-    length = getattr(network, "embed_dim", None)
     if output.ndim != 4:
         return output
+    length = getattr(network, "embed_dim", None)
+    stated = str(getattr(network, "output_fmt", "")).upper().endswith("NHWC")
+    ordered = stated or isinstance(network, torchvision.models.SwinTransformer)
     _, first, second, third = output.shape
-    last = first == second != third or (isinstance(length, int) and third == length != first)
+    if first == second == third:
+        last = ordered and layer is not None and not isinstance(layer, nn.Conv2d)
+    else:
+        last = first == second or (isinstance(length, int) and third == length != first)
     return output.permute(0, 3, 1, 2) if last else output
+
+
+def check_cls(network: nn.Module, pooling: Pooling) -> None:
+    """Refuse to take the first token for a CLS token if the network says that it has none, only registers.
+
+    Raises:
+        UserError: It has none.
+    """
+    if pooling == "cls" and getattr(network, "cls_token", network) is None:
+        raise UserError("Pooling 'cls' needs a CLS token, but this network has none: use 'mean'.")
 
 
 def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:

@@ -158,10 +158,11 @@ class TransformersSource(_Source):
         weights: The weights file inside ``path``, for its hash.
         sha256: Hash of that file; not checked if missing.
         dtype: Number format of the weights; ``auto`` uses that of the checkpoint.
+        size: Of the weights in bytes, for ``doctor``.
     """
 
     # A revision and a hash identify the model; a folder only says where it is.
-    runtime: ClassVar[frozenset[str]] = frozenset({"path", "licence"})
+    runtime: ClassVar[frozenset[str]] = frozenset({"path", "size", "licence"})
 
     loader: Literal["transformers"]
     path: Path | None = None
@@ -170,6 +171,7 @@ class TransformersSource(_Source):
     weights: str = "model.safetensors"
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    size: Annotated[int, Field(ge=0)] | None = None
 
     def identity(self) -> dict[str, Any]:
         """See the base class; without a hash, the folder identifies the model."""

@@ -127,7 +127,7 @@ class TransformersChat:
         ).to(self.device)
 
     @cached_property
-    def _ends(self) -> list[int]:
+    def ends(self) -> list[int]:
         """The end-of-sequence tokens."""
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
@@ -142,13 +142,13 @@ class TransformersChat:
         prompt = self._prompt(messages)
         noise = LogitsProcessorList([SeededSampling(temperature, seed)] if temperature > 0 else [])
         settings = GenerationConfig(
-            do_sample=False, max_new_tokens=max_tokens, eos_token_id=self._ends, pad_token_id=self._ends[0]
+            do_sample=False, max_new_tokens=max_tokens, eos_token_id=self.ends, pad_token_id=self.ends[0]
         )
         with torch.inference_mode():
             tokens = self.model.generate(**prompt, generation_config=settings, logits_processor=noise)
         read = prompt["input_ids"].shape[1]
         written = tokens[0, read:].tolist()
-        if not written or written[-1] not in self._ends:
+        if not written or written[-1] not in self.ends:
             raise NoAnswerError(f"The reply of {self.place} was cut off at {max_tokens} tokens; raise max_tokens.")
         text = self.tokenizer.decode(written, skip_special_tokens=True).strip()
         if not text:
@@ -174,7 +174,10 @@ class TransformersVisionChat(TransformersChat):
         return self.reader.tokenizer
 
     def _prompt(self, messages: Sequence[Message]) -> Any:
-        turns = [{"role": message.role, "content": _parts(message)} for message in messages]
+        return self.prompt([{"role": message.role, "content": _parts(message)} for message in messages])
+
+    def prompt(self, turns: Sequence[Any]) -> Any:
+        """The model's inputs for the turns of one conversation, or of several of equal length."""
         return self.reader.apply_chat_template(
             turns, add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True
         ).to(self.device, dtype=self.model.dtype)

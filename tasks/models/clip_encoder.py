@@ -26,6 +26,7 @@ class OpenClipEncoder:
             name, e.g. ``ViT-B-16``.
         batch_size: Images or texts per forward pass.
         pretrained: Tag of the published weights of a name, e.g. ``openai``.
+        half: Whether weights are float16, except those of normalisations.
 
     Attributes:
         token_limit: Maximum tokens of a text, including its start and end token (77 for OpenAI's models).
@@ -35,7 +36,12 @@ class OpenClipEncoder:
     """
 
     def __init__(
-        self, source: Path | str, device: torch.device, batch_size: int = 128, pretrained: str | None = None
+        self,
+        source: Path | str,
+        device: torch.device,
+        batch_size: int = 128,
+        pretrained: str | None = None,
+        half: bool = False,
     ) -> None:
         if isinstance(source, Path):
             name, options = f"local-dir:{source}", {}
@@ -43,8 +49,10 @@ class OpenClipEncoder:
             # Some weights were trained with a different GELU than the named model's; open_clip would only warn.
             name, gelu = source, clip_tag(source, pretrained or "").get("quick_gelu", False)
             options = {"pretrained": pretrained, "force_quick_gelu": gelu}
+        options |= {"precision": "fp16" if half else "fp32"}
         model: Any = open_clip.create_model(name, require_pretrained=True, weights_only=True, **options)
-        self._model = model.float().eval().to(device)
+        self._model = (model if half else model.float()).eval().to(device)
+        self._dtype = torch.float16 if half else torch.float32
         self._tokenizer: Any = open_clip.get_tokenizer(name)
         self.token_limit = int(self._tokenizer.context_length)
         self._device = device
@@ -60,7 +68,7 @@ class OpenClipEncoder:
         """Embed images; float32 on the CPU."""
 
         def encode(batch: Tensor) -> Tensor:
-            pixels = self._prepare(batch.to(self._device))
+            pixels = self._prepare(batch.to(self._device)).to(self._dtype)
             return functional.normalize(self._model.encode_image(pixels).float(), dim=-1).cpu()
 
         return torch.cat(list(self._batches.run(encode, images)))
@@ -97,3 +105,8 @@ def clip_tag(name: str, tag: str) -> dict[str, Any]:
     if tag not in tags:
         raise unknown_name(f"weights of open_clip's {name}", tag, tags)
     return dict(open_clip.get_pretrained_cfg(name, tag))
+
+
+def clip_tokenizer(name: str) -> str | None:
+    """The hub repository from which open_clip takes the tokenizer of a name; None if its own package has it."""
+    return (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from tasks.activations.capture import LayerCapture, Pooling, channels_first, layer_kind, pool, positions, prefix_tokens
+from tasks.activations.capture import LayerCapture, Pooling, check_cls, layer_kind, pool, positions, prefix_tokens
 from tasks.cache.padded import filled, rows_for
 from tasks.models.batches import Batches
 from tasks.models.layout import place
@@ -89,6 +89,8 @@ class TargetModel:
             UserError: No such layer, its output cannot be read or pooled in this way, or memory does not suffice for a
                 single image.
         """
+        for pooling in layers.values():
+            check_cls(self.network, pooling)
         with LayerCapture(self.network, list(layers)) as capture:
 
             def work(batch: UInt8[Tensor, "n 3 h w"]) -> dict[str, LayerReading]:
@@ -108,9 +110,8 @@ class TargetModel:
         return {name: _join([part[name] for part in parts]) for name in layers}
 
     def _reading(
-        self, shown: Tensor, count: int, pooling: Pooling, mapped: bool, units: Sequence[int] | None
+        self, output: Tensor, count: int, pooling: Pooling, mapped: bool, units: Sequence[int] | None
     ) -> LayerReading:
-        output = channels_first(self.network, shown)
         prefix = prefix_tokens(self.network, output)
         spread = positions(output, prefix) if mapped else None
         if spread is not None and units is not None:

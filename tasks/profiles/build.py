@@ -50,7 +50,7 @@ from tasks.profiles.networks import build_network, given_preparation, preparatio
 from tasks.profiles.pool import pool_of
 from tasks.profiles.resolve import require
 from tasks.profiles.schema import MiniatureSource, Profile
-from tasks.profiles.sources import ConseSource, FactorySource, OnnxClipSource, RetrievalSource, Source
+from tasks.profiles.sources import ClipSource, ConseSource, FactorySource, OnnxClipSource, RetrievalSource, Source
 from tasks.roles import (
     Captioner,
     ImageGenerator,
@@ -323,10 +323,14 @@ class Roles:
 
             with loading("clip", entry, entry.loader) as folder:
                 return OnnxClipEncoder(Path(folder), given_preparation(entry.input), entry.token_limit)
+        return self._open_clip("clip", entry)
+
+    def _open_clip(self, role: str, entry: ClipSource) -> ImageTextEncoder:
         from tasks.models.clip_encoder import OpenClipEncoder
 
-        with loading("clip", entry, entry.loader) as source:
-            return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
+        half = entry.half_on_cuda and self.device.type == "cuda"
+        with loading(role, entry, entry.loader) as source:
+            return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained, half=half)
 
     @cached_property
     def simulator(self) -> ImageTextEncoder | None:
@@ -339,10 +343,7 @@ class Roles:
         def load() -> ImageTextEncoder:
             if isinstance(entry, FactorySource):
                 return role_from("simulator", entry)
-            from tasks.models.clip_encoder import OpenClipEncoder
-
-            with loading("simulator", entry, entry.loader) as source:
-                return OpenClipEncoder(source, self.device, pretrained=None if entry.path else entry.pretrained)
+            return self._open_clip("simulator", entry)
 
         identity = self._identity("simulator", entry, load, ("open_clip_torch",))
         plain = PaddedEncoder(load, rows_for(self.device))
@@ -391,7 +392,19 @@ class Roles:
         assert entry is not None  # noqa: S101 - called only if the profile names one
         if isinstance(entry, FactorySource):
             return role_from("captioner", entry)
+        half = entry.half_on_cuda and self.device.type == "cuda"
         with loading("captioner", entry, entry.loader) as source:
+            if entry.prompt is not None:
+                from tasks.language.captioner import PromptedCaptioner
+
+                return PromptedCaptioner(
+                    source,
+                    self.device,
+                    entry.prompt,
+                    max_new_tokens=entry.max_new_tokens,
+                    revision=entry.revision,
+                    half=half,
+                )
             return BlipCaptioner(
                 source,
                 self.device,
@@ -399,7 +412,7 @@ class Roles:
                 min_length=entry.min_length,
                 kind=entry.loader,
                 revision=entry.revision,
-                half=entry.half_on_cuda and self.device.type == "cuda",
+                half=half,
             )
 
     @cached_property

@@ -23,13 +23,16 @@ _TRANSFORMERS_WEIGHTS: Final = (
     "pytorch_model.bin.index.json",
 )
 _TOKENIZER: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")
+_PROCESSED: Final[Groups] = (
+    ("config.json",),
+    _TRANSFORMERS_WEIGHTS,
+    ("processor_config.json", "preprocessor_config.json"),
+    _TOKENIZER,
+)
 _NEEDED: Final[Mapping[str, Groups]] = {
-    "blip": (
-        ("config.json",),
-        _TRANSFORMERS_WEIGHTS,
-        ("processor_config.json", "preprocessor_config.json"),
-        _TOKENIZER,
-    ),
+    "blip": _PROCESSED,
+    "blip2": _PROCESSED,
+    "image_text_to_text": _PROCESSED,
     "transformers": (("config.json",), _TRANSFORMERS_WEIGHTS, _TOKENIZER),
     "sentence_transformers": (("modules.json",), ("config.json",), _TRANSFORMERS_WEIGHTS, _TOKENIZER),
     "onnx": (("image.onnx",), ("text.onnx",), ("tokenizer.json",)),
@@ -62,6 +65,12 @@ class Resource:
     size: int | None
     licence: str | None
     get: str
+
+    @property
+    def commit(self) -> str | None:
+        """Commit of a repository in the hub's cache, to be pinned as ``revision``; None for anything else."""
+        parts = self.where.parts if self.where else ()
+        return parts[parts.index("snapshots") + 1] if "snapshots" in parts[:-1] else None
 
 
 def locate_target(name: str, entry: Target) -> Resource:
@@ -168,7 +177,7 @@ def _torchvision(role: str, architecture: str, tag: str, entry: Target | Segment
 
 
 def _clip(role: str, entry: ClipSource) -> Resource:
-    from tasks.models.clip_encoder import clip_tag
+    from tasks.models.clip_encoder import clip_tag, clip_tokenizer
 
     config = clip_tag(entry.name or "", entry.pretrained or "")
     made = f"open_clip {entry.name} ({entry.pretrained})"
@@ -177,7 +186,13 @@ def _clip(role: str, entry: ClipSource) -> Resource:
         url = config.get("url", "")
         return Resource(role, made, "missing", None, entry.size, entry.licence, f"fetch it once with network ({url})")
     wanted = ((file,),) if file else (("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),)
-    return _resource(role, made, _hub(repository, None, wanted), entry, _hub_command(repository, None))
+    found, get = _hub(repository, None, wanted), _hub_command(repository, None)
+    tokenizer = clip_tokenizer(entry.name or "")
+    if tokenizer is not None:
+        texts = _hub(tokenizer, None, (_TOKENIZER,))
+        found = found + texts if found and texts else None
+        get += f" && hf download {tokenizer} --include '*token*'" if tokenizer != repository else ""
+    return _resource(role, made, found, entry, get)
 
 
 def _resource(
@@ -206,7 +221,7 @@ def _state(found: Sequence[Path], weights: Path | None, sha256: str | None) -> S
 def _groups(entry: Source | TransformersSource, loader: str, lookup: Lookup) -> Groups:
     """Groups of files of which one each is needed; for a diffusion pipeline, from its own index."""
     if not isinstance(entry, GeneratorSource):
-        return _NEEDED["blip" if loader == "blip2" else loader]
+        return _NEEDED[loader]
     index = lookup("model_index.json")
     if index is None:
         return (("model_index.json",),)

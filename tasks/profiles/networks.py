@@ -43,7 +43,6 @@ def build_network(entry: Target, name: str = "the network") -> tuple[nn.Module, 
     if entry.planted:
         network = plant(network, entry.planted.weights, entry.planted.sha256, entry.sha256)
     steps = preparation(entry, name)
-    _check_layout(network, entry.architecture)
     return network.eval(), steps
 
 
@@ -325,15 +324,6 @@ def _check_classes(entry: Target, outputs: int) -> None:
         raise UserError(
             f"The weights {entry.pretrained} of {entry.architecture} have {outputs} outputs, not {entry.classes}: "
             "leave classes out, or name a file of your own weights without pretrained."
-        )
-
-
-def _check_layout(network: nn.Module, architecture: str) -> None:
-    last = str(getattr(network, "output_fmt", "")).upper().endswith("NHWC")
-    if last or isinstance(network, torchvision.models.SwinTransformer):
-        raise UserError(
-            f"{architecture} keeps its channels last, [n, h, w, units], where CLEAR reads [n, units, h, w]; wrap it in "
-            "a factory whose layers put them first."
         )
 
 

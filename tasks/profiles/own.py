@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -83,6 +83,39 @@ def with_own_model(
         }
     )
     return profile.model_copy(update={"targets": {**profile.targets, name: target}}), own
+
+
+def other_name(model: str) -> str:
+    """Name under which a profile provides the network that a model is compared with."""
+    return f"{model}.against"
+
+
+def with_other_networks(profile: Profile, models: Collection[str], given: str) -> Profile:
+    """A profile that also contains the network with which each of the models is compared.
+
+    Args:
+        given: A file of weights for the model's own architecture, a model of the profile, or as ``own_target`` takes
+            it, with ``=FILE`` for its weights.
+
+    Raises:
+        UserError: None of these, or as ``own_target``.
+    """
+    path, (name, _, file) = Path(given).expanduser(), given.partition("=")
+    others = {}
+    for model in models:
+        if path.is_file():
+            weights = {"weights": path.resolve(), "sha256": file_sha256(path), "size": None, "planted": None}
+            others[other_name(model)] = profile.target(model).model_copy(update=weights)
+        elif ":" in name:
+            others[other_name(model)] = own_target(name, Path(file).expanduser() if file else None)
+        elif given in profile.targets:
+            others[other_name(model)] = profile.target(given)
+        else:
+            raise UserError(
+                f"--against {given!r} is no file of weights, no model of the profile {profile.name} "
+                f"({', '.join(profile.targets)}), and none of timm:NAME, torchvision:NAME and package.module:factory."
+            )
+    return profile.model_copy(update={"targets": {**profile.targets, **others}})
 
 
 def layers_of(target: Target) -> dict[str, tuple[int, ...]]:

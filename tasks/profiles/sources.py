@@ -174,10 +174,12 @@ class ClipSource(Source):
 
     Attributes:
         pretrained: Tag of the published weights of ``name``, e.g. ``openai`` of ``ViT-B-16``.
+        half_on_cuda: Whether weights are float16 on a CUDA device.
     """
 
     loader: Literal["open_clip"]
     pretrained: str | None = optional()
+    half_on_cuda: bool = optional(False)
 
     @model_validator(mode="after")
     def _tagged(self) -> ClipSource:
@@ -272,16 +274,27 @@ class CaptionerSource(Source):
     """A captioner of transformers, decoding greedily.
 
     Attributes:
-        loader: The class that reads it.
+        loader: The class that reads it; ``image_text_to_text`` is any vision-language model with a chat template.
         max_new_tokens: Maximum caption length.
         min_length: Minimum length in tokens as transformers counts it; absent means its default.
-        half_on_cuda: Whether weights are float16 on a CUDA device.
+        prompt: What a vision-language model is asked about each image.
+        half_on_cuda: Whether weights are float16 on a CUDA device, bfloat16 of a vision-language model.
     """
 
-    loader: Literal["blip", "blip2"]
+    loader: Literal["blip", "blip2", "image_text_to_text"]
     max_new_tokens: Count = optional(32)
     min_length: Count | None = optional()
+    prompt: Annotated[str, Field(min_length=1)] | None = optional()
     half_on_cuda: bool = optional(False)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> CaptionerSource:
+        asked = self.loader == "image_text_to_text"
+        if asked != (self.prompt is not None):
+            raise ValueError("prompt is what the loader image_text_to_text asks; it needs one, and blip takes none")
+        if asked and self.min_length is not None:
+            raise ValueError("min_length is for blip and blip2; say in the prompt how long a caption should be")
+        return self
 
 
 class GeneratorSource(Source):

@@ -43,8 +43,9 @@ CHANGES = {
     "as_json": True,
     "details": True,
     "batch_size": 3,
-    "analyses": ("exchange",),
+    "analyses": ("exchange", "networks"),
     "exchange": Path("others"),
+    "against": "resnet18",
     "cache": "none",
     "cell_timeout": 2.5,
     "budget_usd": 5.0,
@@ -52,7 +53,12 @@ CHANGES = {
 }
 """Another value for every option."""
 
-NEEDS = {"weights": ("model",), "strip_prefix": ("model", "weights"), "exchange": ("analyses",)}
+NEEDS = {
+    "weights": ("model",),
+    "strip_prefix": ("model", "weights"),
+    "exchange": ("analyses",),
+    "against": ("analyses",),
+}
 """Options that are given only together with others."""
 
 
@@ -78,7 +84,7 @@ def test_the_kinds_are_as_they_were():
     perturbed = {"masks", "corruptions", "lengths", "feather"}
     assert LATER | sampled | perturbed | {"profile", "seed"} == IDENTITY
     assert set(RunOptions.model_fields) - IDENTITY - PLACES == RUNTIME
-    beside = {"faithfulness", "thumbnails", "analyses", "exchange"}
+    beside = {"faithfulness", "thumbnails", "analyses", "exchange", "against"}
     limits = {"cell_timeout", "budget_usd", "budget_seconds"}
     assert beside | limits | {"device", "out", "as_json", "details", "batch_size", "cache"} == RUNTIME
 

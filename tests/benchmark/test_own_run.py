@@ -276,6 +276,21 @@ def test_a_layer_alone_may_be_exchanged(tmp_path: Path) -> None:
     assert hidden.truth is None
 
 
+def test_several_layers_make_a_task_each(mine: Path, tmp_path: Path) -> None:
+    asked = {**VIT, "weights": mine / "vit.safetensors", "layer": "blocks.2, blocks.5.attn.heads"}
+    profile, tasks = overridden(options(tmp_path, **asked))
+    assert [(task.layer, task.model) for task in tasks] == [
+        ("blocks.2", "timm_test_vit"),
+        ("blocks.5.attn.heads", "timm_test_vit"),
+    ]
+    assert len({task.name for task in tasks}) == 2
+    assert "timm_test_vit" in profile.targets
+    _, tasks = overridden(options(tmp_path, layer="layer3,layer4"))
+    assert [task.name for task in tasks] == [f"{TASK}_at_layer3", TASK]
+    with pytest.raises(UserError, match="become the same"):
+        overridden(options(tmp_path, layer="layer3,layer3"))
+
+
 def test_names_of_tasks_stay_apart_however_long(mine: Path, tmp_path: Path) -> None:
     long = "timm:vit_base_patch16_clip_224.laion2b_ft_in12k_in1k"
     names = [

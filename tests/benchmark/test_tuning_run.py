@@ -97,6 +97,16 @@ def test_share_zero_is_the_untuned_network(found: pd.DataFrame) -> None:
         assert pair[0] == pytest.approx(pair[1], nan_ok=True)
 
 
+def test_the_untuned_network_keeps_its_own_labels(found: pd.DataFrame) -> None:
+    kept = found[found["measure"] == "kept"].set_index("arm")
+    assert set(kept.index) == {UNTUNED, CONTROL, "background blur", "corruptions", "both"}
+    assert set(kept["subject"]) == {"clip_dissect"}
+    assert set(kept["conditions"]) == {"clean"}
+    assert kept.loc[UNTUNED, "value"] == pytest.approx(1)
+    assert (kept["value"] <= 1 + 1e-9).all()
+    assert kept["p_value"].isna().all()
+
+
 def test_the_untuned_network_errs_as_itself(found: pd.DataFrame) -> None:
     own = found[(found["measure"] == "error_ratio") & (found["arm"] == UNTUNED)]
     assert own["value"].to_numpy() == pytest.approx(1)

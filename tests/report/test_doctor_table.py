@@ -14,6 +14,7 @@ PART = {
     "size": 12,
     "licence": "MIT",
     "get": "fetch it",
+    "commit": None,
 }
 
 
@@ -43,7 +44,8 @@ def test_sizes() -> None:
 def test_a_way_that_helps_twice_stands_once_and_whole() -> None:
     long = "curl -L -o " + "/a/very/long/path" * 12
     missing = {**PART, "state": "missing", "get": long, "size": None}
-    text = printed(resources=[missing, {**missing, "role": "other"}, PART])
+    text = printed(resources=[missing, {**missing, "role": "other"}, {**PART, "commit": "c" * 40}])
+    assert "c" * 8 in text
     assert text.count(long) == 1
     assert text.count("see 1") == 2
     assert "unknown" in text

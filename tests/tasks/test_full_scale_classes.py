@@ -90,6 +90,59 @@ def test_clip_prepares_the_view_as_open_clip_does(models):
     assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.9999
 
 
+def test_siglip_is_read_as_open_clip_reads_it_also_in_half_precision(models):
+    import open_clip
+
+    from tasks.models.clip_encoder import OpenClipEncoder, clip_tokenizer
+
+    folder = tiny_models.siglip_folder(models / "siglip")
+    encoder = roles(clip=ClipSource(loader="open_clip", path=folder, licence=None)).clip
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a red fish", "the blue car on grass"])
+    with torch.inference_mode():
+        expected = torch.nn.functional.normalize(model.eval().encode_text(tokens), dim=-1)
+    found = encoder.encode_text(["a red fish", "the blue car on grass"])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert encoder.load().token_limit == 64
+    half, images = OpenClipEncoder(folder, CPU, half=True), pictures(4)
+    assert {weight.dtype for weight in half._model.parameters()} >= {torch.float16}
+    for one, other in (
+        (half.encode_images(images), encoder.encode_images(images)),
+        (half.encode_text(["a red fish"]), found[:1]),
+    ):
+        assert one.dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(one, other).min() > 0.999
+    assert clip_tokenizer("ViT-B-16-SigLIP2") == "timm/ViT-B-16-SigLIP2"
+    assert clip_tokenizer("ViT-B-16") is None
+
+
+def test_a_vision_language_model_captions_each_image_alone(models):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = tiny_models.qwen_folder(models / "qwen")
+    asked = {"loader": "image_text_to_text", "path": folder, "prompt": "one red image", "max_new_tokens": 6}
+    captioner = roles(captioner=CaptionerSource(**asked, licence=None)).captioner
+    images = pictures(5)
+    captions = captioner.caption(images)
+    assert len(set(captions)) > 2
+    assert captions == [captioner.caption(images[number : number + 1])[0] for number in range(5)]
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    for caption, image in zip(captions, as_pil(images), strict=True):
+        inputs = processor(
+            text=["<|vision_start|> <|image_pad|> <|vision_end|> one red image"], images=[image], return_tensors="pt"
+        )
+        tokens = model.eval().generate(**inputs, do_sample=False, max_new_tokens=6)
+        written = tokens[0, inputs["input_ids"].shape[1] :]
+        assert caption == processor.tokenizer.decode(written, skip_special_tokens=True).strip()
+    for fields, said in (
+        ({"loader": "blip"}, "blip takes none"),
+        ({"prompt": None}, "needs one"),
+        ({"min_length": 3}, "in the prompt"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            CaptionerSource.model_validate({**asked, **fields, "licence": None})
+
+
 def test_a_tag_of_open_clip_decides_the_activation(monkeypatch):
     """OpenAI's ViT-B/16 was trained with another GELU than the name ``ViT-B-16`` stands for."""
     import open_clip

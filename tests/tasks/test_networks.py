@@ -360,17 +360,6 @@ def test_a_factory_is_a_name_and_never_evaluated(name):
         entry(loader="factory", architecture=name, input=PREPARED)
 
 
-def test_networks_with_their_channels_last_are_refused(tmp_path, monkeypatch):
-    (tmp_path / "my_swin.py").write_text(
-        "from torchvision.models import SwinTransformer\n\n"
-        "def small():\n    return SwinTransformer([4, 4], 8, [2], [1], [2, 2], num_classes=2)\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    with pytest.raises(UserError, match="channels last"):
-        build_network(entry(loader="factory", architecture="my_swin:small", input=PREPARED))
-
-
 def test_what_timm_asks_for():
     asked = {"input_size": (3, 224, 224), "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center"}
     asked |= {"mean": (0.5,) * 3, "std": (0.5,) * 3}

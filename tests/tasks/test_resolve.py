@@ -169,7 +169,9 @@ def test_a_repository_is_present_at_its_revision(blip, tmp_path):
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("a" * 40)
     entry = CaptionerSource(loader="blip", name="someone/blip", licence=None)
-    assert locate_source("captioner", entry, "blip").state == "present"
+    here = locate_source("captioner", entry, "blip")
+    assert (here.state, here.commit) == ("present", "a" * 40)
+    assert locate_source("captioner", entry.model_copy(update={"path": blip}), "blip").commit is None
     for revision, state in (("a" * 40, "present"), ("b" * 40, "missing")):
         found = locate_source("captioner", entry.model_copy(update={"revision": revision}), "blip")
         assert found.state == state

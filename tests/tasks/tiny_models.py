@@ -29,6 +29,99 @@ def clip_folder(folder: Path) -> Path:
     return folder
 
 
+def siglip_folder(folder: Path) -> Path:
+    """A random SigLIP of the shape of ViT-B-16-SigLIP2: timm's encoder, a tokenizer of transformers, no causal mask."""
+    import open_clip
+    from open_clip.model import CustomTextCLIP
+    from safetensors.torch import save_file
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<eos>", "<unk>", *WORDS]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_word_level(words), pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+    )
+    tokenizer.save_pretrained(folder)
+    model = open_clip.get_model_config("ViT-B-16-SigLIP2")
+    model |= {"embed_dim": 64}
+    model["vision_cfg"] |= {"image_size": 32, "timm_model_name": "test_vit"}
+    small = {"hf_tokenizer_name": str(folder), "vocab_size": len(words), "width": 64, "heads": 2, "layers": 1}
+    model["text_cfg"] |= small
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = CustomTextCLIP(**{name: value for name, value in model.items() if name != "custom_text"})
+    save_file(made.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def qwen_folder(folder: Path) -> Path:
+    """A random Qwen3-VL."""
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2VLImageProcessor,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    marks = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
+    words = ["<pad>", "<|im_end|>", "<unk>", *marks, *WORDS]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_word_level(words), pad_token="<pad>", eos_token="<|im_end|>", unk_token="<unk>"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    config = Qwen3VLConfig(
+        text_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "vocab_size": len(words),
+            "bos_token_id": None,
+            "eos_token_id": 1,
+            "pad_token_id": 0,
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+                "rope_theta": 10000.0,
+            },
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+            "patch_size": 8,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        image_token_id=3,
+        video_token_id=4,
+        vision_start_token_id=5,
+        vision_end_token_id=6,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen3VLForConditionalGeneration(config)
+        for weight in model.parameters():  # as small as they are drawn, pictures would change no token
+            weight.data *= 10 if weight.ndim > 1 else 1
+        model.save_pretrained(folder)
+    image = Qwen2VLImageProcessor(patch_size=8, size={"shortest_edge": 32**2, "longest_edge": 64**2})
+    template = (
+        "{% for turn in messages %}{% for part in turn['content'] %}{% if part['type'] == 'image' %}"
+        "<|vision_start|> <|image_pad|> <|vision_end|>{% else %} {{ part['text'] }} {% endif %}{% endfor %}{% endfor %}"
+    )
+    Qwen3VLProcessor(image, tokenizer, Qwen3VLVideoProcessor(patch_size=8), chat_template=template).save_pretrained(
+        folder
+    )
+    return folder
+
+
 def blip_folder(folder: Path, spare: int = 2) -> Path:
     """A random BLIP whose vocabulary is padded by ``spare`` entries, as the published one's is."""
     from transformers import (

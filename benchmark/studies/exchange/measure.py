@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from baselines import registry
 from baselines.costs import Amount
 from benchmark.core.display import Display, Stage
-from benchmark.core.scoring import CleanLabels, LabelEmbeddings, compare_with_clean
+from benchmark.core.scoring import LabelEmbeddings
 from benchmark.core.work import Work
 from benchmark.studies.base import Groups, StudyCost, StudyInput
-from benchmark.studies.labelling import Subject, possible
+from benchmark.studies.labelling import Subject, label_pairs, possible
 from tasks.common.errors import UserError
 from tasks.common.image_files import find_images
 from tasks.common.seeding import integer_seed
@@ -153,27 +152,6 @@ def _measured(subject: Subject, others: StoredSet, stage: Stage) -> pd.DataFrame
             labels[name] = subject.label(method, repeated(seen[which], repeat), tools, dead[which])
             stage.advance()
         embeddings = LabelEmbeddings(subject.roles, [one for own in labels.values() for one in own if one is not None])
-        clean = CleanLabels.of(labels["own"], [labels["again"]], embeddings)
-        moved = {name: compare_with_clean(labels[name], clean, embeddings) for name in ("again", "other")}
         right = {name: subject.right(labels[name], truth, dead["own"]) for name in ("own", "other")}
-        parts.append(
-            pd.DataFrame(
-                {
-                    "unit": subject.work.units,
-                    "own_label": labels["own"],
-                    "other_label": labels["other"],
-                    "similarity": moved["other"]["clip_similarity"],
-                    "noise_floor": clean.noise_floor,
-                    "chance": clean.chance,
-                    "same": moved["other"]["exact"],
-                    "same_again": moved["again"]["exact"],
-                    "right": _flags(right["own"]),
-                    "other_right": _flags(right["other"]),
-                }
-            ).assign(method=method)
-        )
+        parts.append(label_pairs(subject.work.units, labels, right, embeddings).assign(method=method))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _flags(values: np.ndarray) -> list[bool | None]:
-    return [None if np.isnan(value) else bool(value) for value in values]

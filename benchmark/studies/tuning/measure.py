@@ -39,7 +39,7 @@ TUNED_ON: Final = "tuned on"
 """Name of the mean over the conditions that images were perturbed with on purpose."""
 
 _PLACE: Final = ("task", "profile")
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class _Key(NamedTuple):
@@ -174,13 +174,14 @@ def _measured(subject: Subject, plan: Plan, settings: Settings, display: Display
             tuned = tuned_networks(subject.plain, plan, subject.seed, settings, stage)
         targets = {UNTUNED: subject.plain, **{name: one.target for name, one in tuned.items()}}
         _performances(found, targets, subject, plan, (CLEAN, *plan.conditions, *others), settings, display)
+        untuned: dict[str, list[str | None]] = {}
         with display.stage(f"{work.task.name}, networks", len(targets) * labellings, "labellings") as stage:
             for name, target in targets.items():
                 stage.note(name)
                 observations = {one: subject.observe(target, probe, one, images[one]) for one in conditions}
                 clean = observations[CLEAN]
                 tools = subject.tools(target, lambda clean=clean: clean)
-                values = subject.measure(observations, tools, subject.truth(clean), stage.advance)
+                values = subject.measure(observations, tools, subject.truth(clean), stage.advance, untuned)
                 found.values.update({_Key(NETWORK, name, *key): own for key, own in values.items()})
     table = _table(found, subject.seed)
     return table.assign(task=work.task.name, profile=work.profile)
@@ -257,8 +258,8 @@ def _table(found: _Found, seed: int) -> pd.DataFrame:
         rows.append(row)
     rows += [{**key._asdict(), **_interval(ratio)} for key, ratio in found.ratios.items()]
     table = pd.DataFrame(rows, columns=[column.name for column in TUNING.columns if column.name not in _PLACE])
-    # Single conditions explain the means; only the means are tested.
-    tested = table["conditions"].isin((str(CLEAN), TUNED_ON, HELD_OUT)).to_numpy()
+    # Single conditions explain the means; only the means are tested. Labels keep from none to all of themselves.
+    tested = table["conditions"].isin((str(CLEAN), TUNED_ON, HELD_OUT)).to_numpy() & (table["measure"] != "kept")
     table["p_value"] = table["p_value"].astype(np.float64).where(tested)
     for study in (PROBING, NETWORK):
         own = (table["study"] == study).to_numpy()
