@@ -47,7 +47,7 @@ def tables_key(folder: RunFolder, options: RunOptions) -> str:
     # Without other images the key is what it was before a run could have any.
     others = [] if options.exchange is None else [hashes_of(find_images(options.exchange)[0])]
     asked = [options.faithfulness, sorted(options.analyses), *others]
-    return identity_hash([folder.info()["identity_hash"], markers, *asked, _source_hash(), _versions()])
+    return identity_hash([folder.info()["identity_hash"], markers, *asked, source_hash(), _versions()])
 
 
 def is_finished(folder: RunFolder, key: str) -> bool:
@@ -70,7 +70,7 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _source_hash(root: Path = _ROOT) -> str:
+def source_hash(root: Path = _ROOT) -> str:
     """SHA-256 over the code behind the tables, so that a fix recomputes the tables, in a working copy too.
 
     Args:
