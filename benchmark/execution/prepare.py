@@ -111,7 +111,8 @@ def prepare(parts: Parts[RolesT], display: Display) -> Job[RolesT]:
         UserError: Anything that the user can correct.
     """
     options, profile, roles = parts.options, parts.profile, parts.roles
-    check_key(parts.methods, profile)
+    if roles.ask is None:
+        check_key(parts.methods, profile)
     prepared = choices.prepare(options, profile, parts.tasks, parts.methods, roles, display)
     groups = pass_groups(prepared.works)
     for study in parts.studies:

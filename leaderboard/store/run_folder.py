@@ -7,7 +7,8 @@ Layout::
     labels.parquet, evidence.parquet, thumbnails.parquet, scores.parquet, summary.parquet, comparisons.parquet
                             the merged tables (``leaderboard.store.schema``)
     once/                       what all processes need and one makes: clean activations, masks, words of captions
-    replies.sqlite              what a language model answered, where one was asked (``tasks.language.replies``)
+    replies.sqlite, replies/    what a language model answered, where one was asked (``tasks.language.replies``)
+    driver.lease/               which process drives the run, where one does (``leaderboard.store.lease``)
     claims/, .start, .active    which process does what; see ``leaderboard.store.claims``
     corrupt/                parts whose hash no longer fits, set aside and done again
 
@@ -45,7 +46,7 @@ from leaderboard.store.shape import RUN, misfit
 __all__ = ["OBSERVATION", "CellKey", "Marker", "RunFolder"]
 
 _OWN = frozenset(
-    ["parts", "claims", "corrupt", ".start", ".active", "progress.jsonl"]
+    ["parts", "claims", "corrupt", "driver.lease", "replies", ".start", ".active", "progress.jsonl"]
     # SQLite keeps two more files beside an open database.
     + [f"replies.sqlite{end}" for end in ("", "-wal", "-shm")]
 )

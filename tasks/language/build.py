@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.cache.keys import device_kind, package_versions
 from tasks.cache.store import Cache
+from tasks.language.broker import Ask, BrokeredChat
 from tasks.language.chat import ChatModel, Message, Reply
 from tasks.language.client import OpenAIChat
 from tasks.language.config import (
@@ -33,6 +34,7 @@ def build_summariser(
     replies: Path | None = None,
     offline: bool = False,
     shared: Cache | None = None,
+    ask: Ask | None = None,
 ) -> LanguageModelSummariser:
     """The summariser of a profile's entry; every reply is stored.
 
@@ -46,10 +48,14 @@ def build_summariser(
             in this file, so a file in the run's folder makes it a cap on the run, resumed or not.
         offline: Open no socket; replies stored in the file are still returned.
         shared: Where replies are also stored for other runs.
+        ask: Asks a model on a server in place of this process, which then needs no key and stores nothing of it.
 
     Raises:
         UserError: No key, package or model, a wrong hash, an unknown price with a cap, or an unusable file.
     """
+    if ask is not None and isinstance(source, OpenAISource):
+        brokered = BrokeredChat("summariser", source.model, ask)
+        return LanguageModelSummariser(brokered, source.mode, source.temperature, source.max_tokens)
     store = ReplyStore(replies or ":memory:")
     model = CachedChat(_model(source, device, store, offline), store, shared, _served(source, device))
     return LanguageModelSummariser(model, source.mode, source.temperature, source.max_tokens)
@@ -62,6 +68,7 @@ def build_describer(
     replies: Path | None = None,
     offline: bool = False,
     shared: Cache | None = None,
+    ask: Ask | None = None,
 ) -> VisionLanguageDescriber:
     """The vision-language describer of a profile's entry, with every reply stored; see ``build_summariser``.
 
@@ -73,10 +80,13 @@ def build_describer(
     """
     from tasks.language.describer import VisionLanguageDescriber
 
+    options = (source.mode, source.temperature, source.max_tokens, source.picture_px)
+    if ask is not None and isinstance(source, OpenAISource):
+        return VisionLanguageDescriber(BrokeredChat("describer", source.model, ask), *options)
     store = ReplyStore(replies or ":memory:")
     later = _LaterChat(lambda: _model(source, device, store, offline))
     model = CachedChat(later, store, shared, _served(source, device))
-    return VisionLanguageDescriber(model, source.mode, source.temperature, source.max_tokens, source.picture_px)
+    return VisionLanguageDescriber(model, *options)
 
 
 class _LaterChat:

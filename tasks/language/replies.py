@@ -9,7 +9,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,6 +201,8 @@ class ReplyStore:
 class CachedChat:
     """A chat model that is asked each request once; refusals and errors are not stored.
 
+    Threads that ask the same at the same time get the reply, or the error, of one request.
+
     The key of a reply is the model's identity, the messages, temperature, token limit and seed. A different seed is a
     different sample, so a method's noise floor is cached too. Within a run the key ignores where the model is served.
 
@@ -229,6 +232,8 @@ class CachedChat:
         self.asked = 0
         self.cached = 0
         self.unusable: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._in_flight: dict[str, Future[Reply]] = {}
 
     @property
     def identity(self) -> str:
@@ -248,18 +253,39 @@ class CachedChat:
             sort_keys=True,
         )
         key = hashlib.sha256(request.encode()).hexdigest()
+
+        def ask() -> Reply:
+            return self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+
+        with self._lock:
+            joined = self._in_flight.get(key)
+            mine = self._in_flight.setdefault(key, Future())
+        if joined is not None:
+            reply = joined.result()
+            self._count(cached=1)
+            return reply
+        try:
+            mine.set_result(self._answer(key, request, ask))
+        except BaseException as error:
+            mine.set_exception(error)
+        with self._lock:
+            del self._in_flight[key]
+        return mine.result()
+
+    def _answer(self, key: str, request: str, model: Callable[[], Reply]) -> Reply:
         kept = self.store.get(key)
         if kept is not None:
-            self.cached += 1
+            self._count(cached=1)
             return kept
         fresh: list[bytes] = []
 
         def ask(_: list[int]) -> list[bytes]:
-            self.asked += 1
+            self._count(asked=1)
             try:
-                reply = self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+                reply = model()
             except NoAnswerError as error:
-                self.unusable[str(error)] += 1
+                with self._lock:
+                    self.unusable[str(error)] += 1
                 raise
             fresh.append(_written(self.store.put(key, self.identity, request, reply)).encode())
             return fresh
@@ -268,8 +294,13 @@ class CachedChat:
         reply = self.shared.answers(answerer, [bytes.fromhex(key)], ask, lambda found: _read(found[0]))
         if fresh:
             return reply
-        self.cached += 1
+        self._count(cached=1)
         return self.store.put(key, self.identity, request, reply)
+
+    def _count(self, asked: int = 0, cached: int = 0) -> None:
+        with self._lock:
+            self.asked += asked
+            self.cached += cached
 
 
 def _written(reply: Reply) -> str:

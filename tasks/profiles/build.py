@@ -20,7 +20,9 @@ from tasks.cache.store import Cache
 from tasks.common.errors import UserError
 from tasks.common.files import file_sha256
 from tasks.common.offline import opens_no_socket
+from tasks.language.broker import Ask, Broker, Role
 from tasks.language.build import build_describer, build_summariser
+from tasks.language.chat import ChatModel
 from tasks.language.naming import ConceptNamer
 from tasks.language.replies import CachedChat
 from tasks.miniature.generator import RenderingGenerator
@@ -70,6 +72,8 @@ class Roles:
         replies: File that stores a language model's replies; None keeps them in memory.
         cache: Stores the models' answers for other runs; None stores none. With a cache, models are loaded only on a
             miss.
+        ask: Asks language models on servers, in a process that holds no key; None asks them from here. See
+            ``tasks.language.broker``.
     """
 
     def __init__(
@@ -79,12 +83,14 @@ class Roles:
         batch_size: int = 64,
         replies: Path | None = None,
         cache: Cache | None = None,
+        ask: Ask | None = None,
     ) -> None:
         self.profile = profile
         self.device = device
         self.batch_size = batch_size
         self.replies = replies
         self.cache = cache or Cache(None)
+        self.ask = ask
         self._targets: dict[str, TargetModel] = {}
         self._renderer: RenderingGenerator | None = None
         self._namers: dict[str, ConceptNamer] = {}
@@ -195,6 +201,18 @@ class Roles:
     def unusable_replies(self) -> Counter[str]:
         """Why requests of this session got no usable answer → how many."""
         return sum((one.unusable for one in (*self._chats(), *self._namers.values())), Counter())
+
+    def broker(self) -> Broker:
+        """Asks this profile's language models on servers for the other processes of a run."""
+
+        def model(role: Role) -> ChatModel:
+            getattr(self, role)
+            return self._namers[role].model
+
+        return Broker(model)
+
+    def _language(self) -> dict[str, Any]:
+        return {"replies": self.replies, "offline": opens_no_socket(), "shared": self.cache, "ask": self.ask}
 
     def _chats(self) -> list[CachedChat]:
         # A describer that was never asked must not be loaded for its name.
@@ -388,7 +406,7 @@ class Roles:
             return CountingSummariser() if entry else None
         if isinstance(entry, FactorySource):
             return role_from("summariser", entry)
-        found = build_summariser(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
+        found = build_summariser(entry, self.device, **self._language())
         self._namers["summariser"] = found
         return found
 
@@ -409,7 +427,7 @@ class Roles:
             return None
         if isinstance(entry, FactorySource):
             return role_from("describer", entry)
-        found = build_describer(entry, self.device, replies=self.replies, offline=opens_no_socket(), shared=self.cache)
+        found = build_describer(entry, self.device, **self._language())
         self._namers["describer"] = found
         return found
 
