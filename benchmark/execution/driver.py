@@ -23,6 +23,7 @@ from benchmark.execution.session import Session
 from benchmark.execution.shared import PATIENCE, Beats, Blocks, StoredDrawings, shared_folder
 from benchmark.execution.status import Status
 from benchmark.execution.worker import environment, message
+from leaderboard.store.lease import DriverLease
 from leaderboard.store.run_folder import CellKey
 from tasks.common.errors import UserError
 from tasks.common.offline import opens_no_socket
@@ -80,11 +81,13 @@ def do_all(
     Raises:
         BudgetReached: The time does not suffice for the next piece of work; what was begun is finished before.
         UserError: No worker can be used, or anything that the user can correct.
+        StoreError: Another process drives the run.
     """
-    driver = _Driver(session, display, budget)
-    if not driver.dispatcher.finished:
-        with engine(session.job.options, display) as workers:
-            driver.run(workers)
+    with DriverLease(session.folder.path).held(display.message) as lease:
+        driver = _Driver(session, display, budget, lease)
+        if not driver.dispatcher.finished:
+            with engine(session.job.options, display) as workers:
+                driver.run(workers)
     undone, failures = [key for key in session.job.cells if not session.folder.is_done(key)], driver.failures()
     elsewhere = "another process, which is not a worker of this run, has begun it"
     return [f"{key.name}: {failures.get(key, elsewhere)}" for key in undone]
@@ -93,8 +96,9 @@ def do_all(
 class _Driver:
     """Hands out the items of a run; knows each worker by its name."""
 
-    def __init__(self, session: Session, display: Display, budget: TimeBudget) -> None:
-        self.session, self.folder, self.display, self.budget = session, session.folder, display, budget
+    def __init__(self, session: Session, display: Display, budget: TimeBudget, lease: DriverLease) -> None:
+        self.session, self.folder, self.display = session, session.folder, display
+        self.budget, self.lease = budget, lease
         self.options, shared = session.job.options, shared_folder(session.folder)
         self.blocks, self.drawings = Blocks(shared), StoredDrawings(shared)
         self.beats, self.status = Beats(shared), Status(shared)
@@ -157,6 +161,7 @@ class _Driver:
         while not self.dispatcher.finished:
             if not self.live:
                 raise UserError(f"No worker is left. {self.refused}".rstrip())
+            self.lease.check()
             self._check_budget()
             if self.reached and not self._in_flight():
                 raise self.reached
