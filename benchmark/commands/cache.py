@@ -77,7 +77,7 @@ def prune(
 
 
 def _opened(place: str | None) -> Cache:
-    from tasks.cache import open_cache
+    from benchmark.core.tiers import open_cache
     from tasks.common.errors import UserError
 
     cache = open_cache(place)

@@ -15,11 +15,11 @@ from benchmark.core.identity import run_identity
 from benchmark.core.language_check import check_key
 from benchmark.core.options import RunOptions
 from benchmark.core.prepare import Prepared
+from benchmark.core.tiers import local_tier, open_cache
 from benchmark.core.work import Work, pass_groups
 from benchmark.studies.base import Study, load_studies
 from benchmark.studies.bottleneck.run import has_bottlenecks
 from leaderboard.store.run_folder import CellKey
-from tasks.cache import open_cache
 from tasks.common.offline import opens_no_socket
 from tasks.profiles.build import Roles
 from tasks.profiles.resolve import require
@@ -100,6 +100,7 @@ def load_parts(options: RunOptions, tasks: Sequence[Task], make_roles: Callable[
         options.batch_size or 64,
         replies=options.folder() / "replies.sqlite",
         cache=open_cache(options.cache),
+        tier=local_tier(options.folder()),
     )
     return Parts(options, profile, tasks, methods, studies, masked, roles)
 

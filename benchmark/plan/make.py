@@ -24,6 +24,7 @@ from benchmark.core.prepare import (
     pick_device,
     prepare,
 )
+from benchmark.core.tiers import local_tier, open_cache
 from benchmark.core.work import Work, pass_groups, plan_work
 from benchmark.plan.bottleneck import make_bottleneck_plan
 from benchmark.plan.clock import ProbeClock
@@ -40,7 +41,6 @@ from benchmark.studies.bottleneck.run import has_bottlenecks
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import as_json, canonical_json, differences
 from leaderboard.store.run_folder import RunFolder
-from tasks.cache import open_cache
 from tasks.common.errors import UserError
 from tasks.language.chat import LanguageModelError
 from tasks.language.replies import ReplyStore
@@ -237,9 +237,10 @@ def _measured(
 def _spent(folder: Path) -> float | None:
     """USD booked by earlier sessions; None if unknown."""
     path = folder / "replies.sqlite"
-    if not path.exists():
+    tier = local_tier(folder)
+    if not (path if tier is None else folder).exists():
         return 0.0
-    store = ReplyStore(path)
+    store = ReplyStore(path, tier)
     try:
         return store.usage().usd
     finally:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from baselines.contexts import Foreground
 from benchmark.core.prepare import OWN_IMAGES, with_images
+from benchmark.core.tiers import open_cache
 from benchmark.trace.contexts import ContextTrace, draw_context_page
 from benchmark.trace.find import Question, Recorded, find_trace
 from benchmark.trace.images import Redrawn, without
@@ -22,7 +23,6 @@ from benchmark.trace.record import RunIdentity
 from leaderboard.store import atomic
 from leaderboard.store.identity import safe_name
 from leaderboard.store.run_folder import RunFolder
-from tasks.cache import open_cache
 from tasks.common.errors import UserError
 from tasks.common.validation import parse
 from tasks.observe import CLEAN

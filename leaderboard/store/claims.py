@@ -102,8 +102,8 @@ def why_no_locks(folder: Path) -> str:
     Args:
         folder: One that exists and can be written.
     """
-    kind = file_system(folder)
-    if kind and kind not in _LOCAL:
+    if not is_local(folder):
+        kind = file_system(folder)
         return f"it is on a network file system ({kind}), where locks may hold within one host only"
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".locks-") as held, open(held.name, "rb") as other:
         try:
@@ -114,6 +114,12 @@ def why_no_locks(folder: Path) -> str:
         except OSError as error:
             return f"its file system has no file locks ({error.strerror})"
     return "two locks on one file do not exclude each other there"
+
+
+def is_local(folder: Path) -> bool:
+    """Whether a folder, there or not, lies on a file system of one machine, as far as the system says."""
+    kind = file_system(folder)
+    return not kind or kind in _LOCAL
 
 
 def file_system(folder: Path) -> str:

@@ -39,16 +39,17 @@ class Cache:
 
     Args:
         folder: Created on the first write; None stores nothing.
+        local: Where several hosts use the folder: another on a local disk for the SQLite file of this one.
 
     Attributes:
         blobs: See ``tasks.cache.blobs``; None if nothing is stored.
         small: See ``tasks.cache.answers``; None if nothing is stored.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, local: Path | None = None) -> None:
         self.folder = folder
         self.blobs = BlobStore(folder) if folder else None
-        self.small = AnswerStore(folder) if folder else None
+        self.small = AnswerStore(local or folder, folder / "answers" if local else None) if folder else None
         self._warned = False
         self._resting: dict[str, float] = {}
 
@@ -144,6 +145,11 @@ class Cache:
         if small is not None and values:
             self._tried("write answers", lambda: small.put(identity, values), None)
 
+    def publish(self) -> None:
+        """Let other hosts find at once what this process has kept; for an engine, after each item."""
+        if self.small is not None:
+            self._tried("write answers", self.small.publish, None)
+
     def _tried(self, what: str, work: Callable[[], Result], otherwise: Result) -> Result:
         if time.monotonic() < self._resting.get(what, 0.0):
             return otherwise
@@ -166,10 +172,17 @@ class Cache:
             )
 
 
-def open_cache(place: str | Path | None = None) -> Cache:
-    """The cache in a folder; ``none`` stores nothing, None means ``default_folder``. Nothing is created yet."""
+def open_cache(place: str | Path | None = None, tier: Callable[[Path], Path | None] = lambda _: None) -> Cache:
+    """The cache in a folder; ``none`` stores nothing, None means ``default_folder``. Nothing is created yet.
+
+    Args:
+        tier: Returns the folder on a local disk for one that several hosts use; None for one of this host alone.
+    """
     chosen = place if place is not None else os.environ.get(VARIABLE) or default_folder()
-    return Cache(None if str(chosen) == NONE else Path(chosen).expanduser())
+    if str(chosen) == NONE:
+        return Cache(None)
+    folder = Path(chosen).expanduser()
+    return Cache(folder, tier(folder))
 
 
 def default_folder() -> Path:

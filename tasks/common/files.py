@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tasks.common.errors import UserError
@@ -24,17 +24,36 @@ ABANDONED_AFTER = 3600.0
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Atomically replace ``path`` by what ``write`` writes to the path it is given."""
+    with _written(path, write) as temporary:
+        os.replace(temporary, path)
+
+
+def create_whole(path: Path, data: bytes) -> bool:
+    """Atomically write a file that does not exist yet, also between hosts; False if it exists.
+
+    Raises:
+        OSError: The folder cannot be written, or its file system has no hard links.
+    """
+    with _written(path, lambda place: place.write_bytes(data)) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _written(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
     try:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+        yield temporary
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise
 
 
 def read_bounded(path: Path, most: int) -> bytes:

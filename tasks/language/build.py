@@ -32,6 +32,7 @@ def build_summariser(
     device: torch.device,
     *,
     replies: Path | None = None,
+    tier: Path | None = None,
     offline: bool = False,
     shared: Cache | None = None,
     ask: Ask | None = None,
@@ -46,6 +47,7 @@ def build_summariser(
         device: Where a model in this process runs.
         replies: SQLite file of the replies and requests; None keeps them in memory. The price cap counts the requests
             in this file, so a file in the run's folder makes it a cap on the run, resumed or not.
+        tier: Where several hosts use its folder; see ``ReplyStore``.
         offline: Open no socket; replies stored in the file are still returned.
         shared: Where replies are also stored for other runs.
         ask: Asks a model on a server in place of this process, which then needs no key and stores nothing of it.
@@ -56,7 +58,7 @@ def build_summariser(
     if ask is not None and isinstance(source, OpenAISource):
         brokered = BrokeredChat("summariser", source.model, ask)
         return LanguageModelSummariser(brokered, source.mode, source.temperature, source.max_tokens)
-    store = ReplyStore(replies or ":memory:")
+    store = ReplyStore(replies or ":memory:", tier)
     model = CachedChat(_model(source, device, store, offline), store, shared, _served(source, device))
     return LanguageModelSummariser(model, source.mode, source.temperature, source.max_tokens)
 
@@ -66,6 +68,7 @@ def build_describer(
     device: torch.device,
     *,
     replies: Path | None = None,
+    tier: Path | None = None,
     offline: bool = False,
     shared: Cache | None = None,
     ask: Ask | None = None,
@@ -83,7 +86,7 @@ def build_describer(
     options = (source.mode, source.temperature, source.max_tokens, source.picture_px)
     if ask is not None and isinstance(source, OpenAISource):
         return VisionLanguageDescriber(BrokeredChat("describer", source.model, ask), *options)
-    store = ReplyStore(replies or ":memory:")
+    store = ReplyStore(replies or ":memory:", tier)
     later = _LaterChat(lambda: _model(source, device, store, offline))
     model = CachedChat(later, store, shared, _served(source, device))
     return VisionLanguageDescriber(model, *options)

@@ -72,6 +72,7 @@ class Roles:
         replies: File that stores a language model's replies; None keeps them in memory.
         cache: Stores the models' answers for other runs; None stores none. With a cache, models are loaded only on a
             miss.
+        tier: Where several hosts use the folder of ``replies``: another on a local disk for the file of this one.
         ask: Asks language models on servers, in a process that holds no key; None asks them from here. See
             ``tasks.language.broker``.
     """
@@ -83,6 +84,7 @@ class Roles:
         batch_size: int = 64,
         replies: Path | None = None,
         cache: Cache | None = None,
+        tier: Path | None = None,
         ask: Ask | None = None,
     ) -> None:
         self.profile = profile
@@ -90,6 +92,7 @@ class Roles:
         self.batch_size = batch_size
         self.replies = replies
         self.cache = cache or Cache(None)
+        self.tier = tier
         self.ask = ask
         self._targets: dict[str, TargetModel] = {}
         self._renderer: RenderingGenerator | None = None
@@ -212,7 +215,8 @@ class Roles:
         return Broker(model)
 
     def _language(self) -> dict[str, Any]:
-        return {"replies": self.replies, "offline": opens_no_socket(), "shared": self.cache, "ask": self.ask}
+        asked = {"replies": self.replies, "tier": self.tier, "shared": self.cache, "ask": self.ask}
+        return {**asked, "offline": opens_no_socket()}
 
     def _chats(self) -> list[CachedChat]:
         # A describer that was never asked must not be loaded for its name.
