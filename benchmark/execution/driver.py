@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final, Protocol
 
 from benchmark.core.budget import BudgetReached, TimeBudget
@@ -22,11 +23,12 @@ from benchmark.execution.dispatch import Action, Dispatcher, Give, Replace
 from benchmark.execution.session import Session
 from benchmark.execution.shared import PATIENCE, Beats, Blocks, StoredDrawings, shared_folder
 from benchmark.execution.status import Status
-from benchmark.execution.worker import environment, message
+from benchmark.execution.worker import answering, environment, message
 from leaderboard.store.lease import DriverLease
 from leaderboard.store.run_folder import CellKey
 from tasks.common.errors import UserError
 from tasks.common.offline import opens_no_socket
+from tasks.language.config import OpenAISource
 
 _LAST_WORDS: Final = 3.0
 """Seconds that items in flight get when the run is interrupted."""
@@ -43,6 +45,14 @@ class Engine(Protocol):
     """
 
     places: int
+
+    def serve(self, answer: Callable[[str], str]) -> None:
+        """Carry messages of workers that start later to this process, in as many threads as it likes.
+
+        Args:
+            answer: Answers a message.
+        """
+        ...
 
     def start(self, worker: str, *given: Any) -> None:
         """Start a worker, whenever there is room for it.
@@ -123,6 +133,9 @@ class _Driver:
         title = ", ".join(sweep.title for sweep in self.session.sweeps)
         with self.display.stage(title, len(self.parts), "cells", kinds) as self.stage:
             self.stage.workers = engine.places
+            profile = self.session.job.profile
+            if any(isinstance(one, OpenAISource) for one in (profile.summariser, profile.describer)):
+                engine.serve(partial(answering, self.session.job.roles.broker()))
             try:
                 for _ in range(engine.places):
                     self._start()

@@ -5,6 +5,7 @@ Ray starts the workers and carries small texts; nothing else is left to it: no r
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import logging
@@ -12,7 +13,8 @@ import os
 import secrets
 import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +35,9 @@ _ENVIRONMENT: Final = {
     **{f"RAY_health_check_{name}_ms": "5000" for name in ("initial_delay", "period", "timeout")},
     "RAY_health_check_failure_threshold": "3",
 }
+
+_AT_ONCE: Final = 16
+"""Most requests to a language model at the same time."""
 
 _STORE: Final = 80 * 2**20
 """Bytes of the object store, about the least that Ray takes."""
@@ -88,6 +93,30 @@ def connected(options: RunOptions, display: Display) -> Iterator[_Ray]:
         ray.shutdown()
 
 
+class _Mail:
+    """An actor between workers, which cannot call the driver, and the driver, which asks for what they want."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
+        self.answers: dict[int, asyncio.Future[str]] = {}
+        self.count = 0
+
+    async def ask(self, text: str) -> str:
+        """For a worker: the answer."""
+        self.count += 1
+        number, self.answers[number] = self.count, asyncio.get_running_loop().create_future()
+        await self.asked.put((number, text))
+        return await self.answers[number]
+
+    async def take(self) -> tuple[int, str]:
+        """For the driver: the next message."""
+        return await self.asked.get()
+
+    async def give(self, number: int, text: str) -> None:
+        """For the driver: the answer to a message."""
+        self.answers.pop(number).set_result(text)
+
+
 class _Ray:
     """See ``benchmark.execution.driver.Engine``."""
 
@@ -96,8 +125,10 @@ class _Ray:
         from ray.exceptions import RayError
 
         class Actor(Worker):
-            def __init__(self, *given: Any) -> None:
-                super().__init__(*given, machine=ray.get_runtime_context().get_node_id())
+            def __init__(self, mail: Any, *given: Any) -> None:
+                machine = ray.get_runtime_context().get_node_id()
+                carry = mail and (lambda text: ray.get(mail.ask.remote(text)))
+                super().__init__(*given, machine=machine, carry=carry)
 
         self._ray, self._error = ray, RayError
         there, cpus = ray.cluster_resources(), options.cpus_per_worker
@@ -108,10 +139,20 @@ class _Ray:
         self._actor = ray.remote(max_restarts=0, max_task_retries=0, **needed)(Actor)
         self._actors: dict[str, Any] = {}
         self._calls: dict[Any, str] = {}
+        self._mail: Any = None
+
+    def serve(self, answer: Callable[[str], str]) -> None:
+        """See ``Engine``."""
+        mail = self._ray.remote(num_cpus=0, max_concurrency=self.places + 2 * _AT_ONCE)(_Mail)
+        self._mail = mail.options(
+            label_selector={"ray.io/node-id": self._ray.get_runtime_context().get_node_id()}
+        ).remote()
+        for _ in range(_AT_ONCE):
+            threading.Thread(target=self._answer_mail, args=(answer,), name="language model", daemon=True).start()
 
     def start(self, worker: str, *given: Any) -> None:
         """See ``Engine``."""
-        self._actors[worker] = self._actor.remote(worker, *given)
+        self._actors[worker] = self._actor.remote(self._mail, worker, *given)
 
     def call(self, worker: str, what: str, given: str) -> None:
         """See ``Engine``."""
@@ -132,6 +173,12 @@ class _Ray:
     def lost_machines(self) -> set[str]:
         """See ``Engine``."""
         return {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
+
+    def _answer_mail(self, answer: Callable[[str], str]) -> None:
+        with contextlib.suppress(self._error, RuntimeError):  # the run has ended
+            while True:
+                number, text = self._ray.get(self._mail.take.remote())
+                self._mail.give.remote(number, answer(text))
 
     def _answer(self, call: Any) -> str:
         try:

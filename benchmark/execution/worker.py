@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -10,8 +11,11 @@ import socket
 import sys
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +29,7 @@ from benchmark.core.tables_cache import source_hash
 from benchmark.execution.prepare import load_parts, prepare
 from benchmark.execution.session import Session
 from benchmark.execution.shared import PATIENCE, Beats, Blocks, StoredDrawings, shared_folder
+from leaderboard.store import atomic
 from leaderboard.store.claims import Leases
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import as_json, differences
@@ -33,6 +38,9 @@ from leaderboard.store.session import session as installed
 from tasks.cache.keys import device_kind
 from tasks.common.errors import UserError
 from tasks.common.offline import go_offline
+from tasks.language.broker import Ask, Broker, Refused, Role, key_variables
+from tasks.language.chat import Message, Reply
+from tasks.language.picture import Picture
 from tasks.profiles.build import Roles
 
 log = logging.getLogger(__name__)
@@ -62,6 +70,46 @@ def message(value: Any) -> str:
     return text
 
 
+def asking(carry: Callable[[str], str], folder: Path) -> Ask:
+    """A worker's way to the broker in the driver's process, see ``tasks.language.broker``.
+
+    Args:
+        carry: Carries a message to ``answering`` there, and its answer back.
+        folder: Where what is too large for a message lies meanwhile, e.g. pictures.
+    """
+
+    def ask(role: Role, messages: Sequence[Message], temperature: float, max_tokens: int, seed: int) -> Reply | Refused:
+        said = [
+            {**asdict(one), "pictures": [{**vars(p), "pixels": b64encode(p.pixels).decode()} for p in one.pictures]}
+            for one in messages
+        ]
+        text = json.dumps([role, said, temperature, max_tokens, seed])
+        large = len(text) > LIMIT
+        path = folder / "asked" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+        if large:
+            atomic.write_bytes(path, text.encode(), durable=False)
+        found = json.loads(carry(message({"file": str(path)} if large else {"asked": text})))
+        return Refused(**found["refused"]) if "refused" in found else Reply(**found["reply"])
+
+    return ask
+
+
+def answering(broker: Broker, given: str) -> str:
+    """What the driver answers to a message of ``asking``."""
+    facts = json.loads(given)
+    role, said, *rest = json.loads(facts["asked"] if "asked" in facts else Path(facts["file"]).read_bytes())
+    messages = [
+        Message(
+            one["role"],
+            one["content"],
+            tuple(Picture(**{**picture, "pixels": b64decode(picture["pixels"])}) for picture in one["pictures"]),
+        )
+        for one in said
+    ]
+    found = broker.ask(role, messages, *rest)
+    return message({"refused" if isinstance(found, Refused) else "reply": asdict(found)})
+
+
 class Worker:
     """One process.
 
@@ -74,12 +122,23 @@ class Worker:
         place: Working folder of the driver, from which paths in the options count.
         make_roles: See ``benchmark.execution.prepare.load_parts``.
         machine: Name of the machine for the engine.
+        carry: See ``asking``; None lets this process ask language models itself.
     """
 
-    def __init__(self, name: str, folder: str, place: str, make_roles: Callable[..., Roles], machine: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: str,
+        place: str,
+        make_roles: Callable[..., Roles],
+        machine: str = "",
+        carry: Callable[[str], str] | None = None,
+    ) -> None:
         self.name, self.machine, self.place, self.make_roles = name, machine, place, make_roles
         self.folder = RunFolder(folder)
         self.shared = shared_folder(self.folder)
+        if carry is not None:
+            self.make_roles = partial(make_roles, ask=asking(carry, self.shared))
 
     def about(self, given: str) -> str:
         """What this process is; from now on it gives signs of life.
@@ -141,7 +200,10 @@ class Worker:
 
     def _prepare(self, given: Mapping[str, Any]) -> dict[str, Any]:
         options = RunOptions.model_validate(given)
-        job = prepare(load_parts(options, check(options), self.make_roles), Display("quiet"))
+        parts = load_parts(options, check(options), self.make_roles)
+        if parts.roles.ask is not None:
+            os.environ.update(dict.fromkeys(key_variables([parts.profile.summariser, parts.profile.describer]), ""))
+        job = prepare(parts, Display("quiet"))
         other = differences(self.folder.info()["identity"], as_json(job.identity))
         if other:
             raise UserError(f"it finds other models or images than the driver ({'; '.join(other)})")

@@ -17,7 +17,7 @@ from ray_nodes import ROOT, Nodes, environment, two_nodes
 
 TABLES = ("labels", "evidence", "scores", "summary", "comparisons")
 DRAWING = ("--methods", "random_label,dnd", "--set", "dnd.images_per_concept=2", "--set", "dnd.candidates=2")
-SECONDS = 3
+SECONDS = 5
 SLOW = ("--methods", "random_label,slow", "--set", f"slow.seconds={SECONDS}", "--severities", "1,3,5")
 CELLS = 5
 """Of the slow method: two clean repeats and three severities."""
@@ -124,7 +124,7 @@ def busy_on(nodes: Nodes, raylet: int) -> int:
     """A worker of that node that has just begun a slow cell."""
 
     def look() -> int | None:
-        recent = [pid for when, pid in begun(nodes) if time.time() - when < SECONDS / 2]
+        recent = [pid for when, pid in begun(nodes) if time.time() - when < 1]
         return next((pid for pid in recent if parent(pid) == raylet), None)
 
     return until(look)
