@@ -31,6 +31,7 @@ from tasks.common.errors import UserError
 _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_raylet_start_wait_time_s": "180",  # a busy machine takes longer than the 30 that it gets by default
     # A machine that is gone is told after 20 seconds instead of 65.
     **{f"RAY_health_check_{name}_ms": "5000" for name in ("initial_delay", "period", "timeout")},
     "RAY_health_check_failure_threshold": "3",

@@ -88,6 +88,7 @@ def two_nodes(place: Path) -> Iterator[Nodes]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "180",  # a busy machine takes its time
         }
         with open(place / "nodes.log", "w") as log:
             process = subprocess.Popen(
