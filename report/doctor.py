@@ -64,23 +64,25 @@ def _lines(facts: Mapping[str, Any]) -> list[Text]:
     if facts["keys"]:
         lines.append(f"keys: {_told(facts['keys'], 'variable', 'set', 'not set')}")
     lines.append(f"devices: {', '.join(facts['devices'])}")
-    lines.append(
-        "run folders may be shared by processes, also of several machines, unless a language model is asked; caches by "
-        "processes of one machine, on a local disk"
-    )
+    if facts["cache"]:
+        lines.append(f"cache {_shared(facts['cache'], 'answers')}")
     if "out" in facts:
         at = facts["out"]
-        where = f"{at['folder']} ({at['file_system'] or 'file system unknown'})"
-        lines.append(
-            f"{where}: processes take turns by "
-            + (f"leases, which a dead one holds for 30 s, because {at['no_locks']}" if at["no_locks"] else "file locks")
-        )
+        held = f"leases, which a dead one holds for 30 s, because {at['no_locks']}" if at["no_locks"] else "file locks"
+        lines.append(f"run folders in {_shared(at, 'replies')}; they take turns by {held}")
     parts = facts["resources"]
     absent = sum(part["state"] in ("missing", "hash differs") for part in parts)
     state = "complete" if facts["complete"] else "not complete"
     lines.append(f"profile {facts['profile']}: {state}; {absent} of {len(parts)} parts are not on this machine")
     lines += [f"{one['method']} cannot run with it: {one['reason'].rstrip('.')}." for one in facts["excluded"]]
     return [Text(terminal(line)) for line in lines]
+
+
+def _shared(at: Mapping[str, Any], what: str) -> str:
+    where = f"{at['folder']} ({at['file_system'] or 'file system unknown'})"
+    if at["tier"] is None:
+        return f"{where}: {what} in an SQLite file there, for processes of this machine"
+    return f"{where}: {what} as segments there, for processes of all machines, and in an SQLite file below {at['tier']}"
 
 
 def _told(rows: list[Mapping[str, Any]], name: str, state: str, otherwise: str) -> str:

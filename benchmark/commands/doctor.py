@@ -11,6 +11,7 @@ from typing import Any
 from baselines import registry
 from benchmark.core.preflight import missing_package
 from benchmark.core.prepare import absent_roles
+from benchmark.core.tiers import local_tier, open_cache
 from leaderboard.store.claims import file_system, why_no_locks
 from tasks.common.errors import UserError
 from tasks.language.config import OpenAISource
@@ -40,8 +41,9 @@ def diagnose(name_or_path: str, out: Path | None = None) -> dict[str, Any]:
         ``missing``, ``hash differs`` or ``server``), where, size in bytes (null where unknown), licence and how to get
         it; ``packages``: module, whether it is installed, how to get it; ``keys``: variables that must hold a key,
         whether each is set (never its value); ``excluded``: methods that cannot run with it, whatever is there, and
-        why; ``devices``: what could run it; ``out``: the folder, its file system, and why processes there take
-        turns by leases instead of file locks (empty where locks hold).
+        why; ``devices``: what could run it; ``cache`` (null if there is none): the folder, its file system, and the
+        folder of this host's SQLite files where hosts share it (else null); ``out``: the same, and why processes there
+        take turns by leases instead of file locks (empty where locks hold).
 
     Raises:
         UserError: No such profile, a mistake in it, an unknown name of a library's weights, or a folder that cannot be
@@ -71,13 +73,21 @@ def diagnose(name_or_path: str, out: Path | None = None) -> dict[str, Any]:
         "keys": keys,
         "excluded": list(_excluded(profile)),
         "devices": _devices(),
-        **({} if out is None else {"out": _about_folder(out)}),
+        "cache": _about_folder(open_cache().folder),
+        **({} if out is None else {"out": _about_locks(out)}),
     }
 
 
-def _about_folder(out: Path) -> dict[str, str]:
+def _about_folder(folder: Path | None) -> dict[str, Any] | None:
+    if folder is None:
+        return None
+    tier = local_tier(folder)
+    return {"folder": str(folder), "file_system": file_system(folder), "tier": tier and str(tier.parent)}
+
+
+def _about_locks(out: Path) -> dict[str, Any]:
     try:
-        return {"folder": str(out), "file_system": file_system(out), "no_locks": why_no_locks(out)}
+        return {**(_about_folder(out) or {}), "no_locks": why_no_locks(out)}
     except OSError as error:
         raise UserError(f"Cannot write in {out}: {error.strerror}; choose another --out.") from error
 

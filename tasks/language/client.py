@@ -102,6 +102,9 @@ class OpenAIChat:
         if self.source.send_seed:
             body["seed"] = seed % _SEEDS
 
+        # First, because it takes seconds: those whose turn comes meanwhile would otherwise ask all at once.
+        self._connect()
+
         def attempt(seconds_left: float) -> Reply:
             self._limit.wait()
             booking = self._spending.book(messages, max_tokens)

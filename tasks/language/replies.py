@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -204,12 +204,12 @@ class ReplyStore:
                 for path in earlier.parent.glob(f"{earlier.name}*"):
                     if not path.name.endswith("-shm"):
                         shutil.copy(path, folder)
-                old = ReplyStore(Path(folder) / earlier.name)
-                replies = old._db.execute("SELECT key, model, request, CAST(reply AS BLOB) FROM replies").fetchall()
-                requests = old._db.execute(f"SELECT number, {_AMOUNTS} FROM requests").fetchall()  # noqa: S608
-                old.close()
-            whole = [{"reply": [*row, text.decode("utf-8", "replace")]} for *row, text in replies]
-            self._keep(earlier.name, [*whole, *({"request": [earlier.name, *row]} for row in requests)])
+                with closing(sqlite3.connect(Path(folder) / earlier.name)) as old:
+                    old.text_factory = lambda text: text.decode("utf-8", "replace")
+                    replies = old.execute("SELECT key, model, request, reply FROM replies").fetchall()
+                    requests = old.execute(f"SELECT number, {_AMOUNTS} FROM requests").fetchall()  # noqa: S608
+            told = [{"request": [earlier.name, *row]} for row in requests]
+            self._keep(earlier.name, [*({"reply": row} for row in replies), *told])
 
     def _merge(self) -> bool:
         """Whether there was something to read of other hosts."""
@@ -384,17 +384,18 @@ class CachedChat:
             sort_keys=True,
         )
         key = hashlib.sha256(request.encode()).hexdigest()
+        kept = self.store.get(key)
+        if kept is not None:
+            return self._counted(kept)
 
         def ask() -> Reply:
             return self.model.chat(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
 
+        mine: Future[Reply] = Future()
         with self._lock:
-            joined = self._in_flight.get(key)
-            mine = self._in_flight.setdefault(key, Future())
-        if joined is not None:
-            reply = joined.result()
-            self._count(cached=1)
-            return reply
+            first = self._in_flight.setdefault(key, mine)
+        if first is not mine:
+            return self._counted(first.result())
         try:
             mine.set_result(self._answer(key, request, ask))
         except BaseException as error:
@@ -404,14 +405,14 @@ class CachedChat:
         return mine.result()
 
     def _answer(self, key: str, request: str, model: Callable[[], Reply]) -> Reply:
-        kept = self.store.get(key)
+        kept = self.store.get(key)  # another thread may just have ended
         if kept is not None:
-            self._count(cached=1)
-            return kept
+            return self._counted(kept)
         fresh: list[bytes] = []
 
         def ask(_: list[int]) -> list[bytes]:
-            self._count(asked=1)
+            with self._lock:
+                self.asked += 1
             try:
                 reply = model()
             except NoAnswerError as error:
@@ -423,15 +424,12 @@ class CachedChat:
 
         answerer = {"what": "language-model replies", "schema": SCHEMA, "model": self.identity, **self.served}
         reply = self.shared.answers(answerer, [bytes.fromhex(key)], ask, lambda found: _read(found[0]))
-        if fresh:
-            return reply
-        self._count(cached=1)
-        return self.store.put(key, self.identity, request, reply)
+        return reply if fresh else self._counted(self.store.put(key, self.identity, request, reply))
 
-    def _count(self, asked: int = 0, cached: int = 0) -> None:
+    def _counted(self, kept: Reply) -> Reply:
         with self._lock:
-            self.asked += asked
-            self.cached += cached
+            self.cached += 1
+        return kept
 
 
 def _fits(record: Any) -> bool:

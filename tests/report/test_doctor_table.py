@@ -26,6 +26,7 @@ def printed(**changes) -> str:
         "keys": [],
         "excluded": [],
         "devices": ["CPU"],
+        "cache": None,
     }
     console = Console(width=120, record=True, file=io.StringIO())
     for part in terminal_doctor({**facts, **changes}):

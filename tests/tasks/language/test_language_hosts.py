@@ -97,6 +97,13 @@ def test_a_run_folder_of_an_earlier_version_resumes(tmp_path: Path) -> None:
     assert not list((run / "replies").glob("*.jsonl"))
 
 
+def test_a_damaged_file_of_an_earlier_version_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "replies.sqlite").write_text("no database, but long enough to be read as one\n" * 30)
+    with pytest.raises(UserError, match=r"run/replies\.sqlite cannot be used to keep replies"):
+        host(tmp_path / "run", "a")
+
+
 def test_hosts_one_after_the_other_keep_one_cap_and_one_count(tmp_path: Path) -> None:
     run = tmp_path / "run"
     a, b = host(run, "a"), host(run, "b")
