@@ -172,12 +172,12 @@ class _Driver:
         every = self.options.lost_after / (PATIENCE + 1)
         due = time.monotonic() + every
         while not self.dispatcher.finished:
-            if not self.live:
-                raise UserError(f"No worker is left. {self.refused}".rstrip())
             self.lease.check()
             self._check_budget()
             if self.reached and not self._in_flight():
                 raise self.reached
+            if not self.live:
+                raise UserError(f"No worker is left. {self.refused}".rstrip())
             for worker, answer in self.engine.answers(min(every, 1.0)):
                 self._answered(worker, answer)
             if time.monotonic() >= due:

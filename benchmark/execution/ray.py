@@ -192,9 +192,11 @@ class _Ray:
 def _private_folder() -> Path:
     """A folder of this process that nobody else can read, with a token in it; removed when the process ends.
 
-    Its name is short, because the names of sockets, which lie below it, must be.
+    Its name is short, because the names of sockets, which lie below it, must be: 107 characters at most.
     """
-    made = tempfile.TemporaryDirectory(prefix="clear-", dir=os.environ.get("RAY_TMPDIR"), ignore_cleanup_errors=True)
+    usual = tempfile.gettempdir()
+    place = os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= 28 else "/tmp")  # noqa: S108 - made with mkdtemp
+    made = tempfile.TemporaryDirectory(prefix="clear-", dir=place, ignore_cleanup_errors=True)
     atexit.register(made.cleanup)
     token = Path(made.name, "token")
     token.touch(0o600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import threading
 import time
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmark import runner
+from benchmark.cli import app
+from benchmark.commands.cluster import lines
 from benchmark.core.budget import BudgetReached, TimeBudget
 from benchmark.core.display import Display
 from benchmark.core.options import RunOptions
@@ -416,3 +420,62 @@ def test_without_ray_its_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match=r'not installed: pip install "clear-benchmark\[ray\]"'):
         runner.run(asked(tmp_path / "run", executor="ray"), Display("quiet"))
     assert "ray" not in sys.modules
+
+
+# ---- python -m benchmark cluster ----
+
+
+def shown(folder: Path, *more: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["cluster", str(folder), *more])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_cluster_shows_workers_and_what_was_lost(driven: Drive, tmp_path: Path) -> None:
+    assert driven(Engine(loses(3, "process"))) == []
+    first, *workers = shown(tmp_path / "run").splitlines()
+    assert first.startswith("Workers: ")
+    assert "Items: 9 begun, left: none. After " in first
+    assert first.endswith(", ended.")
+    (lost,) = [line for line in workers if "lost for" in line]
+    assert "(its process is gone): block: resnet18_layer4, " in lost
+    assert re.search(r", begun again [0-9.]+ s later$", lost)
+    assert json.loads(shown(tmp_path / "run", "--json"))["begun"] == 9
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    one = {"host": "a", "pid": 1, "device": "cpu", "state": "working", "item": "pass: clean", "since": 90.0, "why": ""}
+    workers = {
+        f"worker{number}": {**one, "done": {"pass": [2, seconds]}, "again": None}
+        for number, seconds in enumerate((2.0, 2.0, 2.0, 6.0))
+    }
+    workers["worker0"] |= changes
+    return {"started": 0.0, "updated": 100.0, "ended": False, "begun": 9, "left": {"block": 3}, "workers": workers}
+
+
+def test_cluster_says_who_is_slow_what_waits_and_that_the_driver_is_silent() -> None:
+    text = list(lines(facts(state="lost", why="gone"), 105.0))
+    assert text[0] == "Workers: 1 lost, 3 working. Items: 9 begun, left: 3 block. After 1 min 40 s, 5.0 s ago."
+    assert text[1] == "worker0 on a, cpu, 2 items, lost for 15.0 s (gone): pass: clean, which waits for another worker"
+    assert ["times the time of all workers" in line for line in text[1:]] == [False, False, False, True]
+    assert (
+        text[4] == "worker3 on a, cpu, 2 items, in 2.0 times the time of all workers, working for 15.0 s: pass: clean"
+    )
+    assert any("The driver says nothing" in line for line in lines(facts(), 200.0))
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"workers": 3, "updated": 1, "started": 0}'])
+def test_cluster_of_another_folder_is_a_sentence(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "cluster").mkdir()
+        (tmp_path / "cluster/cluster.json").write_text(content)
+    said = shown(tmp_path, code=1)
+    assert ("There is no" if content is None else "cannot be read") in said
+
+
+def test_names_that_workers_say_cannot_touch_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster/cluster.json").write_text(json.dumps(facts(host="\x1b[2J", item="[red]\r")))
+    said = shown(tmp_path)
+    assert "\x1b" not in said
+    assert "[red]" in said

@@ -84,6 +84,86 @@ def test_on_two_nodes_the_tables_have_the_bytes_of_one_process(alone: dict[str, 
     assert status(together)["left"] == {}
 
 
+def test_each_concept_is_drawn_once(together: Path) -> None:
+    blobs = list((together / "cluster/drawn").rglob("*.safetensors"))
+    (session,) = json.loads((together / "run.json").read_text())["facts"]["plan"]["sessions"]
+    assert session["actual"]["generated"] == 2 * len(blobs) > 0
+
+
+def test_logs_lie_in_the_run_folder_and_hold_no_token(together: Path, nodes: Nodes, place: Path) -> None:
+    assert {path.name for path in (together / "cluster/logs").iterdir()} == {"worker1.log", "worker2.log"}
+    token = Path(nodes.environment["RAY_AUTH_TOKEN_PATH"]).read_bytes()
+    assert [path for path in together.rglob("*") if path.is_file() and token in path.read_bytes()] == []
+    assert list((place / "home").rglob("*token*")) == []
+
+
+def test_a_run_on_ray_is_continued_without(alone: dict[str, bytes], together: Path, place: Path) -> None:
+    said = done(started(together, environment(place), *DRAWING))
+    assert "everything was already done" in said
+    assert tables(together) == alone
+
+
+HERE = """
+import json, os, stat
+from pathlib import Path
+from benchmark.core.display import Display
+from benchmark.core.options import RunOptions
+from benchmark.execution.ray import connected
+
+def processes():
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            yield (place / "cmdline").read_bytes(), (place / "environ").read_bytes().split(b"\\0")
+        except OSError:
+            pass
+
+asked = RunOptions(tasks=("resnet18_layer4",), executor="ray", workers=3)
+with connected(asked, Display("quiet")) as engine:
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    mine = str(token.parent).encode()
+    head = [env for line, env in processes() if b"gcs_server" in line and mine in line]
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = [socket[1] for socket in sockets if socket[3] == "0A"]
+    found = {
+        "places": engine.places,
+        "modes": [oct(stat.S_IMODE(path.stat().st_mode)) for path in (token, token.parent)],
+        "heads": len(head),
+        "set": [name for name in (b"RAY_AUTH_MODE=token", b"RAY_USAGE_STATS_ENABLED=0") if name in head[0]],
+        "in environment": any(token.read_bytes() in part for part in head[0]),
+        "dashboard": any(int(place.partition(":")[2], 16) == 8265 for place in listening),
+        "statistics": len(list(token.parent.rglob("usage_stats.json"))),
+    }
+found["set"] = [name.decode() for name in found["set"]]
+print(json.dumps(found))
+"""
+
+
+def test_ray_that_a_run_starts_is_closed_and_says_nothing(place: Path) -> None:
+    given = environment(place)
+    run = subprocess.run([sys.executable, "-c", HERE], cwd=ROOT, env=given, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout.splitlines()[-1]) == {
+        "places": 3,
+        "modes": ["0o600", "0o700"],
+        "heads": 1,
+        "set": ["RAY_AUTH_MODE=token", "RAY_USAGE_STATS_ENABLED=0"],
+        "in environment": False,
+        "dashboard": False,
+        "statistics": 0,
+    }
+    assert list((place / "home").rglob("*token*")) == []
+
+
+def test_a_cluster_that_is_not_there_is_told_in_a_sentence(tmp_path: Path, place: Path) -> None:
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "7" * 64, "RAY_gcs_rpc_server_reconnect_timeout_s": "2"}
+    run = started(
+        tmp_path / "run", environment(place) | token, *SLOW, "--executor", "ray", "--ray-address", "127.0.0.1:9"
+    )
+    said = done(run, code=1)
+    assert "Ray cannot be used at 127.0.0.1:9: " in said
+    assert "Traceback" not in said
+
+
 # ---- faults: one after the other, each on nodes of its own ----
 
 
@@ -159,10 +239,10 @@ def test_a_killed_worker_costs_its_item(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_node_costs_its_items(fresh: Nodes, slow_alone: dict[str, bytes], tmp_path: Path, capsys: Any) -> None:
-    """Its replacement finds no room; the run goes on without."""
+    """All of its processes are gone at once. A replacement finds no room; the run goes on without."""
     run = started(tmp_path / "run", fresh.environment, *SLOW, *on(fresh))
-    busy_on(fresh, fresh.raylets[1])
-    os.kill(fresh.raylets[1], signal.SIGKILL)
+    for pid in (fresh.raylets[1], busy_on(fresh, fresh.raylets[1])):
+        os.kill(pid, signal.SIGKILL)
     fault = time.time()
     done(run)
     check(tmp_path / "run", fresh, slow_alone, fault, 20, capsys)
