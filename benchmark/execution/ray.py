@@ -128,7 +128,7 @@ class _Ray:
         class Actor(Worker):
             def __init__(self, mail: Any, *given: Any) -> None:
                 machine = ray.get_runtime_context().get_node_id()
-                carry = mail and (lambda text: ray.get(mail.ask.remote(text)))
+                carry: Any = mail and (lambda text: ray.get(mail.ask.remote(text)))
                 super().__init__(*given, machine=machine, carry=carry)
 
         self._ray, self._error = ray, RayError
