@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from benchmark.execution.prepare import Job, load_parts, prepare
 from benchmark.execution.session import Session
 from benchmark.execution.shared import Beats, StoredDrawings
 from benchmark.execution.worker import LIMIT, Worker, answering, asking, environment, message
+from leaderboard.store import atomic
 from leaderboard.store.claims import Leases
 from leaderboard.store.errors import StoreError
 from leaderboard.store.lease import DriverLease
@@ -364,19 +366,21 @@ def test_at_the_end_of_the_time_what_was_begun_is_finished(driven: Drive, alone:
     assert labels(tmp_path / "run") == labels(alone)
 
 
-def test_a_second_driver_is_refused(job: Job[Roles], tmp_path: Path) -> None:
-    made = session(job, asked(tmp_path / "run"))
-    lease = DriverLease(tmp_path / "run", seconds=0.6)
+def test_a_driver_that_was_replaced_stops(driven: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was frozen for so long that another process has taken over."""
 
     def change(name: str, what: str, given: str, call: Callable[[], str]) -> str | None:
-        with pytest.raises(StoreError, match="is driven by process"):
-            lease.take()
-        raise KeyboardInterrupt
+        if what == "do":
+            other = {"epoch": 2, "host": "elsewhere", "pid": 7}
+            atomic.create_json(tmp_path / "run/driver.lease/2.json", other)
+            time.sleep(0.5)
+        return call()
 
+    monkeypatch.setattr(driver, "DriverLease", partial(DriverLease, seconds=0.6))
     engine = Engine(change)
-    lease._clock = iter(range(100)).__next__  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
-        driver.do_all(made, Display("quiet"), TimeBudget(), engine.connected)
+    with pytest.raises(StoreError, match="is driven by process 7 on elsewhere"):
+        driven(engine)
+    assert len(engine.items) == 1
 
 
 def test_nothing_large_is_sent() -> None:
