@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.commands.cache import app as cache_app
+from benchmark.commands.cluster import cluster
 from benchmark.commands.console import INTERRUPTED, MISTAKE, console, guarded, json_text, say
 from benchmark.commands.options_cli import option
 from benchmark.commands.plan import plan
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(guarded(run))
 app.command()(guarded(plan))
 app.command()(guarded(reproduce))
+app.command()(guarded(cluster))
 app.add_typer(cache_app, name="cache")
 
 

@@ -25,6 +25,8 @@ from benchmark.core.tables_cache import is_finished, note_finished, tables_key
 from benchmark.core.work import Work
 from benchmark.execution.local import do_all
 from benchmark.execution.prepare import Job, load_parts, prepare
+from benchmark.execution.ray import do_all as by_ray
+from benchmark.execution.ray import require_ray
 from benchmark.execution.session import Session
 from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
@@ -90,11 +92,13 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         UserError: Anything that the user can correct.
         StoreError: The run folder cannot be used.
     """
-    budget = TimeBudget(options.budget_seconds)
+    budget, executor = TimeBudget(options.budget_seconds), _executor(options)
     parts = load_parts(options, check(options) if tasks is None else tasks, CountedRoles)
     profile, roles = parts.profile, parts.roles
     display.message(f"profile {profile.name} on {roles.device}: {profile.note}")
     if has_bottlenecks(parts.tasks):
+        if options.executor != "local":
+            raise UserError("Bottlenecks are trained in one process: omit --executor ray.")
         return _bottlenecks(run_bottlenecks(options, profile, parts.tasks, roles, display))
     if options.cell_timeout is not None and not can_limit_time():
         display.warning("--cell-timeout has no effect, because the run is not in the main thread of its process.")
@@ -113,7 +117,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         roles.tally.clear()  # layers were looked up by a pass over one image
         left = [key for key in job.cells if not folder.is_done(key)]
         embed_concepts(job.concepts, left, job.prepared.methods, roles, display)
-        failed = do_all(session, display, budget)
+        failed = executor(session, display, budget)
         for name in folder.differing():
             display.warning(
                 f"{name}: two processes found different results for this cell; the first counts, parts/ holds both."
@@ -123,6 +127,22 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         record_outcome(folder, count, roles, display)
         note_finished(folder, tables_key(folder, options))
     return result
+
+
+def _executor(options: RunOptions) -> Callable[[Session, Display, TimeBudget], list[str]]:
+    """What computes the cells."""
+    if options.executor == "ray":
+        require_ray()
+        return by_ray
+    names = ("ray_address", "workers", "gpus_per_worker", "cpus_per_worker", "mixed_devices", "lost_after")
+    for name in names:
+        if getattr(options, name) != RunOptions.model_fields[name].default:
+            flag = name.replace("_", "-")
+            raise UserError(
+                f"--{flag} needs --executor ray. Without it, several processes are used by starting the same command "
+                "several times."
+            )
+    return do_all
 
 
 def _begin(folder: RunFolder, job: Job[CountedRoles], display: Display) -> None:

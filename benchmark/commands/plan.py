@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
 
 import typer
 
@@ -13,13 +12,7 @@ from benchmark.core.options import RunOptions
 
 
 @with_run_options
-def plan(
-    options: RunOptions,
-    *,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Also say how long it takes this many workers.")
-    ] = None,
-) -> None:
+def plan(options: RunOptions) -> None:
     """Estimate the cost of a run before it starts; takes the options of run."""
     started = time.monotonic()
     from benchmark.core.preflight import check
@@ -28,7 +21,7 @@ def plan(
     from benchmark.core.display import Display
     from benchmark.plan.make import make_plan
 
-    facts = make_plan(options, Display("quiet"), tasks, started, workers)
+    facts = make_plan(options, Display("quiet"), tasks, started)
     if options.as_json:
         typer.echo(json_text(facts))
         return

@@ -56,6 +56,7 @@ class Stage:
         self.unit = unit
         self.done = 0
         self.pace = Pace(parts)
+        self.workers = 1
         self._by_kind = bool(parts)
         self._display = display
         self._started = self._shown = display.clock()
@@ -76,7 +77,15 @@ class Stage:
         """
         started = self._display.clock()
         yield
-        seconds = self._display.clock() - started
+        self.count(kind, self._display.clock() - started, units)
+
+    def count(self, kind: str, seconds: float, units: int = 0) -> None:
+        """Count a piece of work that a worker has measured.
+
+        Args:
+            kind: As in ``part``.
+            units: As in ``part``.
+        """
         self.pace.add(kind, seconds)
         self.done += units
         self._display.log_part(self, kind, seconds)
@@ -111,7 +120,8 @@ class Stage:
     def remaining(self) -> float | None:
         """Estimated seconds for the rest; None while unknown."""
         if self._by_kind:
-            return self.pace.remaining()
+            left = self.pace.remaining()
+            return left and left / self.workers
         if self.total is None or not self.done:
             return None
         return max(0, self.total - self.done) * self.seconds / self.done

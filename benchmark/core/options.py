@@ -73,6 +73,12 @@ def _device(value: str) -> str:
     return value
 
 
+def _ray_address(value: str) -> str:
+    if "://" in value:
+        raise ValueError(f"is the address of a cluster, auto or HOST:PORT, not {value!r}: Ray Client is not supported")
+    return value
+
+
 def _expanded(value: Path) -> Path:
     return value.expanduser()
 
@@ -191,6 +197,26 @@ class RunOptions(BaseModel):
         default=None, description="Folder of the cache shared by runs, or none. [default: see docs/cache.md]"
     )
     out: Runtime[Path | None] = Field(default=None, description="Run folder. [default: runs/TASKS]")
+    executor: Runtime[Literal["local", "ray"]] = Field(
+        default="local", description="local, or ray: workers on a Ray cluster share the cells, see docs/cluster.md."
+    )
+    ray_address: Runtime[Annotated[str, AfterValidator(_ray_address)] | None] = Field(
+        default=None, description="Ray cluster to join: auto or HOST:PORT. [default: Ray is started here]"
+    )
+    workers: Runtime[Count | None] = Field(
+        default=None,
+        description="Number of workers; plan also says how long it takes them. [default: one per GPU, or else per CPU]",
+    )
+    gpus_per_worker: Runtime[Limit | None] = Field(
+        default=None, description="GPUs per worker, e.g. 0.5. [default: 1 where there are GPUs]"
+    )
+    cpus_per_worker: Runtime[Count] = Field(default=1, description="CPUs, and threads, per worker.")
+    mixed_devices: Runtime[bool] = Field(
+        default=False, description="Accept workers with different kinds of devices, whose last digits may differ."
+    )
+    lost_after: Runtime[Limit] = Field(
+        default=30.0, description="Seconds after which a worker that gives no sign of life is replaced."
+    )
     as_json: Runtime[Annotated[bool, Flag("--json")]] = Field(
         default=False, description="Print JSON; progress goes to standard error."
     )

@@ -89,11 +89,8 @@ class Sweep:
             own = Item("pass", self.group, condition.name, condition.severity)
             keys = self.cells(own)
             left = [key for key in keys if key not in failed and self._is_open(key)]
-            seen = [work.observation_key(condition) for work in self._with(condition)]
             # Where the images themselves could not be had, there is no evidence of them either.
-            unseen = not any(key in failed for key in keys) and not all(
-                is_seen(self.folder, key, self.thumbnails) for key in seen
-            )
+            unseen = not any(key in failed for key in keys) and not self.is_observed(own)
             if left or unseen:
                 found += [own, *(replace(own, kind="block", cell=key) for key in left)]
         return found
@@ -102,6 +99,12 @@ class Sweep:
         """All cells of an item's condition."""
         condition = Condition(item.condition, item.severity)
         return [key for work in self._with(condition) for key in work.cells(condition)]
+
+    def is_observed(self, item: Item) -> bool:
+        """Whether the evidence of an item's condition is there, for all tasks."""
+        condition = Condition(item.condition, item.severity)
+        seen = [work.observation_key(condition) for work in self._with(condition)]
+        return all([is_seen(self.folder, key, self.thumbnails) for key in seen])
 
     def observe(self, item: Item) -> None:
         """Pass the images of a condition through network and CLIP; held until the next condition, or ``release``."""
@@ -136,7 +139,7 @@ class Sweep:
             drive: Runs the steps of a method that has them; None draws what they ask at once.
         """
         assert item.cell is not None  # noqa: S101 - a block has one
-        key, work = item.cell, self._work(item.cell)
+        key, work = item.cell, self.work(item.cell)
         units, method = item.units or work.units, self.methods[key.method]
         observation = self._observations(Condition(item.condition, item.severity))[work.task.layer]
         given = repeated(observation, key.repeat), units, self.tools[key.task]
@@ -156,7 +159,7 @@ class Sweep:
             ValueError: Units are missing, or given twice.
         """
         labels = sorted(found, key=lambda one: one.unit)
-        if [one.unit for one in labels] != list(self._work(key).units):
+        if [one.unit for one in labels] != list(self.work(key).units):
             raise ValueError(f"the blocks of {key.name} do not make up the units of its cell")
         facts = as_json(unit_facts(labels))
         self.folder.write_cell(key, label_rows(labels), {"seconds": round(seconds, 3), "units": facts})
@@ -168,7 +171,8 @@ class Sweep:
         """Whether a cell is neither done nor claimed by another process."""
         return self.folder.is_free(key) and not self.folder.is_done(key)
 
-    def _work(self, key: CellKey) -> Work:
+    def work(self, key: CellKey) -> Work:
+        """The work that a cell belongs to."""
         return next(work for work in self.works if work.task.name == key.task)
 
     def _observations(self, condition: Condition) -> dict[str, Observation]:

@@ -51,7 +51,7 @@ def tables_key(folder: RunFolder, options: RunOptions) -> str:
         files = (Path(part).expanduser() for part in (options.against, options.against.rpartition("=")[2]))
         others.append([options.against, *(file_sha256(file) for file in files if file.is_file())])
     asked = [options.faithfulness, sorted(options.analyses), *others]
-    return identity_hash([folder.info()["identity_hash"], markers, *asked, _source_hash(), _versions()])
+    return identity_hash([folder.info()["identity_hash"], markers, *asked, source_hash(), _versions()])
 
 
 def is_finished(folder: RunFolder, key: str) -> bool:
@@ -74,7 +74,7 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _source_hash(root: Path = _ROOT) -> str:
+def source_hash(root: Path = _ROOT) -> str:
     """SHA-256 over the code behind the tables, so that a fix recomputes the tables, in a working copy too.
 
     Args:

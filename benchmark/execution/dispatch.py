@@ -11,7 +11,7 @@ lost) does no harm; the caller reports as done only what the store holds.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
@@ -23,9 +23,6 @@ LOSSES: Final = 3
 
 CONCEPTS: Final = 4
 """Most concepts per draw."""
-
-PATIENCE: Final = 6
-"""A worker that holds an item and is not heard of in this many ticks in a row is lost."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,6 @@ class Dispatcher:
             group and condition, if it is among them.
         losses: See ``LOSSES``.
         concepts: See ``CONCEPTS``.
-        patience: See ``PATIENCE``.
 
     Attributes:
         done: Finished items, draws included, with epoch 0.
@@ -75,10 +71,8 @@ class Dispatcher:
             what it needs failed.
     """
 
-    def __init__(
-        self, items: Sequence[Item], *, losses: int = LOSSES, concepts: int = CONCEPTS, patience: int = PATIENCE
-    ) -> None:
-        self._losses, self._concepts, self._patience = losses, concepts, patience
+    def __init__(self, items: Sequence[Item], *, losses: int = LOSSES, concepts: int = CONCEPTS) -> None:
+        self._losses, self._concepts = losses, concepts
         self.done: set[Item] = set()
         self.failed: dict[Item, str] = {}
         self._passes: deque[Item] = deque()
@@ -93,9 +87,8 @@ class Dispatcher:
         self._held: dict[str, Item] = {}
         self._idle: deque[str] = deque()
         self._gone: set[str] = set()
-        self._silent: dict[str, int] = {}
         self._draining = False
-        self._left = len(items)
+        self._open = Counter(item.kind for item in items)
         awaited = {_source(item) for item in items if item.kind == "pass"}
         for item in items:
             if item.kind == "pass":
@@ -106,9 +99,14 @@ class Dispatcher:
                 self._blocks.append(item)
 
     @property
+    def left(self) -> Counter[str]:
+        """Kind → number of items that are neither done nor failed; of draws, the number of concepts."""
+        return self._open + Counter(draw=len(self._wanted))
+
+    @property
     def finished(self) -> bool:
         """Whether every item is done or has failed."""
-        return self._left == 0
+        return not self._open.total()
 
     # ---- events ----
 
@@ -159,7 +157,6 @@ class Dispatcher:
         if worker in self._idle:
             self._idle.remove(worker)
         held = self._held.pop(worker, None)
-        self._silent.pop(worker, None)
         if held is not None:
             item = replace(held, epoch=0)
             self._lost[item] = self._lost.get(item, 0) + 1
@@ -170,15 +167,6 @@ class Dispatcher:
             else:
                 {"pass": self._passes, "block": self._blocks, "draw": self._draws}[item.kind].appendleft(item)
         return [*([] if self._over else [Replace(worker)]), *self._actions()]
-
-    def tick(self, heard: Collection[str]) -> list[Action]:
-        """A fixed time has passed, in which these workers were heard of."""
-        actions: list[Action] = []
-        for worker in list(self._held):
-            self._silent[worker] = 0 if worker in heard else self._silent.get(worker, 0) + 1
-            if self._silent[worker] >= self._patience:
-                actions += self.lose(worker)
-        return actions
 
     def drain(self) -> list[Action]:
         """Nothing more is handed out; workers stop when they have finished what they hold."""
@@ -196,7 +184,6 @@ class Dispatcher:
         if self._held.get(worker) != item:
             return False
         del self._held[worker]
-        self._silent.pop(worker, None)
         self._idle.append(worker)
         return True
 
@@ -206,7 +193,7 @@ class Dispatcher:
             return
         self.done.add(item)
         if item.kind != "draw":
-            self._left -= 1
+            self._open[item.kind] -= 1
         if item.kind == "pass":
             self._blocks.extend(self._after.pop(_source(item), ()))
         for key in ((item.group, draw) for draw in item.draws):
@@ -222,7 +209,7 @@ class Dispatcher:
             return
         self.failed[item] = reason
         if item.kind != "draw":
-            self._left -= 1
+            self._open[item.kind] -= 1
         if item.kind == "pass":
             for block in self._after.pop(_source(item), ()):
                 self._fail(block, reason)

@@ -57,7 +57,6 @@ def make_plan(
     display: Display,
     tasks: Sequence[Task] | None = None,
     started: float | None = None,
-    workers: int | None = None,
 ) -> dict[str, Any]:
     """Estimate the cost of a run.
 
@@ -65,14 +64,13 @@ def make_plan(
         display: For the messages of a run while it prepares.
         tasks: From ``benchmark.core.preflight.check``, if the options were already checked.
         started: ``time.monotonic()`` at the start of the command; the time until the models load is the run's start.
-        workers: Also estimate the time with that many workers, see ``benchmark.plan.workers``.
 
     Returns:
         ``folder``, ``profile``, ``device``, ``tasks`` and ``total`` (see ``_task_facts`` and ``benchmark.plan.count``),
         ``shared`` by all tasks, ``faithfulness``, ``cells`` (``all`` and ``done``), ``seconds`` (``total``, ``stages``,
         the ``basis`` of each, ``busy`` if other processes used the machine, and the duration of the ``probe``),
         ``bytes`` (``folder``, ``cache``), ``money`` (see ``benchmark.plan.language.money``; ``spent`` so far),
-        ``budget`` and ``notes``; ``workers``, if asked for. Null means unknown.
+        ``budget`` and ``notes``; ``workers`` (see ``benchmark.plan.workers``), if asked for. Null means unknown.
 
     Raises:
         UserError: The run would be refused for the same reason.
@@ -123,9 +121,10 @@ def make_plan(
         for rate in rates.values():
             notes += [f"{what} was not measured: {why.removesuffix('.')}." for what, why in rate.unmeasured.items()]
         facts["seconds"] = {"total": total(stages), "stages": stages, "basis": basis(rates), "busy": clock.busy}
-        if workers is not None:
+        if options.workers is not None:
             drawing = {name: drawing_seconds(rate) for name, rate in rates.items()}
-            facts["workers"] = plan_workers(count, groups, prepared.methods, stages, drawing, folder.is_done, workers)
+            given = count, groups, prepared.methods, stages, drawing, folder.is_done
+            facts["workers"] = plan_workers(*given, options.workers)
         facts["bytes"]["folder"] = disk_bytes(count, rates, options.thumbnails)
     facts["seconds"]["probe"] = time.monotonic() - started
     return as_json(facts | {"notes": list(dict.fromkeys(notes))})

@@ -106,7 +106,7 @@ class DriverLease:
             raise StoreError(self._lost)
 
     @contextlib.contextmanager
-    def held(self, say: Callable[[str], object] = str) -> Iterator[None]:
+    def held(self, say: Callable[[str], object] = str) -> Iterator[DriverLease]:
         """Drive the run while the block runs; a thread beats, and ``check`` says whether it may go on.
 
         Args:
@@ -127,7 +127,7 @@ class DriverLease:
         thread = threading.Thread(target=beat, name="driver lease", daemon=True)
         thread.start()
         try:
-            yield
+            yield self
         finally:
             over.set()
             thread.join()

@@ -18,6 +18,7 @@ A killed run leaves nothing to clear by hand: its locks are dropped by the syste
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -31,7 +32,7 @@ import pandas as pd
 import pyarrow as pa
 
 from leaderboard.store import atomic
-from leaderboard.store.claims import Claims, claims_of, open_lock
+from leaderboard.store.claims import Claims, claims_of, lock, open_lock
 from leaderboard.store.columns import TableSchema
 from leaderboard.store.errors import StoreError
 from leaderboard.store.frames import checked, empty_frame, parquet_bytes, read_parquet, to_arrow, to_pandas
@@ -105,6 +106,19 @@ class RunFolder:
             run["sessions"].append(session(facts))
             atomic.write_json(self.path / "run.json", run)
         return exists
+
+    def join(self, claims: Claims) -> None:
+        """Open for writing the folder of a run that another process has begun, and that hands out its work.
+
+        Args:
+            claims: How this process and its like claim what they need in common.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        self.__dict__["_claims"] = claims
+        self._active = open_lock(self.path / ".active")
+        lock(self._active, fcntl.LOCK_SH)
 
     def info(self) -> dict[str, Any]:
         """The content of ``run.json``.

@@ -187,7 +187,7 @@ def test_help_and_list_import_no_torch_and_no_pandas(arguments):
         "import sys; from benchmark.cli import main\n"
         f"sys.argv = ['x', *{arguments!r}]\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
-        "heavy = {'torch', 'pandas', 'pyarrow', 'scipy', 'transformers'} & set(sys.modules)\n"
+        "heavy = {'ray', 'torch', 'pandas', 'pyarrow', 'scipy', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.core.items import Item
-from benchmark.execution.dispatch import LOSSES, PATIENCE, Action, Dispatcher, Give, Replace, Stop
+from benchmark.execution.dispatch import LOSSES, Action, Dispatcher, Give, Replace, Stop
 from leaderboard.store.parts import CellKey
 
 CONDITIONS = ("clean", "blur", "fog")
@@ -218,18 +218,27 @@ def test_what_needs_a_failed_item_fails_with_it_and_nothing_else_does():
     assert set(other.dispatcher.failed) == {item for item in other.items if item.condition == "clean"}
 
 
-def test_a_frozen_worker_is_told_by_its_silence_and_its_item_given_to_another():
+def test_what_a_worker_does_that_was_thought_to_be_lost_counts():
     dispatcher = Dispatcher(made(conditions=1))
     assert dispatcher.ready("frozen") == [Give("frozen", Item("pass", 0, "clean"))]
     assert dispatcher.ready("other") == []
-    assert [dispatcher.tick({"frozen"}) for _ in range(PATIENCE)] == [[]] * PATIENCE
-    assert [dispatcher.tick(set()) for _ in range(PATIENCE - 1)] == [[]] * (PATIENCE - 1)
     again = Item("pass", 0, "clean", epoch=1)
-    assert dispatcher.tick({"other"}) == [Replace("frozen"), Give("other", again)]
-    # It wakes: what it did counts, for the store holds it; the other one's result is one more of the same.
+    assert dispatcher.lose("frozen") == [Replace("frozen"), Give("other", again)]
+    # It wakes: the store holds what it did; the other one's result is one more of the same.
     blocks = dispatcher.finish("frozen", Item("pass", 0, "clean"))
     assert blocks == []
     assert [action.item.kind for action in dispatcher.finish("other", again) if isinstance(action, Give)] == ["block"]
+
+
+def test_what_is_left_is_counted_by_kind():
+    dispatcher = Dispatcher(made(conditions=1))
+    blocks = len(made(conditions=1)) - 1
+    assert dispatcher.left == {"pass": 1, "block": blocks}
+    (given,) = dispatcher.ready("a")
+    (given,) = dispatcher.finish("a", given.item)
+    assert dispatcher.left == {"block": blocks}
+    dispatcher.park("a", given.item, ["cat", "dog"])
+    assert dispatcher.left == {"block": blocks, "draw": 2}
 
 
 def test_a_drained_dispatcher_hands_out_nothing_and_replaces_nobody():

@@ -50,6 +50,13 @@ CHANGES = {
     "cell_timeout": 2.5,
     "budget_usd": 5.0,
     "budget_seconds": 7200.0,
+    "executor": "ray",
+    "ray_address": "auto",
+    "workers": 2,
+    "gpus_per_worker": 0.5,
+    "cpus_per_worker": 2,
+    "mixed_devices": True,
+    "lost_after": 5.0,
 }
 """Another value for every option."""
 
@@ -86,7 +93,16 @@ def test_the_kinds_are_as_they_were():
     assert set(RunOptions.model_fields) - IDENTITY - PLACES == RUNTIME
     beside = {"faithfulness", "thumbnails", "analyses", "exchange", "against"}
     limits = {"cell_timeout", "budget_usd", "budget_seconds"}
-    assert beside | limits | {"device", "out", "as_json", "details", "batch_size", "cache"} == RUNTIME
+    workers = {
+        "executor",
+        "ray_address",
+        "workers",
+        "gpus_per_worker",
+        "cpus_per_worker",
+        "mixed_devices",
+        "lost_after",
+    }
+    assert beside | limits | workers | {"device", "out", "as_json", "details", "batch_size", "cache"} == RUNTIME
 
 
 def test_every_field_is_an_option_with_help_or_read_from_another():
@@ -161,6 +177,8 @@ def test_other_settings_never_share_a_folder():
         ({"device": "gpu"}, "must be auto, cpu, mps, cuda or cuda:NUMBER, not 'gpu'"),
         ({"corruptions": "publishd"}, "Did you mean 'published'"),
         ({"masks": "segmentr"}, "Did you mean 'segmenter'"),
+        ({"ray_address": "ray://head:10001"}, "auto or HOST:PORT, not 'ray://head:10001': Ray Client is not supported"),
+        ({"workers": 0}, "'workers' cannot be 0"),
         ({"tasks": ()}, "'tasks'"),
         ({"methods": ()}, "'methods'"),
         ({"sed": 1}, "unknown field 'sed'. Did you mean 'seed'"),

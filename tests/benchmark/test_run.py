@@ -140,7 +140,7 @@ def test_tables_are_made_again_only_where_one_is_gone_or_the_code_has_changed(
     assert scored == [folder]
     assert damaged.read_bytes() == text
 
-    monkeypatch.setattr("benchmark.core.tables_cache._source_hash", lambda: "of corrected code")
+    monkeypatch.setattr("benchmark.core.tables_cache.source_hash", lambda: "of corrected code")
     run(folder)
     assert scored == [folder] * 2
     run(folder)

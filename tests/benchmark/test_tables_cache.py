@@ -8,7 +8,7 @@ from pathlib import Path
 import grimp
 import pytest
 
-from benchmark.core.tables_cache import _CODE, _ROOT, _source_hash
+from benchmark.core.tables_cache import _CODE, _ROOT, source_hash
 
 PACKAGES = ("baselines", "benchmark", "leaderboard", "metrics", "report", "tasks")
 BESIDE = ("benchmark.plan", "report.doctor", "report.plan")
@@ -47,10 +47,10 @@ def test_only_code_behind_the_tables_makes_them_again(copy: Path, path: str, aga
     text = file.read_bytes()
     file.write_bytes(text + b"# corrected\n")
     try:
-        assert (_source_hash.__wrapped__(copy) != _source_hash()) == again
+        assert (source_hash.__wrapped__(copy) != source_hash()) == again
     finally:
         file.write_bytes(text)
-    assert _source_hash.__wrapped__(copy) == _source_hash()
+    assert source_hash.__wrapped__(copy) == source_hash()
 
 
 @pytest.mark.parametrize("path", _CODE)
@@ -58,7 +58,7 @@ def test_a_listed_path_that_has_moved_is_no_silent_loss(copy: Path, path: str) -
     (copy / path).rename(copy / "elsewhere")
     try:
         with pytest.raises(FileNotFoundError, match=Path(path).name):
-            _source_hash.__wrapped__(copy)
+            source_hash.__wrapped__(copy)
     finally:
         (copy / "elsewhere").rename(copy / path)
 
