@@ -27,6 +27,7 @@ from tasks.miniature.generator import RenderingGenerator
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONYMS
 from tasks.models.counting_summariser import CountingSummariser
+from tasks.models.dictionaries import read_readout
 from tasks.models.diffusion import DiffusionGenerator, Sampling
 from tasks.models.grabcut import GrabCutSegmenter
 from tasks.models.planted_facts import PlantedUnit, read_planted
@@ -106,7 +107,9 @@ class Roles:
             network, steps = build_network(entry, f"the target {name}")
             if entry.weights is None and entry.sha256:
                 require([locate_target(name, entry)])
-            self._targets[name] = TargetModel(network, steps, self.device, self.batch_size)
+            file = entry.readout
+            readout = file and read_readout(file.kind, file.weights, file.layer, file.settings, file.sha256)
+            self._targets[name] = TargetModel(network, steps, self.device, self.batch_size, readout)
         return self._targets[name]
 
     def halved(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.miniature.training.evaluate import Quality
+from tasks.miniature.training.latents import SAES
 from tasks.models.weights import file_sha256
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
@@ -20,9 +21,11 @@ FILES = {
     "resnet18": "resnet18.safetensors",
     "vit_tiny": "vit_tiny.safetensors",
     "planted": "planted.safetensors",
+    "superposed": "superposed.safetensors",
     "segmenter": "segmenter.safetensors",
     "clip": "clip/open_clip_model.safetensors",
     "captioner": "captioner/model.safetensors",
+    **{name: f"sae/{name.removeprefix('sae_')}.safetensors" for name in SAES},
 }
 """Model → its weights file below ``CHECKPOINTS``."""
 
@@ -74,7 +77,11 @@ def add_quality(figures: Sequence[Quality]) -> None:
 
 
 def _card_path(name: str) -> Path:
-    return CHECKPOINTS / f"{name}.card.json"
+    return (
+        (CHECKPOINTS / FILES[name]).with_name(f"{name.removeprefix('sae_')}.card.json")
+        if name in SAES
+        else CHECKPOINTS / f"{name}.card.json"
+    )
 
 
 def _write(path: Path, card: Mapping[str, Any]) -> None:
