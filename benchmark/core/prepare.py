@@ -120,9 +120,10 @@ def apply_overrides(options: RunOptions, tasks: Sequence[Task]) -> tuple[Profile
     elif options.layer is not None or options.pooling is not None:
         tasks = [_with_layer(task, options) for task in tasks]
     for place, task in enumerate(tasks):
-        for kind, file in (("dictionary", options.dictionary), ("directions", options.directions)):
-            if file is not None:
-                profile, tasks[place] = with_readout(profile, task, kind, file)
+        if options.dictionary is not None:
+            profile, tasks[place] = with_readout(profile, task, "dictionary", options.dictionary)
+        elif options.directions is not None:
+            profile, tasks[place] = with_readout(profile, task, "directions", options.directions)
     profile, tasks = _with_data(profile, tasks, options)
     double = first_double([task.name for task in tasks])
     if double is not None:

@@ -58,8 +58,8 @@ class SparseColumns:
     @property
     def shape(self) -> tuple[int, int]:
         """(images, units)."""
-        images, units = self._matrix.shape
-        return int(images), int(units)
+        shape: Any = self._matrix.shape
+        return int(shape[0]), int(shape[1])
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -156,6 +156,11 @@ def plant(network: nn.Module, path: Path, sha256: str | None, target_sha256: str
     return network
 
 
+def planted_directions(path: Path) -> Float[Tensor, "units channels"] | None:
+    """The directions of the planted units in a file; None if they are channels."""
+    return load_weights(path).get("directions")
+
+
 def save_planted(path: Path, planted: Planted, weights: Mapping[str, Tensor]) -> None:
     """Write weights as float16 and the description into their file's header.
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch.nn.functional import normalize
 
 from tasks import miniature
 from tasks.activations.capture import output_layer
@@ -30,6 +31,7 @@ from tasks.models.counting_summariser import CountingSummariser
 from tasks.models.dictionaries import read_readout
 from tasks.models.diffusion import DiffusionGenerator, Sampling
 from tasks.models.grabcut import GrabCutSegmenter
+from tasks.models.planted import planted_directions
 from tasks.models.planted_facts import PlantedUnit, read_planted
 from tasks.models.retrieval import RetrievalGenerator, pool_sha256
 from tasks.models.seen import SeenGenerator
@@ -61,6 +63,9 @@ from tasks.roles import (
     Summariser,
 )
 from tasks.view import View
+
+RECOVERED: Final = 0.9
+"""Cosine with a planted direction from which on a latent is taken for it."""
 
 
 class Roles:
@@ -169,6 +174,9 @@ class Roles:
     def planted(self, name: str) -> Mapping[int, PlantedUnit]:
         """The planted units of a target: number in its ``layer4`` → what the unit detects, and how well.
 
+        Where they are in superposition, a latent or direction counts as the planted unit whose direction has a cosine
+        of at least ``RECOVERED`` with its own.
+
         Raises:
             UserError: An unknown name, a target without planted units, a missing or wrong file.
         """
@@ -179,8 +187,15 @@ class Roles:
                 "'truth: planted' cannot use it."
             )
         check_file(entry.weights, entry.sha256)
-        planted = read_planted(entry.weights)
-        return dict(enumerate(planted.units, start=planted.first))
+        planted, directions = read_planted(entry.weights), planted_directions(entry.weights)
+        if directions is None:
+            return dict(enumerate(planted.units, start=planted.first))
+        file, own = self.profile.target(name).readout, torch.eye(directions.shape[1])
+        if file is not None:
+            readout = read_readout(file.kind, file.weights, file.layer, file.settings, file.sha256)
+            own = readout.encoder if readout.decoder is None else readout.decoder
+        cosine, unit = (normalize(own, dim=1) @ normalize(directions, dim=1).T).max(dim=1)
+        return {number: planted.units[unit[number]] for number in (cosine >= RECOVERED).nonzero()[:, 0].tolist()}
 
     def unknown_texts(self) -> int:
         """Number of distinct concepts that the generator could not parse and rendered as random images."""

@@ -30,6 +30,8 @@ CHANGES = {
     "strip_prefix": "module.",
     "layer": "layer2",
     "pooling": "max",
+    "dictionary": Path("sae.safetensors"),
+    "directions": Path("probes.safetensors"),
     "profile": "paper",
     "seed": 1,
     "masks": "segmenter",

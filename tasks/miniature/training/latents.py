@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,9 +27,9 @@ from tasks.models.weights import load_weights
 from tasks.profiles.build import Roles
 from tasks.profiles.schema import load_profile
 
-SCENES: Final = 4_000
+SCENES: Final = 1_500
 """Scenes of the train split."""
-TESTED: Final = 1_000
+TESTED: Final = 300
 """Scenes of the test split, for the figures in the cards."""
 AT_ONCE: Final = 256
 QUIET: Final = 256
@@ -63,9 +64,9 @@ SAES: Final = {
     for seed in (0, 1)
     for activation in ("topk", "relu")
     for recipe in (
-        SaeRecipe("resnet50", activation, seed, latents=256, k=8, penalty=0.2, steps=1200),
-        SaeRecipe("vit_tiny", activation, seed, latents=512, k=8, penalty=0.2, steps=3000),
-        SaeRecipe("resnet50_superposed", activation, seed, latents=64, k=5, penalty=0.05, steps=4000),
+        SaeRecipe("resnet50", activation, seed, latents=256, k=8, penalty=0.2, steps=600, batch=512),
+        SaeRecipe("vit_tiny", activation, seed, latents=512, k=8, penalty=0.2, steps=2000),
+        SaeRecipe("resnet50_superposed", activation, seed, latents=64, k=5, penalty=0.05, steps=3000),
     )
 }
 """Name → recipe."""
@@ -176,6 +177,7 @@ def spread(directions: Float[Tensor, "concepts channels"]) -> Float[Tensor, "con
     return functional.normalize(vectors.detach(), dim=1)
 
 
+@functools.cache
 def _positions(network: str, split: str, count: int, cache: Path) -> Float[Tensor, "positions width"]:
     """A layer's output at all positions of some scenes, patches without the CLS token."""
     layer, target = LAYERS[network], Roles(load_profile("miniature"), torch.device("cpu")).target(network)
