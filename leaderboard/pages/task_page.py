@@ -150,7 +150,8 @@ def _facts(group: Group) -> Iterator[tuple[str, str]]:
         # The task names published weights; a profile may stand others in for them.
         yield "Network", f"{about['model']} ({about['library']}) as the profile {group.profile} provides it"
         yield "Published weights", str(about["weights"])
-        units = {"dictionary": "latents of a dictionary on ", "directions": "directions of "}.get(about.get("readout"), "")
+        kinds = {"dictionary": "latents of a dictionary on ", "directions": "directions of "}
+        units = kinds.get(about.get("readout"), "")
         yield "Layer", f"{units}{about['layer']}, pooled by {about['pooling']}"
         asked = about["units"]["total"]
         of = f" of {asked:,}" if asked else ""

@@ -1,7 +1,8 @@
 """Labels of latents against those of the nearest channel and of a random direction, and of other seeds' latents.
 
-``python tests/asv/benchmarks/latent_labels.py resnet50_superposed`` (or ``resnet50``, ``vit_tiny``) prints Markdown
-tables. Each layer is read once per condition; every readout is then computed from the same maps.
+``python tests/asv/benchmarks/latent_labels.py NETWORK [FOLDER] [KIND ...]`` prints Markdown tables: of
+``resnet50_superposed``, ``resnet50`` or ``vit_tiny``; a folder keeps the maps; a kind is ``topk`` or ``relu``. Each
+layer is read once per condition, and every readout is computed from the same maps.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ TASKS = {
     "vit_tiny": "vit_tiny_block_sae",
     "resnet50_superposed": "resnet50_superposed",
 }
-IMAGES, MOST, DRAWS = 300, 48, 2000
+IMAGES, MOST, DRAWS = 300, 32, 2000
 ALIKE = 0.8
 """Cosine from which on latents of two seeds count as the same."""
 
@@ -57,11 +58,12 @@ def main() -> None:
     """Print the tables of one network."""
     network = sys.argv[1]
     study = Study(network, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
-    latents = {f"{kind}_{seed}": study.dictionary(kind, seed) for kind in ("topk", "relu") for seed in (0, 1)}
+    kinds = sys.argv[3:] or ["topk", "relu"]
+    latents = {f"{kind}_{seed}": study.dictionary(kind, seed) for kind in kinds for seed in (0, 1)}
     if network == "resnet50_superposed":
         for name, readout in latents.items():
             study.recovered(name, readout)
-    for kind in ("topk", "relu"):
+    for kind in kinds:
         study.against(kind, latents[f"{kind}_0"])
         study.seeds(kind, latents[f"{kind}_0"], latents[f"{kind}_1"])
 
