@@ -387,6 +387,7 @@ def _with_layer(task: Task, options: RunOptions) -> Task:
     if layer != task.layer:
         update |= {
             "description": f"{layer} of the network of {task.name}, in place of {task.layer}.",
+            "readout": "channels",
             "units": Units(label=task.units.label),
             "truth": "best_concept" if task.truth == "best_concept" else None,
         }

@@ -68,7 +68,7 @@ class Readout:
 
         It depends on nothing but the layer and the readout, because the last bits of a matrix product depend on it.
         """
-        codes = output[0].numel() // max(1, self._width(output)) * len(self.encoder)
+        codes = output.shape[1:].numel() // max(1, self._width(output)) * len(self.encoder)
         while rows > 1 and rows * codes > _VALUES_AT_ONCE:
             rows //= 2
         return rows

@@ -78,6 +78,7 @@ def with_own_model(
             "weights": target.pretrained or (target.sha256 or "of the factory")[:16],
             "layer": chosen,
             "pooling": pooling or task.pooling,
+            "readout": "channels",
             "units": Units(label=task.units.label),
             # Only the images' annotation can be the truth of a network that nobody has described.
             "truth": "best_concept" if task.truth == "best_concept" else None,

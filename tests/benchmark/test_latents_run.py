@@ -124,6 +124,12 @@ def test_both_at_once_are_refused_on_the_command_line(files: Path) -> None:
     assert "Traceback" not in result.output
 
 
+def test_another_layer_of_a_task_of_latents_has_channels(tmp_path: Path) -> None:
+    asked = RunOptions(tasks=("resnet50_layer4_sae",), layer="layer3", out=tmp_path)
+    _, (task,) = apply_overrides(asked, check(asked))
+    assert (task.layer, task.readout, task.truth) == ("layer3", "channels", "best_concept")
+
+
 def test_two_dictionaries_make_two_networks_with_names_of_their_own(files: Path, tmp_path: Path) -> None:
     asked = options(files, tmp_path, dictionary=files / "sae.safetensors", model=None, weights=None, layer=None)
     profile, (task,) = apply_overrides(asked, check(asked))

@@ -152,6 +152,11 @@ def test_a_block_of_units_and_of_images_is_that_of_the_whole_to_the_byte(activat
     torch.testing.assert_close(blocks.pooled, whole.pooled)
 
 
+def test_without_images_there_are_units_nevertheless():
+    read = target().read(IMAGES[:0], {"conv": "mean"}, ["conv"])["conv"]
+    assert (read.pooled.shape, read.maps.shape) == ((0, LATENTS), (0, LATENTS, 4, 4))
+
+
 def test_other_layers_and_networks_without_a_readout_keep_their_channels():
     plain, read = (target(layer).read(IMAGES, {"tokens": "mean"})["tokens"] for layer in (None, "conv"))
     assert torch.equal(plain.pooled, read.pooled)
