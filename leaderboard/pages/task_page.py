@@ -151,7 +151,7 @@ def _facts(group: Group) -> Iterator[tuple[str, str]]:
         yield "Network", f"{about['model']} ({about['library']}) as the profile {group.profile} provides it"
         yield "Published weights", str(about["weights"])
         kinds = {"dictionary": "latents of a dictionary on ", "directions": "directions of "}
-        units = kinds.get(about.get("readout"), "")
+        units = kinds.get(str(about.get("readout")), "")
         yield "Layer", f"{units}{about['layer']}, pooled by {about['pooling']}"
         asked = about["units"]["total"]
         of = f" of {asked:,}" if asked else ""

@@ -58,6 +58,11 @@ class Readout:
         """Whether most codes are 0, so that only the others are kept."""
         return self.activation != "identity"
 
+    @property
+    def directions(self) -> Float[Tensor, "units width"]:
+        """What each unit writes into the layer, or else what it reads."""
+        return self.encoder if self.decoder is None else self.decoder
+
     def to(self, device: torch.device) -> Readout:
         """The same on a device."""
         tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}

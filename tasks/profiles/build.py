@@ -192,8 +192,7 @@ class Roles:
             return dict(enumerate(planted.units, start=planted.first))
         file, own = self.profile.target(name).readout, torch.eye(directions.shape[1])
         if file is not None:
-            readout = read_readout(file.kind, file.weights, file.layer, file.settings, file.sha256)
-            own = readout.encoder if readout.decoder is None else readout.decoder
+            own = read_readout(file.kind, file.weights, file.layer, file.settings, file.sha256).directions
         cosine, unit = (normalize(own, dim=1) @ normalize(directions, dim=1).T).max(dim=1)
         return {number: planted.units[unit[number]] for number in (cosine >= RECOVERED).nonzero()[:, 0].tolist()}
 

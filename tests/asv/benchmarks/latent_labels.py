@@ -131,7 +131,7 @@ class Study:
         """The concept of each unit: the planted one of its direction, or the best one of its activations."""
         if self.network == "resnet50_superposed":
             file = CHECKPOINTS / OF_LAYERS["superposed"]
-            cosines = normalize(readout.decoder, dim=1) @ normalize(planted_directions(file), dim=1).T
+            cosines = normalize(readout.directions, dim=1) @ normalize(_planted(), dim=1).T
             planted = read_planted(file).units
             own = {unit: planted[int(cosines[unit].argmax())].concepts[0] for unit in units}
             return [{"concept": own[unit]} if float(cosines[unit].max()) >= RECOVERED else None for unit in units]
@@ -153,9 +153,13 @@ class Study:
 
     def recovered(self, name: str, readout: Readout) -> None:
         """How many planted directions a dictionary found, against random ones and the channels."""
-        directions = normalize(planted_directions(CHECKPOINTS / OF_LAYERS["superposed"]), dim=1)
+        directions = normalize(_planted(), dim=1)
         random = torch.randn(len(readout.encoder), directions.shape[1], generator=torch.Generator().manual_seed(11))
-        for what, rows in ((name, readout.decoder), ("random", random), ("channels", torch.eye(directions.shape[1]))):
+        for what, rows in (
+            (name, readout.directions),
+            ("random", random),
+            ("channels", torch.eye(directions.shape[1])),
+        ):
             best = (normalize(rows, dim=1) @ directions.T).max(0).values
             print(f"| {what} | {len(rows)} | {best.mean():.3f} | {(best >= RECOVERED).float().mean():.0%} |")
 
@@ -167,11 +171,11 @@ class Study:
         if self.network == "resnet50_superposed":
             units = [unit for unit, truth in zip(units, self.truth(latents, units), strict=True) if truth]
         units = sorted(units[:MOST])
-        nearest = latents.decoder[units].argmax(1)
-        random = torch.randn(len(units), latents.decoder.shape[1], generator=torch.Generator().manual_seed(12))
+        nearest = latents.directions[units].argmax(1)
+        random = torch.randn(len(units), latents.directions.shape[1], generator=torch.Generator().manual_seed(12))
         arms = {
             "latents": (latents, units),
-            "nearest channel": (self.rows(torch.eye(latents.decoder.shape[1])[nearest]), range(len(units))),
+            "nearest channel": (self.rows(torch.eye(latents.directions.shape[1])[nearest]), range(len(units))),
             "random direction": (self.rows(normalize(random, dim=1)), range(len(units))),
         }
         truths, given, right, same = {}, {}, {}, {}
@@ -208,7 +212,7 @@ class Study:
     def seeds(self, kind: str, first: Readout, second: Readout) -> None:
         """Latents of one seed against the most similar ones of the other."""
         alive = [np.flatnonzero(~np.asarray(dead_units(self.look(one, CLEAN).activations))) for one in (first, second)]
-        cosines = normalize(first.decoder, dim=1)[alive[0]] @ normalize(second.decoder, dim=1)[alive[1]].T
+        cosines = normalize(first.directions, dim=1)[alive[0]] @ normalize(second.directions, dim=1)[alive[1]].T
         best, match = cosines.max(1)
         chosen = np.sort(np.random.default_rng(0).permutation(len(alive[0]))[:MOST])
         units, others = alive[0][chosen].tolist(), alive[1][match.numpy()[chosen]].tolist()
@@ -222,6 +226,13 @@ class Study:
                     for seen, some in ((own, units), (theirs, others))]  # fmt: skip
             same = np.array([a is not None and a == b for a, b in zip(*told, strict=True)], dtype=float)
             print(f"| {name} | {_interval(same)} | {_interval(same[close])} |")
+
+
+def _planted() -> Tensor:
+    """The planted directions."""
+    found = planted_directions(CHECKPOINTS / OF_LAYERS["superposed"])
+    assert found is not None
+    return found
 
 
 def _interval(values: np.ndarray) -> str:

@@ -40,6 +40,10 @@ class Clip:
         drawn = torch.randn(len(list(texts)), 32, generator=torch.Generator().manual_seed(1))  # type: ignore[call-overload]
         return nn.functional.normalize(drawn, dim=1)
 
+    def over_limit(self, texts: object) -> np.ndarray:
+        """No text is too long."""
+        return np.zeros(len(list(texts)), np.bool_)  # type: ignore[call-overload]
+
 
 def observation(images: int) -> Observation:
     """The pass."""
@@ -48,7 +52,7 @@ def observation(images: int) -> Observation:
     encoder = torch.randn(LATENTS, WIDTH, generator=draw)
     readout = Readout("0", encoder, torch.zeros(LATENTS), activation="topk", k=K)
     torch.manual_seed(0)
-    steps = Preprocessing(16, None, (0.5,) * 3, (0.25,) * 3)
+    steps = Preprocessing(16, None, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     target = TargetModel(nn.Sequential(nn.Conv2d(3, WIDTH, 8, stride=8)), steps, torch.device("cpu"), readout=readout)
     load = lambda indices: pixels[list(indices)]  # noqa: E731
     probe = Probe(tuple(map(str, range(images))), load)
