@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tasks.activations.sparse import SparseColumns
 from tasks.common.errors import UserError
 
 EVIDENCE_SIZE = 10
@@ -32,12 +33,14 @@ def dead_units(activations: Float[Tensor, "images units"]) -> Bool[Tensor, " uni
     images, units = activations.shape
     if images < 2:
         return torch.ones(units, dtype=torch.bool, device=activations.device)
-    values = activations.float()
-    finite = values.isfinite().all(dim=0)
+    if isinstance(activations, SparseColumns):
+        finite, (low, high) = activations.finite(), activations.extremes()
+    else:
+        values = activations.float()
+        finite, low, high = values.isfinite().all(dim=0), values.amin(dim=0), values.amax(dim=0)
     # A constant unit may differ in the last bit between batches, hence the tolerance of a few ulp.
-    slack = 4 * torch.finfo(torch.float32).eps * values.abs().amax(dim=0)
-    spread = values.amax(dim=0) - values.amin(dim=0)
-    return ~finite | ~(spread > slack)
+    slack = 4 * torch.finfo(torch.float32).eps * torch.maximum(low.abs(), high.abs())
+    return ~finite | ~(high - low > slack)
 
 
 def top_images(
@@ -82,7 +85,10 @@ def order_among_ties(layer: Float[Tensor, "images units"]) -> Float[np.ndarray, 
     Args:
         layer: Activations of the complete layer.
     """
-    sums = layer.detach().nan_to_num(0, 0, 0).sum(dim=1, dtype=torch.float64).cpu().numpy()
+    if isinstance(layer, SparseColumns):
+        sums = layer.image_sums()
+    else:
+        sums = layer.detach().nan_to_num(0, 0, 0).sum(dim=1, dtype=torch.float64).cpu().numpy()
     # The fourth digit of the sum and the following.
     return 1e3 * sums / (np.abs(sums).max() or 1.0) % 1
 

@@ -12,7 +12,14 @@ import torch
 from benchmark.core.budget import TimeBudget
 from benchmark.core.dependence import dependence_rows
 from benchmark.core.display import Display
-from benchmark.core.facts import about_methods, about_perturbations, about_profile, about_task, record_images
+from benchmark.core.facts import (
+    about_methods,
+    about_perturbations,
+    about_profile,
+    about_task,
+    record_images,
+    record_latents,
+)
 from benchmark.core.faithfulness import measure_run
 from benchmark.core.interrupt import can_limit_time
 from benchmark.core.label_concepts import embed_concepts
@@ -175,6 +182,7 @@ def _finish(session: Session, failed: Sequence[str], display: Display) -> RunRes
     folder, job = session.folder, session.job
     options, works, roles = job.options, job.prepared.works, job.roles
     measure_run(folder, works, roles, options.seed, options.faithfulness, display)
+    record_latents(folder, works, display)
     _write_tables(folder, works, roles, display)
     given = StudyInput(
         job.groups,

@@ -151,7 +151,8 @@ def _gradients(
         levels = images.to(aim.target.device).detach().clone().requires_grad_()
         inputs = aim.target.preprocessing(levels).contiguous(memory_format=torch.channels_last)
         output = capture(inputs)[aim.layer]
-        pooled = pool(output, aim.pooling, prefix_tokens(network, output))[:, aim.unit]
+        readout, prefix = aim.target.readout_of(aim.layer), prefix_tokens(network, output)
+        pooled = pool(output if readout is None else readout(output), aim.pooling, prefix)[:, aim.unit]
         wanted = (pooled * signs.to(pooled.device)).sum()
         found = torch.autograd.grad(wanted, levels, allow_unused=True)[0] if wanted.requires_grad else None
     if found is None:

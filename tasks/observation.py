@@ -74,7 +74,8 @@ class Observation:
         severity: 0 for clean, else 1..5.
         repeat: Number of the repeat; repeats differ only in their seed.
         image_ids: One identifier per image, in probing order.
-        activations: Pooled activations, float32, of the *complete* layer.
+        activations: Pooled activations, float32, of the *complete* layer; of the latents of a dictionary
+            ``tasks.activations.sparse.SparseColumns``, which answer like a tensor.
         maps: Un-pooled maps (float16 or float32) of the units to label, read in parts; absent for vector layers.
         clip_embeddings: Unit-norm CLIP image embeddings of the same (perturbed) images.
         images: ``images(indices)`` returns the same (perturbed) images as uint8 [k, 3, h, w]; request few at a time.

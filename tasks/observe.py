@@ -2,7 +2,8 @@
 
 Images are processed in blocks: read or decoded, perturbed, passed through the target and CLIP. The CLIP embeddings and
 the pooled activations of the complete layers stay in memory, 4 bytes per unit and image: CLIP-Dissect compares all
-units on all images. Images and maps are kept on disk, see ``tasks.activations.spool``.
+units on all images. Of the latents of a dictionary only values other than 0 are kept, 8 bytes each. Images and maps are
+kept on disk, see ``tasks.activations.spool``.
 
 Pooled activations stay float32. In float16 some tie: of the 2,048 units of the miniature's ``layer4``, over 500 images,
 15 would have different top-ten images, and 125 a different order (in bfloat16 150 and 805).
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from tasks.activations.capture import Pooling
 from tasks.activations.maps import Shape, StoredMaps, TopMaps
+from tasks.activations.sparse import SparseColumns, sparse_rows
 from tasks.activations.spool import Spool, blocks
 from tasks.common.seeding import integer_seed
 from tasks.donors import Donors, annotated
@@ -221,7 +223,11 @@ def observe(
             return StoredMaps(shape, units)
         return TopMaps(shape, units, mapped, late_maps(target, layer, units, shape, images, batch))
 
-    taken = {layer: _Taken(count, partial(kept, layer)) for layer in layers}
+    def sparse(layer: str) -> bool:
+        readout = target.readout_of(layer)
+        return readout is not None and readout.sparse
+
+    taken = {layer: _Taken(count, partial(kept, layer), sparse(layer)) for layer in layers}
     # With no units a reading tells the size of a map, and costs nothing.
     asked = dict.fromkeys(maps, ()) if mapped == 0 else maps
     embeddings = torch.empty(0)
@@ -243,7 +249,7 @@ def observe(
             severity=condition.severity,
             repeat=0,
             image_ids=probe.ids,
-            activations=found.pooled,
+            activations=found.activations(),
             maps=found.maps,
             clip_embeddings=embeddings,
             images=images,
@@ -314,8 +320,9 @@ def late_top_maps(
 ) -> TopMaps:
     """What ``observe`` keeps with ``mapped``, given the pooled activations; the other arguments are ``late_maps``'s."""
     top = TopMaps(shape, units, mapped, late_maps(target, layer, units, shape, images))
+    own = pooled[:, list(units)]
     for part in blocks(len(pooled), IMAGES_AT_ONCE):
-        top.add(part.start, pooled[part.start : part.stop], _maps_of(target, layer, units, images, part))
+        top.add_of(part.start, own[part.start : part.stop], _maps_of(target, layer, units, images, part))
     return top
 
 
@@ -334,29 +341,37 @@ class _Taken:
     Args:
         count: Number of images.
         make: Returns what collects the maps, given their shape; called if the layer has any.
+        sparse: Whether only values other than 0 are kept.
     """
 
-    def __init__(self, count: int, make: Callable[[Shape], StoredMaps | TopMaps]) -> None:
-        self._make = make
+    def __init__(self, count: int, make: Callable[[Shape], StoredMaps | TopMaps], sparse: bool = False) -> None:
+        self._make, self._sparse, self._parts = make, sparse, []
         self.kind: LayerKind = "vector"
-        self.pooled: Float[Tensor, "images units"] = torch.empty(count, 0)
+        self._count, self.pooled = count, torch.empty(0 if sparse else count, 0)
         self.maps: StoredMaps | TopMaps | None = None
 
     def add(self, start: int, reading: LayerReading) -> None:
         """Add the reading of the images from index ``start`` on."""
         if start == 0:
             self.kind = reading.kind
-            self.pooled = torch.empty(len(self.pooled), reading.pooled.shape[1])
+            self.pooled = torch.empty(0 if self._sparse else self._count, reading.pooled.shape[1])
             if reading.maps is not None:
                 height, width = reading.maps.shape[2:]
-                self.maps = self._make((len(self.pooled), self.pooled.shape[1], height, width))
-        self.pooled[start : start + len(reading.pooled)] = reading.pooled
+                self.maps = self._make((self._count, reading.pooled.shape[1], height, width))
+        if self._sparse:
+            self._parts.append(sparse_rows(reading.pooled))
+        else:
+            self.pooled[start : start + len(reading.pooled)] = reading.pooled
         if reading.maps is None:
             return
         if isinstance(self.maps, TopMaps):
             self.maps.add(start, reading.pooled, reading.maps)
         elif self.maps is not None:
             self.maps.write(start, reading.maps)
+
+    def activations(self) -> Float[Tensor, "images units"]:
+        """Those of all images."""
+        return cast(Tensor, SparseColumns.stacked(self._parts)) if self._parts else self.pooled
 
 
 def repeated(observation: Observation, repeat: int) -> Observation:

@@ -11,6 +11,7 @@ from tasks.perturbations.suites import load_suite
 
 Pooling = Literal["mean", "max", "cls"]
 Library = Literal["torchvision", "timm", "factory"]
+Readout = Literal["channels", "dictionary", "directions"]
 Truth = Literal["class_names", "best_concept", "planted"]
 Item = TypeVar("Item")
 Severity = Annotated[StrictInt, Field(ge=1, le=5)]
@@ -117,6 +118,8 @@ class Task(_Strict):
         weights: Tag of the published weights, for profiles that load those; the miniature trains its own.
         layer: Dotted name of the layer.
         pooling: How a spatial or token output is reduced to one value per unit.
+        readout: What the units of the layer are: its channels, the latents of the ``dictionary`` that the profile's
+            network has for it, or its ``directions`` (``docs/latents.md``).
         probing_set: The images, by the name under which profiles offer them.
         images: Number of images that a run uses by default.
         suites: Perturbation suites that a run applies by default.
@@ -140,6 +143,7 @@ class Task(_Strict):
     weights: str
     layer: Annotated[str, Field(pattern=_DOTTED)]
     pooling: Pooling
+    readout: Readout = Field(default="channels", exclude_if=lambda value: value == "channels")
     probing_set: Annotated[str, Field(pattern=_NAME)]
     images: Annotated[StrictInt, Field(ge=2)]
     suites: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]

@@ -186,7 +186,7 @@ def _copy(target: TargetModel) -> TargetModel:
     network = copy.deepcopy(target.network, {id(module): module for module in frozen})
     for name in TUNED:
         network.get_submodule(name).requires_grad_(True)
-    return TargetModel(network, target.preprocessing, target.device, target.batch_size)
+    return TargetModel(network, target.preprocessing, target.device, target.batch_size, target.readout)
 
 
 def _optimiser(modules: list[nn.Module], recipe: Recipe) -> torch.optim.AdamW:

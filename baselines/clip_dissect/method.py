@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -15,13 +16,16 @@ from baselines.clip_dissect.scores import SimilarityName, similarity
 from baselines.clip_dissect.wpmi import TOP_K, CosineFactors, largest_in_columns
 from baselines.costs import pass_alone
 from baselines.evidence import EVIDENCE_SIZE, check_units, dead_units, order_among_ties, tied_images, top_images
+from tasks.activations.sparse import SparseColumns
 from tasks.common.errors import UserError, unknown_name
-from tasks.common.seeding import integer_seed
+from tasks.common.seeding import generator, integer_seed
 from tasks.observation import Observation, Toolbox
 from tasks.roles import ImageTextEncoder
 
 _RANKED = 5
 _UNITS_AT_ONCE = 64
+_LATENTS = 4096
+"""Maximum number of latents of a dictionary in the prior: each takes a column of all images."""
 
 
 class ClipDissect:
@@ -66,6 +70,8 @@ class ClipDissect:
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Score the complete layer, whose prior all units share, and report the requested units.
 
+        Of a dictionary with more than 4,096 living latents, the prior is that of 4,096, drawn by the run's seed.
+
         Args:
             observation: ``activations`` and ``clip_embeddings`` are read.
             units: Unit numbers, from 0.
@@ -78,23 +84,29 @@ class ClipDissect:
         Raises:
             UserError: No CLIP or concepts, fewer images than ``top_k``, or a unit number out of range.
         """
-        activations = observation.activations.detach()
-        check_units(units, activations.shape[1])
-        dead = dead_units(activations)
+        layer = observation.activations.detach()
+        check_units(units, layer.shape[1])
+        dead = dead_units(layer)
         if bool(dead.all()):
             return [_unlabelled(unit) for unit in units]
-        scores = self._score_layer(observation, activations, dead, tools)
-        labels, split, ties = {}, self.mode == "code", order_among_ties(activations)
+        activations, held, prior = layer, torch.arange(len(dead)), ~dead
+        if isinstance(layer, SparseColumns):
+            prior = _drawn(dead, tools.seed)
+            held = torch.cat([prior.nonzero()[:, 0], torch.tensor(list(units), dtype=torch.int64)]).unique()
+            activations = layer[:, held]
+        scores = self._score_layer(observation, activations, prior[held], tools)
+        labels, split, ties = {}, self.mode == "code", order_among_ties(layer)
         for some in torch.tensor([unit for unit in units if not dead[unit]], dtype=torch.int64).split(_UNITS_AT_ONCE):
+            columns = torch.searchsorted(held, some)
             # A NaN score is no label, but would sort as the largest value.
-            rows = scores[some].nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
+            rows = scores[columns].nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
             best = largest_in_columns(rows.T, _RANKED)
-            counted = self._tied(activations[:, some])
+            counted = self._tied(activations[:, columns])
             for row, unit in enumerate(some.tolist()):
                 labels[unit] = UnitLabels(
                     unit=unit,
                     ranked=_ranked(best[row], rows[row], tools.concepts),
-                    evidence=tuple(top_images(activations[:, unit], EVIDENCE_SIZE, among_ties=ties, split=split)),
+                    evidence=tuple(top_images(layer[:, unit], EVIDENCE_SIZE, among_ties=ties, split=split)),
                     extra={"similarity": self.similarity, "mode": self.mode, **counted[row]},
                 )
         return [labels.get(unit, _unlabelled(unit)) for unit in units]
@@ -106,12 +118,12 @@ class ClipDissect:
         return [{"tied": count} if count else {} for count in tied.tolist()]
 
     def _score_layer(
-        self, observation: Observation, activations: Tensor, dead: Bool[Tensor, " units"], tools: Toolbox
+        self, observation: Observation, activations: Tensor, prior: Bool[Tensor, " units"], tools: Toolbox
     ) -> Float[Tensor, "units concepts"]:
         finite = activations.isfinite().all(dim=0)
         parameters: dict[str, Any] = {}
         if self.similarity in TOP_K:
-            parameters["prior_units"] = ~dead if self.mode == "fixed" else finite
+            parameters["prior_units"] = prior if self.mode == "fixed" else finite
             if self.top_k is not None:
                 parameters["top_k"] = self.top_k
             first = {image: place for place, image in enumerate(dict.fromkeys(observation.image_ids))}
@@ -144,6 +156,16 @@ def _ranked(
 ) -> tuple[Label, ...]:
     values = zip(best.tolist(), scores[best].tolist(), strict=True)
     return tuple(Label(concepts[index], score) for index, score in values if math.isfinite(score))
+
+
+def _drawn(dead: Bool[Tensor, " units"], seed: int) -> Bool[Tensor, " units"]:
+    """The latents of the prior: all living ones, or as many of them as fit."""
+    living = np.flatnonzero(~dead.numpy())
+    if len(living) > _LATENTS:
+        living = generator(seed, "clip_dissect", "prior").permutation(living)[:_LATENTS]
+    found = torch.zeros_like(dead)
+    found[torch.from_numpy(living)] = True
+    return found
 
 
 def _unlabelled(unit: int) -> UnitLabels:

@@ -80,7 +80,7 @@ class NetworkDissection:
         check_units(units, observation.activations.shape[1])
         if not units:
             return []
-        maps, image_level = _maps(observation)
+        maps, image_level = _maps(observation, units)
         seen = survey(maps, units, self.quantile, self.mode)
         alive = seen.finite & ~dead_units(observation.activations)[list(units)].cpu()
         columns = alive.nonzero().squeeze(1).tolist()
@@ -116,13 +116,14 @@ class NetworkDissection:
         return {"categories": categories, "detector": max(values) > self.detector}
 
 
-def _maps(observation: Observation) -> tuple[Maps, bool]:
-    """The layer's maps, and whether each is one value spread over the whole image."""
+def _maps(observation: Observation, units: Sequence[int]) -> tuple[Maps, bool]:
+    """The maps of some units of the layer, and whether each is one value spread over the whole image."""
     if observation.maps is not None:
         return observation.maps, False
     if observation.kind == "spatial":
         raise UserError(f"Network Dissection needs the maps of layer {observation.layer}, which were not collected.")
-    return MemoryMaps(observation.activations.detach().cpu()[:, :, None, None]), True
+    whole = observation.activations
+    return MemoryMaps(whole[:, list(units)].detach().cpu()[:, :, None, None], units, whole.shape[1]), True
 
 
 def _evidence(strongest: Int[Tensor, " some"], peaks: Float[Tensor, " some"], threshold: float) -> tuple[int, ...]:

@@ -7,13 +7,15 @@ something else.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from baselines import registry
 from baselines.base import Method
 from benchmark.core.display import Display
+from benchmark.core.work import Work
 from leaderboard.store.run_folder import RunFolder
+from tasks.observe import CLEAN
 from tasks.perturbations.registry import PERTURBATIONS
 from tasks.perturbations.suites import load_suite
 from tasks.probing.base import Facts, ProbingSet
@@ -21,6 +23,9 @@ from tasks.profiles.resolve import ROLES
 from tasks.profiles.schema import Profile
 from tasks.schema import Task
 from tasks.view import View
+
+DENSE: Final = 0.5
+"""A latent that is not 0 on more than this share of the clean images counts as dense."""
 
 
 def about_task(task: Task, view: View) -> dict[str, Any]:
@@ -66,6 +71,24 @@ def record_images(folder: RunFolder, sets: Mapping[str, ProbingSet], display: Di
                 f"reasons in run.json under facts.images), and {facts.ignored} files that are no images."
             )
     folder.record("images", {name: _about_images(one.facts) for name, one in sets.items()})
+
+
+def record_latents(folder: RunFolder, works: Sequence[Work], display: Display) -> None:
+    """Write into ``run.json`` how many latents of each dictionary are dead or dense on the clean images, and say it."""
+    found = {}
+    for work in works:
+        marker = folder.marker(work.observation_key(CLEAN), "evidence")
+        facts = {} if marker is None else marker.extra
+        if work.task.readout != "dictionary" or "layer_dense" not in facts:
+            continue
+        latents, dead, dense = (facts[name] for name in ("layer_units", "layer_dead", "layer_dense"))
+        found[work.task.name] = {"latents": latents, "dead": dead, "dense": dense}
+        display.message(
+            f"{work.task.name}: of {latents} latents {dead} are dead on the {work.images} clean images and get no "
+            f"label, and {dense} are dense: not 0 on more than {DENSE:.0%} of them."
+        )
+    if found:
+        folder.record("latents", found)
 
 
 def _about_images(facts: Facts) -> dict[str, Any]:

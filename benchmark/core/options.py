@@ -137,6 +137,12 @@ class RunOptions(BaseModel):
         default=None,
         description="Pooling: mean or max over positions (patches), or the cls token. [default: the task's]",
     )
+    dictionary: Place[UserPath | None] = Field(
+        default=None, description="A sparse autoencoder of the layer: its latents are the units."
+    )
+    directions: Place[UserPath | None] = Field(
+        default=None, description="A matrix of directions of the layer, such as probes: they are the units."
+    )
     images: Identity[Annotated[StrictInt, Field(ge=2)] | None] = Field(
         default=None, description="Number of probing images, or a folder of your own. [default: the task's]"
     )
@@ -235,6 +241,17 @@ class RunOptions(BaseModel):
         if self.strip_prefix is not None and self.weights is None:
             raise ValueError("--strip-prefix needs --weights, the file whose parameter names it shortens")
         return self
+
+    @model_validator(mode="after")
+    def _one_readout(self) -> RunOptions:
+        if self.dictionary is not None and self.directions is not None:
+            raise ValueError("--dictionary and --directions cannot be given together: run each by itself")
+        return self
+
+    @property
+    def chosen_layer(self) -> bool:
+        """Whether the units are not those of the task's own layer."""
+        return any(one is not None for one in (self.model, self.layer, self.dictionary, self.directions))
 
     @model_validator(mode="after")
     def _images_of_the_exchange(self) -> RunOptions:

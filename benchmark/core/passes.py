@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from baselines.base import Method
 from benchmark.core.work import Work
 from tasks.activations.capture import Pooling
 from tasks.activations.maps import LateMaps, Maps, MemoryMaps, TopMaps
+from tasks.activations.sparse import SparseColumns
 from tasks.activations.spool import blocks
 from tasks.cache.keys import canonical, device_kind, embeddings_identity, images_identity, pass_identity
 from tasks.observation import LayerKind, Observation
@@ -116,6 +117,7 @@ class Passes:
                 images=about,
             )
             shown = self.roles.cache.blob(identity, lambda layer=layer: _as_tensors(seen()[layer]))
+            pooled = _pooled(shown)
             found[layer] = Observation(
                 layer=layer,
                 kind=_KINDS[int(shown["kind"])],
@@ -123,7 +125,7 @@ class Passes:
                 severity=condition.severity,
                 repeat=0,
                 image_ids=probe.ids,
-                activations=shown["pooled"],
+                activations=pooled,
                 maps=self._maps(identity, units[layer], shown, images, made[layer].maps if made else None),
                 clip_embeddings=kept["embeddings"],
                 images=images,
@@ -176,7 +178,7 @@ class Passes:
         """
         if not len(shown["map_size"]):
             return None
-        pooled, (height, width), layer = shown["pooled"], shown["map_size"].tolist(), identity["layer"]
+        pooled, (height, width), layer = _pooled(shown), shown["map_size"].tolist(), identity["layer"]
         shape = (len(pooled), pooled.shape[1], height, width)
 
         def others() -> Maps:
@@ -216,11 +218,17 @@ def mapped_images(methods: Iterable[Method]) -> int | None:
 
 def _as_tensors(observation: Observation) -> dict[str, Tensor]:
     size = observation.maps.shape[2:] if observation.maps is not None else ()
+    pooled = observation.activations
+    stored = pooled.tensors() if isinstance(pooled, SparseColumns) else {"pooled": pooled}
     return {
-        "pooled": observation.activations,
+        **stored,
         "kind": torch.tensor(_KINDS.index(observation.kind)),
         "map_size": torch.tensor(size, dtype=torch.int64),
     }
+
+
+def _pooled(stored: Mapping[str, Tensor]) -> Tensor:
+    return stored["pooled"] if "pooled" in stored else cast(Tensor, SparseColumns.restored(stored))
 
 
 def _map_tensors(maps: Maps, units: Sequence[int]) -> dict[str, Tensor]:

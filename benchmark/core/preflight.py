@@ -46,8 +46,7 @@ def check(options: RunOptions) -> tuple[Task, ...]:
     _check_method_options(options)
     profile_path(options.profile)
     _check_own_files(options)
-    own_layer = options.model is not None or options.layer is not None
-    for task in () if own_layer else tasks:
+    for task in () if options.chosen_layer else tasks:
         if task.units.total is not None:
             check_units(task, options, task.units.total, f"task {task.name}")
     return tasks

@@ -35,7 +35,7 @@ from tasks.probing.held_out import kept
 from tasks.probing.schema import FolderSource
 from tasks.profiles.build import Roles, no_segmenter
 from tasks.profiles.locate import Resource
-from tasks.profiles.own import own_target, with_other_networks, with_own_model
+from tasks.profiles.own import own_target, with_other_networks, with_own_model, with_readout
 from tasks.profiles.resolve import ROLES, resolve
 from tasks.profiles.schema import Profile, load_profile
 from tasks.profiles.sources import RetrievalSource, Target
@@ -122,6 +122,11 @@ def apply_overrides(options: RunOptions, tasks: Sequence[Task]) -> tuple[Profile
             tasks.append(_described(own, target, task, options))
     elif options.layer is not None or options.pooling is not None:
         tasks = [_with_layer(task, layer or task.layer, options.pooling or task.pooling) for task, layer in asked]
+    for place, task in enumerate(tasks):
+        if options.dictionary is not None:
+            profile, tasks[place] = with_readout(profile, task, "dictionary", options.dictionary)
+        elif options.directions is not None:
+            profile, tasks[place] = with_readout(profile, task, "directions", options.directions)
     if options.against is not None:
         profile = with_other_networks(profile, {task.model for task in tasks}, options.against)
     profile, tasks = _with_data(profile, tasks, options)
@@ -171,8 +176,7 @@ def with_image_count(task: Task, options: RunOptions, roles: Roles) -> Task:
 
 def with_all_units(task: Task, options: RunOptions, unit_count: int) -> Task:
     """The task; with a user-chosen layer that has fewer units than the task labels, all are labelled."""
-    chosen_layer = options.model is not None or options.layer is not None
-    if chosen_layer and task.units.label != "all" and task.units.label > unit_count:
+    if options.chosen_layer and task.units.label != "all" and task.units.label > unit_count:
         return task.model_copy(update={"units": Units(label="all")})
     return task
 
@@ -335,7 +339,14 @@ def absent_roles(method: Method, profile: Profile) -> list[str]:
 
 def count_units(task: Task, options: RunOptions, roles: Roles) -> int:
     """Number of units of a task's layer; refuses a user-chosen layer that cannot be read."""
-    if options.model is not None or options.layer is not None or options.pooling is not None:
+    file = roles.profile.target(task.model).readout
+    offered = file.kind if file is not None and file.layer == task.layer else "channels"
+    if offered != task.readout:
+        raise UserError(
+            f"The task {task.name} labels the {task.readout} of {task.layer}, but {task.model} of the profile "
+            f"{roles.profile.name} offers its {offered}: correct readout in the task, or choose another profile."
+        )
+    if options.chosen_layer or options.pooling is not None:
         check_layer(roles.target(task.model), task.layer, task.pooling)
     return roles.unit_count(task.model, task.layer)
 
@@ -380,6 +391,7 @@ def _with_layer(task: Task, layer: str, pooling: Pooling) -> Task:
     if layer != task.layer:
         update |= {
             "description": f"{layer} of the network of {task.name}, in place of {task.layer}.",
+            "readout": "channels",
             "units": Units(label=task.units.label),
             "truth": "best_concept" if task.truth == "best_concept" else None,
         }
@@ -403,7 +415,13 @@ def _with_data(profile: Profile, tasks: Sequence[Task], options: RunOptions) -> 
 
 def _note(profile: Profile, options: RunOptions) -> str:
     """The profile's note, with what in the run is not the profile's."""
-    given = {"network": options.model, "images": options.image_folder, "concepts": options.concepts}
+    given = {
+        "network": options.model,
+        "dictionary": options.dictionary,
+        "directions": options.directions,
+        "images": options.image_folder,
+        "concepts": options.concepts,
+    }
     own = [part for part, value in given.items() if value is not None]
     if not own:
         return profile.note

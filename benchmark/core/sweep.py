@@ -18,6 +18,7 @@ from torch import Tensor
 from baselines.base import Method, UnitLabels
 from baselines.checks import check_labels
 from baselines.evidence import EVIDENCE_SIZE, dead_units, order_among_ties, tied_images, top_images
+from benchmark.core.facts import DENSE
 from benchmark.core.interrupt import time_limit
 from benchmark.core.items import Item
 from benchmark.core.once import once
@@ -31,6 +32,7 @@ from benchmark.core.work import Work, all_conditions
 from leaderboard.store.identity import as_json
 from leaderboard.store.run_folder import CellKey, RunFolder
 from metrics.evidence import activation_correlation
+from tasks.activations.sparse import SparseColumns
 from tasks.observation import Observation, Toolbox
 from tasks.observe import CLEAN, Condition, Probe, repeated
 from tasks.perturbations.settings import Settings
@@ -232,6 +234,8 @@ class Sweep:
         if condition == CLEAN:
             extra["layer_units"] = observation.activations.shape[1]
             extra["layer_dead"] = int(np.asarray(dead).sum())
+            if isinstance(observation.activations, SparseColumns):
+                extra["layer_dense"] = int((observation.activations.shares() > DENSE).sum())
             seen = (self.probing.concepts, self.probing.presence)
             truth = unit_truth(work.task, work.units, observation, np.asarray(dead), *seen, self.roles)
             extra["truth"] = {str(unit): facts for unit, facts in truth.items()}

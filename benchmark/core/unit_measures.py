@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.evidence import dead_units, order_among_ties, top_images
@@ -53,7 +53,7 @@ def unit_measures(observation: Observation, units: Sequence[int], seed: int) -> 
         found["polysemanticity"][places] = polysemanticity(pictures, seed=seed)
     living = np.flatnonzero(~dead)
     doubles = np.full(len(dead), np.nan)
-    doubles[living] = redundancy(_mean_embeddings(activations[:, living], embeddings, ties))
+    doubles[living] = redundancy(_mean_embeddings(activations, living, embeddings, ties))
     found["redundancy"] = doubles[asked]
     # It takes the first of images that tie, which may not be those of the file.
     order = np.argsort(ties, kind="stable")
@@ -64,19 +64,20 @@ def unit_measures(observation: Observation, units: Sequence[int], seed: int) -> 
 
 def _mean_embeddings(
     activations: Float[Tensor, "images units"],
+    chosen: Int[np.ndarray, " some"],
     embeddings: Float[np.ndarray, "images d"],
     ties: Float[np.ndarray, " images"],
-) -> Float[np.ndarray, "units d"]:
-    """Mean embedding of the top images of each unit."""
-    images, units = activations.shape
-    means = np.zeros((units, embeddings.shape[1]))
-    for start in range(0, units, _AT_ONCE):
-        block = activations[:, start : start + _AT_ONCE]
+) -> Float[np.ndarray, "some d"]:
+    """Mean embedding of the top images of each chosen unit."""
+    images = len(activations)
+    means = np.zeros((len(chosen), embeddings.shape[1]))
+    for start in range(0, len(chosen), _AT_ONCE):
+        block = activations[:, chosen[start : start + _AT_ONCE]]
         values, places = (part.numpy() for part in block.topk(min(TOP_IMAGES + 1, images), dim=0))
-        chosen = values > (values[-1] if images > TOP_IMAGES else -np.inf)
-        sums = np.einsum("kud,ku->ud", embeddings[places], chosen.astype(np.float64))
-        means[start : start + _AT_ONCE] = sums / np.maximum(chosen.sum(axis=0), 1)[:, None]
-        for column in np.flatnonzero(~chosen.any(axis=0)):  # more images than that share the highest activation
+        counted = values > (values[-1] if images > TOP_IMAGES else -np.inf)
+        sums = np.einsum("kud,ku->ud", embeddings[places], counted.astype(np.float64))
+        means[start : start + _AT_ONCE] = sums / np.maximum(counted.sum(axis=0), 1)[:, None]
+        for column in np.flatnonzero(~counted.any(axis=0)):  # more images than that share the highest activation
             own = top_images(block[:, column], TOP_IMAGES, among_ties=ties)
             means[start + column] = embeddings[own].mean(axis=0)
     return means

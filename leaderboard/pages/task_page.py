@@ -150,7 +150,9 @@ def _facts(group: Group) -> Iterator[tuple[str, str]]:
         # The task names published weights; a profile may stand others in for them.
         yield "Network", f"{about['model']} ({about['library']}) as the profile {group.profile} provides it"
         yield "Published weights", str(about["weights"])
-        yield "Layer", f"{about['layer']}, pooled by {about['pooling']}"
+        kinds = {"dictionary": "latents of a dictionary on ", "directions": "directions of "}
+        units = kinds.get(str(about.get("readout")), "")
+        yield "Layer", f"{units}{about['layer']}, pooled by {about['pooling']}"
         asked = about["units"]["total"]
         of = f" of {asked:,}" if asked else ""
         yield "Units", f"{len(group.units):,} labelled{of}"

@@ -158,12 +158,15 @@ class TopMaps:
 
     def add(self, start: int, pooled: Float[Tensor, "images units"], maps: Float[Tensor, "images stored h w"]) -> None:
         """Add the images from index ``start`` on, in ascending order; ``pooled`` is of the complete layer."""
+        self.add_of(start, pooled[:, self._units], maps)
+
+    def add_of(self, start: int, own: Float[Tensor, "images stored"], maps: Float[Tensor, "images stored h w"]) -> None:
+        """The same, given the pooled activations of the stored units alone."""
         stored, count = self.images.shape
         if not count:
             return
-        own = pooled[:, self._units].T
-        numbers = torch.arange(start, start + len(pooled)).expand(stored, -1)
-        values = torch.cat([self._values, own.where(~own.isnan(), -torch.inf)], dim=1)
+        numbers = torch.arange(start, start + len(own)).expand(stored, -1)
+        values = torch.cat([self._values, own.T.where(~own.T.isnan(), -torch.inf)], dim=1)
         # Stable: earlier images come first, and stay, where values are equal.
         values, order = (part[:, :count] for part in values.sort(dim=1, descending=True, stable=True))
         self._values = values.contiguous()

@@ -9,8 +9,14 @@ from pathlib import Path
 
 from tasks.common.errors import UserError
 
-# The planted units are fitted to the ResNet-50, so they come after it.
-MODELS = ("resnet50", "planted", "clip", "captioner", "resnet18", "vit_tiny", "segmenter")
+# The planted units are fitted to the ResNet-50, so they come after it; the autoencoders are of several networks.
+MODELS = ("resnet50", "planted", "superposed", "clip", "captioner", "resnet18", "vit_tiny", "segmenter")
+SAES = tuple(
+    f"sae_{network}_{activation}_{seed}"
+    for seed in (0, 1)
+    for activation in ("topk", "relu")
+    for network in ("resnet50", "vit_tiny", "resnet50_superposed")
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--count", type=_count, default=500)
     export.set_defaults(command=_export)
     train = commands.add_parser("train", help="train models and overwrite their checkpoints and model cards")
-    train.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}")
+    train.add_argument("models", nargs="*", help=f"of {', '.join((*MODELS, *SAES))}")
     train.add_argument("--all", action="store_true", help="all of them")
     train.add_argument("--cache", type=Path, default=Path("cache/miniature"), help="where rendered data is kept")
     train.set_defaults(command=_train)
@@ -80,12 +86,13 @@ def _train(options: argparse.Namespace) -> int:
     from tasks.common.errors import unknown_name
     from tasks.miniature.training.train import train
 
-    chosen = MODELS if options.all else tuple(options.models)
+    known = (*MODELS, *SAES)
+    chosen = known if options.all else tuple(options.models)
     if not chosen:
         raise UserError(f"Name what to train ({', '.join(MODELS)}), or give --all.")
     for name in chosen:
-        if name not in MODELS:
-            raise unknown_name("model", name, MODELS)
+        if name not in known:
+            raise unknown_name("model", name, known)
     for name in chosen:
         train(name, options.cache)
     return 0

@@ -68,11 +68,33 @@ class PlantedUnits(nn.Module):
         return -torch.expm1(-evidence) + SLOPE * evidence
 
 
+class Superposed(nn.Module):
+    """Planted units in superposition: their activations, each written along a direction of fewer channels.
+
+    No channel is a concept, but the activations are sparse, so that a dictionary can find the directions (Elhage et
+    al., Toy Models of Superposition, 2022).
+
+    Args:
+        planted: The units.
+        directions: [units, channels].
+    """
+
+    def __init__(self, planted: PlantedUnits, directions: Float[Tensor, "units channels"]) -> None:
+        super().__init__()
+        self.planted = planted
+        self.register_buffer("directions", directions)
+
+    def forward(self, features: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n channels h w"]:
+        """The sum of the directions, each times its unit's activation."""
+        return functional.conv2d(self.planted(features), self.get_buffer("directions").T[:, :, None, None])
+
+
 class PlantedStage(nn.Sequential):
     """A stage of a network with planted units after its own channels; its blocks keep their names."""
 
-    def __init__(self, stage: nn.Sequential, planted: PlantedUnits) -> None:
-        super().__init__(OrderedDict([*stage.named_children(), ("planted", planted)]))
+    def __init__(self, stage: nn.Sequential, planted: PlantedUnits | Superposed) -> None:
+        name = "planted" if isinstance(planted, PlantedUnits) else "superposed"
+        super().__init__(OrderedDict([*stage.named_children(), (name, planted)]))
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n units h w"]:
         """The stage's own channels, then the planted ones."""
@@ -123,12 +145,20 @@ def plant(network: nn.Module, path: Path, sha256: str | None, target_sha256: str
         raise UserError(f"Units can only be planted in a ResNet's layer4, not in {type(network).__name__}.")
     if network.fc.in_features != planted.first:
         raise UserError(f"{path} belongs to a layer of {planted.first} channels, not {network.fc.in_features}.")
+    directions = weights.pop("directions", None)
     try:
-        network.layer4 = PlantedStage(network.layer4, PlantedUnits(planted, weights))
+        units = PlantedUnits(planted, weights)
+        added = units if directions is None else Superposed(units, directions)
+        network.layer4 = PlantedStage(network.layer4, added)
     except ValueError as error:
         raise UserError(f"{path} contradicts itself: {error}; restore the file.") from error
     network.avgpool = nn.Sequential(OwnChannels(planted.first), network.avgpool)  # pyright: ignore[reportAttributeAccessIssue]
     return network
+
+
+def planted_directions(path: Path) -> Float[Tensor, "units channels"] | None:
+    """The directions of the planted units in a file; None if they are channels."""
+    return load_weights(path).get("directions")
 
 
 def save_planted(path: Path, planted: Planted, weights: Mapping[str, Tensor]) -> None:

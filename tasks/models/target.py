@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from tasks.activations.capture import LayerCapture, Pooling, check_cls, layer_kind, pool, positions, prefix_tokens
+from tasks.activations.readout import Readout
 from tasks.cache.padded import filled, rows_for
 from tasks.models.batches import Batches
 from tasks.models.layout import place
@@ -49,17 +50,24 @@ class TargetModel:
         network: In eval mode; moved to the device.
         preprocessing: Maps uint8 images in the network's view to its input.
         batch_size: Images per forward pass; a runtime setting. It is halved when memory runs out.
+        readout: What the units of one layer are, if not its channels.
 
     Attributes:
         on_read: Called with the number of images of each reading.
     """
 
     def __init__(
-        self, network: nn.Module, preprocessing: Preprocessing, device: torch.device, batch_size: int = 64
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        batch_size: int = 64,
+        readout: Readout | None = None,
     ) -> None:
         self.network = place(network.eval(), device, channels_last=True)
         self.preprocessing = preprocessing
         self.device = device
+        self.readout = readout and readout.to(device)
         self.on_read: Callable[[int], None] = lambda count: None
         self._batches = Batches(batch_size)
 
@@ -101,7 +109,7 @@ class TargetModel:
                 inputs = self.preprocessing(whole.to(self.device)).contiguous(memory_format=torch.channels_last)
                 shown = capture(inputs)
                 return {
-                    name: self._reading(shown[name], len(batch), pooling, name in maps, units_of(maps, name))
+                    name: self._reading(name, shown[name], len(batch), pooling, name in maps, units_of(maps, name))
                     for name, pooling in layers.items()
                 }
 
@@ -109,7 +117,22 @@ class TargetModel:
         self.on_read(len(images))
         return {name: _join([part[name] for part in parts]) for name in layers}
 
+    def readout_of(self, layer: str) -> Readout | None:
+        """What the units of a layer are; None for its channels."""
+        return self.readout if self.readout is not None and self.readout.layer == layer else None
+
     def _reading(
+        self, layer: str, output: Tensor, count: int, pooling: Pooling, mapped: bool, units: Sequence[int] | None
+    ) -> LayerReading:
+        readout = self.readout_of(layer)
+        if readout is None:
+            return self._units(output, count, pooling, mapped, units)
+        step = readout.images_at_once(output, rows_for(self.device))
+        parts = output[: max(1, -(-count // step)) * step].split(step)
+        made = _join([self._units(readout(part), len(part), pooling, mapped, units) for part in parts])
+        return LayerReading(made.kind, made.pooled[:count], None if made.maps is None else made.maps[:count])
+
+    def _units(
         self, output: Tensor, count: int, pooling: Pooling, mapped: bool, units: Sequence[int] | None
     ) -> LayerReading:
         prefix = prefix_tokens(self.network, output)

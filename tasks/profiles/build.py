@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch.nn.functional import normalize
 
 from tasks import miniature
 from tasks.activations.capture import output_layer
@@ -29,8 +30,10 @@ from tasks.miniature.generator import RenderingGenerator
 from tasks.miniature.probing import MiniatureProbingSet
 from tasks.miniature.vocabulary import CATEGORIES, CATEGORY_OF, CONCEPTS, SYNONYMS
 from tasks.models.counting_summariser import CountingSummariser
+from tasks.models.dictionaries import read_readout
 from tasks.models.diffusion import DiffusionGenerator, Sampling
 from tasks.models.grabcut import GrabCutSegmenter
+from tasks.models.planted import planted_directions
 from tasks.models.planted_facts import PlantedUnit, read_planted
 from tasks.models.retrieval import RetrievalGenerator, pool_sha256
 from tasks.models.seen import SeenGenerator
@@ -62,6 +65,9 @@ from tasks.roles import (
     Summariser,
 )
 from tasks.view import View
+
+RECOVERED: Final = 0.9
+"""Cosine with a planted direction from which on a latent is taken for it."""
 
 
 class Roles:
@@ -115,7 +121,9 @@ class Roles:
             network, steps = build_network(entry, f"the target {name}")
             if entry.weights is None and entry.sha256:
                 require([locate_target(name, entry)])
-            self._targets[name] = TargetModel(network, steps, self.device, self.batch_size)
+            file = entry.readout
+            readout = file and read_readout(file.kind, file.weights, file.layer, file.settings, file.sha256)
+            self._targets[name] = TargetModel(network, steps, self.device, self.batch_size, readout)
         return self._targets[name]
 
     def halved(self) -> dict[str, int]:
@@ -175,6 +183,9 @@ class Roles:
     def planted(self, name: str) -> Mapping[int, PlantedUnit]:
         """The planted units of a target: number in its ``layer4`` → what the unit detects, and how well.
 
+        Where they are in superposition, a latent or direction counts as the planted unit whose direction has a cosine
+        of at least ``RECOVERED`` with its own.
+
         Raises:
             UserError: An unknown name, a target without planted units, a missing or wrong file.
         """
@@ -185,8 +196,14 @@ class Roles:
                 "'truth: planted' cannot use it."
             )
         check_file(entry.weights, entry.sha256)
-        planted = read_planted(entry.weights)
-        return dict(enumerate(planted.units, start=planted.first))
+        planted, directions = read_planted(entry.weights), planted_directions(entry.weights)
+        if directions is None:
+            return dict(enumerate(planted.units, start=planted.first))
+        file, own = self.profile.target(name).readout, torch.eye(directions.shape[1])
+        if file is not None:
+            own = read_readout(file.kind, file.weights, file.layer, file.settings, file.sha256).directions
+        cosine, unit = (normalize(own, dim=1) @ normalize(directions, dim=1).T).max(dim=1)
+        return {number: planted.units[unit[number]] for number in (cosine >= RECOVERED).nonzero()[:, 0].tolist()}
 
     def unknown_texts(self) -> int:
         """Number of distinct concepts that the generator could not parse and rendered as random images."""

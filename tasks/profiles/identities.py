@@ -44,6 +44,8 @@ def network_identity(profile: Profile, name: str, load: Callable[[], object]) ->
     files = {} if pinned else place_facts(found.where)
     if entry.planted is not None and entry.planted.sha256 is None:
         files |= place_facts(entry.planted.weights)
+    if entry.readout is not None and entry.readout.sha256 is None:
+        files |= place_facts(entry.readout.weights)
     return {
         "source": _without_licence(profile.identity((name,), ())["targets"][name]),
         "files": files,

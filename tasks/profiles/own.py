@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from tasks.activations.capture import list_layers
 from tasks.common.errors import UserError, unknown_name
 from tasks.models.checkpoints import read_checkpoint
+from tasks.models.dictionaries import Kind, settings_of
 from tasks.models.weights import file_sha256
 from tasks.profiles.networks import build_network, torchvision_preprocessing
 from tasks.profiles.schema import Profile
-from tasks.profiles.sources import FACTORY, Input, Target
+from tasks.profiles.sources import FACTORY, Input, ReadoutFile, Target
 from tasks.schema import Pooling, Task, Units
 
 IMAGENET = Input(resize=256, crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -77,6 +78,7 @@ def with_own_model(
             "weights": target.pretrained or (target.sha256 or "of the factory")[:16],
             "layer": chosen,
             "pooling": pooling or task.pooling,
+            "readout": "channels",
             "units": Units(label=task.units.label),
             # Only the images' annotation can be the truth of a network that nobody has described.
             "truth": "best_concept" if task.truth == "best_concept" else None,
@@ -116,6 +118,40 @@ def with_other_networks(profile: Profile, models: Collection[str], given: str) -
                 f"({', '.join(profile.targets)}), and none of timm:NAME, torchvision:NAME and package.module:factory."
             )
     return profile.model_copy(update={"targets": {**profile.targets, **others}})
+
+
+def with_readout(profile: Profile, task: Task, kind: Kind, file: Path) -> tuple[Profile, Task]:
+    """A profile whose network has the file's latents or directions as units of the task's layer, and their task.
+
+    Args:
+        file: Its content identifies them, and its name is part of the names of network and task.
+
+    Raises:
+        UserError: The file is missing, or a configuration beside it cannot be used.
+    """
+    if not file.is_file():
+        raise UserError(f"There is no file {file} for --{kind}.")
+    readout = ReadoutFile(
+        kind=kind,
+        layer=task.layer,
+        weights=file.resolve(),
+        sha256=file_sha256(file),
+        settings=dict(settings_of(file)) if kind == "dictionary" else {},
+    )
+    name = re.sub(r"[^a-z0-9_.]+", "_", f"{task.model}_{task.layer}_{file.stem}".lower()).strip("_.")
+    own = task.model_copy(
+        update={
+            "name": re.sub(r"[^a-z0-9]+", "_", f"{task.name}_{file.stem}".lower()).strip("_")[:60],
+            "description": f"{file.stem} ({kind}) on {task.layer} of the network of {task.name}.",
+            "model": name,
+            "readout": kind,
+            "units": Units(label=task.units.label),
+            "truth": "best_concept" if task.truth == "best_concept" else None,
+            "licences": {**task.licences, kind: "not stated: the user's own"},
+        }
+    )
+    entry = profile.target(task.model).model_copy(update={"readout": readout})
+    return profile.model_copy(update={"targets": {**profile.targets, name: entry}}), own
 
 
 def layers_of(target: Target) -> dict[str, tuple[int, ...]]:

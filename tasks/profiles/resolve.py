@@ -81,6 +81,8 @@ def _target(profile: Profile, name: str) -> Iterator[Resource]:
     yield locate_target(name, entry)
     if entry.planted is not None:
         yield locate_file(f"planted units of {name}", "weights file", entry.planted.weights, entry.licence)
+    if entry.readout is not None:
+        yield locate_file(f"{entry.readout.kind} of {name}", "weights file", entry.readout.weights, entry.licence)
 
 
 def _probing(profile: Profile, name: str) -> Resource:

@@ -71,6 +71,22 @@ class PlantedFile(Strict):
     sha256: str | None = None
 
 
+class ReadoutFile(Strict):
+    """What the units of a layer are, if not its channels: see ``tasks.models.dictionaries``.
+
+    Attributes:
+        kind: ``dictionary`` (a sparse autoencoder, whose latents are the units) or ``directions``.
+        layer: Dotted name of the layer.
+        settings: How the file is read, as far as it does not say so itself: ``activation``, ``k`` and others.
+    """
+
+    kind: Literal["dictionary", "directions"]
+    layer: str
+    weights: Path
+    sha256: str | None = None
+    settings: dict[str, bool | int | float | str] = optional({})
+
+
 class Target(Strict):
     """A target network.
 
@@ -94,6 +110,7 @@ class Target(Strict):
         get: How to get the file, for ``doctor``.
         input: Its preprocessing; required for a factory, and for torchvision's without ``pretrained``.
         planted: Units to add after the channels of its last stage.
+        readout: What the units of one of its layers are, if not its channels.
     """
 
     loader: Literal["torchvision", "timm", "factory"]
@@ -111,6 +128,7 @@ class Target(Strict):
     get: str | None = unhashed()
     input: Input | None = optional()
     planted: PlantedFile | None = None
+    readout: ReadoutFile | None = optional()
 
     @model_validator(mode="after")
     def _whole(self) -> Target:

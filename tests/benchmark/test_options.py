@@ -30,6 +30,8 @@ CHANGES = {
     "strip_prefix": "module.",
     "layer": "layer2",
     "pooling": "max",
+    "dictionary": Path("sae.safetensors"),
+    "directions": Path("probes.safetensors"),
     "profile": "paper",
     "seed": 1,
     "masks": "segmenter",
@@ -86,7 +88,7 @@ def test_every_field_is_either_identity_or_runtime_or_a_place():
 def test_the_kinds_are_as_they_were():
     """Another kind would make older runs others, or take results of one setting for those of another."""
     assert {"model", "strip_prefix", "layer", "pooling"} == LATER
-    assert {"weights", "image_folder", "concepts"} == PLACES
+    assert {"weights", "image_folder", "concepts", "dictionary", "directions"} == PLACES
     sampled = {"tasks", "methods", "method_options", "suites", "severities", "units", "unit_ids", "repeats", "images"}
     perturbed = {"masks", "corruptions", "lengths", "feather"}
     assert LATER | sampled | perturbed | {"profile", "seed"} == IDENTITY

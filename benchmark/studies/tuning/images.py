@@ -94,7 +94,7 @@ def mixed(plain: Observation, changed: Observation, rows: Int[np.ndarray, " imag
     replaces, numbers = places >= 0, places.clamp(min=0)
 
     def chosen(own: Tensor, other: Tensor) -> Tensor:
-        return torch.where(replaces[:, None], other[numbers], own)
+        return torch.where(replaces[:, None], other[numbers].to_dense(), own.to_dense())
 
     def images(indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         return _replaced(plain.images(indices), places[list(indices)], changed.images)

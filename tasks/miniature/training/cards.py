@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.miniature.training.evaluate import Quality
+from tasks.miniature.training.latents import SAES
 from tasks.models.weights import file_sha256
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
@@ -26,6 +27,11 @@ FILES = {
 }
 """Model → its weights file below ``CHECKPOINTS``."""
 
+OF_LAYERS = {"superposed": "superposed.safetensors"} | {
+    name: f"sae/{name.removeprefix('sae_')}.safetensors" for name in SAES
+}
+"""The same of what belongs to a layer of a model; their figures are in their cards, without bars."""
+
 _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", "numpy", "opencv-python")
 
 
@@ -33,13 +39,13 @@ def write_card(name: str, facts: Mapping[str, Any], seed: int) -> None:
     """Write a model card and put the new hash into the profile, replacing the old card's or ``pending-NAME``.
 
     Args:
-        name: A key of ``FILES``.
+        name: A key of ``FILES`` or ``OF_LAYERS``.
         facts: From the training script: seconds, views, input side, last loss.
     """
-    path = CHECKPOINTS / FILES[name]
+    path = CHECKPOINTS / (FILES | OF_LAYERS)[name]
     card = {
         "model": name,
-        "file": FILES[name],
+        "file": (FILES | OF_LAYERS)[name],
         "sha256": file_sha256(path),
         "bytes": path.stat().st_size,
         "command": f"python -m tasks.miniature train {name}",
@@ -74,6 +80,9 @@ def add_quality(figures: Sequence[Quality]) -> None:
 
 
 def _card_path(name: str) -> Path:
+    """Beside the weights; of a folder of files, beside the folder."""
+    if name in OF_LAYERS:
+        return (CHECKPOINTS / OF_LAYERS[name]).with_suffix(".card.json")
     return CHECKPOINTS / f"{name}.card.json"
 
 

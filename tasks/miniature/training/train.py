@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.miniature.training import captioner, clip, planted, segmenter, target
-from tasks.miniature.training.cards import CHECKPOINTS, FILES, write_card
+from tasks.miniature.training import captioner, clip, latents, planted, segmenter, target
+from tasks.miniature.training.cards import CHECKPOINTS, FILES, OF_LAYERS, write_card
 from tasks.models.weights import save_weights
+
+DIRECTIONS = "superposed_directions.safetensors"
+"""The directions of ``superposed`` alone, for ``--directions``."""
 
 
 def train(name: str, cache: Path) -> None:
     """Train a model.
 
     Args:
-        name: A key of ``cards.FILES``.
+        name: A key of ``cards.FILES`` or ``cards.OF_LAYERS``.
         cache: Folder of the rendered training data.
     """
     if name == "clip":
@@ -26,6 +29,10 @@ def train(name: str, cache: Path) -> None:
         seed = segmenter.RECIPES[0].seed
     elif name == "planted":
         facts, seed = planted.train_planted(CHECKPOINTS / FILES[name], cache), planted.SEED
+    elif name == "superposed":
+        facts, seed = latents.plant_superposed(CHECKPOINTS / OF_LAYERS[name], CHECKPOINTS / DIRECTIONS), 0
+    elif name in latents.SAES:
+        facts, seed = latents.train_sae(name, CHECKPOINTS / OF_LAYERS[name], cache), latents.SAES[name].seed
     else:
         model, facts = target.train_target(name, cache)
         # The transformer is small as it is, and its position embedding has no channels for int8 scales.
