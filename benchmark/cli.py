@@ -16,6 +16,7 @@ from benchmark.commands.options_cli import option
 from benchmark.commands.plan import plan
 from benchmark.commands.reproduce import reproduce
 from benchmark.commands.run import run
+from benchmark.commands.validate import validate
 
 if TYPE_CHECKING:
     from benchmark.external.score import ScoredLabels
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(guarded(run))
 app.command()(guarded(plan))
 app.command()(guarded(reproduce))
+app.command()(guarded(validate))
 app.add_typer(cache_app, name="cache")
 
 
