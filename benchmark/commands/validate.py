@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,7 @@ def validate_one(
     from leaderboard.board.submission import VALIDATION, check, read_submission
     from leaderboard.store import atomic
     from leaderboard.store.errors import StoreError
+    from leaderboard.store.run_folder import finished, table_hashes
     from tasks.common.errors import UserError
 
     sha256 = ""
@@ -114,14 +116,16 @@ def validate_one(
         try:
             submission = read_submission(path, Path(temporary) / "run")
             sha256 = submission.sha256
-            check(submission)
+            summary = check(submission)
             verdict = _validated(submission, Path(temporary), again, nonce, {"device": device, "cache": cache})
         except (UserError, StoreError) as error:
             return Verdict(path, str(error), sha256)
         if out is not None:
+            submission.folder.write_table("summary", summary)
             copy = out / submission.name
             shutil.copytree(submission.folder.path, copy, dirs_exist_ok=True)
             facts = {**submission.info["facts"], VALIDATION: verdict.facts()}
+            facts["finished"] = finished(submission.info, table_hashes(copy))
             atomic.write_json(copy / "run.json", {**submission.info, "facts": facts})
     return verdict
 
@@ -251,10 +255,9 @@ def _labelled_again(submission: Submission, options: RunOptions) -> dict[str, st
     if options.faithfulness != "none" and wrong is None:
         measured = submission.folder.read_table(FAITHFULNESS.name)
         _, wrong = mismatches_of_sample(measured, folder.read_table(FAITHFULNESS.name), FAITHFULNESS)
-    why = {}
+    why, rows = {}, Counter(result.scores["method"])
     for name in options.method_names():
-        cells = int(result.scores["method"].eq(name).sum())
-        if name not in shares or cells < _most(result.scores):
+        if name not in shares or rows[name] < max(rows.values()):
             why[name] = "its units could not be labelled again here"
         elif shares[name] > _DIFFERING:
             why[name] = f"{shares[name]:.0%} of its labels are other ones when its units are labelled again"
@@ -264,11 +267,6 @@ def _labelled_again(submission: Submission, options: RunOptions) -> dict[str, st
     if differing and _setup(submission.info) == _setup(folder.info()):
         raise UserError(f"{submission.path} is refused: labelled again with the same packages, {differing[0]}.")
     return why
-
-
-def _most(scores: Any) -> int:
-    """Rows of a method whose every cell was done."""
-    return int(scores.groupby("method").size().max()) if len(scores) else 0
 
 
 def _setup(info: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,7 @@ def mismatch_with_labels(scores: pd.DataFrame, works: Sequence[Work], roles: Rol
 
 def mismatches_of_sample(
     stated: pd.DataFrame, again: pd.DataFrame, schema: TableSchema
-) -> tuple[pd.Series, str | None]:
+) -> tuple[dict[str, float], str | None]:
     """Compare rows with those of the same units, labelled again.
 
     Args:
@@ -85,11 +85,11 @@ def mismatches_of_sample(
     """
     key = list(schema.key)
     rows = again.merge(stated, on=key, suffixes=("", "_stated"))
-    stated = rows[[*key, *(f"{name}_stated" for name in again if name not in key)]].set_axis(again.columns, axis=1)
-    same = ~differing(stated["label"], rows["label"], 0.0)
+    stated = pd.DataFrame({name: rows[name if name in key else f"{name}_stated"] for name in again})
+    same = ~differing(pd.Series(stated["label"]), pd.Series(rows["label"]), 0.0)
     shares = {str(name): float(np.mean(~same[rows["method"].eq(name).to_numpy()])) for name in rows["method"].unique()}
     if schema is SCORES:
-        same &= ~differing(stated["clean_label"], rows["clean_label"], 0.0)
+        same &= ~differing(pd.Series(stated["clean_label"]), pd.Series(rows["clean_label"]), 0.0)
     names = _OF_SAMPLE if schema is SCORES else [c.name for c in schema.columns if c.name not in (*key, "label")]
     return shares, _differing(stated.loc[same], rows.loc[same], names)
 
@@ -97,7 +97,7 @@ def mismatches_of_sample(
 def _recomputed(own: pd.DataFrame, work: Work, embeddings: LabelEmbeddings, roles: Roles) -> pd.DataFrame:
     """The columns ``_FROM_LABELS`` of one method, for rows sorted by the key."""
     cells = {
-        place: [None if pd.isna(label) else str(label) for label in rows["label"]]
+        cast(tuple[str, int, int], place): [None if pd.isna(label) else str(label) for label in rows["label"]]
         for place, rows in own.groupby(["perturbation", "severity", "repeat"], sort=False)
     }
     nothing = [None] * len(work.units)

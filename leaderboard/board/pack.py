@@ -6,7 +6,6 @@ Pictures take most of the room, so only some units keep theirs, smaller, under t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from leaderboard.store import atomic
 from leaderboard.store.analysis_schema import STUDIES
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import safe_name
-from leaderboard.store.run_folder import RunFolder, finished, is_bottleneck
+from leaderboard.store.run_folder import RunFolder, finished, is_bottleneck, table_hashes
 from leaderboard.store.schema import DEPENDENCE, EVIDENCE, FAITHFULNESS, LABELS, SCORES, SUMMARY, THUMBNAILS
 
 RANKS: Final = 3
@@ -91,10 +90,9 @@ def pack_run(
             packed.write_table(schema.name, table)
     if not is_bottleneck(info):
         _pack_labels(folder, packed, units, images, pixels)
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(copy.glob("*.parquet"))}
     # Last, as everywhere: a folder with a run.json is whole.
     kept = info["facts"] if facts is None else facts
-    atomic.write_json(copy / "run.json", info | {"facts": {**kept, "finished": finished(info, files)}})
+    atomic.write_json(copy / "run.json", info | {"facts": {**kept, "finished": finished(info, table_hashes(copy))}})
 
 
 def _pack_labels(folder: RunFolder, packed: RunFolder, units: int, images: int, pixels: int) -> None:

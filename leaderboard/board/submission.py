@@ -57,6 +57,7 @@ _OF_IMAGES: Final = (
 OF_UNITS: Final = ("dead", "truth", "truth_op", *_OF_IMAGES)
 """Columns of the scores that do not depend on the method."""
 
+_DRAWN: Final = ("p_value", "p_adjusted")
 _ROUNDING: Final = 1e-6
 
 
@@ -140,14 +141,17 @@ def read_submission(path: Path, into: Path) -> Submission:
     return _unpacked(data, path, into)
 
 
-def check(submission: Submission) -> None:
+def check(submission: Submission) -> pd.DataFrame:
     """Everything that can be checked without a model.
+
+    Returns:
+        The summary of its scores, computed anew.
 
     Raises:
         StoreError: The first thing that does not fit.
     """
     try:
-        _check(submission)
+        return _checked(submission)
     except StoreError as error:
         raise StoreError(str(error).replace(str(submission.folder.path), str(submission.path))) from error
     # What else is wrong in a run.json that somebody edited.
@@ -155,7 +159,7 @@ def check(submission: Submission) -> None:
         raise _refused(submission, f"its run.json is damaged ({type(error).__name__}: {error})") from error
 
 
-def _check(submission: Submission) -> None:
+def _checked(submission: Submission) -> pd.DataFrame:
     info = submission.info
     facts, stated = info["facts"], info["facts"].get("finished", {})
     reasons = {
@@ -179,7 +183,7 @@ def _check(submission: Submission) -> None:
         _check_picture(submission, webp)
     _check_cells(submission, tables[SCORES.name])
     _check_labels(submission, tables)
-    _check_summary(submission, tables[SUMMARY.name], tables[SCORES.name])
+    return _checked_summary(submission, tables[SUMMARY.name], tables[SCORES.name])
 
 
 def differing(first: pd.Series, second: pd.Series, tolerance: float) -> np.ndarray:
@@ -343,17 +347,22 @@ def _check_labels(submission: Submission, tables: Mapping[str, pd.DataFrame]) ->
         raise _refused(submission, "its faithfulness is of other labels than its scores")
 
 
-def _check_summary(submission: Submission, summary: pd.DataFrame, scores: pd.DataFrame) -> None:
+def _checked_summary(submission: Submission, summary: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The summary, once its means and counts are known to follow from the scores.
+
+    What is drawn, its intervals and p-values, may differ: where resamples tie, a rounding of 1e-16 decides.
+    """
     key = list(SUMMARY.key)
     found = summarise(scores, int(submission.info["identity"]["seed"]))
     both = summary.merge(found, on=key, suffixes=("", "_found"), how="outer", indicator=True)
-    if not both["_merge"].eq("both").all():
+    if set(both["_merge"]) != {"both"}:
         raise _refused(submission, "its summary has other rows than its scores have conditions")
     for column in SUMMARY.columns:
-        if column.name not in key:
+        if column.name not in key and not column.name.endswith(("_low", "_high")) and column.name not in _DRAWN:
             stated, right = (pd.Series(both[name]) for name in (column.name, f"{column.name}_found"))
             if differing(stated.astype(float), right.astype(float), _ROUNDING).any():
                 raise _refused(submission, f"{column.name} of its summary does not follow from its scores")
+    return found
 
 
 def _refused(submission: Submission, reason: str) -> StoreError:
