@@ -62,8 +62,9 @@ def mismatch_with_labels(scores: pd.DataFrame, works: Sequence[Work], roles: Rol
         rows = scores.loc[scores["task"].eq(work.task.name).to_numpy()].sort_values(key, kind="stable")
         if {*rows["unit"]} != {*work.units}:
             return f"{work.task.name}: its units are not those that the settings choose"
+        known = _known(rows.iloc[: len(work.units)], work, roles)
         for method, own in rows.groupby("method"):
-            place = _differing(own, _recomputed(own, work, embeddings, roles), _FROM_LABELS)
+            place = _differing(own, _recomputed(own, work.units, known, embeddings, roles), _FROM_LABELS)
             if place is not None:
                 return f"{work.task.name}, {method}: {place}"
     given = pd.Series(stability(scores["clip_similarity"].to_numpy(), scores["chance"].to_numpy()))
@@ -94,19 +95,22 @@ def mismatches_of_sample(
     return shares, _differing(stated.loc[same], rows.loc[same], names)
 
 
-def _recomputed(own: pd.DataFrame, work: Work, embeddings: LabelEmbeddings, roles: Roles) -> pd.DataFrame:
+def _recomputed(
+    own: pd.DataFrame,
+    units: Sequence[int],
+    known: Sequence[Mapping[str, Any] | None],
+    embeddings: LabelEmbeddings,
+    roles: Roles,
+) -> pd.DataFrame:
     """The columns ``_FROM_LABELS`` of one method, for rows sorted by the key."""
     cells = {
         cast(tuple[str, int, int], place): [None if pd.isna(label) else str(label) for label in rows["label"]]
         for place, rows in own.groupby(["perturbation", "severity", "repeat"], sort=False)
     }
-    nothing = [None] * len(work.units)
-    clean = cells.get((CLEAN.name, 0, 0), nothing)
+    clean = cells.get((CLEAN.name, 0, 0), [None] * len(units))
     again = [labels for (name, _, repeat), labels in cells.items() if name == CLEAN.name and repeat]
     reference = CleanLabels.of(clean, again, embeddings)
-    first = own.iloc[: len(work.units)]
-    dead = first["dead"].to_numpy(bool)
-    known = _known(first, work, roles)
+    dead = own["dead"].to_numpy(bool)[: len(units)]
     frames = [
         pd.DataFrame(
             {
@@ -137,7 +141,8 @@ def _differing(stated: pd.DataFrame, found: pd.DataFrame, names: Sequence[str]) 
         wrong = differing(pd.Series(stated[name]), pd.Series(found[name]), TOLERANCE)
         if wrong.any():
             first = int(wrong.argmax())
-            both = f"{stated[name].iloc[first]!r} instead of {found[name].iloc[first]!r}"
+            # As one writes them: a NumPy number would say its type too.
+            both = f"{stated[name].tolist()[first]!r} instead of {found[name].tolist()[first]!r}"
             return f"{name} is {both} ({_place(stated, wrong)})"
     return None
 
