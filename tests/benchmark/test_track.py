@@ -104,8 +104,9 @@ def offline(tmp_path, monkeypatch):
 
 @pytest.mark.enable_socket  # it talks to a process of its own on this machine
 def test_wandb_offline(folder, offline):
-    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
     told(folder, "wandb")
+    wandb.teardown()  # its process writes after the run is finished
     (log,) = offline.glob("wandb/offline-run-*/run-*.wandb")
     assert KEY.encode() in log.read_bytes()
     assert b"<script>" not in log.read_bytes()
