@@ -46,6 +46,7 @@ CHANGES = {
     "analyses": ("exchange",),
     "exchange": Path("others"),
     "cache": "none",
+    "track": "trackio",
     "cell_timeout": 2.5,
     "budget_usd": 5.0,
     "budget_seconds": 7200.0,
@@ -80,7 +81,7 @@ def test_the_kinds_are_as_they_were():
     assert set(RunOptions.model_fields) - IDENTITY - PLACES == RUNTIME
     beside = {"faithfulness", "thumbnails", "analyses", "exchange"}
     limits = {"cell_timeout", "budget_usd", "budget_seconds"}
-    assert beside | limits | {"device", "out", "as_json", "details", "batch_size", "cache"} == RUNTIME
+    assert beside | limits | {"device", "out", "as_json", "details", "batch_size", "cache", "track"} == RUNTIME
 
 
 def test_every_field_is_an_option_with_help_or_read_from_another():
