@@ -1,4 +1,4 @@
-"""``python -m benchmark``."""
+"""``python -m benchmark``, and ``clear-benchmark``, which is the same."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ import tasks  # noqa: F401
 sys.path.pop(0)
 
 from benchmark.cli import main
+
+
+def script() -> None:
+    """``clear-benchmark``: unlike with ``python -m``, the folder where one runs is not on the path yet."""
+    sys.path.insert(0, "")
+    main()
+
 
 if __name__ == "__main__":
     main()

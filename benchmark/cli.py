@@ -17,6 +17,7 @@ from benchmark.commands.options_cli import option
 from benchmark.commands.plan import plan
 from benchmark.commands.reproduce import reproduce
 from benchmark.commands.run import run
+from benchmark.commands.validate import validate
 
 if TYPE_CHECKING:
     from benchmark.external.score import ScoredLabels
@@ -34,6 +35,7 @@ app.command()(guarded(run))
 app.command()(guarded(plan))
 app.command()(guarded(reproduce))
 app.command()(guarded(cluster))
+app.command()(guarded(validate))
 app.add_typer(cache_app, name="cache")
 
 

@@ -29,6 +29,7 @@ from benchmark.core.preflight import check
 from benchmark.core.scoring import score_run
 from benchmark.core.sweep import is_seen
 from benchmark.core.tables_cache import is_finished, note_finished, tables_key
+from benchmark.core.track import track
 from benchmark.core.work import Work
 from benchmark.execution.local import do_all
 from benchmark.execution.prepare import Job, load_parts, prepare
@@ -114,7 +115,9 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         _begin(folder, job, display)
         if _is_finished(folder, job):
             display.message("everything was already done; nothing is computed again")
-            return _stored(folder, options)
+            result = _stored(folder, options)
+            track(options.track, folder, result.summary, display)
+            return result
         build_summariser(folder, job.prepared.works, job.prepared.methods, roles)
         session = Session(job, folder)
         record_images(folder, {name: probing for name, (_, probing) in session.probes.items()}, display)
@@ -133,6 +136,7 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         result = _finish(session, failed, display)
         record_outcome(folder, count, roles, display)
         note_finished(folder, tables_key(folder, options))
+        track(options.track, folder, result.summary, display)
     return result
 
 

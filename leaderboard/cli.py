@@ -64,6 +64,50 @@ def pack(
 
 @app.command()
 @guarded
+def submit(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    contact: Annotated[str, typer.Option(help="Who answers questions: a mail address or a page; not shown on boards.")],
+    note: Annotated[str, typer.Option(help="What readers should know.")] = "",
+    out: Annotated[Path | None, typer.Option(help="File to write.  [default: RUN.clear.zip here]")] = None,
+    units: Annotated[int, typer.Option(min=0, help="Units of each task that keep their images.")] = 6,
+    images: Annotated[int, typer.Option(min=1, max=10, help="Top images to keep per unit.")] = 4,
+) -> None:
+    """Pack a run into one file for somebody else's board."""
+    from leaderboard.board.submission import write_submission
+
+    path = write_submission(run, contact, note, out, units, images)
+    say(f"{path}: {path.stat().st_size / 1024:,.0f} kB; to see what its receiver will: leaderboard validate {path}")
+
+
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False)
+def validate(context: typer.Context) -> None:
+    """Check submissions: recompute their scores, label a sample of their units again, refuse what does not fit."""
+    _benchmark("validate", *context.args)
+
+
+@app.command(context_settings=_PASSED_ON)
+def merge(
+    context: typer.Context,
+    packs: Annotated[list[Path], typer.Argument(help="Submissions; options are those of validate.")],
+    out: Annotated[Path, typer.Option(help="Folder for the run folders of those that are accepted.")],
+) -> None:
+    """Validate submissions, and write those that are accepted as run folders, from which build makes a board."""
+    _benchmark("validate", *map(str, packs), "--out", str(out), *context.args)
+
+
+def _benchmark(*arguments: str) -> None:
+    """Networks and text encoders are the benchmark's, which this package must not import."""
+    import subprocess
+    import sys
+
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "benchmark", *arguments], check=False).returncode)  # noqa: S603
+
+
+@app.command()
+@guarded
 def validity(
     between: Annotated[tuple[str, str], typer.Option(help="Two profiles: the one that should predict, and the other.")],
     runs: Annotated[

@@ -202,6 +202,9 @@ class RunOptions(BaseModel):
     cache: Runtime[str | None] = Field(
         default=None, description="Folder of the cache shared by runs, or none. [default: see docs/cache.md]"
     )
+    track: Runtime[Literal["wandb", "mlflow", "trackio"] | None] = Field(
+        default=None, description="Tracker to tell of the finished run: wandb, mlflow or trackio."
+    )
     out: Runtime[Path | None] = Field(default=None, description="Run folder. [default: runs/TASKS]")
     executor: Runtime[Literal["local", "ray"]] = Field(
         default="local", description="local, or ray: workers on a Ray cluster share the cells, see docs/cluster.md."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def check(options: RunOptions) -> tuple[Task, ...]:
 
     Raises:
         UserError: An unknown task, suite, method or profile (with the nearest names); a unit that the layer does not
-            have; an option of a method that is not run; two tasks with the same name.
+            have; an option of a method that is not run; a tracker that is not installed; two tasks with the same name.
     """
     tasks = tuple(load_task(name) for name in options.tasks)
     double = first_double([task.name for task in tasks])
@@ -45,6 +46,8 @@ def check(options: RunOptions) -> tuple[Task, ...]:
         registry.entry(method)
     _check_method_options(options)
     profile_path(options.profile)
+    if options.track is not None and importlib.util.find_spec(options.track) is None:
+        raise UserError(f"--track needs the package {options.track}: {install_command(options.track)}.")
     _check_own_files(options)
     for task in () if options.chosen_layer else tasks:
         if task.units.total is not None:

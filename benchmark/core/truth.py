@@ -44,14 +44,8 @@ def unit_truth(
         presence: Concepts that an image shows.
         roles: Provide planted units and class names.
     """
-    if task.truth == "planted":
-        planted = roles.planted(task.model)
-        return {unit: _planted(planted[unit]) for unit in units if unit in planted}
-    if task.truth == "class_names":
-        names = roles.class_names(clean.activations.shape[1])
-        return {unit: class_truth(names[unit]) for unit in units} if names else {}
-    if task.truth is None or not shown:
-        return {}
+    if task.truth != "best_concept" or not shown:
+        return stated_truth(task, units, clean.activations.shape[1], roles)
     alive = np.array([unit for unit in units if not dead[unit]], dtype=int)
     best = best_concept(clean.activations[:, torch.from_numpy(alive)].double().numpy(), presence)
     return {
@@ -59,6 +53,24 @@ def unit_truth(
         for unit, concept, auroc in zip(alive, best.concept, best.auroc, strict=True)
         if auroc >= TRUTH_BAR
     }
+
+
+def stated_truth(task: Task, units: Sequence[int], layer: int, roles: Roles) -> Truth:
+    """The true concepts that are known without images: those of planted units and of a classifier's outputs.
+
+    Args:
+        task: Specifies the source of the truth.
+        units: The requested units.
+        layer: Number of units of the layer.
+        roles: Provide planted units and class names.
+    """
+    if task.truth == "planted":
+        planted = roles.planted(task.model)
+        return {unit: _planted(planted[unit]) for unit in units if unit in planted}
+    if task.truth == "class_names":
+        names = roles.class_names(layer)
+        return {unit: class_truth(names[unit]) for unit in units} if names else {}
+    return {}
 
 
 def class_truth(names: str) -> dict[str, Any]:

@@ -119,10 +119,12 @@ def run_facts(info: Mapping[str, Any], named: Callable[[str], str] = bare) -> Ru
     options: Mapping[str, Mapping[str, Any]] = identity.get("method_options", {})
     ran: Collection[str] = identity.get("content", {}).get("methods", ())
     stated: Mapping[str, Mapping[str, Any]] = facts.get("methods", {})
-    methods = {
-        named(name): _about_method(name, stated[name]) if name in stated else unstated(name, options.get(name, ()))
+    found = {
+        name: _about_method(name, stated[name]) if name in stated else unstated(name, options.get(name, ()))
         for name in dict.fromkeys((*ran, *stated))
     }
+    validated: Mapping[str, str] = facts.get("validation", {}).get("methods", {})
+    methods = {named(name): replace(own, validation=validated.get(name, "")) for name, own in found.items()}
     perturbations = {
         name: AboutPerturbation(str(said.get("family", OTHER)), str(said.get("description", "")))
         for name, said in facts.get("perturbations", {}).items()
@@ -140,6 +142,10 @@ def merged(facts: Sequence[RunFacts]) -> RunFacts:
     """The facts of several runs together; seed, note and what several say are those of the first that has them."""
     first = facts[0] if facts else RunFacts()
     methods = {name: about for one in reversed(facts) for name, about in one.methods.items()}
+    for name, about in methods.items():
+        # What the rows of several runs are worth is what the least of them is.
+        said = {one.methods[name].validation for one in facts if name in one.methods}
+        methods[name] = replace(about, validation=min(said - {""}, default=""))
     perturbations = {name: about for one in reversed(facts) for name, about in one.perturbations.items()}
     planted = {task: unit for one in reversed(facts) for task, unit in one.planted_from.items()}
     seconds = {place: own for one in reversed(facts) for place, own in one.seconds.items()}

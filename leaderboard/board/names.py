@@ -24,6 +24,7 @@ class AboutMethod:
         trace: Form of the traces that it writes down, see ``benchmark.trace``; empty without any.
         annotation: It reads what the probing images show, which other methods must find out.
         tuned_on: The perturbations on which its options were chosen, which are not held out for it either.
+        validation: Of a submitted run: ``verified`` or ``self-reported``; empty for runs that nobody submitted.
     """
 
     summary: str = ""
@@ -33,6 +34,7 @@ class AboutMethod:
     trace: str = ""
     annotation: bool = False
     tuned_on: tuple[str, ...] = ()
+    validation: str = ""
 
 
 _METHODS: Final[Mapping[str, AboutMethod]] = {

@@ -6,11 +6,11 @@ Pictures take most of the room, so only some units keep theirs, smaller, under t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from leaderboard.store import atomic
 from leaderboard.store.analysis_schema import STUDIES
 from leaderboard.store.errors import StoreError
 from leaderboard.store.identity import safe_name
-from leaderboard.store.run_folder import RunFolder, finished, is_bottleneck
+from leaderboard.store.run_folder import RunFolder, finished, is_bottleneck, table_hashes
 from leaderboard.store.schema import DEPENDENCE, EVIDENCE, FAITHFULNESS, LABELS, SCORES, SUMMARY, THUMBNAILS
 
 RANKS: Final = 3
@@ -52,26 +52,47 @@ def pack_runs(
     sizes = {}
     for name, path in find_runs(root):
         copy = Path(out) / safe_name(name)
-        _pack(RunFolder(path), copy, units, images, pixels)
+        pack_run(RunFolder(path), copy, units, images, pixels)
         sizes[copy.name] = sum(file.stat().st_size for file in copy.iterdir())
     if not sizes:
         raise StoreError(f"No run folder lies under {root}: name one that holds run folders with --runs.")
     return sizes
 
 
-def _pack(folder: RunFolder, copy: Path, units: int, images: int, pixels: int) -> None:
+def pack_run(
+    folder: RunFolder,
+    copy: Path,
+    units: int = 6,
+    images: int = 4,
+    pixels: int = 64,
+    facts: Mapping[str, Any] | None = None,
+    studies: bool = True,
+) -> None:
+    """Write a packed copy of one run.
+
+    Args:
+        copy: The folder of the copy.
+        units: See ``pack_runs``, as for ``images`` and ``pixels``.
+        facts: Instead of those in ``run.json``.
+        studies: Whether to keep the tables of studies.
+
+    Raises:
+        StoreError: The run is damaged or unfinished, or the copy cannot be written.
+    """
     info = folder.info()
     packed = RunFolder(copy)
-    of_studies = [schema for schemas in STUDIES.values() for schema in schemas]
+    of_studies = [DEPENDENCE, *(schema for schemas in STUDIES.values() for schema in schemas)] if studies else []
     for schema in bottlenecks.TABLES if is_bottleneck(info) else of_studies:
         table = folder.read_table(schema.name)
+        if schema is DEPENDENCE:
+            table = table.loc[(table["repeat"].eq(0) & table["perturbation"].eq("clean")).to_numpy()]
         if len(table):
             packed.write_table(schema.name, table)
     if not is_bottleneck(info):
         _pack_labels(folder, packed, units, images, pixels)
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(copy.glob("*.parquet"))}
     # Last, as everywhere: a folder with a run.json is whole.
-    atomic.write_json(copy / "run.json", info | {"facts": info["facts"] | {"finished": finished(info, files)}})
+    kept = info["facts"] if facts is None else facts
+    atomic.write_json(copy / "run.json", info | {"facts": {**kept, "finished": finished(info, table_hashes(copy))}})
 
 
 def _pack_labels(folder: RunFolder, packed: RunFolder, units: int, images: int, pixels: int) -> None:
@@ -87,10 +108,6 @@ def _pack_labels(folder: RunFolder, packed: RunFolder, units: int, images: int, 
     for name in (SCORES.name, SUMMARY.name, FAITHFULNESS.name):
         packed.write_table(name, folder.read_table(name))
     packed.write_table(LABELS.name, labels.loc[best])
-    depends = folder.read_table(DEPENDENCE.name)
-    if len(depends):
-        clean = (depends["repeat"].to_numpy() == 0) & (depends["perturbation"].to_numpy() == "clean")
-        packed.write_table(DEPENDENCE.name, depends.loc[clean])
     packed.write_table(EVIDENCE.name, evidence)
     packed.write_table(THUMBNAILS.name, thumbnails.assign(webp=pd.Series(smaller, thumbnails.index, dtype=object)))
 

@@ -47,9 +47,9 @@ def as_frame(board: Board) -> pd.DataFrame:
     """The board as a flat table: one row per group, suite and method.
 
     Returns:
-        ``schema_version``, ``task``, ``version``, ``profile``, ``slug``, ``suite``, ``method``, ``floor``,
-        ``complete``, ``missing``, the counts, for each ranked measure its rank and letters, and for each measure its
-        mean and the ends of its interval. Texts are not escaped.
+        ``schema_version``, ``task``, ``version``, ``profile``, ``slug``, ``suite``, ``method``, ``validation``,
+        ``floor``, ``complete``, ``missing``, the counts, for each ranked measure its rank and letters, and for each
+        measure its mean and the ends of its interval. Texts are not escaped.
     """
     rows = []
     for standings in board.standings:
@@ -57,6 +57,7 @@ def as_frame(board: Board) -> pd.DataFrame:
         for row in standings.rows:
             place = {"task": group.task, "version": group.version, "profile": group.profile, "slug": group.slug}
             flat: dict[str, Any] = {"schema_version": BOARD_VERSION, **place, "suite": row.suite, "method": row.method}
+            flat |= {"validation": group.about_run.method(row.method).validation}
             flat |= {"floor": row.floor, "complete": row.complete, "missing": "; ".join(row.missing), **row.counts}
             for name in RANKED:
                 standing = row.standings.get(name)
@@ -98,7 +99,9 @@ def _group_json(standings: Standings) -> dict[str, Any]:
         **_place_json(group),
         "conditions": [list(condition) for condition in group.conditions],
         "suites": {name: [list(condition) for condition in pairs] for name, pairs in group.suites.items()},
-        "rows": [_row_json(row) for row in standings.rows],
+        "rows": [
+            _row_json(row) | {"validation": group.about_run.method(row.method).validation} for row in standings.rows
+        ],
     }
 
 

@@ -124,6 +124,7 @@ def board_page(board: Board) -> Page:
         "columns": [(name, measures()[name]) for name in COLUMNS],
         "measures": measures(),
         "notes": notes(every),
+        "submitted": any(about.validation for group in every for about in group.about_run.methods.values()),
         "tasks": sorted({row.group.task for row in rows}),
         "methods": list(dict.fromkeys(row.row.method for row in rows)),
         "suites": list(dict.fromkeys(row.row.suite for row in rows)),

@@ -397,6 +397,11 @@ def finished(info: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any
     return {"files": dict(files), "seal": identity_hash([info["identity_hash"], dict(files)])}
 
 
+def table_hashes(folder: Path) -> dict[str, str]:
+    """File name of each table in a folder → its SHA-256."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.parquet"))}
+
+
 def is_bottleneck(info: Mapping[str, Any]) -> bool:
     """Whether a run trained concept bottlenecks and labelled no units.
 

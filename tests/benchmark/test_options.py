@@ -49,6 +49,7 @@ CHANGES = {
     "exchange": Path("others"),
     "against": "resnet18",
     "cache": "none",
+    "track": "trackio",
     "cell_timeout": 2.5,
     "budget_usd": 5.0,
     "budget_seconds": 7200.0,
@@ -104,7 +105,10 @@ def test_the_kinds_are_as_they_were():
         "mixed_devices",
         "lost_after",
     }
-    assert beside | limits | workers | {"device", "out", "as_json", "details", "batch_size", "cache"} == RUNTIME
+    assert (
+        beside | limits | workers | {"device", "out", "as_json", "details", "batch_size", "cache"} | {"track"}
+        == RUNTIME
+    )
 
 
 def test_every_field_is_an_option_with_help_or_read_from_another():

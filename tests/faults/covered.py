@@ -386,9 +386,15 @@ FAULTS: dict[int, Fault] = {
             "leaderboard/test_board.py::test_tables_of_another_run_are_not_believed",
             "leaderboard/test_board.py::test_tables_follow_from_the_parts",
             "leaderboard/test_board.py::test_an_edited_identity_is_not_believed",
+            "leaderboard/test_submission.py::test_forged_tables_are_refused",
+            "leaderboard/test_submission.py::test_forged_settings_are_refused",
+            "leaderboard/test_submission.py::test_f38_edited_tables_without_new_hashes_are_refused",
+            "benchmark/test_validate.py::test_f38_scores_that_do_not_follow_from_the_labels_are_refused",
+            "benchmark/test_validate.py::test_f38_other_settings_than_here_are_refused",
+            "benchmark/test_validate.py::test_f38_labels_that_the_method_does_not_give_are_refused",
+            "benchmark/test_validate.py::test_f38_what_only_the_images_show_is_measured_again",
         ),
-        "CLEAR takes no submissions; nothing is signed, so whoever computes all hashes anew, or removes the seal of a "
-        "packed copy, is believed, and scores other than the labels in them are not derived again",
+        "a run folder that was not merged from a submission is believed; of a method that is not installed, labels are",
     ),
     39: Fault(
         "A read-only or network file system, unusual names, a clock set back",
