@@ -78,13 +78,11 @@ class Clear:
     """Names a unit by the concept that holds in several contexts of the same images, tested on synthetic images.
 
     1. *Evidence.* The unit's top images and attention crops, as in Describe-and-Dissect (Bai et al., TMLR 2025), in
-    every
-       context: as given, and perturbed once more. Control images, a random sample of the same probing images, are
+       every context: as given, and perturbed once more. Control images, a random sample of the same probing images, are
        rendered in the same contexts: what their captions say is said of any image, because of the fog for example.
     2. *Candidates.* Summaries of the captions of each context; the parts of these captions, word by word, and of those
-    of
-       the control images that excite the unit most; and the best parts in pairs. One caption in ten that contains the
-       right word is enough, although no summary would keep it.
+       of the control images that excite the unit most; and the best parts in pairs. One caption in ten that contains
+       the right word is enough, although no summary would keep it.
     3. *Score* of a candidate in each context: weighted mean of three probabilities in [0, 1],
 
        - activation: mean rank of its synthetic images by the unit's activation among those of all candidates,
