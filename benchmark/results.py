@@ -70,7 +70,8 @@ class Shown:
 
     def _repr_html_(self) -> str:
         macros = environment().get_template("tables.jinja").module
-        return "\n".join(str(macros.view_table(table)) for table in self.tables)  # type: ignore[attr-defined]
+        shown = "\n".join(str(macros.view_table(table)) for table in self.tables)  # type: ignore[attr-defined]
+        return shown.replace('class="visually-hidden"', "hidden")  # a notebook has none of the site's style
 
 
 class Run:

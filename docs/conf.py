@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from docutils import nodes
 from sphinx.addnodes import toctree
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # pages made from facts, and the code of this checkout
 
+import check  # noqa: E402
 import facts  # noqa: E402
 
 facts.write_pages(DOCS / "reference")
@@ -28,6 +31,7 @@ html_title = "CLEAR"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 
+highlight_language = "none"  # most blocks are typed into a terminal
 myst_heading_anchors = 4
 bibtex_bibfiles = ["../report/references.bib"]
 bibtex_default_style = "unsrt"
@@ -47,7 +51,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(DOCS.parent), os.en
 def setup(app: Sphinx) -> None:
     """Connect what Sphinx has no option for."""
     app.connect("source-read", _in_the_site)
-    app.connect("build-finished", _llms)
+    app.connect("build-finished", _finish)
 
 
 def _in_the_site(app: Sphinx, page: str, text: list[str]) -> None:
@@ -55,19 +59,24 @@ def _in_the_site(app: Sphinx, page: str, text: list[str]) -> None:
     text[0] = text[0].replace("](../CONTRIBUTING.md", "](contributing.md")
 
 
-def _llms(app: Sphinx, error: Exception | None) -> None:
-    """Write ``llms.txt`` (llmstxt.org): every page, section by section, with its first paragraph."""
+def _finish(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.name != "html":
         return
-    env = app.env
-    lines = ["# CLEAR", "", f"> {_first(env, env.config.root_doc, 1)}"]
+    _write_llms(app.env, app.outdir / "llms.txt")
+    for problem in check.problems(app.outdir):
+        logging.getLogger(__name__).warning(problem)
+
+
+def _write_llms(env: BuildEnvironment, file: Path) -> None:
+    """``llms.txt`` (llmstxt.org): every page, section by section, with its first sentence."""
+    lines = ["# CLEAR", "", f"> {_first(env, env.config.root_doc)}"]
     for tree in env.get_doctree(env.config.root_doc).findall(toctree):
         lines += ["", f"## {tree['caption']}", ""]
         for page in (name for entry in tree["includefiles"] for name in (entry, *env.toctree_includes.get(entry, ()))):
             lines.append(f"- [{env.titles[page].astext()}]({page}.html): {_first(env, page)}")
-    (app.outdir / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _first(env: BuildEnvironment, page: str, skipped: int = 0) -> str:
-    found = [part.astext() for part in env.get_doctree(page).findall(nodes.paragraph)]
-    return " ".join(found[skipped].split()) if found[skipped:] else ""
+def _first(env: BuildEnvironment, page: str) -> str:
+    paragraph = next(iter(env.get_doctree(page).findall(nodes.paragraph)), None)
+    return re.split(r"(?<=[.?!]) ", " ".join(paragraph.astext().split()))[0] if paragraph else ""

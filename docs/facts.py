@@ -63,6 +63,11 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _facts(rows: Iterable[tuple[str, str]]) -> str:
+    """The facts that there are."""
+    return _table(("fact", "value"), (row for row in rows if row[1]))
+
+
 def _overview(title: str, kind: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]], about: str) -> str:
     table = _table(heads, ((f"[{row[0]}]({kind}/{name}.md)", *row[1:]) for name, row in rows.items()))
     return _page(
@@ -71,7 +76,7 @@ def _overview(title: str, kind: str, heads: Sequence[str], rows: Mapping[str, Se
 
 
 def _code(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "nothing"
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _sentence(text: str) -> str:
@@ -97,25 +102,25 @@ def _method(entry: registry.MethodEntry) -> str:
     name = entry.name.replace("METHOD", _INSIDE)
     facts = about_methods({name: registry.load(name)})[name]
     own = [key for key in facts["citation"] if name == entry.name or key not in _cited(_INSIDE)]
-    asks = "those of the method inside" if name != entry.name else _code(entry.needs)
+    asks = "what the method inside needs" if name != entry.name else _code(entry.needs)
     rows = [
         ("Version", entry.version),
         ("Needs", asks),
         ("In a run by default", "yes" if entry.default else "no, name it with `--methods`"),
-        ("Trivial baseline", "yes" if facts["trivial"] else "no"),
-        ("Reads the images' annotation", "yes" if facts["annotation"] else "no"),
-        ("Uses these perturbations itself", _code(facts["uses_perturbations"])),
-        ("Options chosen on", _code(facts["tuned_on"])),
+        ("Trivial baseline", "yes, which every other method must beat" if facts["trivial"] else ""),
+        ("Reads the images' annotation", "yes" if facts["annotation"] else ""),
+        ("Perturbations that it uses itself", _code(facts["uses_perturbations"])),
+        ("Perturbations on which it was tuned", _code(facts["tuned_on"])),
     ]
     return _page(
         f"`{entry.name}`",
         _sentence(entry.summary),
-        _table(("fact", "value"), rows),
+        f"After {{footcite:t}}`{','.join(own)}`." if own else "",
+        _facts(rows),
+        f"```\npython -m benchmark run --task resnet50_layer4 --methods '{name}' --suites fog --units 6\n```",
         "## Options",
         "\n".join(["```{eval-rst}", f".. autoclass:: {entry.target.replace(':', '.')}", "```"]),
-        f"```\npython -m benchmark run --task resnet50_layer4 --methods '{name}' --suites fog --units 6\n```",
-        "## Source" if own else "",
-        f"{{footcite:ps}}`{','.join(own)}`\n\n```{{footbibliography}}\n```" if own else "",
+        "```{footbibliography}\n```" if own else "",
     )
 
 
@@ -141,12 +146,12 @@ def _suites() -> dict[str, str]:
 
 
 def _suite(suite: Suite) -> str:
-    severities = suite.severities and f"Its own severities: {', '.join(map(str, suite.severities))}."
+    severities = f"Its own severities: {', '.join(map(str, suite.severities))}." if suite.severities else ""
     return _page(
         f"`{suite.name}`",
         _sentence(suite.description),
         f"Source: {_sentence(suite.source)}" if suite.source else "",
-        severities or "",
+        severities,
         f"```\npython -m benchmark run --task resnet50_layer4 --suites {suite.name} --units 6\n```",
         "Pictures show a scene of the miniature at the networks' size, clean and then at severities 1 to 5.",
         *(_perturbation(PERTURBATIONS[name]) for name in suite.perturbations),
@@ -157,12 +162,12 @@ def _perturbation(entry: Perturbation) -> str:
     rows = [
         ("Family", entry.family),
         ("Parameters, severities 1 to 5", "; ".join(_numbers(value) for value in entry.parameters)),
-        ("Drawn at random", "yes, seeded per image" if entry.random else "no"),
+        ("Drawn at random", "yes, with a seed per image" if entry.random else ""),
         ("Needs", _code(entry.needs)),
         ("Source", _sentence(entry.source) if entry.source else "CLEAR"),
     ]
     picture = f"![A scene, clean and under {entry.name} at severities 1 to 5]({entry.name}.webp)"
-    return "\n\n".join((f"## `{entry.name}`", _sentence(entry.description), picture, _table(("fact", "value"), rows)))
+    return "\n\n".join((f"## `{entry.name}`", _sentence(entry.description), picture, _facts(rows)))
 
 
 def _numbers(value: float | tuple[float, ...]) -> str:
@@ -212,7 +217,7 @@ def _measure(column: Column) -> str:
         ("Better", _better(column)),
         ("Stored in", _code(tables or ["summary"])),
     ]
-    return _page(markdown(column.title), _sentence(column.meaning), _table(("fact", "value"), rows))
+    return _page(markdown(column.title), _sentence(column.meaning), _facts(rows))
 
 
 def _better(column: Column) -> str:
