@@ -361,8 +361,12 @@ def register(method: type[Any]) -> type[Any]:
     lacking = [fact for fact in ("name", "version", "needs", "label") if not hasattr(method, fact)]
     if lacking:
         raise UserError(f"The method {method.__name__} lacks {', '.join(lacking)}; see baselines.base.Method.")
-    check_name(method.name, _BUILT_IN, {name: found.package for name, (found, _) in _plugins().items()})
-    _registered[method.name] = _described(method, f"{method.__module__}:{method.__qualname__}", "this session")
+    try:
+        check_name(method.name, _BUILT_IN, {name: found.package for name, (found, _) in _plugins().items()})
+        described = _described(method, f"{method.__module__}:{method.__qualname__}", "this session")
+    except UserError as error:
+        raise UserError(f"The method {method.name!r} cannot be registered: {error}") from None
+    _registered[method.name] = described
     return method
 
 
