@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def checked(folder: Path) -> list[str]:
-    spec = importlib.util.spec_from_file_location("docs_check", DOCS / "check.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return [*module.problems(folder)]
+    return [*runpy.run_path(str(DOCS / "check.py"))["problems"](folder)]
 
 
 @pytest.mark.parametrize(
