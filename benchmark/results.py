@@ -93,7 +93,7 @@ class Run:
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """``run.json``: what the run is, what it was made with, and its sessions."""
+        """What the run is, what it was made with, and its sessions, from ``run.json``."""
         return self._folder.info()
 
     @property
