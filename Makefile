@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= --task resnet50_layer4
 PYTEST ?=
 
-.PHONY: run site report test lint bench clean
+.PHONY: run site report docs test lint bench clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m benchmark run $(RUN)
@@ -16,6 +16,12 @@ site: $(VENV)/.run
 
 report: $(VENV)/.run
 	$(BIN)/python -m report build
+
+# A site of plain files, and the same in one file for a release. Warnings are errors; the tutorials are executed.
+docs: $(VENV)/.dev
+	rm -rf build/docs docs/reference
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
+	cd build && $(CURDIR)/$(BIN)/python -m zipfile -c clear-docs.zip docs/
 
 # Two processes, and the tests of a file in one of them, so that what they share is made once; one thread each, since
 # OpenMP's threads wait for each other in a loop where there are more of them than cores. Files run in their order, since the

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tasks.common.errors import UserError, unknown_name
-from tasks.common.plugins import package_of, plugins
+from tasks.common.plugins import check_name, package_of, plugins
 
 if TYPE_CHECKING:
     from baselines.base import Method
@@ -217,7 +217,7 @@ def default_names() -> tuple[str, ...]:
 
 def entries() -> tuple[MethodEntry, ...]:
     """Every method, installed plugins included (which imports them); a broken plugin is a warning that names it."""
-    return (*_BUILT_IN.values(), *(entry for entry, _ in _plugins().values()))
+    return (*_BUILT_IN.values(), *(entry for entry, _ in _added().values()))
 
 
 def entry(name: str) -> MethodEntry:
@@ -232,7 +232,7 @@ def entry(name: str) -> MethodEntry:
         outer, inner = _WRAPPERS[wrapped[1]], entry(wrapped[2])
         summary, version = outer.summary.replace("any METHOD", inner.name), f"{outer.version}+{inner.version}"
         return replace(outer, name=name, summary=summary, needs=inner.needs, version=version, package=inner.package)
-    added = _plugins()
+    added = _added()
     if name not in added:
         raise unknown_name("method", name, (*_BUILT_IN, *added, *(one.name for one in wrappers())))
     return added[name][0]
@@ -256,7 +256,7 @@ def load(name: str, **options: Any) -> Method:
     if not found.package:
         method = _built_in_class(found)
         return method(**_checked(name, method, options))
-    method = _plugins()[name][1]
+    method = _added()[name][1]
     try:
         return method(**_checked(name, method, options))
     except UserError:
@@ -292,7 +292,7 @@ def _own_parameters(wrapper: type[Any]) -> list[str]:
 def _class(name: str) -> type[Any]:
     if name in _WRAPPERS:
         return _built_in_class(_WRAPPERS[name])
-    return _built_in_class(_BUILT_IN[name]) if name in _BUILT_IN else _plugins()[name][1]
+    return _built_in_class(_BUILT_IN[name]) if name in _BUILT_IN else _added()[name][1]
 
 
 def used_parts(method: Method) -> frozenset[str]:
@@ -349,6 +349,34 @@ def _converted(name: str, key: str, value: Any, hint: Any) -> Any:
         raise UserError(f"The option {key} of {name} cannot be {value!r}: {reason}.") from None
 
 
+def register(method: type[Any]) -> type[Any]:
+    """Add a method to this process, e.g. one written in a notebook; also as a decorator of its class.
+
+    A second class of the same name replaces the first. Finished cells are known by name and version: raise the
+    ``version`` of a class that may now give another label, and run it in another folder.
+
+    Raises:
+        UserError: Its name is taken or invalid, or it states no version or unknown needs.
+    """
+    lacking = [fact for fact in ("name", "version", "needs", "label") if not hasattr(method, fact)]
+    if lacking:
+        raise UserError(f"The method {method.__name__} lacks {', '.join(lacking)}; see baselines.base.Method.")
+    try:
+        check_name(method.name, _BUILT_IN, {name: found.package for name, (found, _) in _plugins().items()})
+        described = _described(method, f"{method.__module__}:{method.__qualname__}", "this session")
+    except UserError as error:
+        raise UserError(f"The method {method.name!r} cannot be registered: {error}") from None
+    _registered[method.name] = described
+    return method
+
+
+_registered: dict[str, tuple[MethodEntry, type[Any]]] = {}
+
+
+def _added() -> Mapping[str, tuple[MethodEntry, type[Any]]]:
+    return {**_plugins(), **_registered}
+
+
 @lru_cache(maxsize=1)
 def _plugins() -> Mapping[str, tuple[MethodEntry, type[Any]]]:
     """The methods of other packages; a broken one is a warning that names it."""
@@ -359,6 +387,11 @@ def _read(point: metadata.EntryPoint) -> tuple[str, tuple[MethodEntry, type[Any]
     method: Any = point.load()
     if not isinstance(method, type):
         raise UserError("it is not a class")
+    return method.name, _described(method, point.value, package_of(point))
+
+
+def _described(method: Any, target: str, package: str) -> tuple[MethodEntry, type[Any]]:
+    """A method of others with its entry, once what it states has been checked."""
     if not callable(method.label):
         raise UserError("its label is not a function")
     if isinstance(method.needs, str) or not all(isinstance(need, str) for need in method.needs):
@@ -369,4 +402,4 @@ def _read(point: metadata.EntryPoint) -> tuple[str, tuple[MethodEntry, type[Any]
     first_line = next(iter((inspect.getdoc(method) or "").splitlines()), "")
     summary = str(getattr(method, "summary", first_line))
     needs, version = tuple(sorted(method.needs)), str(method.version)
-    return method.name, (MethodEntry(point.name, summary, needs, version, point.value, package_of(point)), method)
+    return MethodEntry(method.name, summary, needs, version, target, package), method

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from leaderboard.board.build import Board, Standings, build_board
-from leaderboard.board.merge import merge_runs
+from leaderboard.board.merge import Group, conditions_of, merge_runs
 from leaderboard.pages.frame import environment
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import RunFolder
@@ -26,6 +26,8 @@ from leaderboard.view.studies import VIEWS
 from leaderboard.view.terminal import terminal_tables
 from leaderboard.view.ties import ties_from
 from leaderboard.view.words import ABSENT, condition_name
+from report.latex import latex_tables
+from report.markdown import markdown_tables
 from report.tables import document_tables
 from tasks.common.errors import UserError, unknown_name
 
@@ -45,14 +47,31 @@ class Shown:
 
     def __repr__(self) -> str:
         stream = io.StringIO()
-        console = Console(file=stream, width=120, highlight=False, markup=False, emoji=False)
+        console = Console(
+            file=stream,
+            width=120,
+            force_jupyter=False,
+            force_terminal=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
         for part in terminal_tables(list(self.tables), console.width):
             console.print(part)
         return stream.getvalue().rstrip("\n")
 
+    def latex(self) -> str:
+        """LaTeX ``table`` environments for ``article``; they need booktabs and siunitx. Labels are escaped."""
+        return latex_tables(self.tables)
+
+    def markdown(self) -> str:
+        """Tables of GitHub's Markdown. Labels are escaped."""
+        return markdown_tables(self.tables)
+
     def _repr_html_(self) -> str:
         macros = environment().get_template("tables.jinja").module
-        return "\n".join(str(macros.view_table(table)) for table in self.tables)  # type: ignore[attr-defined]
+        shown = "\n".join(str(macros.view_table(table)) for table in self.tables)  # type: ignore[attr-defined]
+        return shown.replace('class="visually-hidden"', "hidden")  # a notebook has none of the site's style
 
 
 class Run:
@@ -74,7 +93,7 @@ class Run:
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """``run.json``: what the run is, what it was made with, and its sessions."""
+        """What the run is, what it was made with, and its sessions, from ``run.json``."""
         return self._folder.info()
 
     @property
@@ -102,7 +121,11 @@ class Run:
 
     @cached_property
     def _board(self) -> Board:
-        board = build_board(merge_runs(self.path))
+        runs = merge_runs(self.path)
+        board = build_board(runs)
+        if not all(one.complete for one in board.standings):
+            groups = (one.group if one.complete else _as_it_ran(one.group) for one in board.standings)
+            board = build_board(replace(runs, groups=tuple(groups)))
         if not board.standings:
             why = "; ".join(left.reason for left in board.runs.left_out) or "it has no labels"
             raise UserError(f"{self.path} cannot be shown: {why}")
@@ -209,6 +232,14 @@ class Run:
     def _repr_html_(self) -> str:
         said = environment().from_string("{% for one in sentences %}<p>{{ one|minus }}</p>\n{% endfor %}")
         return said.render(sentences=self._first()) + self.table()._repr_html_()
+
+
+def _as_it_ran(group: Group) -> Group:
+    """A group whose task asks for no more than ran: a run is shown by what it was asked for, unlike on the board."""
+    ran = [[name, severity] for name, severity in conditions_of(group.scores) if severity]
+    units = {**group.about["units"], "label": len(group.units)}
+    about = {**group.about, "suites": {"run": ran}, "images": group.settings["images"], "units": units}
+    return replace(group, about=about)
 
 
 def _some(units: Sequence[int]) -> str:

@@ -19,7 +19,7 @@ CONSTANT_PERTURBED = "all activations on the perturbed images are equal"
 
 
 def evidence_overlap(evidence: Collection[Hashable], reference: Collection[Hashable]) -> float:
-    """Jaccard index |E ∩ R| / |E ∪ R| of a unit's top images, perturbed and clean.
+    """Jaccard index ``|E ∩ R| / |E ∪ R|`` of a unit's top images, perturbed and clean.
 
     Distinguishes a change of evidence from a mere change of words.
 

@@ -76,7 +76,7 @@ def mean_squares(labels: Float[np.ndarray, "*levels d"]) -> Float[np.ndarray, " 
 def components(
     squares: Float[np.ndarray, "*any effects"], factors: Sequence[str], levels: Sequence[int]
 ) -> Float[np.ndarray, "*any effects"]:
-    """Variance component of each effect from mean squares: σ²_T = Σ_{S ⊇ T} (−1)^(|S| − |T|) MS_S / Π_{f ∉ T} n_f.
+    """Variance component of each effect from mean squares: ``σ²_T = Σ_{S ⊇ T} (−1)^(|S| − |T|) MS_S / Π_{f ∉ T} n_f``.
 
     Args:
         squares: Of one unit, or means over units; in the order of ``effects_of``, as is the result.

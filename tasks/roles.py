@@ -7,7 +7,7 @@ scales and normalises them on its own, and never crops, or it would see less tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -127,10 +127,6 @@ class ImageGenerator(Protocol):
 
 class MeasurementStore(Protocol):
     """Keeps what was measured of generated images for other runs, as bytes by the SHA-256 of what was asked."""
-
-    def under(self, **facts: Any) -> MeasurementStore:
-        """The store for measurements that also depend on these facts."""
-        ...
 
     def find(self, items: Sequence[bytes]) -> dict[bytes, bytes]:
         """What is stored, by item; what is missing is left out."""

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from baselines.base import Label, UnitLabels
-from baselines.contexts import Context
 from baselines.drawing import Draw, Drawn, Request, Synthetic, answer
 from benchmark.core.items import Item
 from benchmark.execution.session import Outcome
@@ -118,20 +117,18 @@ class StoredDrawings:
 
     def draw(self, names: Sequence[str], tools: Mapping[str, Toolbox]) -> None:
         """See ``Drawings``."""
-        together: dict[tuple[str, Context, bool], list[Request]] = {}
+        together: dict[tuple[str, bool], list[Request]] = {}
         for facts in map(json.loads, names):
-            view = facts["task"], Context(*facts["context"]), facts["captions"]
-            together.setdefault(view, []).append(Request(**facts["request"]))
-        for (task, context, captions), requests in together.items():
-            asked = Draw(tuple(requests), context, captions)
+            together.setdefault((facts["task"], facts["captions"]), []).append(Request(**facts["request"]))
+        for (task, captions), requests in together.items():
+            asked = Draw(tuple(requests), captions)
             for request, found in answer(asked, tools[task], BATCH).items():
                 blob = {"json": _bytes(found)} if captions else {k: torch.from_numpy(v) for k, v in vars(found).items()}
                 self._blobs.put(json.loads(_name(task, asked, request)), blob)
 
 
 def _name(task: str, asked: Draw, request: Request) -> str:
-    context = [asked.context.name, asked.context.severity]
-    facts = {"what": "drawings of a run", "task": task, "context": context, "captions": asked.captions}
+    facts = {"what": "drawings of a run", "task": task, "captions": asked.captions}
     return canonical({**facts, "request": asdict(request)})
 
 

@@ -84,7 +84,9 @@ _CLIP_SIMILARITY = _cosine(
     "clip_similarity", "CLIP similarity", "CLIP text cosine of the label and the clean label; absent if one is missing."
 )
 _SENTENCE_SIMILARITY = _cosine(
-    "sentence_similarity", "Sentence similarity", "Likewise with a sentence encoder; absent without one."
+    "sentence_similarity",
+    "Sentence similarity",
+    "Cosine of the label and the clean label by a sentence encoder; absent without one.",
 )
 _NOISE_FLOOR = _cosine(
     "noise_floor",
@@ -128,13 +130,13 @@ UNIT_MEASURES = (
     _cosine(
         "redundancy",
         "Redundancy",
-        "Largest cosine of their mean embedding with that of another unit of the layer.",
+        "Largest cosine of the top images' mean embedding with that of another unit of the layer.",
         None,
     ),
     Column(
         "polysemanticity",
         "number",
-        "1 - cosine of the centres of two clusters of them (k-means).",
+        "1 - cosine of the centres of two clusters of the top images (k-means).",
         optional=True,
         low=0.0,
         high=2.0,
@@ -233,7 +235,11 @@ SUMMARISED = (
     share(
         "accuracy", "Accuracy", "Share of units whose label names the truth under this condition; absent without truth."
     ),
-    share("accuracy_clean", "Accuracy, clean", "Likewise on clean images, over the same units."),
+    share(
+        "accuracy_clean",
+        "Accuracy, clean",
+        "Share of the same units whose label names the truth on clean images; absent without truth.",
+    ),
 )
 """Columns of the scores, and shares of units, whose means over units are in the summary; boards show them all."""
 
@@ -307,7 +313,11 @@ FAITHFULNESS = TableSchema(
             "How the images that show the label were found: `annotation` or `clip` (see `benchmark.core.presence`).",
         ),
         share("f1", "F1", "F1 of the label's presence against the images on which the unit is active."),
-        share("iou", "IoU", "Intersection over union of the same two sets of images."),
+        share(
+            "iou",
+            "IoU",
+            "Intersection over union of the images that show the label and those on which the unit is active.",
+        ),
         _cosine("correlation", "Correlation", "Pearson's r of activation and presence; 0 for a constant presence."),
         _cosine("cosine", "Cosine", "Cosine of activation and presence, not centred; 0 for a presence of 0."),
         share("auprc", "AUPRC", "Average precision of presence against the images on which the unit is active."),
@@ -320,7 +330,8 @@ FAITHFULNESS = TableSchema(
         _cosine(
             "simulation_by_annotation",
             "Simulation by annotation",
-            "Likewise by the annotated concepts of the images; absent for a label that they do not cover.",
+            "Pearson's r, on a fifth of the images, of activation and what the label predicts by the images' annotated "
+            "concepts; absent for a label that they do not cover.",
         ),
     ),
     ("task", "profile", "method", "perturbation", "severity", "repeat", "unit"),

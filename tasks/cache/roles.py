@@ -6,7 +6,7 @@ Each wrapper fills the same role as its model, returns the same bits, and loads 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,10 +150,6 @@ class KeptMeasurements:
     cache: Cache
     identity: Identity
     note: Callable[[str], object]
-
-    def under(self, **facts: Any) -> KeptMeasurements:
-        """The store for measurements that also depend on these facts."""
-        return replace(self, identity={**self.identity, **facts})
 
     def find(self, items: Sequence[bytes]) -> dict[bytes, bytes]:
         """What is stored, by item; what is missing is left out."""

@@ -38,7 +38,7 @@ def plugins(
     for point in sorted(points, key=lambda point: (point.name, package_of(point), point.value)):
         package = package_of(point)
         try:
-            _check_name(point.name, own, packages)
+            check_name(point.name, own, packages)
             name, content = read(point)
             if name != point.name:
                 raise UserError(f"it calls itself {name!r}")
@@ -76,7 +76,16 @@ def package_of(point: metadata.EntryPoint) -> str:
     return (point.dist is not None and point.dist.name) or "an unknown package"
 
 
-def _check_name(name: str, own: Container[str], packages: Mapping[str, str]) -> None:
+def check_name(name: str, own: Container[str], packages: Mapping[str, str]) -> None:
+    """Check the name of something that CLEAR does not bring.
+
+    Args:
+        own: CLEAR's own names.
+        packages: Name → package of what others bring.
+
+    Raises:
+        UserError: The name is taken, or is no valid one.
+    """
     if name in own:
         raise UserError("the name is taken by CLEAR's own")
     if name in packages:

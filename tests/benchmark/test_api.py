@@ -15,7 +15,9 @@ from small_runs import write_run
 from torch import nn
 
 import benchmark
+from leaderboard.board.facts import run_facts
 from leaderboard.store.results import RESULTS
+from leaderboard.view.findings import findings_of_run
 from tasks.common.errors import UserError
 from tasks.miniature.probing import MiniatureProbingSet
 
@@ -60,6 +62,35 @@ def test_labels_are_text_in_a_notebook(made_up: benchmark.Run) -> None:
     assert "<script>" not in shown._repr_html_() + made_up._repr_html_()
     assert "clean" in repr(shown)
     assert "fog 5" in repr(shown)
+
+
+def test_labels_are_text_in_a_paper(made_up: benchmark.Run) -> None:
+    unit = int(made_up.labels.loc[made_up.labels["label"] == HOSTILE, "unit"].iloc[0])
+    shown = made_up.unit(unit)
+    assert r"\<script\>" in shown.markdown()
+    assert "<" not in shown.latex()
+    assert "script" in shown.latex()
+
+
+def test_a_table_in_a_notebook_prints_nothing_besides(made_up: benchmark.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = repr(made_up.table())
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *_: pytest.fail("rich displays it too"))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in Jupyter's kernels
+    assert repr(made_up.table()) == plain
+
+
+def test_a_run_that_is_smaller_than_its_task_shows_what_the_command_shows(tmp_path: Path) -> None:
+    asked = {"units": {"total": 64, "label": 32, "first": 0}, "suites": {"weather": [["fog", 3], ["snow", 3]]}}
+    run = benchmark.load(write_run(tmp_path / "toy", about=asked))
+    summary, comparisons = (pd.read_parquet(run.path / f"{name}.parquet") for name in ("summary", "comparisons"))
+    (told,) = findings_of_run(summary, comparisons, run_facts(run.info)).values()
+    assert told.stability[0] in repr(run)
+    assert run.findings == tuple(f"toy_task: {said}" for said in told.sentences)
+    (table,) = run.table("stability").tables
+    means = summary.loc[summary["perturbation"].eq("all")].set_index("method")["stability"]
+    (row,) = (row for row in table.rows if row.name == "mean of all")
+    assert [cell.value for cell in row.cells] == pytest.approx(means[list(table.columns)].tolist())
 
 
 def test_a_unit_shows_its_first_label_under_each_condition(made_up: benchmark.Run) -> None:

@@ -105,10 +105,8 @@ def test_the_kinds_are_as_they_were():
         "mixed_devices",
         "lost_after",
     }
-    assert (
-        beside | limits | workers | {"device", "out", "as_json", "details", "batch_size", "cache"} | {"track"}
-        == RUNTIME
-    )
+    others = {"device", "out", "as_json", "details", "batch_size", "cache", "track"}
+    assert beside | limits | workers | others == RUNTIME
 
 
 def test_every_field_is_an_option_with_help_or_read_from_another():

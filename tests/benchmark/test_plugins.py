@@ -260,6 +260,45 @@ def test_an_unfit_method_is_left_out(code: str, reason: str, install: Install) -
         assert names("methods") == BUILT_IN["methods"]
 
 
+def sample_class() -> type:
+    code: dict[str, object] = {"__name__": "notebook"}
+    exec(METHOD.read_text(encoding="utf-8"), code)
+    return code["NearestConcept"]  # type: ignore[return-value]
+
+
+def test_a_method_of_a_notebook_is_known_in_its_process_and_replaced_when_its_cell_runs_again(
+    fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    first = registry.register(sample_class())
+    assert isinstance(registry.load("nearest_concept", top_images="3"), first)
+    assert registry.load("several(nearest_concept)").name == "several(nearest_concept)"
+    assert names("methods")[-3] == "nearest_concept"
+    assert registry.entry("nearest_concept").summary.startswith("Names a unit by the concept that is nearest")
+    again = registry.register(sample_class())
+    assert type(registry.load("nearest_concept")) is again is not first
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"name": "dnd"}, "taken by CLEAR's own"),
+        ({"name": "My method"}, "use small letters"),
+        ({"needs": frozenset({"clipp"})}, "clip"),
+        ({"needs": "clip"}, "not a set of names"),
+    ],
+)
+def test_an_unfit_method_of_a_notebook_is_refused(
+    facts: dict, said: str, fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    with pytest.raises(UserError, match=said):
+        registry.register(type("Unfit", (sample_class(),), facts))
+    with pytest.raises(UserError, match="Empty lacks name, version, needs, label"):
+        registry.register(type("Empty", (), {}))
+    assert not registry._registered
+
+
 def test_a_method_that_cannot_be_constructed_is_a_sentence(install: Install) -> None:
     made = METHOD_CODE.format(version="1", needs="") + "\n    def __init__(self, size: int = 0):\n        1 / size\n"
     install("other", {"methods/mine": "other_code:Mine"}, other_code=made)

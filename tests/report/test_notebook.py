@@ -11,10 +11,13 @@ from figure_boards import write_run
 nbformat = pytest.importorskip("nbformat")
 
 NOTEBOOK = Path(__file__).parents[2] / "report" / "figures.ipynb"
+TUTORIALS = sorted((Path(__file__).parents[2] / "docs" / "tutorials").glob("*.ipynb"))
+"""The build of the site executes these (docs/conf.py)."""
 
 
-def test_the_notebook_is_committed_without_outputs():
-    notebook = nbformat.read(NOTEBOOK, as_version=nbformat.NO_CONVERT)
+@pytest.mark.parametrize("file", [NOTEBOOK, *TUTORIALS], ids=lambda file: file.stem)
+def test_a_notebook_is_committed_without_outputs(file):
+    notebook = nbformat.read(file, as_version=nbformat.NO_CONVERT)
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert all(re.fullmatch(r"[a-z-]+", cell.id) for cell in notebook.cells)
