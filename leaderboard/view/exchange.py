@@ -11,7 +11,7 @@ from leaderboard.board.facts import RunFacts
 from leaderboard.board.intervals import difference_interval, mean_interval, share_interval
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 
-PAIRED: Final = (
+PAIRED: Final[tuple[str, ...]] = (
     "similarity",
     "noise floor",
     "difference",
