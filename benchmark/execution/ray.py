@@ -73,7 +73,12 @@ def connected(options: RunOptions, display: Display) -> Iterator[_Ray]:
         place = _private_folder()
         os.environ.update(_ENVIRONMENT | {"RAY_AUTH_TOKEN_PATH": str(place / "token")})
         cpus = max((options.workers or 1) * options.cpus_per_worker, os.cpu_count() or 1)
-        chosen = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(place)}
+        chosen = {
+            "address": "local",
+            "num_cpus": cpus,
+            "include_dashboard": False,
+            "_temp_dir": str(place / "r"),
+        }  # Ray opens that one to all
         chosen |= {"object_store_memory": _STORE, "_node_ip_address": "127.0.0.1"}
     elif os.environ.get("RAY_AUTH_MODE") != "token":
         display.warning("RAY_AUTH_MODE is not token: whoever reaches the ports of this cluster can run code on it.")
@@ -195,7 +200,7 @@ def _private_folder() -> Path:
     Its name is short, because the names of sockets, which lie below it, must be: 107 characters at most.
     """
     usual = tempfile.gettempdir()
-    place = os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= 28 else "/tmp")  # noqa: S108 - made with mkdtemp
+    place = os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= 26 else "/tmp")  # noqa: S108 - made with mkdtemp
     made = tempfile.TemporaryDirectory(prefix="clear-", dir=place, ignore_cleanup_errors=True)
     atexit.register(made.cleanup)
     token = Path(made.name, "token")
