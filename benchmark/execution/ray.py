@@ -73,13 +73,9 @@ def connected(options: RunOptions, display: Display) -> Iterator[_Ray]:
         place = _private_folder()
         os.environ.update(_ENVIRONMENT | {"RAY_AUTH_TOKEN_PATH": str(place / "token")})
         cpus = max((options.workers or 1) * options.cpus_per_worker, os.cpu_count() or 1)
-        chosen = {
-            "address": "local",
-            "num_cpus": cpus,
-            "include_dashboard": False,
-            "_temp_dir": str(place / "r"),
-        }  # Ray opens that one to all
-        chosen |= {"object_store_memory": _STORE, "_node_ip_address": "127.0.0.1"}
+        chosen = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        # Not the private folder itself: Ray lets everybody write into the one that it is given.
+        chosen |= {"object_store_memory": _STORE, "_temp_dir": str(place / "r")}
     elif os.environ.get("RAY_AUTH_MODE") != "token":
         display.warning("RAY_AUTH_MODE is not token: whoever reaches the ports of this cluster can run code on it.")
     import ray  # reads its settings from the environment when it is imported
