@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -78,6 +79,8 @@ def connected(options: RunOptions, display: Display) -> Iterator[_Ray]:
         chosen |= {"object_store_memory": _STORE, "_temp_dir": str(place / "r")}
     elif os.environ.get("RAY_AUTH_MODE") != "token":
         display.warning("RAY_AUTH_MODE is not token: whoever reaches the ports of this cluster can run code on it.")
+    if options.ray_address not in (None, "auto"):
+        _reach(options.ray_address)
     import ray  # reads its settings from the environment when it is imported
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -187,6 +190,15 @@ class _Ray:
             return self._ray.get(call)
         except self._error:
             return ""
+
+
+def _reach(address: str) -> None:
+    """Try to connect: where nobody listens, Ray would end the process."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"Ray cannot be used at {address}: {error}") from error
 
 
 @cache
