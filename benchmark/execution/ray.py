@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -73,10 +74,13 @@ def connected(options: RunOptions, display: Display) -> Iterator[_Ray]:
         place = _private_folder()
         os.environ.update(_ENVIRONMENT | {"RAY_AUTH_TOKEN_PATH": str(place / "token")})
         cpus = max((options.workers or 1) * options.cpus_per_worker, os.cpu_count() or 1)
-        chosen = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(place)}
-        chosen |= {"object_store_memory": _STORE, "_node_ip_address": "127.0.0.1"}
+        chosen = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        # Not the private folder itself: Ray lets everybody write into the one that it is given.
+        chosen |= {"object_store_memory": _STORE, "_temp_dir": str(place / "r")}
     elif os.environ.get("RAY_AUTH_MODE") != "token":
         display.warning("RAY_AUTH_MODE is not token: whoever reaches the ports of this cluster can run code on it.")
+    if options.ray_address not in (None, "auto"):
+        _reach(options.ray_address)
     import ray  # reads its settings from the environment when it is imported
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -188,6 +192,15 @@ class _Ray:
             return ""
 
 
+def _reach(address: str) -> None:
+    """Try to connect: where nobody listens, Ray would end the process."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"Ray cannot be used at {address}: {error}") from error
+
+
 @cache
 def _private_folder() -> Path:
     """A folder of this process that nobody else can read, with a token in it; removed when the process ends.
@@ -195,7 +208,7 @@ def _private_folder() -> Path:
     Its name is short, because the names of sockets, which lie below it, must be: 107 characters at most.
     """
     usual = tempfile.gettempdir()
-    place = os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= 28 else "/tmp")  # noqa: S108 - made with mkdtemp
+    place = os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= 26 else "/tmp")  # noqa: S108 - made with mkdtemp
     made = tempfile.TemporaryDirectory(prefix="clear-", dir=place, ignore_cleanup_errors=True)
     atexit.register(made.cleanup)
     token = Path(made.name, "token")

@@ -257,8 +257,8 @@ OPTIONS = """
 --task --methods --suites --severities --units --unit-ids --repeats --model --weights --strip-prefix --layer --pooling
 --list-layers --images --image-count --concepts --profile --seed --set --masks --corruptions --lengths --feather
 --faithfulness --thumbnails --device --batch-size --cell-timeout --budget --analysis --exchange --against --cache
---track --out
---offline --json --details
+--track --out --offline
+--executor --ray-address --workers --gpus-per-worker --cpus-per-worker --mixed-devices --lost-after --json --details
 """
 DEFAULTS = {
     "repeats": 2,
@@ -273,6 +273,10 @@ DEFAULTS = {
     "device": "auto",
     "list_layers": False,
     "offline": False,
+    "executor": "local",
+    "cpus_per_worker": 1,
+    "mixed_devices": False,
+    "lost_after": 30.0,
     "as_json": False,
     "details": False,
 }
@@ -281,8 +285,7 @@ DEFAULTS = {
 @pytest.mark.parametrize("name", ["run", "plan"])
 def test_options_keep_their_names_order_and_defaults(name):
     command = get_command(app).commands[name]  # type: ignore[attr-defined]
-    own = ["--workers"] if name == "plan" else []
-    assert [flag for option in command.params for flag in option.opts] == OPTIONS.split() + own
+    assert [flag for option in command.params for flag in option.opts] == OPTIONS.split()
     assert {option.name: option.default for option in command.params if option.default not in (None, [])} == DEFAULTS
     assert all(option.help for option in command.params)
 

@@ -155,7 +155,7 @@ def test_ray_that_a_run_starts_is_closed_and_says_nothing(place: Path) -> None:
 
 
 def test_a_cluster_that_is_not_there_is_told_in_a_sentence(tmp_path: Path, place: Path) -> None:
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "7" * 64, "RAY_gcs_rpc_server_reconnect_timeout_s": "2"}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "7" * 64}
     run = started(
         tmp_path / "run", environment(place) | token, *SLOW, "--executor", "ray", "--ray-address", "127.0.0.1:9"
     )
