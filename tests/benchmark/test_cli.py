@@ -255,7 +255,8 @@ def test_units(runner, text, units):
 
 OPTIONS = """
 --task --methods --suites --severities --units --unit-ids --repeats --model --weights --strip-prefix --layer --pooling
---list-layers --images --image-count --concepts --profile --seed --set --masks --corruptions --lengths --feather
+--list-layers --dictionary --directions --images --image-count --concepts --profile --seed --set --masks --corruptions
+--lengths --feather
 --faithfulness --thumbnails --device --batch-size --cell-timeout --budget --analysis --exchange --against --cache
 --track --out --offline
 --executor --ray-address --workers --gpus-per-worker --cpus-per-worker --mixed-devices --lost-after --json --details
