@@ -35,6 +35,10 @@ def best_match(
 
     Returns:
         Column of each row; -1 for rows that are left without one, where there are fewer columns.
+
+    Example:
+        >>> best_match(np.array([[0.9, 0.8], [0.7, 0.1]]), np.array([0, 1])).tolist()
+        [1, 0]
     """
     columns = np.arange(scores.shape[1])
     sized = np.where(np.isnan(scores), _NEVER, scores) + 1e-9 * (columns == usual[:, None])

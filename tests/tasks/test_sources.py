@@ -50,7 +50,7 @@ def test_the_miniatures_identity_is_what_it_was():
     profile = load_profile("miniature")
     assert hashed(profile.identity(["resnet50"], ["scenes"])) == MINIATURE
     assert profile.own_options(["dnd", "clip_dissect"]) == {}
-    assert profile.own_options(["dnd", "clear"]) == {"clear": {"crop_px": 112}}
+    assert profile.own_options(["dnd", "linear"]) == {"linear": {"scale": 64.4, "shift": -0.419}}
 
 
 def test_what_a_task_does_not_use_is_not_its_identity(write):

@@ -74,7 +74,8 @@ def evaluate(roles: Roles, count: int = 2000) -> list[Quality]:
     single = everything.where(lambda scene: len(scene.things) == 1)
     figures = []
     for name, target in roles.profile.targets.items():
-        if target.weights is not None:  # not resnet50_blur, which is the ResNet-50 and a formula
+        # Not resnet50_blur and those with an autoencoder, which are one of the others and a formula or latents.
+        if target.weights is not None and target.readout is None:
             figures += (evaluate_planted if target.planted else evaluate_target)(roles, name, everything)
     figures += evaluate_clip(roles, single)
     figures += evaluate_captioner(roles, single)
