@@ -224,7 +224,7 @@ class RunOptions(BaseModel):
         default=False, description="Accept workers with different kinds of devices, whose last digits may differ."
     )
     lost_after: Runtime[Limit] = Field(
-        default=30.0, description="Seconds after which a worker that gives no sign of life is replaced."
+        default=25.0, description="Seconds after which a worker that gives no sign of life is replaced."
     )
     as_json: Runtime[Annotated[bool, Flag("--json")]] = Field(
         default=False, description="Print JSON; progress goes to standard error."

@@ -277,7 +277,7 @@ DEFAULTS = {
     "executor": "local",
     "cpus_per_worker": 1,
     "mixed_devices": False,
-    "lost_after": 30.0,
+    "lost_after": 25.0,
     "as_json": False,
     "details": False,
 }

@@ -74,9 +74,10 @@ def evaluate(roles: Roles, count: int = 2000) -> list[Quality]:
     single = everything.where(lambda scene: len(scene.things) == 1)
     figures = []
     for name, target in roles.profile.targets.items():
-        # Not resnet50_blur and those with an autoencoder, which are one of the others and a formula or latents.
-        if target.weights is not None and target.readout is None:
-            figures += (evaluate_planted if target.planted else evaluate_target)(roles, name, everything)
+        # Not one of the others with a formula, with latents, or with units that are written along directions.
+        if target.weights is None or target.readout or (target.planted and not roles.planted(name)):
+            continue
+        figures += (evaluate_planted if target.planted else evaluate_target)(roles, name, everything)
     figures += evaluate_clip(roles, single)
     figures += evaluate_captioner(roles, single)
     figures += evaluate_segmenter(roles, everything)
