@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from baselines.clear.method import Clear
+from tasks.activations.sparse import SparseColumns, sparse_rows
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
 from tasks.observation import Observation, Toolbox
@@ -195,6 +196,14 @@ def test_a_unit_alone_in_a_block_of_any_size_and_in_the_whole_layer_gets_the_sam
         assert run(units, block, tools) == whole
     assert run(units[:3], 1, toolbox(layer)) == {unit: whole[unit] for unit in units[:3]}
     assert run([65], 64, toolbox(layer))[65] == whole[65]
+
+
+def test_latents_of_which_only_some_values_are_stored_get_the_same_and_no_dense_layer(found, monkeypatch):
+    world = World()
+    seen = observe(world)
+    stored = replace(seen, activations=SparseColumns.stacked([sparse_rows(seen.activations)]))
+    monkeypatch.setattr(SparseColumns, "to_dense", lambda _: pytest.fail("the whole layer was asked for"))
+    assert Clear(**FAST).label(stored, [RED, STRIPED, ROUGH, DEAD], toolbox(world)) == found
 
 
 def test_what_captions_say_of_everything_is_no_label():
