@@ -215,6 +215,7 @@ class Worker:
     def _do(self, given: Mapping[str, Any]) -> dict[str, Any]:
         item = Item.of(given)
         outcome = self.session.do(item)
+        self.session.job.roles.cache.publish()  # to other hosts; this process may be killed at any time
         if outcome.failures:
             return {"failed": next(iter(outcome.failures.values()))}
         if outcome.labels:

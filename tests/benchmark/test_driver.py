@@ -34,6 +34,7 @@ from leaderboard.store.claims import Leases
 from leaderboard.store.errors import StoreError
 from leaderboard.store.lease import DriverLease
 from leaderboard.store.run_folder import RunFolder
+from tasks.cache.store import Cache
 from tasks.common.errors import UserError
 from tasks.language.broker import Broker, Refused
 from tasks.language.chat import Message, Reply
@@ -198,6 +199,14 @@ def test_workers_find_what_one_process_finds(driven: Drive, alone: Path, tmp_pat
     assert len(engine.items) == status(tmp_path / "run")["begun"] == 2 + 6
     assert driven(engine) == []
     assert len(engine.items) == 8
+
+
+def test_what_workers_cache_is_published_with_each_item(driven: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[Cache] = []
+    monkeypatch.setattr(Cache, "publish", lambda cache: published.append(cache))
+    engine = Engine()
+    driven(engine)
+    assert len(published) == len(engine.items) > 0
 
 
 def loses(number: int, how: str) -> Change:
