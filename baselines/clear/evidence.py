@@ -75,12 +75,17 @@ class Texts:
         observation: The layer under one condition.
         roles: Provides the captioner, CLIP and the concept set.
         control: Captions of control images: what is said of any image, because of the fog for example.
+
+    Attributes:
+        concepts: The concept set.
+        together: Pairs of words that form one part; see ``baselines.clear.words.collocations``.
+        ties: See ``baselines.evidence.order_among_ties``.
     """
 
     def __init__(self, observation: Observation, roles: Roles, control: Sequence[str]) -> None:
         self._images = unit_length(double(observation.clip_embeddings))
         self._layer = observation.activations
-        self._ties = order_among_ties(observation.activations)
+        self.ties = order_among_ties(observation.activations)
         self._follower = Follower(self._images)
         self._roles = roles
         self._control = control
@@ -112,7 +117,7 @@ class Texts:
             captions: Captions of its top images.
         """
         activations = double(self._layer[:, unit])
-        top = TopImages(activations, self._images, CSP_IMAGES, self._ties, contrast=True)
+        top = TopImages(activations, self._images, CSP_IMAGES, self.ties, contrast=True)
         return Known(activations, top.vector(GAMMA, "fixed"), tuple(captions))
 
     def terms(self, known: Known, more: Sequence[str] | None = None) -> dict[str, Float[np.ndarray, " concepts"]]:

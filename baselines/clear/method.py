@@ -21,7 +21,7 @@ from baselines.contexts import SEEN, Viewer, parse_contexts
 from baselines.costs import Cost
 from baselines.dnd.study import Roles
 from baselines.drawing import Draw, Drawn, Request, Steps, drive
-from baselines.evidence import check_units, dead_units, order_among_ties, top_images
+from baselines.evidence import check_units, dead_units, top_images
 from tasks.common.errors import UserError
 from tasks.common.seeding import integer_seed
 from tasks.observation import Observation, Toolbox
@@ -168,11 +168,11 @@ class Clear:
             return [labels[unit] for unit in units]
         control = control_images(len(observation.image_ids), self.control, tools.seed)
         said = captions_of(observation, control, roles, self.batch_size)
-        texts, ties = Texts(observation, roles, [*said.values()]), order_among_ties(layer)
+        texts = Texts(observation, roles, [*said.values()])
         view = Viewer(observation, tools)
         for start in range(0, len(alive), self.unit_block):
             block = alive[start : start + self.unit_block]
-            tops = {unit: tuple(top_images(layer[:, unit], self.top_images, among_ties=ties)) for unit in block}
+            tops = {unit: tuple(top_images(layer[:, unit], self.top_images, among_ties=texts.ties)) for unit in block}
             cases = self._cases(view, tops, texts, roles)
             asked = dict.fromkeys(concept for case in cases.values() for concept in case.shortlist)
             requests = {concept: self._request(concept, observation, tools) for concept in asked}

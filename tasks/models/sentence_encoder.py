@@ -98,5 +98,5 @@ def _need(package: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise UserError(
             f"The sentence encoder needs the package {package.replace('_', '-')}; install it with: "
-            'pip install "clear-benchmark[sentence]"'
+            f"pip install {package.replace('_', '-')}"
         )

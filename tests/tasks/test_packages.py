@@ -28,5 +28,5 @@ def test_paths_of_the_file_system_stay():
 
 
 def test_an_extra_of_clears_own_is_named_where_one_brings_the_package():
-    assert install_command("sentence_transformers") == 'pip install "clear-benchmark[sentence]"'
+    assert install_command("onnxruntime") == 'pip install "clear-benchmark[photo]"'
     assert install_command("no-such-distribution") == "pip install no-such-distribution"
