@@ -20,6 +20,7 @@ from tasks.cache.roles import CachedCaptioner, CachedEncoder, CachedGenerator, C
 from tasks.cache.store import Cache
 from tasks.common.errors import UserError
 from tasks.common.files import file_sha256
+from tasks.common.memory import keep_freed_memory
 from tasks.common.offline import opens_no_socket
 from tasks.language.broker import Ask, Broker, Role
 from tasks.language.build import build_describer, build_summariser
@@ -100,6 +101,8 @@ class Roles:
         self.cache = cache or Cache(None)
         self.tier = tier
         self.ask = ask
+        if device.type == "cpu":
+            keep_freed_memory()
         self._targets: dict[str, TargetModel] = {}
         self._renderer: RenderingGenerator | None = None
         self._namers: dict[str, ConceptNamer] = {}
