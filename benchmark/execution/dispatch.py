@@ -101,7 +101,10 @@ class Dispatcher:
     @property
     def left(self) -> Counter[str]:
         """Kind → number of items that are neither done nor failed; of draws, the number of concepts."""
-        return Counter(item.kind for item in self._open) + Counter(draw=len(self._wanted))
+        left = Counter(draw=len(self._wanted))
+        for item in self._open:
+            left[item.kind] += len(item.draws) or 1
+        return +left
 
     @property
     def finished(self) -> bool:
