@@ -122,7 +122,8 @@ class _Driver:
         self.parts: dict[CellKey, list[Item]] = {}
         self.device, self.refused, self.hopeless = "", "", 0
         self.reached: BudgetReached | None = None
-        self.dispatcher = Dispatcher(list(self._items()), last=self.options.faithfulness == "none")
+        drawing = self.options.faithfulness != "none" and session.job.profile.generator is not None
+        self.dispatcher = Dispatcher(list(self._items()), last=not drawing)
         for key in list(self.parts):
             self._assemble(key)
 
