@@ -36,6 +36,7 @@ from benchmark.execution.prepare import Job, load_parts, prepare
 from benchmark.execution.ray import do_all as by_ray
 from benchmark.execution.ray import require_ray
 from benchmark.execution.session import Session
+from benchmark.execution.shared import StoredDrawings
 from benchmark.plan.count import count_run
 from benchmark.plan.outcome import record_outcome
 from benchmark.plan.studies import with_studies
@@ -185,7 +186,8 @@ def _finish(session: Session, failed: Sequence[str], display: Display) -> RunRes
     """Everything after the cells: faithfulness, tables, studies, and what the run used."""
     folder, job = session.folder, session.job
     options, works, roles = job.options, job.prepared.works, job.roles
-    measure_run(folder, works, roles, options.seed, options.faithfulness, display)
+    drawn = StoredDrawings(folder).blobs
+    measure_run(folder, works, roles, options.seed, options.faithfulness, display, drawn=drawn)
     record_latents(folder, works, display)
     _write_tables(folder, works, roles, display)
     given = StudyInput(

@@ -12,17 +12,16 @@ detector of what a share p of them shows has an AUC of 1 - p/2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+from jaxtyping import Bool, Float
 
 from benchmark.core.display import Display
+from benchmark.core.label_images import IMAGES_PER_LABEL, PROMPT, READ_AT_ONCE, LabelImages, activations, draw
 from benchmark.core.prepare import OWN_IMAGES
 from benchmark.core.presence import CLIP_BAR, Presence
 from benchmark.core.simulation import Claim, Simulation
@@ -34,27 +33,17 @@ from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import FAITHFULNESS
 from metrics.cosy import activation_rate, cosy_auc, cosy_mad, dma
 from metrics.faithfulness import Faithfulness, faithfulness
-from tasks.activations.capture import Pooling
 from tasks.activations.spool import blocks
-from tasks.common.seeding import integer_seed
+from tasks.cache.blobs import BlobStore
 from tasks.observe import CLEAN
 from tasks.profiles.build import Roles
-from tasks.view import View
 
 Scope = Literal["none", "clean", "all"]
 """Which labels are measured: none, those of clean repeat 0, or those of all conditions and repeats."""
 
-IMAGES_PER_LABEL: Final = 10
-"""CoSy generates 50. Ten take a fifth of the time and lose little: the mean AUC of 48 units with different labels has a
-standard error of about 0.013."""
-
-PROMPT: Final = "realistic photo of a close up of {concept}"
-"""The template of CoSy's released settings, for generators with text prompts."""
-
 _VERSION: Final = 3
-_READ_AT_ONCE: Final = 128
 _LABELS_AT_ONCE: Final = 8
-"""Labels whose images are read together: the ten of one label would leave much of a batch of whole sixteens empty."""
+"""Labels whose images are read together."""
 
 _KEY: Final = list(FAITHFULNESS.key)
 
@@ -71,6 +60,7 @@ def measure_run(
     display: Display,
     *,
     count: int = IMAGES_PER_LABEL,
+    drawn: BlobStore | None = None,
 ) -> pd.DataFrame:
     """Measure a run's rank-1 labels and store the table; results stored for the same labels are reused.
 
@@ -80,6 +70,7 @@ def measure_run(
     Args:
         scope: Which labels, see ``Scope``.
         count: Number of images generated per label.
+        drawn: What other processes have drawn of the labels, see ``wanted_images``; the rest is drawn here.
 
     Returns:
         Columns of ``leaderboard.store.schema.FAITHFULNESS``; empty for ``none``.
@@ -97,16 +88,37 @@ def measure_run(
         rows = _labels(folder, works, scope)
         claims = _claims(folder, rows)
         facts = _facts(works, roles, seed, scope, count)
-        sums = [[place, *claim[1:]] for place, claim in enumerate(claims) if claim.terms]
-        key = identity_hash(facts | {"labels": as_json(rows.to_numpy().tolist()), "sums": as_json(sums)})
+        key = _key(rows, claims, facts)
         stored = _stored(folder, key)
         if stored is not None:
             return stored
         # If stopped between the two, the table must not be mistaken for the previous one.
         folder.record("faithfulness", {"key": ""})
-        folder.write_table("faithfulness", _measured(rows, claims, works, roles, seed, count, display))
+        folder.write_table("faithfulness", _measured(rows, claims, works, roles, seed, count, display, drawn))
         folder.record("faithfulness", facts | {"key": key, "texts": len(set(rows["label"]))})
         return folder.read_table("faithfulness")
+
+
+def wanted_images(
+    folder: RunFolder, works: Sequence[Work], roles: Roles, seed: int, scope: Scope, count: int = IMAGES_PER_LABEL
+) -> list[LabelImages]:
+    """What ``measure_run`` will draw of the labels that the run has now; nothing if its table is there."""
+    if scope == "none" or _without_cosy(works, roles):
+        return []
+    rows = _labels(folder, works, scope)
+    key = _key(rows, _claims(folder, rows), _facts(works, roles, seed, scope, count))
+    return [] if _stored(folder, key) is not None else _images(rows, count)
+
+
+def _images(rows: pd.DataFrame, count: int) -> list[LabelImages]:
+    """What is drawn of each label, sorted by label."""
+    tasks = rows.groupby("label", sort=True)["task"].unique()
+    return [LabelImages(str(label), count, tuple(sorted(found))) for label, found in tasks.items()]
+
+
+def _key(rows: pd.DataFrame, claims: Sequence[Claim], facts: Mapping[str, Any]) -> str:
+    sums = [[place, *claim[1:]] for place, claim in enumerate(claims) if claim.terms]
+    return identity_hash({**facts, "labels": as_json(rows.to_numpy().tolist()), "sums": as_json(sums)})
 
 
 def _labels(folder: RunFolder, works: Sequence[Work], scope: Scope) -> pd.DataFrame:
@@ -141,7 +153,7 @@ def _claims(folder: RunFolder, rows: pd.DataFrame) -> list[Claim]:
 
 def _without_cosy(works: Sequence[Work], roles: Roles) -> str:
     """Why no images are generated, as a sentence; empty if they are."""
-    if roles.generator is None:
+    if roles.profile.generator is None:
         return f"The profile {roles.profile.name} has no image generator."
     if roles.profile.knows_only_scenes and any(work.task.probing_set == OWN_IMAGES for work in works):
         return (
@@ -180,25 +192,32 @@ def _measured(
     seed: int,
     count: int,
     display: Display,
+    drawn: BlobStore | None,
 ) -> pd.DataFrame:
     if rows.empty:
         return empty_frame(FAITHFULNESS)
-    texts = sorted(rows["label"].unique())
+    images = _images(rows, count)
     parts = []
-    with display.stage("faithfulness", len(texts), "labels") as stage:
+    with display.stage("faithfulness", len(images), "labels") as stage:
         groups = list(_groups(rows, works, roles, seed))
-        for some in blocks(len(texts), _LABELS_AT_ONCE):
-            drawn: dict[str, UInt8[Tensor, "count 3 h w"] | None] = dict.fromkeys(texts[some.start : some.stop])
-            if roles.generator is not None and not _without_cosy(works, roles):
-                for text in drawn:
-                    # Each group takes its network's view of them.
-                    drawn[text] = roles.generator.generate(
-                        text, count, integer_seed(seed, "faithfulness", text), PROMPT
-                    )
-            parts += [part for group in groups for part in group.measure(drawn, roles)]
-            stage.advance(len(drawn))
+        for some in blocks(len(images), _LABELS_AT_ONCE):
+            asked = images[some.start : some.stop]
+            seen = {} if _without_cosy(works, roles) else _seen(asked, works, roles, seed, drawn)
+            parts += [part for group in groups for part in group.measure([one.label for one in asked], seen)]
+            stage.advance(len(asked))
     rows = pd.concat([rows, _simulated(rows, claims, groups)], axis=1)
     return rows.merge(pd.concat(parts, ignore_index=True), on=["task", "unit", "label"], validate="many_to_one")
+
+
+def _seen(
+    asked: Sequence[LabelImages], works: Sequence[Work], roles: Roles, seed: int, drawn: BlobStore | None
+) -> dict[tuple[str, str], Float[np.ndarray, "count units"]]:
+    """Label and task name → activations of the task's units on the images generated of the label."""
+    stored = {one: None if drawn is None else drawn.get(one.facts()) for one in asked}
+    found = {one: {task: part.numpy() for task, part in blob.items()} for one, blob in stored.items() if blob}
+    if lacking := [one for one in asked if one not in found]:
+        found |= draw(lacking, works, roles, seed)
+    return {(one.label, task): values for one, own in found.items() for task, values in own.items()}
 
 
 def _simulated(rows: pd.DataFrame, claims: Sequence[Claim], groups: Sequence[_Group]) -> pd.DataFrame:
@@ -228,9 +247,9 @@ def _groups(rows: pd.DataFrame, works: Sequence[Work], roles: Roles, seed: int) 
             presence = Presence(probing, roles)
             places[probing.digest] = presence, Simulation(probing, presence, roles, seed)
         labelled = [work for work in group if units[work.task.name]]
-        parts = (probing.load(part) for part in blocks(len(probing.ids), _READ_AT_ONCE))
-        clean = _activations(roles, labelled, parts, units)
-        yield _Group(tuple(group), carriers, units, clean, *places[probing.digest], view)
+        parts = (probing.load(part) for part in blocks(len(probing.ids), READ_AT_ONCE))
+        clean = activations(roles, labelled, parts, units)
+        yield _Group(tuple(group), carriers, units, clean, *places[probing.digest])
 
 
 def _carriers(rows: pd.DataFrame, task: str) -> dict[str, list[int]]:
@@ -248,7 +267,6 @@ class _Group:
         clean: Task name → activations of these units, in this order, on the clean probing images.
         presence: Presence of labels in these images.
         simulation: Predictions of activations on a part of these images.
-        view: The network's view.
     """
 
     works: tuple[Work, ...]
@@ -257,57 +275,40 @@ class _Group:
     clean: Mapping[str, Float[np.ndarray, "images units"]]
     presence: Presence
     simulation: Simulation
-    view: View
 
     def simulated(self, task: str, unit: int, claim: Claim) -> dict[str, float]:
         """How well a label predicts a unit's activations, see ``Simulation.correlations``."""
         column = int(np.searchsorted(self.units[task], unit))
         return self.simulation.correlations(self.clean[task][:, column], claim)
 
-    def measure(self, drawn: Mapping[str, UInt8[Tensor, "count 3 h w"] | None], roles: Roles) -> Iterator[pd.DataFrame]:
+    def measure(
+        self, labels: Sequence[str], seen: Mapping[tuple[str, str], Float[np.ndarray, "count units"]]
+    ) -> Iterator[pd.DataFrame]:
         """The measures of labels for each unit with one of them, label by label and task by task.
 
         Args:
-            drawn: Label → the images generated of it, or None.
+            seen: Label and task name → activations of all of the task's units on the images generated of the label;
+                empty if none are.
         """
-        own = {text: images for text, images in drawn.items() if any(text in found for found in self.carriers.values())}
-        seen = [self.view(images.cpu()) for images in own.values() if images is not None]
-        works = [work for work in self.works if self.units[work.task.name]]
-        read = _activations(roles, works, torch.cat(seen).split(_READ_AT_ONCE), self.units) if seen else {}
-        for place, text in enumerate(own):
+        for text in labels:
+            carriers = [(work, own) for work in self.works if (own := self.carriers[work.task.name].get(text))]
+            if not carriers:
+                continue
             shown, how = self.presence.of(text)
-            for task, found in self.carriers.items():
-                if text not in found:
-                    continue
-                columns = np.searchsorted(self.units[task], found[text])
-                clean, count = self.clean[task][:, columns], len(read.get(task, ())) // len(own)
-                synthetic = read[task][place * count :][:count, columns] if count else None
+            for work, own in carriers:
+                task = work.task.name
+                clean = self.clean[task][:, np.searchsorted(self.units[task], own)]
+                synthetic = seen[text, task][:, np.searchsorted(work.units, own)] if seen else None
                 yield pd.DataFrame(
                     {
                         "task": task,
-                        "unit": found[text],
+                        "unit": own,
                         "label": text,
                         "presence": how,
                         **_cosy(clean, synthetic),
                         **_against_presence(clean, shown),
                     }
                 )
-
-
-def _activations(
-    roles: Roles, works: Sequence[Work], images: Iterable[UInt8[Tensor, "k 3 h w"]], units: Mapping[str, Sequence[int]]
-) -> dict[str, Float[np.ndarray, "n units"]]:
-    """Task name → pooled activations of its selected units; the tasks share network and pooling."""
-    if not works:
-        return {}
-    target = roles.target(works[0].task.model)
-    layers: dict[str, Pooling] = {work.task.layer: work.task.pooling for work in works}
-    parts: dict[str, list[np.ndarray]] = {work.task.name: [] for work in works}
-    for part in images:
-        reading = target.read(part, layers)
-        for work in works:
-            parts[work.task.name].append(reading[work.task.layer].pooled[:, list(units[work.task.name])].numpy())
-    return {task: np.concatenate(found) for task, found in parts.items()}
 
 
 def _cosy(

@@ -2,7 +2,8 @@
 
 The caller reports events and carries out the returned actions; the same events give the same actions. One queue for
 identical workers, and whoever is free gets the next item: draws before blocks before passes, so that what was begun is
-finished first and little is open at a time.
+finished first and little is open at a time. Of the blocks, a worker gets those whose images it has in memory first, but
+nobody waits for that.
 
 A concept that several blocks want is drawn once: a block that lacks concepts is *parked* until they are there, and then
 handed out again. Results are deterministic and stored, so an item that two workers did (one of them was thought to be
@@ -11,7 +12,7 @@ lost) does no harm; the caller reports as done only what the store holds.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
@@ -55,13 +56,16 @@ class _Parked:
 
 Action: TypeAlias = Give | Replace | Stop
 
+_Source: TypeAlias = tuple[int, str, int]
+"""Group, condition and severity: the images of one pass."""
+
 
 class Dispatcher:
     """The state of the items and workers of one run.
 
     Args:
-        items: ``pass`` and ``block`` items, in the order in which they are preferred. Blocks wait for the pass of their
-            group and condition, if it is among them.
+        items: See ``add``.
+        last: Whether there are no others; else idle workers wait for them.
         losses: See ``LOSSES``.
         concepts: See ``CONCEPTS``.
 
@@ -71,44 +75,61 @@ class Dispatcher:
             what it needs failed.
     """
 
-    def __init__(self, items: Sequence[Item], *, losses: int = LOSSES, concepts: int = CONCEPTS) -> None:
+    def __init__(
+        self, items: Sequence[Item], *, last: bool = True, losses: int = LOSSES, concepts: int = CONCEPTS
+    ) -> None:
         self._losses, self._concepts = losses, concepts
         self.done: set[Item] = set()
         self.failed: dict[Item, str] = {}
         self._passes: deque[Item] = deque()
-        self._blocks: deque[Item] = deque()
-        self._draws: deque[Item] = deque()  # lost draws only: others are made of the wanted concepts when handed out
+        self._blocks: OrderedDict[_Source, deque[Item]] = OrderedDict()
+        self._draws: deque[Item] = deque()  # others are made of the wanted concepts when handed out
         self._wanted: dict[tuple[int, str], list[_Parked]] = {}
         self._queued: deque[tuple[int, str]] = deque()
         self._drawn: set[tuple[int, str]] = set()
         self._undrawable: dict[tuple[int, str], str] = {}
-        self._after: dict[tuple[int, str, int], list[Item]] = {}
+        self._after: dict[_Source, list[Item]] = {}
         self._lost: dict[Item, int] = {}
         self._held: dict[str, Item] = {}
+        self._images: dict[str, _Source] = {}
         self._idle: deque[str] = deque()
         self._gone: set[str] = set()
-        self._draining = False
-        self._open = Counter(item.kind for item in items)
-        awaited = {_source(item) for item in items if item.kind == "pass"}
-        for item in items:
-            if item.kind == "pass":
-                self._passes.append(item)
-            elif _source(item) in awaited:
-                self._after.setdefault(_source(item), []).append(item)
-            else:
-                self._blocks.append(item)
+        self._draining = self._last = False
+        self._open: dict[Item, None] = {}
+        self.add(items, last)
 
     @property
     def left(self) -> Counter[str]:
         """Kind → number of items that are neither done nor failed; of draws, the number of concepts."""
-        return self._open + Counter(draw=len(self._wanted))
+        left = Counter(draw=len(self._wanted))
+        for item in self._open:
+            left[item.kind] += len(item.draws) or 1
+        return +left
 
     @property
     def finished(self) -> bool:
         """Whether every item is done or has failed."""
-        return not self._open.total()
+        return not self._open
 
     # ---- events ----
+
+    def add(self, items: Sequence[Item], last: bool = True) -> list[Action]:
+        """More items, in the order in which they are preferred.
+
+        Args:
+            items: Blocks wait for the pass of their group and condition, if it is among them. Draws need none of the
+                others, and none needs them.
+            last: Whether these are the last; else idle workers wait for more.
+        """
+        self._last = last
+        self._open |= dict.fromkeys(items)
+        awaited = {_source(item) for item in self._open if item.kind == "pass"}
+        for item in items:
+            if item.kind == "block" and _source(item) in awaited:
+                self._after.setdefault(_source(item), []).append(item)
+            else:
+                self._put(item)
+        return self._actions()
 
     def ready(self, worker: str) -> list[Action]:
         """A new worker asks for work."""
@@ -140,7 +161,7 @@ class Dispatcher:
                 self._queued.append(key)
             self._wanted[key].append(waiting)
         if not lacking:
-            self._blocks.appendleft(block)
+            self._put(block, first=True)
         return self._actions()
 
     def fail(self, worker: str, item: Item, reason: str) -> list[Action]:
@@ -156,6 +177,7 @@ class Dispatcher:
         self._gone.add(worker)
         if worker in self._idle:
             self._idle.remove(worker)
+        self._images.pop(worker, None)
         held = self._held.pop(worker, None)
         if held is not None:
             item = replace(held, epoch=0)
@@ -165,7 +187,7 @@ class Dispatcher:
             elif self._lost[item] > self._losses:
                 self._fail(item, f"{self._lost[item]} workers were lost with it")
             else:
-                {"pass": self._passes, "block": self._blocks, "draw": self._draws}[item.kind].appendleft(item)
+                self._put(item, first=True)
         return [*([] if self._over else [Replace(worker)]), *self._actions()]
 
     def drain(self) -> list[Action]:
@@ -177,7 +199,7 @@ class Dispatcher:
 
     @property
     def _over(self) -> bool:
-        return self._draining or self.finished
+        return self._draining or (self._last and self.finished)
 
     def _free(self, worker: str, item: Item) -> bool:
         """Take the item from the worker, which is idle then; False if it was thought to be lost with it."""
@@ -192,24 +214,23 @@ class Dispatcher:
         if item in self.done or item in self.failed:
             return
         self.done.add(item)
-        if item.kind != "draw":
-            self._open[item.kind] -= 1
+        self._open.pop(item, None)
         if item.kind == "pass":
-            self._blocks.extend(self._after.pop(_source(item), ()))
+            for block in self._after.pop(_source(item), ()):
+                self._put(block)
         for key in ((item.group, draw) for draw in item.draws):
             self._drawn.add(key)
             for waiting in self._wanted.pop(key, ()):
                 waiting.lacking -= 1
                 if not waiting.lacking:
-                    self._blocks.appendleft(waiting.block)
+                    self._put(waiting.block, first=True)
 
     def _fail(self, item: Item, reason: str) -> None:
         """The item fails, and what needs it."""
         if item in self.done or item in self.failed:
             return
         self.failed[item] = reason
-        if item.kind != "draw":
-            self._open[item.kind] -= 1
+        self._open.pop(item, None)
         if item.kind == "pass":
             for block in self._after.pop(_source(item), ()):
                 self._fail(block, reason)
@@ -218,6 +239,16 @@ class Dispatcher:
             for waiting in self._wanted.pop(key, ()):
                 self._fail(waiting.block, reason)
 
+    def _put(self, item: Item, first: bool = False) -> None:
+        """Make an item available, before all others of its kind or after them."""
+        if item.kind == "block":
+            queue = self._blocks.setdefault(_source(item), deque())
+            if first:
+                self._blocks.move_to_end(_source(item), last=False)
+        else:
+            queue = self._passes if item.kind == "pass" else self._draws
+        (queue.appendleft if first else queue.append)(item)
+
     def _actions(self) -> list[Action]:
         """Work for the idle workers, or their end."""
         actions: list[Action] = []
@@ -225,17 +256,32 @@ class Dispatcher:
             if self._over:
                 actions.append(Stop(self._idle.popleft()))
                 continue
-            item = self._next()
+            draw = self._from(self._draws) or self._draw()
+            # Who has the images of blocks in memory labels them, and leaves drawing to others.
+            suited = (one for one in self._idle if (self._images.get(one) in self._blocks) is (draw is None))
+            worker = next(suited, self._idle[0])
+            item = draw or self._block(worker) or self._from(self._passes)
             if item is None:
                 break
-            worker = self._idle.popleft()
+            self._idle.remove(worker)
             given = replace(item, epoch=self._lost.get(item, 0))
             self._held[worker] = given
+            if item.kind != "draw":
+                self._images[worker] = _source(item)
             actions.append(Give(worker, given))
         return actions
 
-    def _next(self) -> Item | None:
-        return self._from(self._draws) or self._draw() or self._from(self._blocks) or self._from(self._passes)
+    def _block(self, worker: str) -> Item | None:
+        """The next block, of those whose images the worker has in memory if there are any."""
+        while self._blocks:
+            own = self._images.get(worker)
+            source = own if own in self._blocks else next(iter(self._blocks))
+            item = self._from(self._blocks[source])
+            if not self._blocks[source]:
+                del self._blocks[source]
+            if item is not None:
+                return item
+        return None
 
     def _from(self, queue: deque[Item]) -> Item | None:
         while queue:
@@ -257,5 +303,5 @@ class Dispatcher:
         return Item("draw", group, draws=tuple(draws))
 
 
-def _source(item: Item) -> tuple[int, str, int]:
+def _source(item: Item) -> _Source:
     return item.group, item.condition, item.severity

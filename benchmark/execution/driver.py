@@ -17,15 +17,18 @@ from typing import Any, Final, Protocol
 
 from benchmark.core.budget import BudgetReached, TimeBudget
 from benchmark.core.display import Display
+from benchmark.core.faithfulness import wanted_images
 from benchmark.core.items import Item
 from benchmark.core.options import RunOptions
-from benchmark.execution.dispatch import Action, Dispatcher, Give, Replace
+from benchmark.execution.dispatch import CONCEPTS, Action, Dispatcher, Give, Replace
 from benchmark.execution.session import Session
 from benchmark.execution.shared import PATIENCE, Beats, Blocks, StoredDrawings, shared_folder
 from benchmark.execution.status import Status
 from benchmark.execution.worker import answering, environment, message
 from leaderboard.store.lease import DriverLease
 from leaderboard.store.run_folder import CellKey
+from tasks.activations.spool import blocks
+from tasks.cache.keys import canonical
 from tasks.common.errors import UserError
 from tasks.common.offline import opens_no_socket
 from tasks.language.config import OpenAISource
@@ -86,7 +89,7 @@ def do_all(
     budget: TimeBudget,
     engine: Callable[[RunOptions, Display], AbstractContextManager[Engine]],
 ) -> list[str]:
-    """Compute all cells by workers; see ``benchmark.execution.local.do_all``.
+    """Compute all cells by workers, and draw what faithfulness needs; see ``benchmark.execution.local.do_all``.
 
     Raises:
         BudgetReached: The time does not suffice for the next piece of work; what was begun is finished before.
@@ -95,7 +98,7 @@ def do_all(
     """
     with DriverLease(session.folder.path).held(display.message) as lease:
         driver = _Driver(session, display, budget, lease)
-        if not driver.dispatcher.finished:
+        if not driver.dispatcher.finished or driver.label_images():
             with engine(session.job.options, display) as workers:
                 driver.run(workers)
     undone, failures = [key for key in session.job.cells if not session.folder.is_done(key)], driver.failures()
@@ -110,7 +113,7 @@ class _Driver:
         self.session, self.folder, self.display = session, session.folder, display
         self.budget, self.lease = budget, lease
         self.options, shared = session.job.options, shared_folder(session.folder)
-        self.blocks, self.drawings = Blocks(shared), StoredDrawings(shared)
+        self.blocks, self.drawings = Blocks(session.folder), StoredDrawings(session.folder)
         self.beats, self.status = Beats(shared), Status(shared)
         self.calls: dict[str, tuple[str, Item | None]] = {}
         self.machines: dict[str, str] = {}
@@ -119,7 +122,8 @@ class _Driver:
         self.parts: dict[CellKey, list[Item]] = {}
         self.device, self.refused, self.hopeless = "", "", 0
         self.reached: BudgetReached | None = None
-        self.dispatcher = Dispatcher(list(self._items()))
+        drawing = self.options.faithfulness != "none" and session.job.profile.generator is not None
+        self.dispatcher = Dispatcher(list(self._items()), last=not drawing)
         for key in list(self.parts):
             self._assemble(key)
 
@@ -131,22 +135,34 @@ class _Driver:
             **Counter(key.method for key, parts in self.parts.items() for _ in parts),
         }
         title = ", ".join(sweep.title for sweep in self.session.sweeps)
-        with self.display.stage(title, len(self.parts), "cells", kinds) as self.stage:
-            self.stage.workers = engine.places
-            profile = self.session.job.profile
-            if any(isinstance(one, OpenAISource) for one in (profile.summariser, profile.describer)):
-                engine.serve(partial(answering, self.session.job.roles.broker()))
-            try:
+        profile = self.session.job.profile
+        if any(isinstance(one, OpenAISource) for one in (profile.summariser, profile.describer)):
+            engine.serve(partial(answering, self.session.job.roles.broker()))
+        try:
+            with self.display.stage(title, len(self.parts), "cells", kinds) as self.stage:
                 for _ in range(engine.places):
                     self._start()
                 self._loop()
-            except KeyboardInterrupt:
-                self._wait_for_items()
-                raise
-            finally:
-                for worker in list(self.live):
-                    self._end(worker)
-                self.status.write(self.dispatcher.left, ended=True)
+            if draws := self.label_images():
+                labels = sum(len(item.draws) for item in draws)
+                with self.display.stage("images of labels", labels, "labels", {"draw": len(draws)}) as self.stage:
+                    self._do(self.dispatcher.add(draws))
+                    self._loop()
+        except KeyboardInterrupt:
+            self._wait_for_items()
+            raise
+        finally:
+            for worker in list(self.live):
+                self._end(worker)
+            self.status.write(self.dispatcher.left, ended=True)
+
+    def label_images(self) -> list[Item]:
+        """What is left to draw for faithfulness, which then only reads it; what fails is drawn by this process."""
+        job, options = self.session.job, self.options
+        asked = wanted_images(self.folder, job.prepared.works, job.roles, options.seed, options.faithfulness)
+        names = [canonical(one.facts()) for one in asked]
+        left = [name for name in names if not self.drawings.has([name])]
+        return [Item("draw", 0, draws=tuple(left[part.start : part.stop])) for part in blocks(len(left), CONCEPTS)]
 
     def failures(self) -> dict[CellKey, str]:
         """Cell → the reason why it failed."""
@@ -169,6 +185,7 @@ class _Driver:
                 yield from (block for block in self.parts[item.cell] if not self._is_stored(block))
 
     def _loop(self) -> None:
+        self.stage.workers = self.engine.places
         every = self.options.lost_after / (PATIENCE + 1)
         due = time.monotonic() + every
         while not self.dispatcher.finished:
@@ -274,8 +291,9 @@ class _Driver:
             self.status.finish(worker, item, answer["seconds"])
             if item.cell:
                 self._assemble(item.cell)
-            cells = int(item.cell is not None and self.folder.is_done(item.cell))
-            self.stage.count(item.cell.method if item.cell else item.kind, answer["seconds"], cells)
+            drawn = len(item.draws) if self.stage.unit == "labels" else 0
+            units = int(self.folder.is_done(item.cell)) if item.cell else drawn
+            self.stage.count(item.cell.method if item.cell else item.kind, answer["seconds"], units)
             self._do(self.dispatcher.finish(worker, item))
 
     def _is_stored(self, item: Item) -> bool:

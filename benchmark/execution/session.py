@@ -22,7 +22,6 @@ from benchmark.execution.prepare import Job
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import CellKey, RunFolder
 from tasks.common.errors import UserError
-from tasks.observation import Toolbox
 from tasks.observe import Probe, probe_of
 from tasks.probing.base import ProbingSet
 
@@ -65,11 +64,11 @@ class Drawings(Protocol):
         """The answer to what a method's steps ask; all of it is drawn."""
         ...
 
-    def draw(self, names: Sequence[str], tools: Mapping[str, Toolbox]) -> None:
+    def draw(self, names: Sequence[str], sweeps: Sequence[Sweep]) -> None:
         """Draw, measure and share.
 
         Args:
-            tools: Task → its tools.
+            sweeps: All of the run: they have the tools.
         """
         ...
 
@@ -191,7 +190,7 @@ class Session:
     def _draw(self, item: Item) -> Outcome:
         assert self._drawings is not None  # noqa: S101 - nobody asks for draws otherwise
         started = time.monotonic()
-        self._drawings.draw(item.draws, self.sweeps[item.group].tools)
+        self._drawings.draw(item.draws, self.sweeps)
         return Outcome(seconds=time.monotonic() - started)
 
     def _store(self, sweep: Sweep, cell: CellKey, labels: Sequence[UnitLabels], seconds: float) -> Outcome:

@@ -209,7 +209,7 @@ class Worker:
             raise UserError(f"it finds other models or images than the driver ({'; '.join(other)})")
         self.folder.join(Leases(self.folder.path, _CLAIM))
         build_summariser(self.folder, job.prepared.works, job.prepared.methods, job.roles)
-        self.session = Session(job, self.folder, StoredDrawings(self.shared))
+        self.session = Session(job, self.folder, StoredDrawings(self.folder))
         return {}
 
     def _do(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class Worker:
         if outcome.failures:
             return {"failed": next(iter(outcome.failures.values()))}
         if outcome.labels:
-            Blocks(self.shared).write(item, outcome)
+            Blocks(self.folder).write(item, outcome)
         tally = getattr(self.session.job.roles, "tally", Counter())
         answer = {"seconds": outcome.seconds, "parked": outcome.parked, "tally": dict(tally)}
         tally.clear()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from baselines.base import Method
 from baselines.concepts import load_concepts
 from baselines.costs import NOTHING, UNSTATED, Amount, Cost
-from benchmark.core.faithfulness import IMAGES_PER_LABEL
+from benchmark.core.label_images import IMAGES_PER_LABEL
 from benchmark.core.work import Work, all_conditions
 from benchmark.plan.language import language_counts
 from leaderboard.store.parts import CellKey, PartKind

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from baselines.costs import Amount, Number
-from benchmark.core.faithfulness import IMAGES_PER_LABEL
+from benchmark.core.label_images import IMAGES_PER_LABEL
 from benchmark.core.work import Work
 from benchmark.plan.count import MethodCount, RunCount, TaskCount
 from benchmark.plan.rates import Rates

@@ -1,6 +1,7 @@
 """``plan --workers N``: how long the work takes N equal workers, by the dispatcher itself under virtual time.
 
-Preparing, faithfulness, studies and tables are done by one of them, before and after the cells.
+Preparing, faithfulness, studies and tables are counted as done by one of them, before and after the cells, although
+workers of a cluster also draw the images of faithfulness.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Atomic file writes.
 
 The data is written under a temporary name in its own folder, flushed to disk, then renamed over the old one, or, where
-the first writer counts (``create_json``), linked to a name that must not exist yet. A reader sees the old file or the
+the first writer counts (``create_bytes``), linked to a name that must not exist yet. A reader sees the old file or the
 new one, never a partial one. The price: temporarily twice the space, one flush per file, and a rename that must stay
 inside one file system (it does, as the temporary file is in the same folder).
 
@@ -52,8 +52,8 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, _json_bytes(value))
 
 
-def create_json(path: Path, value: Any) -> bool:
-    """Write JSON with sorted keys to a path that does not exist yet, atomically, also between hosts.
+def create_bytes(path: Path, data: bytes) -> bool:
+    """Write data to a path that does not exist yet, atomically, also between hosts.
 
     Returns:
         False if it exists; it is left as it is.
@@ -61,7 +61,7 @@ def create_json(path: Path, value: Any) -> bool:
     Raises:
         StoreError: As ``write_bytes``.
     """
-    with _written(path, _json_bytes(value), durable=True) as temporary:
+    with _written(path, data, durable=True) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -74,6 +74,11 @@ def create_json(path: Path, value: Any) -> bool:
                 return False
             os.replace(temporary, path)
     return True
+
+
+def create_json(path: Path, value: Any) -> bool:
+    """Write JSON with sorted keys to a path that does not exist yet; see ``create_bytes``."""
+    return create_bytes(path, _json_bytes(value))
 
 
 @contextlib.contextmanager

@@ -140,8 +140,17 @@ class Parts:
             atomic.move(marker, self.root / "corrupt" / f"{self.kind}-{marker.name}")
             atomic.create_json(marker, note)
         elif done != digest:
-            atomic.write_json(self.folder / f"{key.name}~{digest[:12]}{_DIFFERS}", note)
-            _log.warning("%s was computed twice, with different results; the first is kept", marker)
+            self.differ(key, digest, note)
+
+    def differ(self, key: CellKey, digest: str, note: Mapping[str, Any]) -> None:
+        """Keep a note of another result for a cell than the one that counts.
+
+        Args:
+            digest: Hash of the other result.
+            note: What is known of it, as JSON.
+        """
+        atomic.write_json(self.folder / f"{key.name}~{digest[:12]}{_DIFFERS}", note)
+        _log.warning("%s was computed twice, with different results; the first is kept", self._marker_path(key))
 
     def differing(self) -> list[str]:
         """Names of the cells that two processes computed with different results, sorted."""

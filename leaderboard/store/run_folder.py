@@ -201,6 +201,18 @@ class RunFolder:
         """
         self._parts["labels"].write(key, labels, extra or {})
 
+    def differ(self, key: CellKey, digest: str, note: Mapping[str, Any]) -> None:
+        """Keep a note of other labels for a cell, or for some of its units, than those that count; see ``differing``.
+
+        Args:
+            digest: Hash of the other labels.
+            note: What is known of them, as JSON.
+
+        Raises:
+            StoreError: The disk is full, or the folder cannot be written.
+        """
+        self._parts["labels"].differ(key, digest, note)
+
     def write_evidence(self, key: CellKey, evidence: pd.DataFrame, extra: Mapping[str, Any] | None = None) -> None:
         """Write the top images of one condition.
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.core.items import Item
+from benchmark.execution import simulate
 from benchmark.execution.dispatch import LOSSES, Action, Dispatcher, Give, Replace, Stop
 from leaderboard.store.parts import CellKey
 
@@ -169,6 +170,43 @@ def test_draws_come_before_blocks_and_blocks_before_passes():
     # A block that lacks concepts is followed by their draws, and then finished, before another one is begun.
     assert kinds[blocks[0] + 1][0] == "draw"
     assert blocks[1] == max(place for place, (kind, _) in enumerate(kinds[: blocks[1]]) if kind == "draw") + 1
+
+
+class Undrawn:
+    """Items that need no concepts: a pass takes 20 seconds, a block three."""
+
+    items = made(blocks=8)
+
+    def draws(self, block: Item) -> tuple[str, ...]:
+        return ()
+
+    def seconds(self, item: Item, again: bool) -> float:
+        return 20.0 if item.kind == "pass" else 3.0
+
+
+@pytest.mark.parametrize(("speeds", "foreign"), [((1, 1, 1), 0), ((1, 1, 4), 3), ((1, 1, 1, 1), 5)])
+def test_blocks_go_to_the_worker_that_made_their_pass_and_nobody_waits_for_that(
+    speeds: tuple[int, ...], foreign: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker that is free takes them too, and has to get the images first."""
+    given: list[tuple[str, Item]] = []
+
+    class Watched(Dispatcher):
+        def _actions(self) -> list[Action]:
+            actions = super()._actions()
+            given.extend((action.worker, action.item) for action in actions if isinstance(action, Give))
+            return actions
+
+    monkeypatch.setattr(simulate, "Dispatcher", Watched)
+    took = simulate.makespan(Undrawn(), simulate.Cluster(speeds))
+    shown: dict[str, str] = {}
+    fetched = 0
+    for worker, item in given:
+        fetched += item.kind == "block" and shown.get(worker) != item.condition
+        shown[worker] = item.condition
+    assert fetched == foreign
+    # As much is left for others as one item: list scheduling.
+    assert took <= (3 * 20 + 24 * 3) / sum(speeds) + 20
 
 
 def test_a_slow_worker_keeps_neither_itself_nor_others_waiting():

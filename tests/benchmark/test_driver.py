@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import sys
 import threading
 import time
@@ -17,23 +18,26 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from baselines.base import Label, UnitLabels
 from benchmark import runner
 from benchmark.cli import app
 from benchmark.commands.cluster import lines
 from benchmark.core.budget import BudgetReached, TimeBudget
 from benchmark.core.display import Display
+from benchmark.core.faithfulness import measure_run
+from benchmark.core.items import Item
 from benchmark.core.options import RunOptions
 from benchmark.core.preflight import check
 from benchmark.execution import driver, local, worker
 from benchmark.execution.prepare import Job, load_parts, prepare
-from benchmark.execution.session import Session
-from benchmark.execution.shared import Beats, StoredDrawings
+from benchmark.execution.session import Outcome, Session
+from benchmark.execution.shared import Beats, Blocks, StoredDrawings
 from benchmark.execution.worker import LIMIT, Worker, answering, asking, environment, message
 from leaderboard.store import atomic
 from leaderboard.store.claims import Leases
 from leaderboard.store.errors import StoreError
 from leaderboard.store.lease import DriverLease
-from leaderboard.store.run_folder import RunFolder
+from leaderboard.store.run_folder import CellKey, RunFolder
 from tasks.cache.store import Cache
 from tasks.common.errors import UserError
 from tasks.language.broker import Broker, Refused
@@ -147,7 +151,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, job: Job[Roles]) -> Iterato
 
     def prepared(self: Worker, given: object) -> dict[str, Any]:
         self.folder.join(Leases(self.folder.path))
-        self.session = Session(job, self.folder, StoredDrawings(self.shared))
+        self.session = Session(job, self.folder, StoredDrawings(self.folder))
         return {}
 
     monkeypatch.setattr(worker, "_log_to", lambda path: None)
@@ -390,6 +394,84 @@ def test_a_driver_that_was_replaced_stops(driven: Drive, tmp_path: Path, monkeyp
     with pytest.raises(StoreError, match="is driven by process 7 on elsewhere"):
         driven(engine)
     assert len(engine.items) == 1
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    """What the run folder holds, apart from signs of life."""
+    found = (path for path in folder.rglob("*") if path.is_file() and "beats" not in path.parts)
+    return {path.relative_to(folder): path.read_bytes() for path in found}
+
+
+def test_items_of_an_earlier_driver_change_nothing(
+    driven: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker was frozen, and does them after another driver has ended the run; other labels are noted."""
+    monkeypatch.setattr("baselines.trivial.RandomLabel.split", "units", raising=False)
+    engine = Engine()
+    assert driven(engine, faithfulness="clean") == []
+    items = [json.loads(item) for item in engine.items]
+    assert {(item["kind"], bool(item["units"])) for item in items} == {
+        ("pass", False), ("block", False), ("block", True), ("draw", False),
+    }  # fmt: skip
+    before = everything(tmp_path / "run")
+    late = engine.workers["worker1"]
+    for item in items:
+        assert set(json.loads(late.do(json.dumps(item)))) == {"seconds", "parked", "tally"}
+    assert everything(tmp_path / "run") == before
+
+    def other(self: object, observation: Any, units: Any, tools: object) -> list[UnitLabels]:
+        return [UnitLabels(unit, (Label("another", 1.0),)) for unit in units]
+
+    for name in ("RandomLabel", "ConstantLabel"):
+        monkeypatch.setattr(f"baselines.trivial.{name}.label", other)
+    for item in items:
+        late.do(json.dumps(item))
+    after = everything(tmp_path / "run")
+    assert {path: after[path] for path in before} == before
+    assert RunFolder(tmp_path / "run").differing() == sorted(labels(tmp_path / "run"))
+
+
+def test_other_labels_of_a_block_are_noted_and_the_first_count(tmp_path: Path) -> None:
+    folder, key = RunFolder(tmp_path), CellKey("task", "profile", "method", "clean", 0, 0)
+    blocks, block = Blocks(folder), Item("block", 0, "clean", cell=key, units=(3, 5))
+    nameless = UnitLabels(5, (Label("dog", float("nan")),))
+    first = Outcome(seconds=1.0, labels=(UnitLabels(3, (Label("cat", 1.0),)), nameless))
+    blocks.write(block, first)
+    blocks.write(block, replace(first, seconds=2.0))
+    assert folder.differing() == []
+    blocks.write(block, replace(first, labels=(UnitLabels(3, (Label("cow", 1.0),)), nameless)))
+    assert folder.differing() == [key.name]
+    assert blocks.read(block).labels[0] == first.labels[0]
+    (note,) = (tmp_path / "parts/labels").glob("*.differs.json")
+    assert json.loads(note.read_text()) == {
+        "first": [[3, 1, "cat", 1.0], [5, 1, "dog", None]],
+        "labels": [[3, 1, "cow", 1.0], [5, 1, "dog", None]],
+    }
+
+
+@pytest.mark.parametrize("number", [None, 9])
+def test_images_of_labels_are_drawn_by_workers(
+    driven: Drive, job: Job[Roles], alone: Path, tmp_path: Path, number: int | None
+) -> None:
+    engine = Engine(as_it_is if number is None else loses(number, "process"))
+    assert driven(engine, faithfulness="clean") == []
+    draws = [item for item in map(json.loads, engine.items) if item["kind"] == "draw"]
+    names = {name for item in draws for name in item["draws"]}
+    assert len(draws) == -(-len(names) // 4) + (number is not None)
+    assert status(tmp_path / "run")["left"] == {}
+    given, quiet = (job.prepared.works, job.roles, 0, "clean"), Display("quiet")
+    shutil.copytree(alone, tmp_path / "alone")
+    folder, other = (session(job, asked(tmp_path / name)).folder for name in ("run", "alone"))
+    drawn = StoredDrawings(folder).blobs
+    assert len(list(drawn.entries())) == len(names) > 1
+    measure_run(folder, *given, quiet, drawn=drawn)
+    measure_run(other, *given, quiet)
+    tables = [(tmp_path / name / "faithfulness.parquet").read_bytes() for name in ("run", "alone")]
+    assert tables[0] == tables[1]
+    # Nothing is left to do, also for an engine.
+    again = Engine()
+    assert driven(again, faithfulness="clean") == []
+    assert again.workers == {}
 
 
 def test_nothing_large_is_sent() -> None:

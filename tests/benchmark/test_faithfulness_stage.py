@@ -16,11 +16,13 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score, ro
 
 from baselines.linear.method import split
 from benchmark.core.display import Display
-from benchmark.core.faithfulness import PROMPT, measure_run
+from benchmark.core.faithfulness import measure_run, wanted_images
+from benchmark.core.label_images import PROMPT, draw
 from benchmark.core.presence import Presence
 from benchmark.core.work import Work
 from leaderboard.store.run_folder import CellKey, RunFolder
 from leaderboard.store.schema import FAITHFULNESS
+from tasks.cache.blobs import BlobStore
 from tasks.catalogue import load_task
 from tasks.common.seeding import integer_seed
 from tasks.observe import CLEAN, Condition
@@ -183,7 +185,7 @@ class FakeClip:
 
 class FakeRoles:
     def __init__(self, images: torch.Tensor, presence: np.ndarray | None = None, generator: object = None) -> None:
-        self.profile = SimpleNamespace(name="mine", knows_only_scenes=False, simulator=None)
+        self.profile = SimpleNamespace(name="mine", knows_only_scenes=False, simulator=None, generator=generator)
         self.generator = generator
         self.clip = FakeClip()
         self.simulator = None
@@ -373,6 +375,31 @@ def test_each_text_is_drawn_once_whoever_gives_it(fake: FakeRoles, tmp_path: Pat
     assert len(table) == 5
     # Two networks read the probing images; one of them reads "fish".
     assert fake.network.images == 2 * 40 + 2 * 3 + 3
+
+
+def test_what_other_processes_drew_is_read_instead(fake: FakeRoles, tmp_path: Path) -> None:
+    mine = work((0, 1), 40, ("a", "b"))
+    other = work((1, 2), 40, ("a", "b"), task="resnet18_layer4")
+    labels = {"a": {0: "red", 1: "red"}, "b": {0: "ruby", 1: "fish"}}
+    alone, together = (filled(tmp_path / name, mine, labels) for name in ("alone", "together"))
+    for folder in (alone, together):
+        filled(folder.path, other, {"a": {2: "red"}})
+    roles, works = fake, [mine, other]
+    given = works, roles, 7, "clean"
+    measure_run(alone, *given, QUIET, count=3)  # pyright: ignore[reportArgumentType]
+    asked = wanted_images(together, *given, 3)  # pyright: ignore[reportArgumentType]
+    assert [(one.label, len(one.tasks)) for one in asked] == [("fish", 1), ("red", 2), ("ruby", 1)]
+    drawn = BlobStore(tmp_path / "drawn")
+    for some in (asked[:1], asked[1:]):  # each by another process; a lost one is drawn here
+        for one, found in draw(some, works, roles, 7).items():  # pyright: ignore[reportArgumentType]
+            if one.label != "ruby":
+                drawn.put(one.facts(), {task: torch.from_numpy(values) for task, values in found.items()})
+    fake.generator.asked = []
+    measure_run(together, *given, QUIET, count=3, drawn=drawn)  # pyright: ignore[reportArgumentType]
+    assert [text for text, *_ in fake.generator.asked] == ["ruby"]
+    tables = [(folder.path / "faithfulness.parquet").read_bytes() for folder in (alone, together)]
+    assert tables[0] == tables[1]
+    assert wanted_images(together, *given, 3) == []  # pyright: ignore[reportArgumentType]
 
 
 def test_tasks_of_one_network_share_its_passes(fake: FakeRoles, tmp_path: Path) -> None:

@@ -14,18 +14,24 @@ from typing import Any
 
 import pytest
 from ray_nodes import ROOT, Nodes, environment, two_nodes
+from scripted_server import ScriptedServer, says
 
-TABLES = ("labels", "evidence", "scores", "summary", "comparisons")
-DRAWING = ("--methods", "random_label,dnd", "--set", "dnd.images_per_concept=2", "--set", "dnd.candidates=2")
+from tasks.cache.blobs import BlobStore
+
+FEW = ("--set", "dnd.images_per_concept=2", "--set", "dnd.candidates=2")
+DRAWING = ("--methods", "random_label,dnd", *FEW, "--faithfulness", "clean")
 SECONDS = 5
-SLOW = ("--methods", "random_label,slow", "--set", f"slow.seconds={SECONDS}", "--severities", "1,3,5")
+SLOW = (
+    *("--methods", "random_label,slow", "--set", f"slow.seconds={SECONDS}"),
+    *("--severities", "1,3,5", "--faithfulness", "none"),
+)
 CELLS = 5
 """Of the slow method: two clean repeats and three severities."""
 
 
 def command(out: Path, *more: str) -> list[str]:
     asked = "--task resnet18_layer4 --suites contrast --images 12 --unit-ids 3,5 --device cpu --thumbnails 0"
-    fixed = [*asked.split(), "--faithfulness", "none", "--cache", "none", "--out", str(out)]
+    fixed = [*asked.split(), "--cache", "none", "--out", str(out)]
     return [sys.executable, "-m", "benchmark", "run", *fixed, *more]
 
 
@@ -45,7 +51,7 @@ def done(process: subprocess.Popen[str], code: int = 0, seconds: float = 240) ->
 
 
 def tables(out: Path) -> dict[str, bytes]:
-    return {name: (out / f"{name}.parquet").read_bytes() for name in TABLES}
+    return {path.name: path.read_bytes() for path in out.glob("*.parquet")}
 
 
 def status(out: Path) -> dict:
@@ -77,17 +83,33 @@ def together(place: Path, nodes: Nodes) -> Path:
     return place / "together"
 
 
-def test_on_two_nodes_the_tables_have_the_bytes_of_one_process(alone: dict[str, bytes], together: Path) -> None:
-    assert tables(together) == alone
+@pytest.fixture(scope="module")
+def beside(place: Path) -> Path:
+    """The folder of the run by two processes of the same command beside each other."""
+    for process in [started(place / "beside", environment(place), *DRAWING) for _ in range(2)]:
+        done(process)
+    return place / "beside"
+
+
+@pytest.mark.timeout(900)  # four runs, on a machine that may be busy
+def test_the_tables_have_the_same_bytes_in_one_process_on_two_nodes_and_by_two_processes(
+    alone: dict[str, bytes], together: Path, beside: Path
+) -> None:
+    assert tables(together) == tables(beside) == alone
+    assert alone.keys() >= {"labels.parquet", "scores.parquet", "faithfulness.parquet"}
+    assert len(json.loads((beside / "run.json").read_text())["sessions"]) == 2
     workers = status(together)["workers"].values()
     assert len({worker["pid"] for worker in workers if worker["done"]}) == 2
     assert status(together)["left"] == {}
 
 
 def test_each_concept_is_drawn_once(together: Path) -> None:
-    blobs = list((together / "cluster/drawn").rglob("*.safetensors"))
+    """Also those of labels, whose faithfulness the driver measures."""
+    drawn = [blob.identity for blob in BlobStore(together / "cluster/drawn").entries()]
+    counts = [one.get("request", one)["count"] for one in drawn]
+    assert set(counts) == {2, 10}
     (session,) = json.loads((together / "run.json").read_text())["facts"]["plan"]["sessions"]
-    assert session["actual"]["generated"] == 2 * len(blobs) > 0
+    assert session["actual"]["generated"] == sum(counts)
 
 
 def test_logs_lie_in_the_run_folder_and_hold_no_token(together: Path, nodes: Nodes, place: Path) -> None:
@@ -318,6 +340,8 @@ def test_two_workers_are_nearly_twice_as_fast(fresh: Nodes, tmp_path: Path, caps
             "slow",
             "--set",
             f"slow.seconds={SECONDS}",
+            "--faithfulness",
+            "none",
             "--repeats",
             "12",
             "--cache",
@@ -330,3 +354,68 @@ def test_two_workers_are_nearly_twice_as_fast(fresh: Nodes, tmp_path: Path, caps
     with capsys.disabled():
         print(f"\none worker {spans[0]:.1f} s, two {spans[1]:.1f} s, {spans[0] / spans[1]:.2f} x")
     assert spans[0] / spans[1] >= 1.8
+
+
+# ---- paid calls ----
+
+
+@pytest.fixture(scope="module")
+def replies() -> dict[str, dict[str, bytes]]:
+    """What was lost → the tables of the run."""
+    return {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.parametrize("victim", ["worker", "driver"])
+def test_a_loss_costs_no_second_payment(
+    victim: str, fresh: Nodes, tmp_path: Path, replies: dict[str, dict[str, bytes]], capsys: Any
+) -> None:
+    """Of a worker none; of the driver, which asks for all workers, at most that of the requests in flight."""
+    server, flying, most = ScriptedServer(), [], []
+
+    def slowly(handler: Any) -> None:
+        flying.append(handler)
+        most.append(len(flying))
+        time.sleep(0.3)
+        flying.remove(handler)
+        says("a red thing")(handler)
+
+    server.acts[:] = [slowly]
+    package, profile = ROOT / "tasks", tmp_path / "served.yaml"
+    source = json.dumps(server.source(key_variable=None).model_dump(mode="json"))
+    text = (package / "profiles/miniature.yaml").read_text().replace("../", f"{package}/")
+    profile.write_text(text.replace("summariser: counting", f"summariser: {source}"))
+    asked = ("--profile", str(profile), "--methods", "dnd", *FEW, "--severities", "1,5", "--faithfulness", "none")
+    out = tmp_path / "run"
+
+    def labelling() -> dict[str, Any] | None:
+        if len(server.bodies) < 5:
+            return None
+        working = [one for one in status(out)["workers"].values() if one["item"].startswith("block")]
+        return next((one for one in working if one["state"] == "working"), None)
+
+    try:
+        run = started(out, fresh.environment, *asked, *on(fresh))
+        worker = until(labelling)
+        if victim == "worker":
+            os.kill(worker["pid"], signal.SIGKILL)
+        else:
+            run.kill()
+            run.communicate()
+            before = len(server.bodies)
+            run = started(out, fresh.environment, *asked, *on(fresh))
+        done(run)
+    finally:
+        server.stop()
+    paid, distinct = len(server.bodies), len({json.dumps(body, sort_keys=True) for body in server.bodies})
+    with capsys.disabled():
+        print(f"\n{victim}: {paid} requests, {distinct} distinct, {max(most)} at the same time")
+    if victim == "worker":
+        assert [one["item"] for one in lost(out)] == [worker["item"]]
+        assert paid == distinct
+    else:
+        assert before < paid <= distinct + max(most)
+    replies[victim] = tables(out)
+    assert replies[victim] == next(iter(replies.values()))

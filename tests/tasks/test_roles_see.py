@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from benchmark.commands import preview
-from benchmark.core.faithfulness import _Group
+from benchmark.core.label_images import LabelImages, draw
 from benchmark.core.thumbnails import thumbnail
 from benchmark.core.toolbox import make_toolbox
 from benchmark.studies.bottleneck.images import single_objects
@@ -143,6 +143,7 @@ def test_target_clip_and_cosy_see_drawn_images_in_the_same_view():
         target=lambda name: target,
         view=lambda name: CROPPED,
         clip=None,
+        generator=Painter(),
         generator_for=lambda view: SeenGenerator(Painter(), view),
         measured=lambda *_: None,
     )
@@ -153,11 +154,7 @@ def test_target_clip_and_cosy_see_drawn_images_in_the_same_view():
     assert drawn.shape == (2, 3, 48, 48)
     assert shows_border(drawn)
     given = inputs_of(target.network)
-    work = SimpleNamespace(task=task)
-    presence = SimpleNamespace(of=lambda text: (np.array([True, False]), "clip"))
-    clean = {"task": np.arange(2.0)[:, None]}
-    group = _Group((work,), {"task": {"a fish": [0]}}, {"task": [0]}, clean, presence, None, CROPPED)  # type: ignore[arg-type]
-    assert list(group.measure({"a fish": Painter().generate("a fish", 2, 0)}, roles))  # type: ignore[arg-type]
+    draw([LabelImages("a fish", 2, ("task",))], [SimpleNamespace(task=task, units=(0,))], roles, 0)  # type: ignore[arg-type, list-item]
     tools.activate(drawn)
     assert torch.equal(given[0], given[1])
     assert shows_border(given[0])
