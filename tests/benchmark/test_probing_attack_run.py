@@ -18,6 +18,7 @@ from baselines.base import Label, UnitLabels
 from baselines.costs import Cost
 from benchmark.core.display import Display
 from benchmark.core.options import RunOptions
+from benchmark.core.tables_cache import tables_key
 from benchmark.core.work import Work
 from benchmark.plan.count import count_run
 from benchmark.plan.studies import with_studies
@@ -222,9 +223,14 @@ def test_what_cannot_be_attacked_is_refused(roles: Roles) -> None:
         masked.check([[vectors]], roles)
 
 
-def test_masks_need_the_study() -> None:
-    options = RunOptions(tasks=("resnet18_layer4",), attack_masks=True, analyses=("probing_attack",))
-    (study,) = load_studies(options)
-    assert study == ProbingAttack(with_masks=True)
+def test_masks_need_the_study_and_make_other_tables(tmp_path: Path) -> None:
+    plain, masked = (
+        RunOptions(tasks=("resnet18_layer4",), attack_masks=masks, analyses=("probing_attack",))
+        for masks in (False, True)
+    )
+    assert [load_studies(options) for options in (plain, masked)] == [[STUDY], [ProbingAttack(with_masks=True)]]
+    with RunFolder(tmp_path / "run") as folder:
+        folder.create_or_continue({"test": "masks"}, {})
+        assert tables_key(folder, plain) != tables_key(folder, masked)
     with pytest.raises(ValidationError, match="--attack-masks needs --analysis probing_attack"):
         RunOptions(tasks=("resnet18_layer4",), attack_masks=True)
