@@ -31,10 +31,8 @@ def background_gap_contents(scores: pd.DataFrame, facts: RunFacts) -> list[Table
 def _table(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:
     known = rows.loc[rows["truth"].notna().to_numpy()]
     # A missing label is wrong, and has no stability.
-    values = {
-        "accuracy": _under_both(known, known["right"].astype("boolean").fillna(False)),
-        "stability": _under_both(rows, rows["stability"]),
-    }
+    known = known.assign(right=known["right"].astype("boolean").fillna(False))
+    values = {"accuracy": _under_both(known, "right"), "stability": _under_both(rows, "stability")}
     sections = (
         Section(tuple(_row(measure, method, own.loc[method], facts.seed) for method in facts.ordered(methods)), measure)
         for measure, own in values.items()
@@ -59,9 +57,9 @@ def _table(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Tabl
     )
 
 
-def _under_both(rows: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
+def _under_both(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Method and unit → the means over severities with a value under both perturbations."""
-    numbers = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    numbers = rows[column].astype("Float64").to_numpy(np.float64, na_value=np.nan)
     place = ["method", "unit", "severity", "perturbation"]
     means = cast(pd.Series, rows.assign(value=numbers).groupby(place)["value"].mean())
     wide = means.unstack("perturbation").reindex(columns=pd.Index([_SAME, _RANDOM])).dropna()

@@ -103,9 +103,9 @@ class Victims:
             top_images(clean.activations[:, one], len(clean.image_ids), among_ties=ties) for one in (unit, target)
         )
         if places is not None:
-            shown, other_shown = (pixels.any(axis=(1, 2)) for pixels in places.pixels)
             first, second = (
-                [image for image in order if holds[image]] for order, holds in ((first, shown), (second, other_shown))
+                [image for image in order if pixels[image].any()]
+                for order, pixels in zip((first, second), places.pixels, strict=True)
             )
         lowered = tuple(first[: math.ceil(count / 2)])
         return cls(lowered, tuple([image for image in second if image not in lowered][: count // 2]))
