@@ -76,7 +76,8 @@ class RunResult:
         comparisons: Columns of ``leaderboard.store.schema.COMPARISONS``.
         facts: Further facts of the run that tables need.
         faithfulness: Faithfulness tables; empty if not requested.
-        studies: Study → its tables: the requested ones, and ``dependence`` if a method states what units depend on.
+        studies: Study → its tables: the requested ones, ``dependence`` if a method states what units depend on, and
+            ``background_gap`` if its perturbations ran.
             With ``bottleneck`` everything else is empty.
     """
 
@@ -220,7 +221,7 @@ def _stored(folder: RunFolder, options: RunOptions, failed: Sequence[str] = ()) 
     """The result, read from the tables in the run folder."""
     measured = empty_frame(FAITHFULNESS) if options.faithfulness == "none" else folder.read_table("faithfulness")
     info = folder.info()
-    facts, shown = run_facts(info), {"dependence", *options.analyses}
+    facts, shown = run_facts(info), {"background_gap", "dependence", *options.analyses}
     return RunResult(
         folder.path,
         list(failed),

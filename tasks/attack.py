@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from tasks.activations.capture import LayerCapture, Pooling, pool, prefix_tokens
+from tasks.activations.capture import LayerCapture, Pooling, layer_kind, pool, prefix_tokens
 from tasks.cache.padded import rows_for
 from tasks.common.errors import UserError
 from tasks.common.seeding import generator
@@ -60,19 +61,27 @@ class Aim:
     unit: int
 
 
-def check_gradients(aim: Aim) -> None:
+def check_gradients(aim: Aim, *, masked: bool = False) -> None:
     """Check that the unit's activation has a gradient with respect to the image.
 
+    Args:
+        masked: Whether the attack is to have masks, see ``attacked``.
+
     Raises:
-        UserError: It has none, as in a network that runs in another library (ONNX).
+        UserError: It has none, as in a network that runs in another library (ONNX), or there are no maps for the masks.
     """
     side = aim.target.preprocessing.side
     with LayerCapture(aim.target.network, [aim.layer]) as capture:
-        _gradients(aim, capture, torch.full((1, 3, side, side), float(_GREY)), torch.ones(1))
+        masks = torch.ones(1, side, side) if masked else None
+        _gradients(aim, capture, torch.full((1, 3, side, side), float(_GREY)), torch.ones(1), masks)
 
 
 def attacked(
-    aim: Aim, images: UInt8[Tensor, "n 3 h w"], raised: Bool[Tensor, " n"], budget: Budget = Budget()
+    aim: Aim,
+    images: UInt8[Tensor, "n 3 h w"],
+    raised: Bool[Tensor, " n"],
+    budget: Budget = Budget(),
+    masks: Float[Tensor, "n a b"] | None = None,
 ) -> UInt8[Tensor, "n 3 h w"]:
     """Images changed so that the unit responds more, or less.
 
@@ -82,19 +91,22 @@ def attacked(
     Args:
         images: In the network's view, see ``tasks.view.View``.
         raised: Whether the activation on an image is to be raised; otherwise it is lowered.
+        masks: A weight for each pixel of the unit's map, which is enlarged bilinearly to their size: the weighted sum
+            is raised or lowered in place of the pooled activation.
 
     Returns:
         Images of the same size, on the CPU; no value differs by more than ``budget.levels``.
 
     Raises:
-        UserError: The network has no gradients.
+        UserError: The network has no gradients, or masks are given and the layer has no maps.
     """
     batches = Batches(min(rows_for(aim.target.device), aim.target.batch_size))
 
     def work(part: Tensor) -> Tensor:
         # Always as many images at once: the last bits of a gradient depend on it.
         chosen = torch.cat([part, part[-1:].expand(batches.size - len(part))])
-        return _climbed(aim, images[chosen], torch.where(raised[chosen], 1.0, -1.0), budget)[: len(part)]
+        signs = torch.where(raised[chosen], 1.0, -1.0)
+        return _climbed(aim, images[chosen], signs, budget, None if masks is None else masks[chosen])[: len(part)]
 
     return torch.cat(list(batches.run(work, torch.arange(len(images))))) if len(images) else images
 
@@ -127,7 +139,11 @@ def change_sha256(images: UInt8[Tensor, "n 3 h w"], changed: UInt8[Tensor, "n 3 
 
 
 def _climbed(
-    aim: Aim, images: UInt8[Tensor, "n 3 h w"], signs: Float[Tensor, " n"], budget: Budget
+    aim: Aim,
+    images: UInt8[Tensor, "n 3 h w"],
+    signs: Float[Tensor, " n"],
+    budget: Budget,
+    masks: Float[Tensor, "n a b"] | None,
 ) -> UInt8[Tensor, "n 3 h w"]:
     device = aim.target.device
     start, signs = images.to(device).float(), signs.to(device)
@@ -137,13 +153,17 @@ def _climbed(
     now = start
     with LayerCapture(aim.target.network, [aim.layer]) as capture:
         for _ in range(budget.steps):
-            slope = _gradients(aim, capture, now, signs)
+            slope = _gradients(aim, capture, now, signs, masks)
             now = torch.minimum(torch.maximum(now + step * slope.sign(), low), high)
     return now.round().to(torch.uint8).cpu()
 
 
 def _gradients(
-    aim: Aim, capture: LayerCapture, images: Float[Tensor, "n 3 h w"], signs: Float[Tensor, " n"]
+    aim: Aim,
+    capture: LayerCapture,
+    images: Float[Tensor, "n 3 h w"],
+    signs: Float[Tensor, " n"],
+    masks: Float[Tensor, "n a b"] | None,
 ) -> Float[Tensor, "n 3 h w"]:
     """Gradient of the signed activations with respect to the images, in activation per grey level."""
     network = aim.target.network
@@ -152,8 +172,17 @@ def _gradients(
         inputs = aim.target.preprocessing(levels).contiguous(memory_format=torch.channels_last)
         output = capture(inputs)[aim.layer]
         readout, prefix = aim.target.readout_of(aim.layer), prefix_tokens(network, output)
-        pooled = pool(output if readout is None else readout(output), aim.pooling, prefix)[:, aim.unit]
-        wanted = (pooled * signs.to(pooled.device)).sum()
+        units = output if readout is None else readout(output)
+        if masks is None:
+            values = pool(units, aim.pooling, prefix)[:, aim.unit]
+        elif layer_kind(units) != "spatial":
+            raise UserError(
+                f"An attack with masks needs maps, and {aim.layer} of {aim.name} has none: omit --attack-masks."
+            )
+        else:
+            maps = interpolate(units[:, aim.unit, None], masks.shape[1:], mode="bilinear")
+            values = (maps[:, 0] * masks.to(maps.device)).sum((1, 2))
+        wanted = (values * signs.to(values.device)).sum()
         found = torch.autograd.grad(wanted, levels, allow_unused=True)[0] if wanted.requires_grad else None
     if found is None:
         raise UserError(

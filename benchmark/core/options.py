@@ -194,6 +194,10 @@ class RunOptions(BaseModel):
     exchange: Runtime[UserPath | None] = Field(
         default=None, description="Folder of other images for --analysis exchange. [default: the rest of the task's]"
     )
+    attack_masks: Runtime[bool] = Field(
+        default=False,
+        description="Attack with masks: only the pixels of Network Dissection's concepts count, as published.",
+    )
     against: Runtime[Annotated[str, Field(min_length=1)] | None] = Field(
         default=None,
         description="Second network for --analysis networks: weights of the same architecture, a model of the profile, "
@@ -260,6 +264,12 @@ class RunOptions(BaseModel):
     def _images_of_the_exchange(self) -> RunOptions:
         if self.exchange is not None and "exchange" not in self.analyses:
             raise ValueError("--exchange needs --analysis exchange, the study that uses these images")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_of_the_attack(self) -> RunOptions:
+        if self.attack_masks and "probing_attack" not in self.analyses:
+            raise ValueError("--attack-masks needs --analysis probing_attack, the study that it changes")
         return self
 
     @model_validator(mode="after")

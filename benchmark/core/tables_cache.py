@@ -50,6 +50,8 @@ def tables_key(folder: RunFolder, options: RunOptions) -> str:
     if options.against is not None:
         files = (Path(part).expanduser() for part in (options.against, options.against.rpartition("=")[2]))
         others.append([options.against, *(file_sha256(file) for file in files if file.is_file())])
+    if options.attack_masks:
+        others.append("attack_masks")
     asked = [options.faithfulness, sorted(options.analyses), *others]
     return identity_hash([folder.info()["identity_hash"], markers, *asked, source_hash(), _versions()])
 

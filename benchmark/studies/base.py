@@ -136,8 +136,9 @@ def load_study(name: str) -> Study:
 
 def load_studies(options: RunOptions) -> list[Study]:
     """The studies that a run's options ask for, with the options that are theirs."""
+    own = {"exchange": {"folder": options.exchange}, "probing_attack": {"with_masks": options.attack_masks}}
     studies: list[Any] = [load_study(name) for name in options.analyses]
-    return [replace(one, folder=options.exchange) if one.name == "exchange" else one for one in studies]
+    return [replace(one, **own.get(one.name, {})) for one in studies]
 
 
 def is_stored(folder: RunFolder, name: str) -> bool:

@@ -393,6 +393,8 @@ ATTACKS = TableSchema(
         Column("largest_change", "integer", "Maximum absolute change of a value, in grey levels.", low=0, high=255),
         Column("psnr", "number", "Peak signal-to-noise ratio in dB; absent where nothing could be changed.", True),
         Column("sha256", "text", "SHA-256 of the change: equal for equal attacks."),
+        Column("source_concept", "text", "The unit's concept in an attack with masks; else absent.", optional=True),
+        Column("target_concept", "text", "Likewise of the other unit.", optional=True),
     ),
     ("task", "profile", "unit"),
 )

@@ -100,10 +100,12 @@ def _notes(attacks: pd.DataFrame) -> tuple[str, ...]:
     lowered, raised, lowered_by_noise, raised_by_noise = (
         printed(float(moved[name].mean())) for name in ("lowered", "raised", "lowered_by_noise", "raised_by_noise")
     )
+    with_masks = bool(attacks["source_concept"].notna().any())
+    masks = " Only images and pixels count that show the unit's concept, by Network Dissection." if with_masks else ""
     return (
         "Half of the attacked images are the unit's strongest, whose activation is lowered, half are those of another "
-        "unit, whose activation is raised (projected gradient). Noise: the same images, each value changed by as much, "
-        "up or down at random.",
+        f"unit, whose activation is raised (projected gradient).{masks} Noise: the same images, each value changed by "
+        "as much, up or down at random.",
         f"Largest change: {int(attacks['largest_change'].to_numpy().max())} grey levels; PSNR at least "
         f"{printed(float(moved['psnr'].min()), 1)} dB. Mean change of activation, in standard deviations: {lowered} "
         f"and {raised}; by noise {lowered_by_noise} and {raised_by_noise}."

@@ -97,7 +97,6 @@ def _table(
         (*sections, *own),
         (
             *_notes(kind, [row for (_, name), row in chosen.items() if name not in ("clean", "all")], counted),
-            *_background_gap(methods, flat),
             *_held_out_notes(methods, flat, facts),
             *_annotation_notes(methods, facts),
             *emphasis_notes(compared, methods, facts, tests),
@@ -220,15 +219,6 @@ def _held_out_notes(methods: Sequence[str], rows: Sequence[Row], facts: RunFacts
         yield f"{method}: {'; '.join(parts)}."
     if rows and (unseen := facts.rivals(unseen)):
         yield f"{NEVER_SEEN.capitalize()} by {listed(unseen)}, as far as they state: all of these perturbations."
-
-
-def _background_gap(methods: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """The BG-gap (Xiao et al. 2021) of each method, where both of its perturbations ran."""
-    cells = {row.name: row.cells for row in rows}
-    if "mixed_same" in cells and "mixed_rand" in cells:
-        pairs = zip(methods, cells["mixed_same"], cells["mixed_rand"], strict=True)
-        gaps = [f"{method} {printed(same.value - random.value)}" for method, same, random in pairs]
-        yield f"BG-gap (mixed_same minus mixed_rand, what the change of context costs): {', '.join(gaps)}."
 
 
 def _annotation_notes(methods: Sequence[str], facts: RunFacts) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.attribution import attribution_contents
+from leaderboard.view.background_gap import background_gap_contents
 from leaderboard.view.clarity import clarity_contents
 from leaderboard.view.collisions import collision_contents
 from leaderboard.view.content import Table
@@ -66,6 +67,13 @@ VIEWS: Final = (
         "Labels that units share",
         "A label tells little about a unit if many units have it. How many bits are missing to tell the units apart?",
         lambda tables, facts: collision_contents(tables["scores"], facts),
+    ),
+    StudyView(
+        "background_gap",
+        "BG-gap",
+        "On another image's background labels may fail because the context has changed, or because the foreground was "
+        "pasted. How much more do they lose on the background of a random class than on that of their own?",
+        lambda tables, facts: background_gap_contents(tables["scores"], facts),
     ),
     StudyView(
         "dependence",

@@ -45,9 +45,10 @@ CHANGES = {
     "as_json": True,
     "details": True,
     "batch_size": 3,
-    "analyses": ("exchange", "networks"),
+    "analyses": ("exchange", "networks", "probing_attack"),
     "exchange": Path("others"),
     "against": "resnet18",
+    "attack_masks": True,
     "cache": "none",
     "track": "trackio",
     "cell_timeout": 2.5,
@@ -68,6 +69,7 @@ NEEDS = {
     "strip_prefix": ("model", "weights"),
     "exchange": ("analyses",),
     "against": ("analyses",),
+    "attack_masks": ("analyses",),
 }
 """Options that are given only together with others."""
 
@@ -94,7 +96,7 @@ def test_the_kinds_are_as_they_were():
     perturbed = {"masks", "corruptions", "lengths", "feather"}
     assert LATER | sampled | perturbed | {"profile", "seed"} == IDENTITY
     assert set(RunOptions.model_fields) - IDENTITY - PLACES == RUNTIME
-    beside = {"faithfulness", "thumbnails", "analyses", "exchange", "against"}
+    beside = {"faithfulness", "thumbnails", "analyses", "exchange", "against", "attack_masks"}
     limits = {"cell_timeout", "budget_usd", "budget_seconds"}
     workers = {
         "executor",

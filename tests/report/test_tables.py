@@ -174,20 +174,6 @@ def test_a_table_says_what_each_method_has_seen_and_gives_the_means_without_it(s
     assert unseen.startswith("Never seen by clip_dissect")
 
 
-def test_the_gap_between_backgrounds_is_said_where_both_perturbations_ran(summary):
-    def said(frame) -> list[str]:
-        return [note for table in result_tables(frame, "stability", RunFacts()) for note in table.notes if "BG" in note]
-
-    assert said(summary) == []
-    assert said(summary.replace({"perturbation": {"snow": "mixed_same"}})) == []
-    both = summary.replace({"perturbation": {"snow": "mixed_same", "gaussian_blur": "mixed_rand"}})
-    means = both.set_index(["perturbation", "method"])["stability"]
-    (note,) = said(both)
-    for method in ("clip_dissect", "dnd"):
-        gap = means["mixed_same", method] - means["mixed_rand", method]
-        assert f"{method} {gap:.2f}" in note
-
-
 def test_methods_that_read_the_annotation_are_told_from_those_that_do_not(summary):
     def noted(facts: RunFacts) -> list[str]:
         return [note for table in result_tables(summary, "stability", facts) for note in table.notes if "annot" in note]

@@ -79,6 +79,22 @@ def test_one_step_goes_along_the_slope_that_finite_differences_find() -> None:
     assert found[clear].equal(slope[clear].sign().int())
 
 
+def test_with_masks_only_what_the_unit_sees_of_the_marked_pixels_changes() -> None:
+    shown, raised = images(20, 40, 200), torch.arange(20) % 2 == 0
+    masks = torch.zeros(20, 2 * SIDE, 2 * SIDE)
+    masks[:, :, :6] = 1  # the first three columns of the map, and a quarter of the fourth by interpolation
+    changed = attacked(aim(), shown, raised, masks=masks)
+    moved = changed != shown
+    # Two 3 x 3 convolutions see two columns more.
+    assert not moved[..., 6:].any()
+    assert moved[..., :4].float().mean() > 0.8
+    # A mask of everything is the mean, and a negative weight asks for the opposite.
+    whole = torch.full((20, 2 * SIDE, 2 * SIDE), 0.5)
+    pooled = attacked(aim(), shown, raised)
+    for masked in (attacked(aim(), shown, raised, masks=whole), attacked(aim(), shown, ~raised, masks=-whole)):
+        assert (masked == pooled).float().mean() > 0.99
+
+
 def test_an_image_changes_alike_in_any_batch_and_order() -> None:
     shown, raised = images(37), torch.arange(37) % 3 == 0
     whole = attacked(aim(), shown, raised)
@@ -86,6 +102,9 @@ def test_an_image_changes_alike_in_any_batch_and_order() -> None:
     assert attacked(aim(), shown[order], raised[order]).equal(whole[order])
     assert attacked(aim(), shown[5:6], raised[5:6]).equal(whole[5:6])
     assert attacked(aim(batch_size=128), shown, raised).equal(whole)
+    masks = torch.rand(37, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    masked = attacked(aim(), shown, raised, masks=masks)
+    assert attacked(aim(), shown[order], raised[order], masks=masks[order]).equal(masked[order])
     assert change_sha256(shown, whole) == change_sha256(shown, attacked(aim(), shown, raised))
     assert change_sha256(shown, whole) != change_sha256(shown, attacked(aim(unit=2), shown, raised))
     assert attacked(aim(), shown[:0], raised[:0]).shape == (0, 3, SIDE, SIDE)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from baselines.costs import Amount
@@ -26,7 +26,7 @@ from tasks.activations.spool import Spool
 from tasks.attack import Aim, Budget, attacked, change_sha256, check_gradients, noisy
 from tasks.common.errors import UserError
 from tasks.common.seeding import integer_seed
-from tasks.observation import Observation, Toolbox
+from tasks.observation import Observation, Segmentation, Toolbox
 from tasks.observe import CLEAN, Images, Probe, repeated
 from tasks.profiles.build import Roles
 
@@ -40,13 +40,44 @@ AGAIN: Final = "again"
 
 _VERSION: Final = 1
 
+_DISSECTION: Final = "network_dissection"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the concepts of two units stand.
+
+    Attributes:
+        names: Concept of the attacked unit, and of the other: Network Dissection's clean labels.
+        pixels: Of each concept, over all images of the probing set.
+    """
+
+    names: tuple[str, str]
+    pixels: tuple[Bool[np.ndarray, "n a b"], Bool[np.ndarray, "n a b"]]
+
+    @classmethod
+    def of(cls, names: tuple[str, str], segmentation: Segmentation, count: int) -> Places:
+        """Read from the annotation of ``count`` images; an image-level concept stands everywhere in its images."""
+        numbers = [segmentation.labels.index(name) for name in names]
+        pixels = np.zeros((2, count, *segmentation.size), np.bool_)
+        for image in range(count):
+            for own in segmentation.pixels(image).values():
+                for which, number in enumerate(numbers):
+                    pixels[which, image] |= number in own if isinstance(own, list) else own == number
+        return cls(names, (pixels[0], pixels[1]))
+
+    def weights(self, images: Sequence[int]) -> Float[Tensor, "k a b"]:
+        """What makes the weighted sum of maps the published objective: mean in the other's concept minus in the own."""
+        own, other = (torch.from_numpy(pixels[[*images]]).float() for pixels in self.pixels)
+        return other / other.sum().clamp(min=1) - own / own.sum().clamp(min=1)
+
 
 @dataclass(frozen=True)
 class Victims:
     """The images that are attacked for one unit.
 
     Half of each share are the unit's strongest images, whose activation is lowered, and half the strongest images of
-    another unit, whose activation is raised.
+    another unit, whose activation is raised; with masks, of those that show the unit's concept.
 
     Attributes:
         lowered: Image numbers, strongest first.
@@ -57,19 +88,25 @@ class Victims:
     raised: tuple[int, ...]
 
     @classmethod
-    def of(cls, unit: int, target: int, clean: Observation) -> Victims:
+    def of(cls, unit: int, target: int, clean: Observation, places: Places | None = None) -> Victims:
         """The victims at the largest share.
 
         Args:
             unit: The attacked unit.
             target: The unit whose strongest images are to become those of ``unit``.
             clean: Observation of the clean images.
+            places: Where their concepts stand, in an attack with masks.
         """
         count = round(max(SHARES) * len(clean.image_ids))
         ties = order_among_ties(clean.activations)
         first, second = (
             top_images(clean.activations[:, one], len(clean.image_ids), among_ties=ties) for one in (unit, target)
         )
+        if places is not None:
+            first, second = (
+                [image for image in order if pixels[image].any()]
+                for order, pixels in zip((first, second), places.pixels, strict=True)
+            )
         lowered = tuple(first[: math.ceil(count / 2)])
         return cls(lowered, tuple([image for image in second if image not in lowered][: count // 2]))
 
@@ -96,11 +133,13 @@ class ProbingAttack:
 
     Attributes:
         budget: How far an image may be changed.
+        with_masks: Whether activations count inside the pixels of the units' concepts only, as published.
     """
 
     name: str = "probing_attack"
     masked: bool = False
     budget: Budget = field(default_factory=Budget)
+    with_masks: bool = False
 
     def check(self, groups: Groups, roles: Roles) -> None:
         """Refuse networks without gradients, single units, and too few images for the smallest share."""
@@ -116,7 +155,13 @@ class ProbingAttack:
                     "at least 51 with --images, or omit the study."
                 )
             task = work.task
-            check_gradients(Aim(roles.target(task.model), task.model, task.layer, task.pooling, work.units[0]))
+            if self.with_masks and _DISSECTION not in work.methods:
+                raise UserError(
+                    f"--attack-masks needs the concepts that {_DISSECTION} finds, which is not among the methods of "
+                    f"{task.name}: add it to --methods, or omit --attack-masks."
+                )
+            aim = Aim(roles.target(task.model), task.model, task.layer, task.pooling, work.units[0])
+            check_gradients(aim, masked=self.with_masks)
 
     def costs(self, groups: Groups, roles: Roles) -> Iterator[StudyCost]:
         """A gradient as one pass more (no weights), and labellings per share with attack and noise."""
@@ -139,6 +184,7 @@ class ProbingAttack:
             "tasks": {
                 work.task.name: {"images": work.images, "units": [*work.units]} for work in given.works
             },
+            **({"with_masks": True} if self.with_masks else {}),
         }  # fmt: skip
 
     def measure(self, given: StudyInput) -> dict[str, list[pd.DataFrame]]:
@@ -147,7 +193,7 @@ class ProbingAttack:
         for work in given.works:
             subject = possible(Subject.of(work, given), given.display)
             with given.display.stage(f"{work.task.name}, attack", len(work.units), "units") as stage:
-                found = _measured(subject, self.budget, stage)
+                found = _measured(subject, self, stage)
             place = {"task": work.task.name, "profile": work.profile}
             attacks.append(pd.DataFrame(found[0]).assign(**place))
             labels.append(pd.DataFrame(found[1]).assign(**place))
@@ -159,22 +205,28 @@ STUDY: Final = ProbingAttack()
 _Rows = list[dict[str, Any]]
 
 
-def _measured(subject: Subject, budget: Budget, stage: Stage) -> tuple[_Rows, _Rows]:
+def _measured(subject: Subject, study: ProbingAttack, stage: Stage) -> tuple[_Rows, _Rows]:
     """The rows of both tables without their place."""
     clean = subject.observe(subject.plain, subject.probe, CLEAN, subject.probe.load)
     tools, truth = subject.tools(subject.plain, lambda: clean), subject.truth(clean)
     dead = np.asarray(dead_units(clean.activations))
     alive = [unit for unit in subject.work.units if not dead[unit]]
     first = {method: _labels(subject, method, clean, tools) for method in subject.methods}
+    segmentation, concepts = subject.probe.segmentation, None
+    if study.with_masks:
+        concepts = {unit: label for unit, label in first[_DISSECTION].items() if label is not None}
     attacks: _Rows = []
     labels: _Rows = []
     for unit in alive:
         stage.note(f"unit {unit}")
-        others = [other for other in alive if other != unit]
+        others = _targets(unit, alive, concepts)
         if others:
             target = others[integer_seed(subject.seed, "attack target", subject.work.task.name, unit) % len(others)]
             own = replace(subject, work=replace(subject.work, units=(unit,)))
-            attack = _Attack(own, unit, target, clean, budget)
+            places = None
+            if concepts is not None and segmentation is not None:
+                places = Places.of((concepts[unit], concepts[target]), segmentation, len(subject.probe.ids))
+            attack = _Attack(own, unit, target, clean, study.budget, places)
             attacks.append(attack.facts())
             for method in subject.methods:
                 told = _Told(own, truth, first[method][unit], first[method][target])
@@ -188,13 +240,24 @@ def _labels(subject: Subject, method: str, observation: Observation, tools: Tool
     return dict(zip(subject.work.units, found, strict=True))
 
 
+def _targets(unit: int, alive: Sequence[int], concepts: Mapping[int, str] | None) -> list[int]:
+    """The units whose images the unit may be given; with masks, those whose concept is known and not the unit's own."""
+    others = [other for other in alive if other != unit]
+    if concepts is None:
+        return others
+    known = [other for other in others if unit in concepts and other in concepts]
+    return [other for other in known if concepts[other] != concepts[unit]]
+
+
 class _Attack:
     """The attacked images of one unit, and their controls, as the network sees them."""
 
-    def __init__(self, subject: Subject, unit: int, target: int, clean: Observation, budget: Budget) -> None:
-        self.unit, self.target, self.clean = unit, target, clean
-        self.victims = Victims.of(unit, target, clean)
-        self._before, self._after = _images(subject, unit, self.victims, budget)
+    def __init__(
+        self, subject: Subject, unit: int, target: int, clean: Observation, budget: Budget, places: Places | None
+    ) -> None:
+        self.unit, self.target, self.clean, self.places = unit, target, clean, places
+        self.victims = Victims.of(unit, target, clean, places)
+        self._before, self._after = _images(subject, unit, self.victims, budget, places)
         self._seed = subject.seed
         ids = tuple(clean.image_ids[image] for image in self.victims.images)
         probe = Probe(ids, self._before)
@@ -237,10 +300,14 @@ class _Attack:
             "largest_change": int(change.max()),
             "psnr": 10 * math.log10(255**2 / error) if error else math.nan,
             "sha256": change_sha256(before, after),
+            "source_concept": self.places.names[0] if self.places else None,
+            "target_concept": self.places.names[1] if self.places else None,
         }
 
 
-def _images(subject: Subject, unit: int, victims: Victims, budget: Budget) -> tuple[Images, Images]:
+def _images(
+    subject: Subject, unit: int, victims: Victims, budget: Budget, places: Places | None
+) -> tuple[Images, Images]:
     """The victims clean and attacked, by their place in ``victims.images``; the latter kept on disk."""
     task, load = subject.work.task, subject.probe.load
     aim = Aim(subject.plain, task.model, task.layer, task.pooling, unit)
@@ -249,7 +316,12 @@ def _images(subject: Subject, unit: int, victims: Victims, budget: Budget) -> tu
     def before(indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         return load([chosen[index] for index in indices])
 
+    weights = None if places is None else places.weights(chosen)
+
     def made(indices: Sequence[int]) -> UInt8[np.ndarray, "k 3 h w"]:
+        if weights is not None:
+            # They are negative where the activation is to fall.
+            return attacked(aim, before(indices), torch.ones(len(indices)).bool(), budget, weights[[*indices]]).numpy()
         return attacked(aim, before(indices), torch.tensor([index >= up for index in indices]), budget).numpy()
 
     kept = Spool(len(chosen), tuple(load([0]).shape[1:]), np.uint8, made)

@@ -1,17 +1,23 @@
-"""ImageNet-C-bar: CLEAR's engine beside the same steps in NumPy, float64, one thread, same images.
+"""ImageNet-C-bar: CLEAR's engine beside its release, and beside the same steps in NumPy; one thread, same images.
 
-The steps are written from the published definitions, whole arrays at a time. The release loops over pixels in several
-of them, so that it is slower than this.
+The release loops over pixels. The steps in NumPy are written from the published definitions, in float64 and whole
+arrays at a time: what is left of the difference without the loops.
+
+The release is not installed by pip. ``CLEAR_IMAGENET_C_BAR`` names the folder ``imagenet_c_bar`` of a copy of
+facebookresearch/augmentation-corruption; without it, the release is not timed.
 
 ``python tests/asv/benchmarks/imagenet_c_bar.py`` prints the comparison as a Markdown table.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -21,9 +27,11 @@ from tasks.miniature.probing import MiniatureProbingSet
 from tasks.perturbations import PERTURBATIONS, perturb
 from tasks.perturbations.suites import load_suite
 
-BATCH, REFERENCE_IMAGES, SEVERITIES = 32, 4, (1, 2, 3, 4, 5)
+SEVERITIES = (1, 2, 3, 4, 5)
 NAMES = tuple(load_suite("imagenet_c_bar").perturbations)
-ENGINES = ("clear", "numpy")
+ENGINES = {"clear": 32, "numpy": 4, "release": 1}
+"""Engine → how many images it perturbs at once."""
+VARIABLE = "CLEAR_IMAGENET_C_BAR"
 
 Image = np.ndarray
 Draw = np.random.Generator
@@ -171,64 +179,101 @@ def sparkles(image: Image, strength: float, draw: Draw) -> Image:
     return image
 
 
-def prepared(engine: str, name: str, severity: int) -> tuple[Callable[[], object], int]:
-    """What to time, and how many images it perturbs."""
-    torch.set_num_threads(1)
-    images = MiniatureProbingSet("test", BATCH).images
-    if engine == "clear":
-        return lambda: perturb(images, name, severity, range(BATCH)), BATCH
-    pictures = [image.astype(float) for image in images[:REFERENCE_IMAGES].permute(0, 2, 3, 1).numpy()]
-    step, strength = globals()[name], PERTURBATIONS[name].parameters[severity - 1]
+def released(name: str, strength: float, side: int) -> Callable[[Image], Image]:
+    """A corruption of the release.
 
-    def reference() -> None:
-        for seed, picture in enumerate(pictures):
+    Raises:
+        NotImplementedError: Nothing says where it is; asv then skips the benchmark.
+    """
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        raise NotImplementedError(f"The release is not timed: {VARIABLE} does not name its folder imagenet_c_bar.")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    transforms = vars(import_module("corrupt")).values()
+    (found,) = [one for one in transforms if getattr(one, "name", None) == name]
+    return found(strength, side)
+
+
+def prepared(engine: str, name: str, severity: int) -> Callable[[], object]:
+    """What to time."""
+    torch.set_num_threads(1)
+    count = ENGINES[engine]
+    images = MiniatureProbingSet("test", count).images
+    if engine == "clear":
+        return lambda: perturb(images, name, severity, range(count))
+    pictures, strength = images.permute(0, 2, 3, 1).numpy(), PERTURBATIONS[name].parameters[severity - 1]
+    if engine == "release":
+        transform = released(name, strength, pictures.shape[1])
+
+        def reference() -> None:
+            np.random.seed(0)  # noqa: NPY002
+            for picture in pictures:
+                transform(picture)
+
+        return reference
+    step, exact = globals()[name], pictures.astype(float)
+
+    def in_numpy() -> None:
+        for seed, picture in enumerate(exact):
             np.clip(step(picture, strength, np.random.default_rng(seed)), 0, 255).astype(np.uint8)
 
-    return reference, REFERENCE_IMAGES
+    return in_numpy
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Least processor time of one call, after one that is not counted."""
-    work()
-    taken = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        taken.append(time.process_time() - start)
-    return min(taken)
+def seconds(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Least processor time of a call of each, which take turns, after one that is not counted."""
+    taken: list[list[float]] = [[] for _ in works]
+    for _ in range(repeats + 1):
+        for own, work in zip(taken, works, strict=True):
+            start = time.process_time()
+            work()
+            own.append(time.process_time() - start)
+    return [min(own[1:]) for own in taken]
 
 
 class ImageNetCBar:
     """Every corruption at every severity."""
 
-    params = (ENGINES, NAMES, SEVERITIES)
+    params = (tuple(ENGINES), NAMES, SEVERITIES)
     param_names = ("engine", "corruption", "severity")
     timeout = 120
 
     def setup(self, engine: str, name: str, severity: int) -> None:
         """Draw the images; the clock does not run yet."""
-        self.work, self.count = prepared(engine, name, severity)
+        self.work = prepared(engine, name, severity)
 
     def track_images_per_second(self, engine: str, name: str, severity: int) -> float:
         """Images a second."""
-        return self.count / seconds(self.work, 5)
+        return ENGINES[engine] / seconds([self.work], 5 if engine == "clear" else 1)[0]
 
     track_images_per_second.unit = "images/s"
 
 
 def main() -> None:
     """Print the table."""
-    print("| corruption | CLEAR, ms per image | NumPy | times faster |\n|---|---|---|---|")
-    ratios = []
+    parser = argparse.ArgumentParser(description="ImageNet-C-bar: CLEAR, NumPy and the release.")
+    parser.add_argument("--severities", nargs="+", type=int, default=[3], choices=SEVERITIES, metavar="1..5")
+    asked = parser.parse_args()
+    engines = [engine for engine in ENGINES if engine != "release" or os.environ.get(VARIABLE)]
+    others = engines[1:]
+    print("| corruption | " + " | ".join(f"{engine}, ms per image" for engine in engines), end=" | ")
+    print(" | ".join(f"times faster than {engine}" for engine in others) + " |\n" + "|---" * (len(engines) * 2) + "|")
+    ratios: dict[str, list[float]] = {engine: [] for engine in others}
     for name in NAMES:
-        spent = dict.fromkeys(ENGINES, 0.0)
-        for engine in ENGINES:
-            for severity in SEVERITIES:
-                work, count = prepared(engine, name, severity)
-                spent[engine] += seconds(work, 3) / count / len(SEVERITIES)
-        ratios.append(spent["numpy"] / spent["clear"])
-        print(f"| {name} | {1e3 * spent['clear']:.1f} | {1e3 * spent['numpy']:.1f} | {ratios[-1]:.1f} |", flush=True)
-    print(f"\nGeometric mean {statistics.geometric_mean(ratios):.1f}, least {min(ratios):.1f}.")
+        spent = dict.fromkeys(engines, 0.0)
+        for severity in asked.severities:
+            taken = seconds([prepared(engine, name, severity) for engine in engines], 3)
+            for engine, one in zip(engines, taken, strict=True):
+                spent[engine] += one / ENGINES[engine] / len(asked.severities)
+        for engine in others:
+            ratios[engine].append(spent[engine] / spent["clear"])
+        cells = [f"{1e3 * spent[engine]:,.1f}" for engine in engines]
+        print(f"| {' | '.join([name, *cells, *(f'{ratios[engine][-1]:.1f}' for engine in others)])} |", flush=True)
+    for engine, own in ratios.items():
+        print(f"\nBeside {engine}: geometric mean {statistics.geometric_mean(own):.1f}, least {min(own):.1f}.")
+    if "release" not in engines:
+        print(f"\nThe release was not timed: {VARIABLE} does not name its folder imagenet_c_bar.")
 
 
 if __name__ == "__main__":
