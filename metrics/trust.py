@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
-import statsmodels.api as sm
 from jaxtyping import Bool, Float, Int
+from statsmodels.genmod import families
+from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.tools.sm_exceptions import ModelWarning
 
 from metrics.statistics import Interval, percentile_interval
@@ -210,7 +211,7 @@ def _fit(
         # is good enough to rank by.
         for category in (ModelWarning, RuntimeWarning):
             warnings.simplefilter("ignore", category)
-        fitted = sm.GLM(verdict[units], (design - centre) / spread, family=sm.families.Binomial()).fit(maxiter=10)
+        fitted = GLM(verdict[units], (design - centre) / spread, family=families.Binomial()).fit(maxiter=10)
     return np.nan_to_num(np.asarray(fitted.params)), centre, spread
 
 

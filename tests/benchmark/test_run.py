@@ -28,29 +28,37 @@ from tasks.common.errors import UserError
 
 UNITS = (2, 12, 23, 25)
 METHODS = ("clip_dissect", "network_dissection", "dnd", "random_label", "constant_label")
+# On few images; a class unit has one position per image.
+ALL = {
+    "methods": METHODS,
+    "method_options": {"clip_dissect": {"top_k": 20}, "network_dissection": {"quantile": 0.05}},
+    "images": 64,
+}
 
 
-def options(out: Path, **changes: object) -> RunOptions:
+def run(out: Path, **changes: object) -> runner.RunResult:
     values: dict[str, object] = {
         "tasks": ("resnet50_fc",),
-        "methods": METHODS,
+        "methods": ("constant_label",),
         "suites": ("background_blur",),
-        "images": 200,
+        "images": 12,
         "unit_ids": UNITS,
         "out": out,
         "device": "cpu",
         "faithfulness": "none",
     }
-    return RunOptions.model_validate(values | changes)
-
-
-def run(out: Path, **changes: object) -> runner.RunResult:
-    return runner.run(options(out, **changes), Display("quiet"))
+    return runner.run(RunOptions.model_validate(values | changes), Display("quiet"))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> runner.RunResult:
-    return run(tmp_path_factory.mktemp("runs") / "main")
+    return run(tmp_path_factory.mktemp("runs") / "main", **ALL)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """For runs whose tests are not about the passes over the images."""
+    return str(tmp_path_factory.mktemp("cache"))
 
 
 def top_labels(folder: Path) -> pd.DataFrame:
@@ -116,7 +124,7 @@ def test_the_same_command_does_nothing_twice(finished: runner.RunResult, monkeyp
 
     before = {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")}
     monkeypatch.setattr("benchmark.core.passes.observe", never)
-    again = run(finished.folder)
+    again = run(finished.folder, **ALL)
     assert not again.failed
     assert {path: path.read_bytes() for path in finished.folder.rglob("*.parquet")} == before
 
@@ -129,21 +137,21 @@ def test_tables_are_made_again_only_where_one_is_gone_or_the_code_has_changed(
     scored: list[Path] = []
     real = runner.score_run
     monkeypatch.setattr(runner, "score_run", lambda where, *rest: scored.append(where.path) or real(where, *rest))
-    before = run(folder)
+    before = run(folder, **ALL)
     assert scored == []
     pd.testing.assert_frame_equal(before.scores, finished.scores)
 
     damaged = folder / "tables" / "stability.tex"
     text = damaged.read_bytes()
     damaged.write_bytes(text[:-9])
-    run(folder)
+    run(folder, **ALL)
     assert scored == [folder]
     assert damaged.read_bytes() == text
 
     monkeypatch.setattr("benchmark.core.tables_cache.source_hash", lambda: "of corrected code")
-    run(folder)
+    run(folder, **ALL)
     assert scored == [folder] * 2
-    run(folder)
+    run(folder, **ALL)
     assert scored == [folder] * 2
 
 
@@ -155,7 +163,7 @@ def test_an_interrupted_run_continues_to_the_same_tables(finished: runner.RunRes
         marker.unlink()
         removed += 1
     assert removed == 1
-    run(copy)
+    run(copy, **ALL)
     assert (copy / "labels.parquet").read_bytes() == (finished.folder / "labels.parquet").read_bytes()
     assert (copy / "summary.parquet").read_bytes() == (finished.folder / "summary.parquet").read_bytes()
 
@@ -169,20 +177,20 @@ def test_evidence_that_was_lost_is_made_again_beside_the_clean_activations(
     assert lost
     for marker in lost:
         marker.unlink()
-    run(copy)
+    run(copy, **ALL)
     before, after = (RunFolder(folder).read_table("scores") for folder in (finished.folder, copy))
     pd.testing.assert_frame_equal(before, after)
 
 
 def test_a_unit_alone_gets_the_label_it_gets_among_others(finished: runner.RunResult, tmp_path: Path) -> None:
-    run(tmp_path / "alone", unit_ids=(UNITS[1],), batch_size=16)
+    run(tmp_path / "alone", **ALL, unit_ids=(UNITS[1],), batch_size=16)
     alone, among = top_labels(tmp_path / "alone"), top_labels(finished.folder)
     pd.testing.assert_series_equal(alone, among[among.index.get_level_values("unit") == UNITS[1]])
 
 
 def test_another_seed_is_refused_in_the_same_folder(finished: runner.RunResult) -> None:
     with pytest.raises(StoreError, match="seed"):
-        run(finished.folder, seed=1)
+        run(finished.folder, **ALL, seed=1)
 
 
 def test_two_layers_of_one_network_share_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,50 +204,43 @@ def test_two_layers_of_one_network_share_each_pass(tmp_path: Path, monkeypatch: 
         return real(target, layers, probe, condition, *rest, **more)
 
     monkeypatch.setattr(passes, "observe", counting)
-    changes = {"tasks": ("resnet50_layer4", "resnet50_fc"), "methods": ("constant_label",), "images": 40}
-    result = run(tmp_path / "two", **changes)
+    result = run(tmp_path / "two", tasks=("resnet50_layer4", "resnet50_fc"))
     assert made == [("clean", ("layer4", "fc")), ("background_blur 3", ("layer4", "fc"))]
     assert set(result.summary["task"]) == {"resnet50_layer4", "resnet50_fc"}
 
 
 def test_one_layer_pooled_in_two_ways_is_read_twice(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
-    literal = (DEFINITIONS / "resnet50_layer4.yaml").read_text()
-    mine.write_text(literal.replace("name: resnet50_layer4", "name: peaks").replace("pooling: mean", "pooling: max"))
-    changes = {"tasks": ("resnet50_layer4", str(mine)), "methods": ("constant_label",), "images": 20, "unit_ids": (5,)}
-    result = run(tmp_path / "both", **changes)
+    literal = (DEFINITIONS / "resnet18_layer4.yaml").read_text()
+    mine.write_text(literal.replace("name: resnet18_layer4", "name: peaks").replace("pooling: mean", "pooling: max"))
+    result = run(tmp_path / "both", tasks=("resnet18_layer4", str(mine)), unit_ids=(5,))
     evidence = RunFolder(result.folder).read_table("evidence")
     strongest = evidence[evidence["rank"] == 1].groupby("task")["activation"].first()
-    assert strongest["peaks"] > strongest["resnet50_layer4"]
+    assert strongest["peaks"] > strongest["resnet18_layer4"]
 
 
 def test_hidden_units_have_a_truth_only_above_the_bar(tmp_path: Path) -> None:
-    changes = {
-        "tasks": ("resnet50_layer4",),
-        "methods": ("random_label",),
-        "unit_ids": None,
-        "units": 40,
-        "images": 100,
-    }
-    result = run(tmp_path / "hidden", **changes)
+    result = run(tmp_path / "hidden", tasks=("resnet18_layer4",), unit_ids=None, units=40, images=100)
     folder = RunFolder(result.folder)
     (key,) = [key for key in folder.done_cells("evidence") if key.condition == "clean"]
     marker = folder.marker(key, "evidence")
     assert marker is not None
-    assert marker.extra["layer_units"] == 2048
+    assert marker.extra["layer_units"] == 512
     known = marker.extra["truth"]
     assert 0 < len(known) < 40
     assert all(found["auroc"] >= 0.9 for found in known.values())
     assert (result.summary["known"] == len(known)).all()
 
 
-def test_masks_may_come_from_the_segmenter(tmp_path: Path) -> None:
-    result = run(tmp_path / "masks", methods=("constant_label",), images=20, masks="segmenter")
+def test_masks_may_come_from_the_segmenter(tmp_path: Path, cache: str) -> None:
+    result = run(tmp_path / "masks", masks="segmenter", cache=cache)
     facts = json.loads((result.folder / "run.json").read_text())
     assert facts["facts"]["profile"]["masks"] == "segmenter"
 
 
-def test_images_without_a_mask_are_left_out_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_a_mask_are_left_out_and_listed(
+    tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tasks.miniature.probing import MiniatureProbingSet
 
     real = MiniatureProbingSet.load_foreground
@@ -252,7 +253,7 @@ def test_images_without_a_mask_are_left_out_and_listed(tmp_path: Path, monkeypat
         return masks
 
     monkeypatch.setattr(MiniatureProbingSet, "load_foreground", without_masks)
-    changes = {"methods": ("constant_label",), "images": 20, "suites": ("background_blur", "gaussian_blur")}
+    changes = {"suites": ("background_blur", "gaussian_blur"), "cache": cache}
     folder = RunFolder(run(tmp_path / "masks", **changes).folder)
     assert folder.info()["facts"]["left_out"] == {"resnet50_fc": ["probe-000003", "probe-000007"]}
     evidence = folder.read_table("evidence")
@@ -266,18 +267,19 @@ def test_images_without_a_mask_are_left_out_and_listed(tmp_path: Path, monkeypat
         run(folder.path, **changes)
 
 
-def test_clean_labels_with_fewer_images_are_another_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_labels_with_fewer_images_are_another_group(
+    tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tasks.miniature.probing import MiniatureProbingSet
 
-    changes = {"methods": ("constant_label",), "images": 20, "suites": ("gaussian_blur",)}
-    run(tmp_path / "runs" / "whole", **changes)
+    run(tmp_path / "runs" / "whole", suites=("gaussian_blur",), cache=cache)
     real = MiniatureProbingSet.load_foreground
     monkeypatch.setattr(
         MiniatureProbingSet,
         "load_foreground",
         lambda self, indices: real(self, indices) & (torch.tensor(indices) > 3)[:, None, None],
     )
-    run(tmp_path / "runs" / "fewer", **changes | {"suites": ("background_blur",)})
+    run(tmp_path / "runs" / "fewer", cache=cache)
     groups = merge_runs(tmp_path / "runs").groups
     shown = sorted(sorted(set(group.scores["perturbation"])) for group in groups)
     assert shown == [["background_blur", "clean"], ["clean", "gaussian_blur"]]
@@ -289,12 +291,12 @@ def test_a_run_whose_images_have_no_masks_says_what_to_do(tmp_path: Path, monkey
     monkeypatch.setattr(
         ForegroundSegmenter, "foreground", lambda self, images: torch.zeros(len(images), *images.shape[-2:]) > 0
     )
-    with pytest.raises(UserError, match="Of the 20 images of resnet50_fc, 0 have a foreground"):
-        run(tmp_path / "none", methods=("constant_label",), images=20, masks="segmenter")
+    with pytest.raises(UserError, match="Of the 12 images of resnet50_fc, 0 have a foreground"):
+        run(tmp_path / "none", masks="segmenter")
 
 
-def test_the_reference_engine_and_other_choices_give_other_images(tmp_path: Path) -> None:
-    changes = {"methods": ("constant_label",), "images": 20, "suites": ("pixelate", "frost"), "severities": (5,)}
+def test_the_reference_engine_and_other_choices_give_other_images(tmp_path: Path, cache: str) -> None:
+    changes = {"suites": ("pixelate", "frost"), "severities": (5,), "cache": cache}
     changes["lengths"] = "raw"  # the reference knows no others
     evidence = [
         RunFolder(run(tmp_path / engine, **changes, corruptions=engine).folder).read_table("evidence")
@@ -308,27 +310,27 @@ def test_the_reference_engine_and_other_choices_give_other_images(tmp_path: Path
     assert np.allclose(pixelate[0], pixelate[3], atol=0.5)
 
 
-def test_a_broken_method_loses_only_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_method_loses_only_its_own_cells(tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from baselines.trivial import ConstantLabel
 
     def label(self: object, observation: object, units: object, tools: object) -> list[UnitLabels]:
         raise ZeroDivisionError("a method of somebody's")
 
     monkeypatch.setattr("baselines.trivial.RandomLabel.label", label)
-    result = run(tmp_path / "broken", methods=("random_label", "constant_label"), images=20)
+    result = run(tmp_path / "broken", methods=("random_label", "constant_label"), cache=cache)
     assert len(result.failed) == 3
     assert all("ZeroDivisionError" in reason for reason in result.failed)
     assert set(result.summary["method"]) == {ConstantLabel.name}
 
 
 def test_a_run_whose_every_cell_failed_lists_them_and_has_empty_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def label(self: object, observation: object, units: object, tools: object) -> list[UnitLabels]:
         raise ZeroDivisionError("a method of somebody's")
 
     monkeypatch.setattr("baselines.trivial.RandomLabel.label", label)
-    result = run(tmp_path / "broken", methods=("random_label",), images=20, faithfulness="clean")
+    result = run(tmp_path / "broken", methods=("random_label",), faithfulness="clean", cache=cache)
     assert len(result.failed) == 3
     assert result.summary.empty
     assert RunFolder(result.folder).read_table("scores").empty
@@ -348,7 +350,7 @@ def test_dead_units_are_counted_and_left_out(tmp_path: Path, monkeypatch: pytest
         return found
 
     monkeypatch.setattr(passes, "observe", deadened)
-    result = run(tmp_path / "dead", methods=("constant_label", "random_label"), images=40)
+    result = run(tmp_path / "dead", methods=("constant_label", "random_label"))
     assert (result.summary["dead"] == 1).all()
     assert (result.summary["units"] == len(UNITS) - 1).all()
 
@@ -369,12 +371,12 @@ def test_mistakes_get_one_sentence(tmp_path: Path, changes: dict, message: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_label_texts_survive_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_label_texts_survive_as_they_are(tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = "<script>alert(1)</script> \\input{/etc/passwd} 50 % of_units & $x$"
 
     def label(self: object, observation: object, units: tuple[int, ...], tools: object) -> list[UnitLabels]:
         return [UnitLabels(unit, (Label(hostile, 1.0),)) for unit in units]
 
     monkeypatch.setattr("baselines.trivial.ConstantLabel.label", label)
-    result = run(tmp_path / "hostile", methods=("constant_label",), images=20)
+    result = run(tmp_path / "hostile", cache=cache)
     assert set(RunFolder(result.folder).read_table("labels")["label"]) == {hostile}
