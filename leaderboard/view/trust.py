@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task, of_task
 from leaderboard.board.trust import (
     KINDS,
     KNOWN_BEFORE,
@@ -59,16 +60,11 @@ def trust_contents(tables: Mapping[str, pd.DataFrame], facts: RunFacts) -> list[
         tables: ``scores``, ``labels`` and ``faithfulness`` of a run or a group.
         facts: Of the run or group.
     """
-    places = tables["scores"][["task", "profile"]].drop_duplicates().itertuples(index=False)
     found = []
-    for task, profile in places:
-        own = {
-            name: tables[name].loc[tables[name]["task"].eq(task) & tables[name]["profile"].eq(profile)]
-            for name in ("scores", "labels", "faithfulness")
-        }
-        labels = labels_with_signals(own, facts)
-        found += trust_tables(labels, trust(labels), str(task), str(profile))
-        found += foretold_tables(labels, str(task), str(profile))
+    for task, profile, scores in by_task(tables["scores"]):
+        rest = {name: of_task(tables[name], task, profile) for name in ("labels", "faithfulness")}
+        labels = labels_with_signals({"scores": scores, **rest}, facts)
+        found += [*trust_tables(labels, trust(labels), task, profile), *foretold_tables(labels, task, profile)]
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.board.intervals import share_interval
 from leaderboard.board.names import GROUP_NAMES
 from leaderboard.view.best import emphasis_notes, emphasised
@@ -72,9 +73,7 @@ def _with_truth(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]
         if name in known
     }
     known = known.assign(**verdicts).sort_values(["perturbation", "severity", "repeat", "unit"], kind="stable")
-    for names, rows in known.groupby(["task", "profile"]):
-        task, profile = cast(tuple[str, str], names)
-        yield task, profile, rows
+    yield from by_task(known)
 
 
 def _right_and_stable(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:
