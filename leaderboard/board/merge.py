@@ -181,9 +181,6 @@ def merge_runs(root: str | os.PathLike[str]) -> Runs:
 def find_runs(root: str | os.PathLike[str]) -> list[tuple[str, Path]]:
     """The run folders under a folder, or the folder itself, each with a name that says nothing of the machine.
 
-    Args:
-        root: A folder.
-
     Raises:
         StoreError: There is no such folder.
     """

@@ -65,7 +65,6 @@ def kept_accuracies(table: pd.DataFrame, seed: int) -> Iterator[Kept]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.ROBUSTNESS``.
-        seed: The run's own.
     """
     for task, profile, rows in by_task(table):
         for role in ROLES:

@@ -95,7 +95,6 @@ def attribution_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.ATTRIBUTION``.
-        facts: Of their run.
     """
     tasks: dict[tuple[str, str], list[Blame]] = {}
     for blame in blames(table, facts):

@@ -26,7 +26,6 @@ def clarity_contents(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``.
-        facts: Of their run.
     """
     names = [column.name for column in UNIT_MEASURES]
     known = scores.loc[scores["repeat"].eq(0).to_numpy() & scores[names].notna().to_numpy().any(axis=1)]

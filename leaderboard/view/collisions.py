@@ -22,7 +22,6 @@ def collision_contents(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``.
-        facts: Of their run.
     """
     first = scores.loc[scores["repeat"].eq(0).to_numpy() & ~scores["dead"].to_numpy(bool)]
     return [_table(task, profile, rows, facts) for task, profile, rows in by_task(first)]

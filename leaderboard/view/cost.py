@@ -20,7 +20,6 @@ def cost_contents(summary: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
-        facts: Of their run.
     """
     found = ((task, profile, costs(summary, facts, task, profile)) for task, profile, _ in by_task(summary))
     return [_table(task, profile, own, facts) for task, profile, own in found if own]

@@ -42,7 +42,6 @@ def cue_conflict_contents(
         units: Rows of ``leaderboard.store.analysis_schema.CUE_UNITS``.
         labels: Rows of ``leaderboard.store.analysis_schema.CUE_LABELS``.
         network: Rows of ``leaderboard.store.analysis_schema.CUE_NETWORK``.
-        facts: Of their run.
     """
     found = []
     for task, profile, rows in by_task(units):

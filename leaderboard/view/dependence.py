@@ -35,7 +35,6 @@ def dependence_contents(
         dependence: Rows of ``leaderboard.store.schema.DEPENDENCE``.
         labels: Rows of ``leaderboard.store.schema.LABELS``, for the units' names.
         scores: Rows of ``leaderboard.store.schema.SCORES``, for the stability of their labels.
-        facts: Of their run.
     """
     said = np.any([dependence[part].notna().to_numpy() for part in _PARTS], axis=0)
     own = dependence.loc[_clean(dependence) & dependence["part"].eq("").to_numpy() & said]

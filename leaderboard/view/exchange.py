@@ -37,7 +37,6 @@ def exchange_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.EXCHANGE``.
-        facts: Of their run.
     """
     found = []
     for task, profile, rows in by_task(table):

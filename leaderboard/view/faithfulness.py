@@ -26,7 +26,6 @@ def faithfulness_tables(table: pd.DataFrame, facts: RunFacts, measured: Mapping[
 
     Args:
         table: Rows of ``leaderboard.store.schema.FAITHFULNESS``.
-        facts: Of its run.
         measured: ``facts["faithfulness"]`` of ``run.json``: images drawn of each label, why CoSy is absent.
     """
     tables = []

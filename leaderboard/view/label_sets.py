@@ -74,7 +74,6 @@ def sets_of_tasks(table: pd.DataFrame, facts: RunFacts) -> Iterator[Sets]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.LABEL_SETS``.
-        facts: Of their run.
     """
     for task, profile, rows in by_task(table):
         conditions = {(str(row["perturbation"]), int(row["severity"])) for row in rows.to_dict("records")}
@@ -94,7 +93,6 @@ def label_set_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.LABEL_SETS``.
-        facts: Of their run.
     """
     return [made(found, facts) for found in sets_of_tasks(table, facts) for made in (_levels, _conditions, _draws)]
 

@@ -28,7 +28,6 @@ def networks_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.NETWORKS``.
-        facts: Of their run.
     """
     found = []
     for task, profile, rows in by_task(table):

@@ -34,7 +34,6 @@ def sensitivity_contents(
         units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY``.
         detectors: Rows of ``leaderboard.store.analysis_schema.DETECTORS``.
         labels: Rows of ``leaderboard.store.schema.LABELS``, for the names of the strongest units.
-        facts: Of their run.
         measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
     """
     tables = []

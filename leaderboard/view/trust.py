@@ -58,7 +58,6 @@ def trust_contents(tables: Mapping[str, pd.DataFrame], facts: RunFacts) -> list[
 
     Args:
         tables: ``scores``, ``labels`` and ``faithfulness`` of a run or a group.
-        facts: Of the run or group.
     """
     found = []
     for task, profile, scores in by_task(tables["scores"]):
@@ -72,9 +71,7 @@ def foretold_tables(labels: Labels, task: str, profile: str) -> list[Table]:
     """What signals foretell of a clean label's stability; none where they cannot be judged.
 
     Args:
-        labels: What was judged.
         task: Name of the task, or of several.
-        profile: Name of their profile.
     """
     found = foretold(labels)
     names = [name for name in KNOWN_BEFORE if any(not own[name].reason for own in found.values())]
@@ -100,10 +97,8 @@ def trust_tables(labels: Labels, found: Sequence[Trust], task: str, profile: str
     """What signals are worth for clean labels by kind of truth, for perturbed labels, and what pairs are worth.
 
     Args:
-        labels: What was judged.
         found: Everything from ``leaderboard.board.trust.trust``.
         task: Name of the task, or of several.
-        profile: Name of their profile.
     """
     judged = [one for one in found if any(not each.reason for each in (*one.clean.values(), *one.perturbed.values()))]
     if not judged:

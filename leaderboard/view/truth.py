@@ -42,7 +42,6 @@ def right_and_stable(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``.
-        facts: Of their run.
     """
     return [
         _right_and_stable(task, profile, rows.loc[~_clean(rows)], facts)
@@ -57,7 +56,6 @@ def accuracy_by_truth(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``; without the column ``truth_op``, or where it is absent, all
             truths are of one kind.
-        facts: Of their run.
     """
     return [_accuracy_by_truth(task, profile, rows, facts) for task, profile, rows in _with_truth(scores)]
 

@@ -91,7 +91,6 @@ def tuning_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.TUNING``.
-        facts: Of their run.
     """
     found = [_shares(study, facts) for study in studies(table, PROBING)]
     for study in studies(table, NETWORK):

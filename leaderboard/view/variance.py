@@ -46,7 +46,6 @@ def variance_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.VARIANCE``.
-        facts: Of their run.
     """
     found = []
     for task, profile, rows in by_task(table):
