@@ -31,7 +31,6 @@ class UnitLabels:
     """All labels of one unit under one condition, best first.
 
     Attributes:
-        unit: Unit number, from 0.
         ranked: Best first; empty means that the method could not name the unit (missing, not zero).
         evidence: Indices of the probing images that the label is based on, most activating first.
         extra: JSON-serialisable facts: a detector flag, scores by category, a Describe-and-Dissect trace; ``labels``:

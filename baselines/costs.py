@@ -16,12 +16,7 @@ Number: TypeAlias = float | None
 
 @dataclass(frozen=True)
 class Amount:
-    """A count; None if unknown, and anything computed from unknown amounts is unknown.
-
-    Attributes:
-        most: Upper bound.
-        expected: Expected value.
-    """
+    """A count; None if unknown, and anything computed from unknown amounts is unknown."""
 
     most: Number = None
     expected: Number = None

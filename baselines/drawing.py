@@ -75,11 +75,7 @@ Steps: TypeAlias = Generator[Draw, Drawn, list[UnitLabels]]
 
 
 def drive(steps: Steps, tools: Toolbox, batch_size: int) -> list[UnitLabels]:
-    """Run a method's steps in this process; whatever they ask is drawn at once.
-
-    Args:
-        batch_size: Images per batch.
-    """
+    """Run a method's steps in this process; whatever they ask is drawn at once."""
     try:
         asked = next(steps)
         while True:
@@ -93,7 +89,6 @@ def answer(asked: Draw, tools: Toolbox, batch_size: int) -> Drawn:
 
     Args:
         tools: Provides ``generator``, and ``activate`` and ``clip`` or ``captioner``.
-        batch_size: Images per batch.
     """
     bank = bank_of(tools)
     look = bank.captions if asked.captions else bank.measure
@@ -120,7 +115,6 @@ class ConceptBank:
 
         Args:
             tools: The bank's toolbox; provides ``generator``, ``activate`` and ``clip``.
-            batch_size: Images per batch.
         """
 
         def look(images: Tensor) -> _Rows:
@@ -136,7 +130,6 @@ class ConceptBank:
 
         Args:
             tools: The bank's toolbox; provides ``generator`` and ``captioner``.
-            batch_size: Images per batch.
         """
 
         def look(images: Tensor) -> _Rows:

@@ -301,11 +301,6 @@ class Invert:
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Search a formula for each requested unit, each for itself.
 
-        Args:
-            observation: ``activations`` and ``presence`` are read.
-            units: Unit numbers, from 0.
-            tools: Not used.
-
         Returns:
             The label of each formula of the beam with its AUROC as score; none for a dead unit, and none of a formula
             whose concepts are all negated.

@@ -141,11 +141,6 @@ class Line:
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units, each for itself.
 
-        Args:
-            observation: The layer under one condition.
-            units: Unit numbers, from 0.
-            tools: Must provide a generator, a proposer, CLIP and concepts.
-
         Returns:
             The concepts of the second draw, best first, with their AUC; none for a dead unit, or if none was proposed.
 

@@ -191,11 +191,6 @@ class SemanticLens:
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units, each for itself.
 
-        Args:
-            observation: ``activations`` and ``clip_embeddings`` are read.
-            units: Unit numbers, from 0.
-            tools: ``clip`` and ``concepts`` are read.
-
         Returns:
             The five nearest concepts of each unit with their cosine; none for a dead unit.
 

@@ -124,11 +124,6 @@ class SetOf(Wrapper):
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units.
 
-        Args:
-            observation: What the inner method reads.
-            units: Unit numbers, from 0.
-            tools: What the inner method uses.
-
         Returns:
             The set of each unit, most frequent label first; none for a dead unit. ``extra`` holds ``labels`` (its
             size), ``level``, ``resamples``, ``reached`` (share of the draws that the set covers) and ``unnamed`` (share

@@ -67,11 +67,6 @@ class Several(Wrapper):
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units, each for itself.
 
-        Args:
-            observation: ``activations``, ``clip_embeddings``, and what the inner method reads.
-            units: Unit numbers, from 0.
-            tools: What the inner method uses; ``clip``, if there is one, compares the labels.
-
         Returns:
             For each unit one label per cluster; none for a dead unit. ``extra`` holds ``labels`` (how many),
             ``clusters`` (of each: ``label``, ``images``, ``share`` of the activation, ``score`` of the inner method),

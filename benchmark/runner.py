@@ -95,7 +95,6 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
     """Execute a run, or what is left of it.
 
     Args:
-        display: Shows progress.
         tasks: From ``benchmark.core.preflight.check``, if the options were already checked.
 
     Raises:

@@ -177,8 +177,11 @@ def trust(
     from leaderboard.view.terminal import terminal_tables
     from leaderboard.view.trust import foretold_tables, trust_tables, worth_sentences
 
-    console, facts = Console(), []
-    for subject in subjects(merge_runs(runs_folder(runs)), task):
+    console, facts, root = Console(), [], runs_folder(runs)
+    say(f"reading the runs in {root}", err=True)
+    judged = subjects(merge_runs(root), task)
+    for number, subject in enumerate(judged, start=1):
+        say(f"judging {subject.name} ({subject.profile}), {number} of {len(judged)}", err=True)
         found = trust(subject.labels, everything=True)
         stable = foretold_as_json(subject.labels)
         facts.append(subject.as_json() | {"methods": [one.as_json() for one in found], "stable": stable})

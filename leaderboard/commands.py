@@ -47,9 +47,9 @@ def guarded(command: Command) -> Command:
     return run  # type: ignore[return-value]
 
 
-def say(sentence: str) -> None:
-    """Print one plain line."""
-    typer.echo(terminal(sentence))
+def say(sentence: str, err: bool = False) -> None:
+    """Print one plain line, on standard error if it is about progress."""
+    typer.echo(terminal(sentence), err=err)
 
 
 def _nothing() -> None:

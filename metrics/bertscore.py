@@ -1,7 +1,7 @@
 """BERTScore (Zhang, Kishore, Wu, Weinberger & Artzi, ICLR 2020), with a language model from a local folder.
 
-Raw and rescaled scores are two result types with different names, so that they never end up in one column: papers
-report both, and they differ by a factor of six. Scores of different models, layers or weightings are not comparable.
+Scores are raw, not rescaled by a baseline: the two differ by a factor of six. Scores of different models, layers or
+weightings are not comparable.
 """
 
 from __future__ import annotations
@@ -28,47 +28,6 @@ class BertScore(NamedTuple):
     precision: Float[np.ndarray, " pairs"]
     recall: Float[np.ndarray, " pairs"]
     f1: Float[np.ndarray, " pairs"]
-
-
-class RescaledBertScore(NamedTuple):
-    """BERTScore with unrelated texts at 0: at most 1, and negative below them; higher is better.
-
-    Attributes:
-        rescaled_precision: (precision − b) / (1 − b) with the baseline's precision b.
-        rescaled_recall: Likewise for the recall.
-        rescaled_f1: Likewise for the F1; not the F1 of the other two.
-    """
-
-    rescaled_precision: Float[np.ndarray, " pairs"]
-    rescaled_recall: Float[np.ndarray, " pairs"]
-    rescaled_f1: Float[np.ndarray, " pairs"]
-
-
-class Baseline(NamedTuple):
-    """Mean raw scores of unrelated sentences by one model and layer, each below 1."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
-def rescale(score: BertScore, baseline: Baseline) -> RescaledBertScore:
-    """Rescaled scores, (x − b) / (1 − b) for each of the three scores and its own baseline b.
-
-    Args:
-        baseline: Baseline of the same model, layer and weighting.
-
-    Raises:
-        ValueError: A baseline is not below 1.
-
-    Example:
-        >>> raw = BertScore(np.array([0.9]), np.array([0.8]), np.array([0.85]))
-        >>> rescale(raw, Baseline(0.8, 0.8, 0.8)).rescaled_f1.round(4).tolist()
-        [0.25]
-    """
-    if not all(value < 1 for value in baseline):
-        raise ValueError(f"a baseline must be below 1, not {tuple(baseline)}")
-    return RescaledBertScore(*((value - low) / (1 - low) for value, low in zip(score, baseline, strict=True)))
 
 
 class Tokens(NamedTuple):

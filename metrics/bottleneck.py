@@ -75,7 +75,6 @@ def flip_contributions(
     """The contribution of each concept to a decision's change from one class to another.
 
     Args:
-        weights: Weights of the final layer.
         before: Activations on the clean images, as the final layer reads them.
         after: Activations on the perturbed images.
         old: The predicted class before.

@@ -17,7 +17,6 @@ class Collisions(NamedTuple):
 
     Attributes:
         units: Number of units.
-        distinct: Number of different labels.
         sharing: Units whose label another unit has too.
         largest: Units that have the most frequent label.
         lost: H(unit) − I(unit; label), in [0, ``bits``]: bits that are missing to tell units apart by their labels.

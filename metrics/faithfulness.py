@@ -1,7 +1,7 @@
 """Does a unit respond where its label says? Activations against the label's presence, image by image.
 
 The five metrics that pass both sanity checks of Neuron_Eval (Oikarinen, Yan & Weng, ICML 2025): F1, IoU, correlation,
-cosine and AUPRC; ``metrics.sanity`` runs the checks. A label's score is the entry of its unit and its concept.
+cosine and AUPRC. A label's score is the entry of its unit and its concept.
 
 Presence is 0 or 1, or a soft score in between (an annotator's or a model's). F1, IoU and AUPRC compare it with the
 images on which the unit is active (``active_images``); in all three the unit is the target that the label has to

@@ -66,7 +66,6 @@ class AccuracyKept(NamedTuple):
 
     Attributes:
         conditions: One interval per condition.
-        mean: The mean over conditions.
     """
 
     conditions: tuple[Interval, ...]

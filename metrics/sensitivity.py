@@ -143,7 +143,6 @@ def detection(
     Args:
         auroc: AUROC of each unit under each condition, not directed.
         p_corrected: p-values corrected over all units and conditions.
-        inside: The conditions of the family.
         outside: Those of the other families. A condition may be neither: a blurred background is no other family than
             blur, but not a blur of the whole image either.
         bar: Minimum AUROC of a detector, in its direction, in (0.5, 1].

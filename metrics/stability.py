@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 
 from metrics.evidence import evidence_overlap as evidence_overlap  # re-exported with the other scores
 
@@ -130,61 +130,6 @@ def stability(
     alike = room <= _ALIKE
     result = np.where(alike, 0.0, (similarity - expected) / np.where(alike, 1.0, room))
     return np.where(np.isnan(similarity) | np.isnan(expected), np.nan, result)
-
-
-class SeverityCurve(NamedTuple):
-    """Stability by severity.
-
-    Attributes:
-        mean: Mean over the units that have a value at that severity; NaN without any.
-        units: Number of these units.
-        area: Each unit's normalised area under its own curve, at most 1; NaN if a severity is missing, as an incomplete
-            curve is not comparable with complete ones.
-    """
-
-    mean: Float[np.ndarray, " severities"]
-    units: Int[np.ndarray, " severities"]
-    area: Float[np.ndarray, " units"]
-
-
-def severity_curve(
-    values: Float[np.ndarray, "units severities"], severities: Float[np.ndarray, " severities"]
-) -> SeverityCurve:
-    """How stability falls as one perturbation grows: mean(s) = mean over units u of stability(u, s).
-
-    area(u) = ∫ stability(u, s) ds / (s_last − s_first) by the trapezoid rule: one number per unit, so that intervals
-    and paired tests over units apply to whole curves.
-
-    Args:
-        values: Stability (or any other score) of each unit at each severity; NaN is missing.
-        severities: The severities, ascending, e.g. 1..5.
-
-    Returns:
-        Higher is better. With one severity the area is the value itself.
-
-    Raises:
-        ValueError: The shapes are inconsistent, or the severities are empty or not ascending.
-
-    Example:
-        >>> curve = severity_curve(np.array([[1.0, 0.5, 0.0], [0.5, np.nan, 0.0]]), np.array([1, 3, 5]))
-        >>> curve.mean.tolist(), curve.units.tolist(), curve.area.tolist()
-        ([0.75, 0.5, 0.0], [2, 1, 2], [0.5, nan])
-    """
-    values, severities = np.asarray(values, dtype=np.float64), np.asarray(severities, dtype=np.float64)
-    if values.ndim != 2 or severities.shape != values.shape[1:]:
-        raise ValueError(
-            "values must be [units, severities] with as many severities as given, "
-            f"not {list(values.shape)} and {list(severities.shape)}"
-        )
-    if len(severities) == 0 or not bool(np.all(np.diff(severities) > 0)):
-        raise ValueError(f"severities must ascend and be at least one, not {severities.tolist()}")
-    present = ~np.isnan(values)
-    count = present.sum(axis=0)
-    mean = np.where(count > 0, np.where(present, values, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
-    if len(severities) == 1:
-        return SeverityCurve(mean, count, values[:, 0])
-    area = np.trapezoid(values, severities, axis=1) / (severities[-1] - severities[0])
-    return SeverityCurve(mean, count, area)
 
 
 class MLCE(NamedTuple):

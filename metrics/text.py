@@ -8,27 +8,12 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from metrics.stability import clip_similarity
-
 Synonyms = Mapping[str, Iterable[str]]
-
-
-class TextSimilarity(Protocol):
-    """One interface for all text similarities: exact match, and the cosine by any text encoder."""
-
-    def __call__(self, labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
-        """Similarity of each label and the reference at the same position.
-
-        Returns:
-            At most 1, which means equal; NaN if one is missing (None or blank).
-        """
-        ...
 
 
 def exact_similarity(labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
@@ -51,38 +36,6 @@ def exact_similarity(labels: Sequence[str | None], references: Sequence[str | No
     _check_pairs(labels, references)
     pairs = [(_present(label), _present(reference)) for label, reference in zip(labels, references, strict=True)]
     return np.array([np.nan if not a or not b else float(exact_match(a, b)) for a, b in pairs], dtype=np.float64)
-
-
-class EmbeddingSimilarity:
-    """Cosine of the embeddings of two labels, each text embedded once: equal texts score exactly 1.
-
-    Args:
-        encode: Texts → [texts, d], e.g. ``encode_text`` of a CLIP model or ``encode`` of a sentence encoder.
-
-    Example:
-        >>> lengths = EmbeddingSimilarity(lambda texts: np.array([[len(text), 1.0] for text in texts]))
-        >>> lengths(["red", "red", None], ["red", "a", "a"]).round(3).tolist()
-        [1.0, 0.894, nan]
-    """
-
-    def __init__(self, encode: Callable[[Sequence[str]], Any]) -> None:
-        self._encode = encode
-        self._known: dict[str, Float[np.ndarray, " d"]] = {}
-
-    def __call__(self, labels: Sequence[str | None], references: Sequence[str | None]) -> Float[np.ndarray, " pairs"]:
-        """Cosines; see ``TextSimilarity``."""
-        _check_pairs(labels, references)
-        return clip_similarity(self.embed(labels), self.embed(references))
-
-    def embed(self, labels: Sequence[str | None]) -> Float[np.ndarray, "labels d"]:
-        """Embeddings in the format of ``metrics.stability``: a row of NaN for a missing label."""
-        texts = [_present(label) for label in labels]
-        new = list(dict.fromkeys(text for text in texts if text and text not in self._known))
-        if new:
-            self._known |= zip(new, np.asarray(self._encode(new), dtype=np.float64), strict=True)
-        width = len(next(iter(self._known.values()), np.empty(1)))
-        rows = [self._known[text] if text else np.full(width, np.nan) for text in texts]
-        return np.stack(rows) if rows else np.empty((0, width))
 
 
 # A run compares the same few texts for every unit and condition.

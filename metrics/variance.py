@@ -80,7 +80,6 @@ def components(
 
     Args:
         squares: Of one unit, or means over units; in the order of ``effects_of``, as is the result.
-        factors: The factors of the design.
         levels: The number of levels of each.
 
     Returns:
@@ -150,9 +149,7 @@ def variance_shares(
 
     Args:
         squares: From ``mean_squares``, one row per unit, at least one.
-        factors: The factors of the design.
         levels: The number of levels of each.
-        resamples: Bootstrap samples.
         seed: Seed of a generator used here only.
     """
     weights = bootstrap_weights(len(squares), resamples, np.random.default_rng(seed)) / len(squares)

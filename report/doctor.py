@@ -5,50 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from leaderboard.store.escape import terminal
+from leaderboard.view.content import text_section, text_table
+from leaderboard.view.terminal import terminal_table
 
-_STYLES = {"missing": "bold red", "hash differs": "bold red", "server": "dim"}
+_HEADS = ("role", "source", "state", "size", "licence", "commit, or how to get it")
 _UNKNOWN = "unknown"
 
 
-def terminal_doctor(facts: Mapping[str, Any]) -> list[Table | Text]:
+def terminal_doctor(facts: Mapping[str, Any]) -> list[RichTable | Text]:
     """One table of all parts; how to get a missing one stands below under its number, whole, so that it can be copied.
 
     Args:
         facts: As ``benchmark.commands.doctor.diagnose`` gives them.
     """
-    table = Table(show_edge=False, pad_edge=False)
-    for heading in ("role", "source", "state", "size", "licence", "commit, or how to get it"):
-        table.add_column(Text(heading), justify="right" if heading == "size" else "left", overflow="fold")
-    needed: list[str] = []
+    rows, needed = [], []
     for part in facts["resources"]:
-        how = part["commit"] or ""
+        how, size = part["commit"] or "", readable(part["size"])
         if part["state"] in ("missing", "hash differs"):
             # Two roles may need the same thing.
             if part["get"] not in needed:
                 needed.append(part["get"])
-            how = f"see {needed.index(part['get']) + 1}"
-        table.add_row(
-            Text(terminal(part["role"])),
-            Text(terminal(part["source"])),
-            Text(part["state"], style=_STYLES.get(part["state"], "")),
-            Text(
-                _UNKNOWN
-                if part["state"] in ("missing", "hash differs") and part["size"] is None
-                else readable(part["size"])
-            ),
-            Text(terminal(part["licence"] or _UNKNOWN), style="dim"),
-            Text(terminal(how)),
-        )
-    for package in facts["packages"]:
-        if not package["installed"]:
-            needed.append(package["get"])
+            how, size = f"see {needed.index(part['get']) + 1}", size or _UNKNOWN
+        rows.append((part["role"], part["source"], part["state"], size, part["licence"] or _UNKNOWN, how))
+    needed += [package["get"] for package in facts["packages"] if not package["installed"]]
     needed += [f"Set the environment variable {key['variable']}." for key in facts["keys"] if not key["set"]]
     numbered = [Text(terminal(f"{number}. {how}")) for number, how in enumerate(needed, start=1)]
-    return [table, *_lines(facts), *([Text("To get what is missing:"), *numbered] if numbered else [])]
+    table = text_table("doctor", "", _HEADS, [text_section(rows)])
+    return [terminal_table(table), *_lines(facts), *([Text("To get what is missing:"), *numbered] if numbered else [])]
 
 
 def readable(size: int | None) -> str:

@@ -61,7 +61,6 @@ def latex_tables(tables: Sequence[Table], unicode_engine: bool = False, sheet: S
     Args:
         tables: What to set, each in one environment or, where the page is too small, several.
         unicode_engine: See ``leaderboard.store.escape.latex``.
-        sheet: The page.
     """
     parts = [part for table in tables for part in _parts(table, sheet)]
     if not parts:

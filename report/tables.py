@@ -58,7 +58,6 @@ def document_tables(
 
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
-        facts: Of their run.
         scores: Rows of ``leaderboard.store.schema.SCORES``.
         ties: What a test between methods found, see ``leaderboard.view.ties``; without it, ties are methods that print
             the same.

@@ -122,8 +122,6 @@ def noisy(
     Args:
         changed: The attacked images.
         ids: Identifiers of the images, which address the draws.
-        seed: The run's seed.
-        unit: The attacked unit.
     """
     before, size = images.int(), (changed.int() - images.int()).abs()
     shape = tuple(images.shape[1:])

@@ -46,7 +46,6 @@ class Donors:
     Args:
         probe: All images of the run, with masks.
         name: ``mixed_same``, ``mixed_rand`` or ``mixed_next``.
-        seed: The run's.
 
     Raises:
         UserError: The images have no classes.

@@ -152,7 +152,6 @@ def perturbed(probe: Probe, condition: Condition, seed: int, settings: Settings,
 
     Args:
         probe: The images; all of them have masks where the condition needs them.
-        seed: The run's seed.
     """
     if condition == CLEAN:
         return probe.load
@@ -175,7 +174,6 @@ def as_shown(probe: Probe, condition: Condition, seed: int) -> Probe:
 
     Args:
         probe: As for ``perturbed``.
-        seed: The run's seed.
     """
     if condition.name not in CHANGES:
         return probe

@@ -134,7 +134,6 @@ def tune(
     Args:
         target: The network; it is not changed.
         validation: Used for early stopping.
-        seed: The run's seed.
         recipe: None for the default.
         steps: Return the state after exactly this many steps, whatever the validation loss: for controls.
 

@@ -52,7 +52,6 @@ def part_dependence(
     """For each part of a label, the share of its captions that lose it when one part of the image is changed.
 
     Args:
-        parts: The parts of the label.
         seen: Captions of the unit's top images as given.
         changed: Context → captions of the same images in it.
 

@@ -42,7 +42,6 @@ def look(seen: Observation, tops: Mapping[int, Sequence[int]], roles: Roles, bat
         seen: The images in the context; see ``baselines.contexts.Viewer``.
         tops: Unit → its top images.
         roles: Provides the captioner and the target network.
-        batch_size: Images per batch.
     """
     pictures, columns = Pictures(seen, (i for top in tops.values() for i in top), 1, batch_size), list(tops)
     places = [(i, None) for top in tops.values() for i in top]
@@ -63,7 +62,6 @@ def control_images(images: int, count: int, seed: int) -> tuple[int, ...]:
     Args:
         images: Number of probing images.
         count: Maximum sample size.
-        seed: The run's seed.
     """
     return tuple(sorted(generator(seed, "clear", "control").permutation(images)[:count].tolist()))
 
@@ -72,12 +70,10 @@ class Texts:
     """The candidates' text embeddings, and what the probing images of one condition say of each.
 
     Args:
-        observation: The layer under one condition.
         roles: Provides the captioner, CLIP and the concept set.
         control: Captions of control images: what is said of any image, because of the fog for example.
 
     Attributes:
-        concepts: The concept set.
         together: Pairs of words that form one part; see ``baselines.clear.words.collocations``.
         ties: See ``baselines.evidence.order_among_ties``.
     """
@@ -169,7 +165,6 @@ def captions_of(observation: Observation, indices: Sequence[int], roles: Roles, 
     Args:
         indices: The images; duplicates are captioned once.
         roles: Provides the captioner.
-        batch_size: Images per batch.
     """
     pictures = Pictures(observation, indices, 1, batch_size)
     found = pictures.apply(roles.captioner.caption, [(index, None) for index in indices], batch_size)

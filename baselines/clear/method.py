@@ -144,11 +144,6 @@ class Clear:
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units, in the given order; dead units get no label.
 
-        Args:
-            observation: The layer under one condition.
-            tools: Must provide a captioner, CLIP, a concept set and a generator; a segmenter for probes that change one
-                part of the image.
-
         Raises:
             UserError: A unit number out of range, or a missing role.
         """

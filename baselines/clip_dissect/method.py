@@ -72,11 +72,6 @@ class ClipDissect:
 
         Of a dictionary with more than 4,096 living latents, the prior is that of 4,096, drawn by the run's seed.
 
-        Args:
-            observation: ``activations`` and ``clip_embeddings`` are read.
-            units: Unit numbers, from 0.
-            tools: ``clip`` and ``concepts`` are read.
-
         Returns:
             The five best concepts of each unit; none for a dead or constant unit. ``extra`` holds ``tied`` where images
             outside the top_k share the activation of the last one inside: how many do.

@@ -71,7 +71,6 @@ class Pictures:
         Args:
             role: Takes uint8 [k, 3, h, w] and returns k results: a list, or a tensor whose first axis has length k.
             places: The images and crops; duplicates are processed once.
-            batch_size: Images per batch.
         """
         originals: list[Place] = []
         crops: list[Place] = []
@@ -92,7 +91,6 @@ def crop_places(observation: Observation, unit: int, indices: Sequence[int], mod
     says nothing about the unit, so they get no crops either.
 
     Args:
-        observation: The layer under one condition.
         mode: How a map becomes a heat map, see ``baselines.dnd.crops.heat_map``.
         crop_px: Edge of the resized image that boxes refer to.
 
@@ -118,7 +116,6 @@ def activations_of(
     Args:
         places_of: Unit → its crops.
         tools: Provides ``activate``.
-        batch_size: Images per batch.
 
     Returns:
         (unit, crop) → the unit's activation.
@@ -156,13 +153,11 @@ def describe_units(
     in the observation.
 
     Args:
-        observation: The layer under one condition.
         tops: Unit → its top images, most activating first.
         pictures: Provides the pixels of all those images.
         tools: Provides ``activate``.
         mode: See ``baselines.dnd.crops.heat_map``.
         crops: Whether to make crops at all.
-        batch_size: Images per batch.
         keep: Maximum number of described images per unit.
 
     Returns:

@@ -156,10 +156,6 @@ class DescribeAndDissect:
         Dead units and units whose captions name nothing get no label. ``extra["trace"]`` holds everything that a
         visualisation of the procedure needs, as JSON-serialisable values.
 
-        Args:
-            observation: The layer under one condition.
-            tools: Must provide a captioner, a summariser, a generator and CLIP.
-
         Raises:
             UserError: A unit number out of range, a missing role, or a spatial layer without maps.
         """

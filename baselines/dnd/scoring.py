@@ -62,30 +62,10 @@ def topk_squared_mean_rank(
     return squared_mean_rank(np.sort(ranks, axis=-1)[..., :beta])
 
 
-def image_products(
-    ranks: Int[np.ndarray, "*cases concepts images"],
-    described: Float[np.ndarray, "described d"],
-    synthetic: Float[np.ndarray, "concepts images d"],
-    top: int = TOP_RANKS,
-) -> Float[np.ndarray, "*cases concepts"]:
-    """Mean cosine between the described images and each concept's images ranked below ``top``; higher is better.
-
-    Args:
-        ranks: From ``synthetic_ranks``: in the order of ``synthetic``, not sorted.
-        described: Unit-norm CLIP embeddings of the captioned images.
-        synthetic: Unit-norm CLIP embeddings of the synthetic images.
-        top: Number of best synthetic images used.
-
-    Returns:
-        In [-1, 1]; exactly −1 for a concept with no image ranked below ``top``.
-    """
-    return mean_of_best(ranks, mean_cosines(described, synthetic), top)
-
-
 def mean_cosines(
     described: Float[np.ndarray, "described d"], synthetic: Float[np.ndarray, "concepts images d"]
 ) -> Float[np.ndarray, "concepts images"]:
-    """Mean cosine of each synthetic image with the described images; see ``image_products``."""
+    """Mean cosine of each synthetic image with the described images, all of unit norm."""
     # The mean over all pairs of two sets is the product of the sets' mean vectors.
     reference = np.asarray(described, dtype=np.float64).mean(axis=0)
     return np.asarray(synthetic, dtype=np.float64) @ reference
@@ -96,7 +76,15 @@ def mean_of_best(
     cosines: Float[np.ndarray, "*cases concepts images"],
     top: int = TOP_RANKS,
 ) -> Float[np.ndarray, "*cases concepts"]:
-    """Mean cosine of each concept's images ranked below ``top``, or −1; see ``image_products``."""
+    """Mean cosine of each concept's images ranked below ``top``: the score ``image_products``; higher is better.
+
+    Args:
+        ranks: From ``synthetic_ranks``, not sorted.
+        cosines: From ``mean_cosines``, in [-1, 1].
+
+    Returns:
+        Exactly −1 for a concept with no image ranked below ``top``.
+    """
     chosen = np.asarray(ranks) < top
     count = chosen.sum(axis=-1)
     means = np.where(chosen, cosines, 0.0).sum(axis=-1) / np.maximum(count, 1)
@@ -149,7 +137,7 @@ def concept_scores(
     Args:
         scoring: A name of ``Scoring``. Rank-based ones (mean, median, sq_mean, topk_sq_mean) are negated.
         ranks: Ranks of each concept's images, in any order.
-        image_similarity: From ``image_products``.
+        image_similarity: From ``mean_of_best``.
         behind: See ``topk_compare``.
 
     Raises:

@@ -89,11 +89,6 @@ class LinearExplanation:
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Explain the requested units, each for itself.
 
-        Args:
-            observation: ``activations``, and ``presence`` or ``clip_embeddings``, are read.
-            units: Unit numbers, from 0.
-            tools: ``seed``; with ``concepts="clip"`` also ``clip`` and ``concepts``.
-
         Returns:
             Up to five labels of each unit with their weight as score, of the first label the largest; none for a dead
             unit, one that no concept predicts, or one without a concept of positive weight.

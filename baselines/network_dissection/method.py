@@ -60,12 +60,6 @@ class NetworkDissection:
     def label(self, observation: Observation, units: Sequence[int], tools: Toolbox) -> list[UnitLabels]:
         """Label the requested units with their best concepts by IoU.
 
-        Args:
-            observation: ``segmentation`` and ``maps`` are read; for a layer without positions (``kind="vector"``) the
-                activation fills the whole image, so its IoU is image-level retrieval, not localisation.
-            units: Unit numbers, from 0.
-            tools: Not used.
-
         Returns:
             Up to five concepts per unit with their IoU as score; none for a dead unit or an empty mask. ``extra`` holds
             ``detector``, ``image_level``, ``threshold`` and ``categories``: category → best ``label`` and ``iou``.

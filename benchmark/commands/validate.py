@@ -42,7 +42,6 @@ class Verdict:
     """What a validation found.
 
     Attributes:
-        path: The submission.
         refused: Why it is refused; empty if it is accepted.
         sha256: Of the submission; empty if it could not be read.
         methods: Method → ``verified`` or ``self-reported``.
@@ -102,7 +101,6 @@ def validate_one(
     """Validate one submission.
 
     Args:
-        path: The file.
         out: See ``validate``, as for the others.
     """
     from leaderboard.board.submission import VALIDATION, check, read_submission

@@ -80,24 +80,14 @@ class Stage:
         self.count(kind, self._display.clock() - started, units)
 
     def count(self, kind: str, seconds: float, units: int = 0) -> None:
-        """Count a piece of work that a worker has measured.
-
-        Args:
-            kind: As in ``part``.
-            units: As in ``part``.
-        """
+        """Count a piece of work that a worker has measured."""
         self.pace.add(kind, seconds)
         self.done += units
         self._display.log_part(self, kind, seconds)
         self._display.show(self)
 
     def skip(self, kind: str, units: int = 0) -> None:
-        """Count a piece done by another process.
-
-        Args:
-            kind: As in ``part``.
-            units: As in ``part``.
-        """
+        """Count a piece done by another process."""
         self.pace.drop(kind)
         self.advance(units)
 
@@ -182,7 +172,6 @@ class Display:
         """Show a stage while the block runs; stages may be nested.
 
         Args:
-            name: Name of the stage.
             total: Number of units, if known.
             unit: What a unit is, e.g. cells.
             parts: Kind of work → number of pieces, if units differ so much in cost that a single rate is meaningless.

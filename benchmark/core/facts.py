@@ -60,7 +60,6 @@ def record_images(folder: RunFolder, sets: Mapping[str, ProbingSet], display: Di
     """Write into ``run.json`` which images were left out, and say how many.
 
     Args:
-        folder: The run folder.
         sets: Task → its images.
         display: Told of each set once.
     """

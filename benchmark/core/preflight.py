@@ -111,11 +111,7 @@ def _check_method_options(options: RunOptions) -> None:
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """The sentence for a package that is not installed; ``None`` if the missing module is CLEAR's own, which is a bug.
-
-    Args:
-        error: The error raised by the import.
-    """
+    """The sentence for a package that is not installed; None if the missing module is CLEAR's own, which is a bug."""
     module = (error.name or "").partition(".")[0]
     if not module or module in _HOUSE:
         return None

@@ -205,7 +205,6 @@ def adapt_options(
 
     Args:
         loaded: The methods, from ``load_methods``.
-        display: Reports each change.
         images: Number of images to open for this; None for all of the run.
 
     Returns:

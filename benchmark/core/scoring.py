@@ -141,7 +141,6 @@ class _Units:
     """What is known of a task's units besides their labels, and so is the same for all methods.
 
     Attributes:
-        numbers: The units.
         dead: Whether each is dead on clean images.
         known: The truth of each, as ``unit_truth`` stored it, or None.
     """

@@ -24,7 +24,6 @@ class Claim(NamedTuple):
     """What a label says: one text, or a weighted sum of concepts where the method gives one.
 
     Attributes:
-        text: The label.
         terms: Concept and weight of each term; empty for a single text.
         bias: Added to the sum.
     """

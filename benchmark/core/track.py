@@ -58,7 +58,6 @@ def track(name: str | None, folder: RunFolder, summary: pd.DataFrame, display: D
     Args:
         name: None tells nobody.
         summary: Columns of ``leaderboard.store.schema.SUMMARY``.
-        display: Shows the warning.
     """
     if name is None:
         return

@@ -37,7 +37,6 @@ def unit_truth(
 
     Args:
         task: Specifies the source of the truth.
-        units: The requested units.
         clean: Observation of the complete layer on clean images.
         dead: Which units of the layer are dead or constant on them.
         shown: Names of the columns of ``presence``; empty if the probing set has no annotation.
@@ -60,7 +59,6 @@ def stated_truth(task: Task, units: Sequence[int], layer: int, roles: Roles) -> 
 
     Args:
         task: Specifies the source of the truth.
-        units: The requested units.
         layer: Number of units of the layer.
         roles: Provide planted units and class names.
     """

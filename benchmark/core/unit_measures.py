@@ -32,7 +32,6 @@ def unit_measures(observation: Observation, units: Sequence[int], seed: int) -> 
     Args:
         observation: ``activations`` and ``clip_embeddings`` are read.
         units: Unit numbers, from 0.
-        seed: The run's own.
 
     Returns:
         Name → one value per unit; NaN for a unit that is dead under the condition or has a single top

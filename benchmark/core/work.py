@@ -53,7 +53,6 @@ def plan_work(task: Task, profile: Profile, options: RunOptions, unit_count: int
     """Apply the command line's choices to a task.
 
     Args:
-        options: Options of the command line.
         unit_count: Number of units of the layer.
         shown: The units that are sampled first.
 

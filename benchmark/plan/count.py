@@ -101,7 +101,6 @@ class TaskCount:
     """One task.
 
     Attributes:
-        work: The work of the task.
         passes: Conditions that need a pass over its images.
         methods: By name.
     """

@@ -25,7 +25,6 @@ class StudyCount:
     """Work of one study for one task, or of tasks that share network and images.
 
     Attributes:
-        name: Name of the study.
         work: The task, or the first of the tasks.
         counts: Total work; no cells.
         labellings: Method → number of times it labels the units, and the images generated for that.

@@ -127,8 +127,6 @@ def draw_context_page(
 
     Args:
         heading: Top and bottom of the page.
-        trace: Recorded trace.
-        pictures: Its images.
         foreground: Finds the foreground, for contexts that change only a part of the image.
     """
     sheet = begin_page(heading)

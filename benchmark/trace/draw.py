@@ -40,7 +40,6 @@ def write_trace(run: Path, question: Question, out: Path | None = None, images: 
     """Draw a trace as PNG.
 
     Args:
-        question: The trace to draw.
         out: Output file; ``None`` for a default name in ``traces/`` of the run folder.
         images: The folder that the run was given with ``--images``; its location is not stored.
 
@@ -104,7 +103,6 @@ def trace_page(
     """Draw the page of a trace.
 
     Args:
-        probing: The run's probing set.
         generator: Generates the synthetic images again.
         segmenter: Source of foreground masks; None for the probing set's own.
         foreground: Finds the foreground again, for probes of ``clear`` that change only a part of the image.

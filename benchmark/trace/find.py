@@ -22,8 +22,6 @@ class Question:
 
     Attributes:
         condition: ``clean`` or a perturbation's name.
-        severity: Severity of the perturbation.
-        repeat: Index of the clean repeat.
     """
 
     unit: int
@@ -39,10 +37,8 @@ class Recorded:
     """One trace and the facts around it.
 
     Attributes:
-        identity: Identity of the run.
         task: Facts of the trace's task.
         key: The trace's cell.
-        trace: Recorded trace.
         truth: The unit's true concept as text; None if unknown.
         activations: Image id → the unit's activation, for the unit's top images.
         left_out: Ids of the images to which the condition does not apply.

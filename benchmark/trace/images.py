@@ -47,8 +47,6 @@ class Redrawn:
     Args:
         condition: Condition of the probing images.
         identity: Gives the run's seed and perturbation settings.
-        probing: The run's probing set.
-        generator: Generates the synthetic images.
         segmenter: Source of foreground masks; None for the probing set's own.
     """
 

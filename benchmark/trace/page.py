@@ -50,7 +50,6 @@ class Heading:
     Attributes:
         title: The first line.
         facts: Names and values below the title.
-        condition: The condition as text.
         note: The sentence that every output of the profile carries.
     """
 
@@ -65,8 +64,6 @@ def draw_page(heading: Heading, trace: Trace, pictures: Pictures, activations: M
 
     Args:
         heading: Top and bottom of the page.
-        trace: Recorded trace.
-        pictures: Its images.
         activations: Probing image → the unit's activation, if known.
     """
     sheet = begin_page(heading)

@@ -120,9 +120,7 @@ class Round(Record):
         replies: Texts of the summaries.
         candidates: The concepts in the replies.
         tested: All candidates so far.
-        best: The best of them.
         threshold: Mean activation that the best one's images had to reach; None if a method has no such threshold.
-        passed: Whether they did.
         stopped: Why the search ended here; None if it went on.
     """
 

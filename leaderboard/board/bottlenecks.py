@@ -47,7 +47,6 @@ def bottlenecks_of(folder: RunFolder, info: Mapping[str, Any], name: str) -> Ite
     """The bottlenecks of one run.
 
     Args:
-        folder: The run folder.
         info: Its ``run.json``.
         name: A name for it that says nothing of the machine.
 

@@ -121,7 +121,6 @@ class Standings:
     """The board of one group.
 
     Attributes:
-        group: What it was made of.
         rows: Suite by suite, all suites first, best stability first, incomplete rows and trivial baselines last.
         comparisons: Rows of ``COMPARISONS`` (store.schema) over the complete methods and the task's own conditions.
     """
@@ -215,7 +214,6 @@ class Board:
 
     Attributes:
         runs: Where they come from.
-        standings: One per group.
     """
 
     runs: Runs
@@ -354,11 +352,7 @@ def row_of(
     """A row from the columns of a row of the summary.
 
     Args:
-        facts: Of its run.
         found: In the columns of ``leaderboard.store.schema.SUMMARY``.
-        standings: See ``Row``.
-        suite: See ``Row``.
-        missing: See ``Row``.
     """
     counts = {name: int(found[column]) for name, column in _COUNTS.items()}
     values = {} if missing else {name: value for name in MEANS if (value := _value(found, name))}

@@ -42,9 +42,6 @@ def costs(summary: pd.DataFrame, facts: RunFacts, task: str, profile: str) -> li
 
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
-        facts: Of their run.
-        task: Name of the task.
-        profile: Name of its profile.
     """
     own = summary.loc[(summary["task"].eq(task) & summary["profile"].eq(profile)).to_numpy()]
     single = own.loc[(~own["perturbation"].isin(["clean", "all"]) & own["severity"].ne("all")).to_numpy()]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pandas as pd
 
@@ -78,6 +78,17 @@ class AnyGroup:
     about_run: RunFacts
     sources: tuple[Source, ...]
     tables: Mapping[str, pd.DataFrame]
+
+
+def by_task(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Task, profile and rows of each task and profile in a table of several."""
+    for place, rows in table.groupby(["task", "profile"]):
+        yield *cast(tuple[str, str], place), rows
+
+
+def of_task(table: pd.DataFrame, task: str, profile: str) -> pd.DataFrame:
+    """The rows of one task and profile."""
+    return table.loc[(table["task"].eq(task) & table["profile"].eq(profile)).to_numpy()]
 
 
 def source_of(info: Mapping[str, Any], name: str) -> Source:

@@ -22,7 +22,6 @@ def mean_interval(per_unit: Float[np.ndarray, " units"], seed: int) -> Interval:
 
     Args:
         per_unit: One value per unit.
-        seed: The run's own.
     """
     return _mean_interval(_alike(per_unit).tobytes(), seed, RESAMPLES)
 
@@ -35,7 +34,6 @@ def share_interval(per_unit: Float[np.ndarray, " units"], seed: int) -> Interval
 
     Args:
         per_unit: One share in [0, 1] per unit; NaN is left out.
-        seed: The run's own.
     """
     known = per_unit[~np.isnan(per_unit)]
     if one_verdict(known):
@@ -54,7 +52,6 @@ def difference_interval(first: Float[np.ndarray, " units"], second: Float[np.nda
     Args:
         first: One value per unit.
         second: The same units' other value.
-        seed: The run's own.
     """
     return paired_interval(_alike(first), _alike(second), resamples=RESAMPLES, seed=seed)
 

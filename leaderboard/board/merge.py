@@ -134,6 +134,20 @@ class _Part:
     tables: dict[str, pd.DataFrame]
 
 
+class _Tables(dict[str, pd.DataFrame]):
+    """Tables of a group; a summary of its own takes seconds, so it is made when it is first read."""
+
+    def __init__(self, tables: Mapping[str, pd.DataFrame], seed: int) -> None:
+        super().__init__(tables)
+        self._seed = seed
+
+    def __missing__(self, name: str) -> pd.DataFrame:
+        if name != SUMMARY.name:
+            raise KeyError(name)
+        self[name] = summarise(self["scores"], self._seed)
+        return self[name]
+
+
 def merge_runs(root: str | os.PathLike[str]) -> Runs:
     """Read every run folder under a folder, and put together what belongs together.
 
@@ -180,9 +194,6 @@ def merge_runs(root: str | os.PathLike[str]) -> Runs:
 
 def find_runs(root: str | os.PathLike[str]) -> list[tuple[str, Path]]:
     """The run folders under a folder, or the folder itself, each with a name that says nothing of the machine.
-
-    Args:
-        root: A folder.
 
     Raises:
         StoreError: There is no such folder.
@@ -281,7 +292,7 @@ def _group(parts: Sequence[_Part]) -> Group:
     owners = Counter(method for part in parts for method in part.tables["scores"]["method"].unique())
     if max(owners.values()) > 1:
         # A method's conditions come from several runs, so none of their summaries covers all of them.
-        tables["summary"] = summarise(tables["scores"], first.about_run.seed)
+        del tables["summary"]
     return Group(
         safe_name(f"{first.task}-v{first.version}-{first.profile}", 60),
         first.task,
@@ -292,7 +303,7 @@ def _group(parts: Sequence[_Part]) -> Group:
         first.about_profile,
         merged([part.about_run for part in parts]),
         tuple(part.source for part in parts),
-        tables,
+        _Tables(tables, first.about_run.seed),
     )
 
 

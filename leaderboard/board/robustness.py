@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from leaderboard.board import intervals
 from leaderboard.board.bottlenecks import conditions_in_order
-from leaderboard.board.groups import Condition
+from leaderboard.board.groups import Condition, by_task
 from metrics.robustness import accuracy_kept
 from metrics.statistics import Interval, wilson_interval
 
@@ -65,10 +65,8 @@ def kept_accuracies(table: pd.DataFrame, seed: int) -> Iterator[Kept]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.ROBUSTNESS``.
-        seed: The run's own.
     """
-    for names, rows in table.groupby(["task", "profile"]):
-        task, profile = cast(tuple[str, str], names)
+    for task, profile, rows in by_task(table):
         for role in ROLES:
             found = verdicts(rows, role)
             if not found.conditions:

@@ -66,9 +66,7 @@ class Submission:
     """An unpacked submission.
 
     Attributes:
-        path: The file.
         sha256: Of its bytes.
-        folder: The run.
         info: Its ``run.json``.
     """
 
@@ -89,9 +87,7 @@ def write_submission(
     """Pack a finished run into one file, and check it as ``read_submission`` and ``check`` do.
 
     Args:
-        run: The run folder.
         contact: Who answers questions about it: a mail address or a page. Stays in the file; boards do not show it.
-        note: What readers should know.
         out: The file to write; by default the run's name in the current folder.
         units: See ``pack_runs``, as for ``images``.
 
@@ -127,7 +123,6 @@ def read_submission(path: Path, into: Path) -> Submission:
     """Unpack a submission; nothing in it decides where a file is written, and no more is unpacked than is allowed.
 
     Args:
-        path: The file.
         into: A folder that does not exist yet.
 
     Raises:

@@ -37,7 +37,6 @@ def summarise(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     Args:
         scores: In the columns of ``leaderboard.store.schema.SCORES``.
-        seed: The run's own.
 
     Returns:
         In the columns of ``leaderboard.store.schema.SUMMARY``; empty for no scores.
@@ -60,7 +59,6 @@ def means_over(scores: pd.DataFrame, seed: int) -> dict[str, float | int]:
 
     Args:
         scores: Rows of one method; clean rows are passed over, unless there are no others.
-        seed: The run's own.
 
     Returns:
         The counts, and each mean with the ends of its interval, under the names of ``SUMMARY`` (store.schema).
@@ -74,7 +72,6 @@ def faithfulness_mean(rows: pd.DataFrame, measure: str, seed: int) -> Interval:
 
     Args:
         rows: Rows of ``leaderboard.store.schema.FAITHFULNESS`` of one method.
-        seed: The run's own.
     """
     return intervals.mean_interval(_unit_means(rows, measure), seed)
 
@@ -84,7 +81,6 @@ def movement(scores: pd.DataFrame, seed: int) -> float:
 
     Args:
         scores: Rows of one method.
-        seed: The run's own.
     """
     return _moved(scores.loc[~_clean(scores)], _repeats(scores), seed)
 

@@ -74,7 +74,6 @@ class Labels:
         clean: One row per method and unit: ``kind`` of its truth, ``right`` (1, 0) and the columns of ``SIGNALS``.
         perturbed: The same per condition, of the label under it; without ``worst_stability``.
         every: As ``clean``, with the units whose truth is unknown: their labels have a stability.
-        facts: Of the runs.
     """
 
     clean: pd.DataFrame
@@ -153,7 +152,6 @@ def labels_with_signals(tables: Mapping[str, pd.DataFrame], facts: RunFacts) -> 
 
     Args:
         tables: ``scores``, ``labels`` and ``faithfulness``.
-        facts: Of their runs.
     """
     scores = tables["scores"]
     asked = ~scores["dead"].to_numpy(bool) & scores["repeat"].eq(0).to_numpy()
@@ -181,9 +179,7 @@ class Subject:
 
     Attributes:
         name: Of the task; the group's slug if the task has several groups; ``all tasks`` together.
-        profile: Name of the profile.
         groups: Whose labels these are.
-        labels: The labels.
     """
 
     name: str

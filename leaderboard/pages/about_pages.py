@@ -17,8 +17,6 @@ class ProfileLicences:
 
     Attributes:
         name: Of the profile.
-        description: Its own words.
-        note: What it says of its numbers.
         parts: Part, source and licence of each model and data set.
     """
 

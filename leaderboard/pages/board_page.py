@@ -38,7 +38,6 @@ class Cell:
     """A cell of the board.
 
     Attributes:
-        text: What it shows.
         key: By which it is sorted; empty where there is nothing, which comes last.
     """
 
@@ -51,8 +50,6 @@ class BoardRow:
     """A row of the board as the page shows it.
 
     Attributes:
-        group: What it belongs to.
-        row: Its numbers.
         place: Rank, or the ranks that the data cannot decide between.
         bar: Stability with its interval; None without one.
         cells: One per measure of ``COLUMNS``.
@@ -190,9 +187,7 @@ def places(row: Row, rows: Sequence[Row], measure: str = "stability") -> str:
     """The places that a row may hold: ``1``, or ``1–3`` if the data cannot order it among three; empty without rank.
 
     Args:
-        row: One of ``rows``.
         rows: The rows that it is ranked among.
-        measure: By which.
     """
     if measure not in row.standings or measure not in row.values:
         return ""

@@ -42,7 +42,6 @@ class AccuracyRow:
     """All heads under one condition.
 
     Attributes:
-        name: Of the condition.
         bar: The bottleneck's accuracy for a chart.
         heads: One per head.
         difference: The bottleneck's less that of the dense layer on the features.
@@ -63,7 +62,6 @@ class FlipRow:
     """Which concepts flip decisions under one condition.
 
     Attributes:
-        name: Of the condition.
         flips: How many decisions change.
         images: Of how many.
         concepts: The concepts that move them most, as bars of their shares.
@@ -82,9 +80,6 @@ class Shown:
     """A decision as a chart.
 
     Attributes:
-        condition: Of the image.
-        decision: The class that is decided.
-        truth: The image's class.
         right: Whether they are the same.
         uri: The image; empty without one.
         bars: What each concept adds.
@@ -104,7 +99,6 @@ class Class:
 
     Attributes:
         images: Images that the bottleneck learnt it from.
-        bars: Its weights.
         features: Weights of the sparse layer on the features.
     """
 
@@ -118,7 +112,6 @@ def bottleneck_page(group: BottleneckGroup, which: str) -> Page:
     """``tasks/<slug>.html``.
 
     Args:
-        group: The bottleneck.
         which: What distinguishes it from others of its task, if there are any.
     """
     heads, drift, apart = (group.tables[name] for name in ("bottleneck", "concept_drift", "context_anomaly"))

@@ -41,7 +41,6 @@ class Style:
 
     Attributes:
         kind: Class of its colour and dashes: ``s0``, ``s1``, …, or ``floor``.
-        number: Which marker.
     """
 
     method: str
@@ -54,11 +53,7 @@ class Bar:
     """A mean with its interval on a scale.
 
     Attributes:
-        mean: Place of the mean.
         low: Place of the interval's lower end; the mean's without interval.
-        high: Place of its upper end.
-        zero: Place of 0.
-        width: Of the whole scale.
     """
 
     mean: float
@@ -73,8 +68,6 @@ class Line:
     """One method's curve.
 
     Attributes:
-        style: How it looks.
-        path: Through its points.
         markers: One path per point.
         whiskers: From the lower to the upper end of each interval.
     """
@@ -96,8 +89,6 @@ class Panel:
         lines: One per method.
         ticks_x: Place and text.
         ticks_y: Place and text.
-        width: Of the chart.
-        height: Of the chart.
     """
 
     name: str
@@ -116,8 +107,6 @@ class NamedBar:
 
     Attributes:
         value: Its length as a number.
-        start: Where it begins.
-        length: How long it is drawn.
         kind: ``for``, ``against`` or ``rest``, which is of many together.
     """
 
@@ -134,8 +123,6 @@ class Bars:
 
     Attributes:
         bars: One per name.
-        zero: Place of 0.
-        width: Of the whole scale.
     """
 
     bars: tuple[NamedBar, ...]
@@ -211,8 +198,6 @@ def panel(
     """Curves over severities.
 
     Args:
-        name: A file name.
-        title: For readers.
         curves: Method → severity → value.
         styles: Of the methods, in their order.
         severities: All that any panel shows, ascending, at least two.

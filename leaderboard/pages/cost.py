@@ -21,10 +21,6 @@ def cost_panel(group: Group, styles: Sequence[Style]) -> Panel | None:
     Each method has a larger mark on clean images, to the right, and a smaller one in the mean over the perturbed
     conditions, joined by a line.
 
-    Args:
-        group: Whose labels these are.
-        styles: Of its methods.
-
     Returns:
         None where no truth or no time is known.
     """

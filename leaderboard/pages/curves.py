@@ -24,8 +24,6 @@ def curve_panels(standings: Standings, styles: Sequence[Style], measure: str) ->
     """One chart of all perturbations, then one of each, over everything that ran.
 
     Args:
-        standings: Of the group.
-        styles: Of its methods.
         measure: ``stability`` or ``accuracy``.
 
     Returns:

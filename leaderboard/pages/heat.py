@@ -45,8 +45,6 @@ class HeatMap:
     """Method × perturbation.
 
     Attributes:
-        measure: What it shows.
-        title: For readers.
         columns: Methods, then ``evidence overlap`` with the stability.
         rows: The task's own perturbations.
         words: The weakest and the strongest place, in words.

@@ -34,7 +34,6 @@ def write_site(board: Board, out: Path) -> list[Path]:
     removed; nothing else in the folder is touched.
 
     Args:
-        board: What to show.
         out: Folder of the site; made if it is not there.
 
     Returns:

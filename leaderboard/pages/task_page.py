@@ -29,7 +29,6 @@ class Ranked:
     """A method in the standings by one measure.
 
     Attributes:
-        row: All its numbers.
         place: Rank, or the ranks that the data cannot decide between.
         letters: Its groups.
         value: Mean and interval.
@@ -50,8 +49,6 @@ class Pair:
     """Two methods compared.
 
     Attributes:
-        first: Method.
-        second: Method.
         difference: First less second, with its interval.
         p: Corrected; None without a test.
         significant: Whether they differ significantly.
@@ -73,7 +70,6 @@ class Comparison:
     """The standings by one measure.
 
     Attributes:
-        title: For readers.
         ranked: Best first, trivial baselines last.
         pairs: Of all methods.
         omnibus: One sentence per test of all methods at once.
@@ -93,7 +89,6 @@ class UnitLink:
     """A unit and its page.
 
     Attributes:
-        unit: Its number.
         truth: What it should be called; empty where that is not known.
         path: Of its page, from the site's folder; empty if it has none.
     """
@@ -107,7 +102,6 @@ def task_page(standings: Standings, which: str, written: Collection[str]) -> Pag
     """``tasks/<slug>.html``.
 
     Args:
-        standings: Of the group.
         which: What distinguishes the group from others of its task, if there are any.
         written: Paths of all unit pages; units without a page are named without a link.
     """

@@ -78,7 +78,6 @@ class Listed:
     """One unit in the list of a group's units.
 
     Attributes:
-        unit: Its number.
         truth: Empty where it is not known.
         truth_op: How the truth's concepts belong together.
         dead: Dead or constant on clean images.

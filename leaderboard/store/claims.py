@@ -140,11 +140,7 @@ def file_system(folder: Path) -> str:
 
 
 class Claims(ABC):
-    """The claims of one run folder.
-
-    Args:
-        root: The run folder.
-    """
+    """The claims of one run folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -155,7 +151,6 @@ class Claims(ABC):
         """Try to hold the claim ``name`` while the block runs.
 
         Args:
-            name: A file name.
             wait: Wait for the current owner instead of giving up.
 
         Yields:
@@ -265,7 +260,6 @@ class Leases(Claims):
     """Claims by leases, for a file system whose locks do not hold, or not between hosts.
 
     Args:
-        root: The run folder.
         seconds: How long a lease must be seen unchanged before another process takes it over; the same everywhere.
     """
 

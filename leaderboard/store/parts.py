@@ -80,8 +80,6 @@ class Marker:
 
     Attributes:
         sha256: Hash of the part's bytes.
-        bytes: Size of the part.
-        rows: Number of rows.
         finished: Time of writing, UTC, ISO 8601.
         extra: JSON-able facts that the writer added, e.g. seconds spent, dead units, traces.
     """

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.facts import RunFacts
-from leaderboard.board.groups import Condition
+from leaderboard.board.groups import Condition, by_task, of_task
 from leaderboard.board.intervals import share_interval, unit_weights
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 from leaderboard.view.words import condition_name, count, count_range
@@ -69,8 +69,7 @@ def blames(table: pd.DataFrame, facts: RunFacts) -> Iterator[Blame]:
         table: Rows of ``leaderboard.store.analysis_schema.ATTRIBUTION``.
         facts: Of their run; trivial baselines are left out.
     """
-    for names, rows in table.groupby(["task", "profile"], sort=False):
-        task, profile = cast(tuple[str, str], names)
+    for task, profile, rows in by_task(table):
         for method in facts.rivals(facts.ordered(set(rows["method"]))):
             own = rows.loc[rows["method"].eq(method).to_numpy()]
             conditions = tuple(one for one in conditions_in_order(own) if one[1])
@@ -96,7 +95,6 @@ def attribution_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.ATTRIBUTION``.
-        facts: Of their run.
     """
     tasks: dict[tuple[str, str], list[Blame]] = {}
     for blame in blames(table, facts):
@@ -187,7 +185,7 @@ class _Truths:
 
 
 def _truths(table: pd.DataFrame, place: tuple[str, str], methods: Sequence[str], facts: RunFacts) -> Iterator[Table]:
-    rows = table.loc[table["task"].eq(place[0]).to_numpy() & table["profile"].eq(place[1]).to_numpy()]
+    rows = of_task(table, *place)
     if not rows["truth"].notna().any():
         return
     conditions = [one for one in conditions_in_order(rows) if one[1]]

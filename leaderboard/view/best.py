@@ -26,7 +26,6 @@ def emphasised(
 
     Args:
         cells: One per method.
-        facts: Of their run.
         groups: Method → its groups, see ``leaderboard.view.ties``; None without a test between methods.
         higher_is_better: Direction of the values.
     """
@@ -52,7 +51,6 @@ def emphasis_notes(
     Args:
         rows: All rows of the table, emphasised.
         methods: Its columns.
-        facts: Of their run.
         tests: Name of a row → the test between its methods in words; None if ties are methods that print the same.
     """
     cells = [cell for row in rows for cell in row.cells]

@@ -34,7 +34,6 @@ def bottleneck_contents(
         heads: Rows of ``leaderboard.store.schema.BOTTLENECK``.
         drift: Rows of ``leaderboard.store.schema.CONCEPT_DRIFT``.
         separation: Rows of ``leaderboard.store.schema.CONTEXT_ANOMALY``.
-        facts: Of their run.
         trained: Task → what ``run.json`` says of it under ``facts["bottleneck"]["tasks"]``.
     """
     tables = []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pandas as pd
 
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.board.intervals import mean_interval
 from leaderboard.store.schema import UNIT_MEASURES
 from leaderboard.view.content import Row, Section, Table, cell_of
@@ -27,15 +26,12 @@ def clarity_contents(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``.
-        facts: Of their run.
     """
     names = [column.name for column in UNIT_MEASURES]
     known = scores.loc[scores["repeat"].eq(0).to_numpy() & scores[names].notna().to_numpy().any(axis=1)]
     # The same for all methods.
     each = known.drop_duplicates(["task", "profile", "perturbation", "severity", "unit"])
-    return [
-        _table(*cast(tuple[str, str], place), rows, names, facts) for place, rows in each.groupby(["task", "profile"])
-    ]
+    return [_table(task, profile, rows, names, facts) for task, profile, rows in by_task(each)]
 
 
 def _table(task: str, profile: str, rows: pd.DataFrame, names: list[str], facts: RunFacts) -> Table:

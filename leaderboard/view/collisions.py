@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from leaderboard.board.bottlenecks import conditions_in_order
 from leaderboard.board.facts import RunFacts
-from leaderboard.board.groups import Condition
+from leaderboard.board.groups import Condition, by_task
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of, count_cell
 from leaderboard.view.words import count, printed
 from metrics.collisions import Collisions, collisions
@@ -22,13 +22,9 @@ def collision_contents(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``.
-        facts: Of their run.
     """
     first = scores.loc[scores["repeat"].eq(0).to_numpy() & ~scores["dead"].to_numpy(bool)]
-    return [
-        _table(*cast(tuple[str, str], place), rows, facts)
-        for place, rows in first.groupby(["task", "profile"], sort=False)
-    ]
+    return [_table(task, profile, rows, facts) for task, profile, rows in by_task(first)]
 
 
 def _table(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:

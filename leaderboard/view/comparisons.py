@@ -27,7 +27,6 @@ def comparison_tables(comparisons: pd.DataFrame, facts: RunFacts) -> list[Table]
 
     Args:
         comparisons: Rows of ``leaderboard.store.schema.COMPARISONS``.
-        facts: Of their run.
     """
     records: list[Record] = [{str(k): v for k, v in row.items()} for row in comparisons.to_dict("records")]
     records.sort(key=lambda row: (row["first"], row["second"] or ""))

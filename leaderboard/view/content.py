@@ -25,7 +25,6 @@ class Cell:
         low: Lower end of the 95 % interval.
         high: Upper end of the 95 % interval.
         marked: Significant (corrected p below 0.05) by the test that the notes name, or what else they say of ``*``.
-        best: The best method of the row.
         tied: Not the best, and not significantly different from it.
         digits: Decimals that are printed; 0 for counts.
         text: Words in place of a number, not escaped.
@@ -105,13 +104,11 @@ class Table:
     Attributes:
         kind: Which table: the stem of its file name and of its label.
         task: What it is about; empty for a table of several tasks.
-        profile: Name of the task's profile.
         title: What is shown, e.g. ``Stability``.
         subject: How the title goes on, e.g. ``of unit labels``.
         higher_is_better: Direction of the values; None where rows differ.
         corner: Heading of the row names.
         columns: Headings of the cells.
-        sections: The rows.
         notes: Sentences: what the number is, over how many units, with which interval and test.
         label: What LaTeX refers to it by; empty for one made of kind, task and profile.
     """
@@ -166,10 +163,6 @@ def text_table(
     """A table of words that belongs to no single task.
 
     Args:
-        kind: See ``Table``.
-        title: See ``Table``.
         heads: The corner, then the columns.
-        sections: See ``Table``.
-        notes: See ``Table``.
     """
     return Table(kind, "", "", title, "", None, heads[0], tuple(heads[1:]), tuple(sections), tuple(notes))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from leaderboard.board.cost import ACCURACIES, Cost, costs
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 from leaderboard.view.words import printed
 
@@ -19,10 +20,8 @@ def cost_contents(summary: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
-        facts: Of their run.
     """
-    places = summary[["task", "profile"]].drop_duplicates().itertuples(index=False)
-    found = [(str(task), str(profile), costs(summary, facts, str(task), str(profile))) for task, profile in places]
+    found = ((task, profile, costs(summary, facts, task, profile)) for task, profile, _ in by_task(summary))
     return [_table(task, profile, own, facts) for task, profile, own in found if own]
 
 

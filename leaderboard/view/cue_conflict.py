@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task, of_task
 from leaderboard.board.intervals import difference_interval, share_interval
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 from metrics.statistics import Interval
@@ -41,35 +42,18 @@ def cue_conflict_contents(
         units: Rows of ``leaderboard.store.analysis_schema.CUE_UNITS``.
         labels: Rows of ``leaderboard.store.analysis_schema.CUE_LABELS``.
         network: Rows of ``leaderboard.store.analysis_schema.CUE_NETWORK``.
-        facts: Of their run.
     """
     found = []
-    for place, rows in units.groupby(["task", "profile"]):
-        task, profile = cast(tuple[str, str], place)
-        sections = [
-            _section(str(cue), own, _of(labels, task, profile, cue), _of(network, task, profile, cue), facts.seed)
+    for task, profile, rows in by_task(units):
+        rest = [of_task(table, task, profile) for table in (labels, network)]
+        sections = tuple(
+            _section(str(cue), own, *(table.loc[table["cue"].eq(cue).to_numpy()] for table in rest), facts.seed)
             for cue, own in rows.groupby("cue")
-        ]
-        found.append(
-            Table(
-                "cue_conflict",
-                task,
-                profile,
-                "What labels follow",
-                "where kind and another cue are tied, and then swapped",
-                None,
-                "Labels of",
-                _COLUMNS,
-                tuple(sections),
-                (*_NOTES, *facts.notes),
-            )
         )
+        about = ("What labels follow", "where kind and another cue are tied, and then swapped", None, "Labels of")
+        notes = (*_NOTES, *facts.notes)
+        found.append(Table("cue_conflict", task, profile, *about, _COLUMNS, sections, notes))
     return found
-
-
-def _of(table: pd.DataFrame, task: str, profile: str, cue: object) -> pd.DataFrame:
-    own = (table["task"] == task) & (table["profile"] == profile) & (table["cue"] == cue)
-    return table.loc[own.to_numpy()]
 
 
 def _section(cue: str, units: pd.DataFrame, labels: pd.DataFrame, network: pd.DataFrame, seed: int) -> Section:

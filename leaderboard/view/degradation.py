@@ -22,7 +22,6 @@ def detector_tables(found: Responses, rows: pd.DataFrame, facts: RunFacts) -> It
     Args:
         found: The units' responses, for the order of conditions.
         rows: The task's rows of ``leaderboard.store.analysis_schema.DETECTORS``.
-        facts: Of their run.
     """
     unseen = rows.loc[rows["trained_on"].str.startswith("all").to_numpy()]
     if len(unseen):

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import of_task
 from leaderboard.board.intervals import mean_interval
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 
@@ -34,7 +35,6 @@ def dependence_contents(
         dependence: Rows of ``leaderboard.store.schema.DEPENDENCE``.
         labels: Rows of ``leaderboard.store.schema.LABELS``, for the units' names.
         scores: Rows of ``leaderboard.store.schema.SCORES``, for the stability of their labels.
-        facts: Of their run.
     """
     said = np.any([dependence[part].notna().to_numpy() for part in _PARTS], axis=0)
     own = dependence.loc[_clean(dependence) & dependence["part"].eq("").to_numpy() & said]
@@ -55,8 +55,8 @@ def _table(
     facts: RunFacts,
 ) -> Table:
     def mine(table: pd.DataFrame) -> pd.DataFrame:
-        here = table["task"].eq(task) & table["profile"].eq(profile) & table["method"].eq(method)
-        return table.loc[here.to_numpy()]
+        own = of_task(table, task, profile)
+        return own.loc[own["method"].eq(method).to_numpy()]
 
     first = mine(labels)
     first = first.loc[_clean(first) & first["rank"].eq(1).to_numpy()]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.board.intervals import difference_interval, mean_interval, share_interval
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of
 
@@ -23,39 +24,26 @@ PAIRED: Final[tuple[str, ...]] = (
     "difference of right",
 )
 
+_NOTES: Final = (
+    "units. Similarity of the labels of a unit found with the run's images and with others; noise floor: that of two "
+    "runs on the same images; chance: that of different units (cosine of CLIP's embeddings). Difference: similarity "
+    "minus noise floor, paired.",
+    "Right: by the truth that the run's images give. 95 % intervals over units (bootstrap; shares: Wilson).",
+)
+
 
 def exchange_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
     """One table per task and profile.
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.EXCHANGE``.
-        facts: Of their run.
     """
     found = []
-    for place, rows in table.groupby(["task", "profile"]):
-        task, profile = cast(tuple[str, str], place)
-        units = rows["unit"].nunique()
-        found.append(
-            Table(
-                "exchange",
-                task,
-                profile,
-                "Labels found with other images",
-                "of the same units",
-                None,
-                "Method",
-                PAIRED,
-                (Section(tuple(Row(str(name), paired(own, facts.seed)) for name, own in rows.groupby("method"))),),
-                (
-                    f"{units} units. Similarity of the labels of a unit found with the run's images and with others; "
-                    "noise floor: that of two runs on the same images; chance: that of different units (cosine of "
-                    "CLIP's embeddings). Difference: similarity minus noise floor, paired.",
-                    "Right: by the truth that the run's images give. 95 % intervals over units (bootstrap; shares: "
-                    "Wilson).",
-                    *facts.notes,
-                ),
-            )
-        )
+    for task, profile, rows in by_task(table):
+        section = Section(tuple(Row(str(name), paired(own, facts.seed)) for name, own in rows.groupby("method")))
+        about = ("Labels found with other images", "of the same units", None, "Method", PAIRED)
+        notes = (f"{rows['unit'].nunique()} {_NOTES[0]}", _NOTES[1], *facts.notes)
+        found.append(Table("exchange", task, profile, *about, (section,), notes))
     return found
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.board.summary import faithfulness_mean
 from leaderboard.store.schema import FAITHFULNESS
 from leaderboard.view.content import Cell, Row, Section, Table, cell_of, count_cell
@@ -25,12 +26,10 @@ def faithfulness_tables(table: pd.DataFrame, facts: RunFacts, measured: Mapping[
 
     Args:
         table: Rows of ``leaderboard.store.schema.FAITHFULNESS``.
-        facts: Of its run.
         measured: ``facts["faithfulness"]`` of ``run.json``: images drawn of each label, why CoSy is absent.
     """
     tables = []
-    for names, rows in table.groupby(["task", "profile"]):
-        task, profile = cast(tuple[str, str], names)
+    for task, profile, rows in by_task(table):
         clean = rows["perturbation"].to_numpy() == "clean"
         first = rows.loc[clean & (rows["repeat"].to_numpy() == 0)]
         for images, part in (("clean", first), ("perturbed", rows.loc[~clean])):

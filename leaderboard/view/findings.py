@@ -89,7 +89,6 @@ def findings_of_run(summary: pd.DataFrame, comparisons: pd.DataFrame, facts: Run
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
         comparisons: Rows of ``leaderboard.store.schema.COMPARISONS``.
-        facts: Of the run.
 
     Returns:
         Task → findings.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.view.content import Cell, Row, Section, Table, count_cell, number_cell
 from leaderboard.view.words import condition_name, percent
 
@@ -73,10 +74,8 @@ def sets_of_tasks(table: pd.DataFrame, facts: RunFacts) -> Iterator[Sets]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.LABEL_SETS``.
-        facts: Of their run.
     """
-    for names, rows in table.groupby(["task", "profile"], sort=False):
-        task, profile = cast(tuple[str, str], names)
+    for task, profile, rows in by_task(table):
         conditions = {(str(row["perturbation"]), int(row["severity"])) for row in rows.to_dict("records")}
         order = facts.in_order({name for name, _ in conditions})
         ordered = sorted(conditions, key=lambda one: (one[0] != "clean", order.index(one[0]), one[1]))
@@ -94,7 +93,6 @@ def label_set_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.LABEL_SETS``.
-        facts: Of their run.
     """
     return [made(found, facts) for found in sets_of_tasks(table, facts) for made in (_levels, _conditions, _draws)]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from leaderboard.board.groups import by_task
 from leaderboard.board.names import ORDER, SIGNIFICANT
 from metrics.sensitivity import BAR, Detection, detection
 
@@ -63,7 +64,7 @@ class Responses:
 
 def responses(table: pd.DataFrame) -> list[Responses]:
     """The rows of the table ``sensitivity`` as arrays, one per task."""
-    return [_responses(cast(tuple[str, str], names), rows) for names, rows in table.groupby(["task", "profile"])]
+    return [_responses((task, profile), rows) for task, profile, rows in by_task(table)]
 
 
 def _responses(names: tuple[str, str], rows: pd.DataFrame) -> Responses:

@@ -31,7 +31,6 @@ def result_tables(
     Args:
         summary: Rows of ``leaderboard.store.schema.SUMMARY``.
         kind: ``stability``, or ``accuracy`` where the truth is known.
-        facts: Of their run.
         ties: What a test between methods found; without it, ties are methods that print the same.
 
     Raises:

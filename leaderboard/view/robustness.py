@@ -17,7 +17,6 @@ def robustness_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.ROBUSTNESS``.
-        facts: Of their run.
     """
     tasks: dict[tuple[str, str], list[Kept]] = {}
     for kept in kept_accuracies(table, facts.seed):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import of_task
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.content import Cell, Row, Section, Table, count_cell
 from leaderboard.view.degradation import detector_tables
@@ -33,7 +34,6 @@ def sensitivity_contents(
         units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY``.
         detectors: Rows of ``leaderboard.store.analysis_schema.DETECTORS``.
         labels: Rows of ``leaderboard.store.schema.LABELS``, for the names of the strongest units.
-        facts: Of their run.
         measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
     """
     tables = []
@@ -47,8 +47,7 @@ def sensitivity_contents(
             if table.rows
         ]
         if len(detectors):
-            own = (detectors["task"] == found.task) & (detectors["profile"] == found.profile)
-            tables += detector_tables(found, detectors.loc[own.to_numpy()], facts)
+            tables += detector_tables(found, of_task(detectors, found.task, found.profile), facts)
     return tables
 
 
@@ -169,10 +168,10 @@ def _mean(found: Responses, family: str, place: int, rises: bool) -> Cell:
 def _names(labels: pd.DataFrame, found: Responses, facts: RunFacts, planted_from: int | None) -> dict[int, str]:
     names: dict[int, list[str]] = {}
     if len(labels):
-        clean = labels.loc[
-            ((labels["task"] == found.task) & (labels["profile"] == found.profile)).to_numpy()
-            & ((labels["perturbation"] == "clean") & (labels["repeat"] == 0) & (labels["rank"] == 1)).to_numpy()
-            & ~labels["method"].map(facts.is_floor).to_numpy(bool)
+        own = of_task(labels, found.task, found.profile)
+        clean = own.loc[
+            ((own["perturbation"] == "clean") & (own["repeat"] == 0) & (own["rank"] == 1)).to_numpy()
+            & ~own["method"].map(facts.is_floor).to_numpy(bool)
         ]
         for row in clean.sort_values("method").to_dict("records"):
             names.setdefault(int(row["unit"]), []).append(str(row["label"]))

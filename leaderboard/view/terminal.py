@@ -21,7 +21,6 @@ def terminal_tables(tables: Sequence[Table], width: int = 120) -> Iterator[RichT
     """Tables below each other, each with its title and with the notes that no table before it has.
 
     Args:
-        tables: What to show.
         width: Columns of the terminal; intervals are left out where they do not fit.
     """
     said: set[str] = set()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task, of_task
 from leaderboard.board.trust import (
     KINDS,
     KNOWN_BEFORE,
@@ -57,18 +58,12 @@ def trust_contents(tables: Mapping[str, pd.DataFrame], facts: RunFacts) -> list[
 
     Args:
         tables: ``scores``, ``labels`` and ``faithfulness`` of a run or a group.
-        facts: Of the run or group.
     """
-    places = tables["scores"][["task", "profile"]].drop_duplicates().itertuples(index=False)
     found = []
-    for task, profile in places:
-        own = {
-            name: tables[name].loc[tables[name]["task"].eq(task) & tables[name]["profile"].eq(profile)]
-            for name in ("scores", "labels", "faithfulness")
-        }
-        labels = labels_with_signals(own, facts)
-        found += trust_tables(labels, trust(labels), str(task), str(profile))
-        found += foretold_tables(labels, str(task), str(profile))
+    for task, profile, scores in by_task(tables["scores"]):
+        rest = {name: of_task(tables[name], task, profile) for name in ("labels", "faithfulness")}
+        labels = labels_with_signals({"scores": scores, **rest}, facts)
+        found += [*trust_tables(labels, trust(labels), task, profile), *foretold_tables(labels, task, profile)]
     return found
 
 
@@ -76,9 +71,7 @@ def foretold_tables(labels: Labels, task: str, profile: str) -> list[Table]:
     """What signals foretell of a clean label's stability; none where they cannot be judged.
 
     Args:
-        labels: What was judged.
         task: Name of the task, or of several.
-        profile: Name of their profile.
     """
     found = foretold(labels)
     names = [name for name in KNOWN_BEFORE if any(not own[name].reason for own in found.values())]
@@ -104,10 +97,8 @@ def trust_tables(labels: Labels, found: Sequence[Trust], task: str, profile: str
     """What signals are worth for clean labels by kind of truth, for perturbed labels, and what pairs are worth.
 
     Args:
-        labels: What was judged.
         found: Everything from ``leaderboard.board.trust.trust``.
         task: Name of the task, or of several.
-        profile: Name of their profile.
     """
     judged = [one for one in found if any(not each.reason for each in (*one.clean.values(), *one.perturbed.values()))]
     if not judged:

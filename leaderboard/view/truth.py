@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.board.intervals import share_interval
 from leaderboard.board.names import GROUP_NAMES
 from leaderboard.view.best import emphasis_notes, emphasised
@@ -41,7 +42,6 @@ def right_and_stable(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``.
-        facts: Of their run.
     """
     return [
         _right_and_stable(task, profile, rows.loc[~_clean(rows)], facts)
@@ -56,7 +56,6 @@ def accuracy_by_truth(scores: pd.DataFrame, facts: RunFacts) -> list[Table]:
     Args:
         scores: Rows of ``leaderboard.store.schema.SCORES``; without the column ``truth_op``, or where it is absent, all
             truths are of one kind.
-        facts: Of their run.
     """
     return [_accuracy_by_truth(task, profile, rows, facts) for task, profile, rows in _with_truth(scores)]
 
@@ -72,9 +71,7 @@ def _with_truth(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]
         if name in known
     }
     known = known.assign(**verdicts).sort_values(["perturbation", "severity", "repeat", "unit"], kind="stable")
-    for names, rows in known.groupby(["task", "profile"]):
-        task, profile = cast(tuple[str, str], names)
-        yield task, profile, rows
+    yield from by_task(known)
 
 
 def _right_and_stable(task: str, profile: str, rows: pd.DataFrame, facts: RunFacts) -> Table:

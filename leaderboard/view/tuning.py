@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.content import Cell, Row, Section, Table
 
@@ -74,7 +75,7 @@ class Study:
 def studies(table: pd.DataFrame, study: str) -> Iterator[Study]:
     """One study of each task and profile that has it."""
     own = table.loc[(table["study"] == study).to_numpy()]
-    for (task, profile), rows in own.groupby(["task", "profile"], sort=False):
+    for task, profile, rows in by_task(own):
         arms = tuple(dict.fromkeys(rows["arm"]))
         # Stored rows are sorted by name; the control belongs beside what it controls.
         arms = tuple(sorted(arms, key=lambda arm: (_FIRST.index(arm) if arm in _FIRST else len(_FIRST), arm == "both")))
@@ -82,7 +83,7 @@ def studies(table: pd.DataFrame, study: str) -> Iterator[Study]:
         named = {
             (row["arm"], row["subject"], row["measure"], row["conditions"]): row for row in rows.to_dict("records")
         }
-        yield Study(str(task), str(profile), arms, tuple(subjects), named)
+        yield Study(task, profile, arms, tuple(subjects), named)
 
 
 def tuning_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
@@ -90,7 +91,6 @@ def tuning_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.TUNING``.
-        facts: Of their run.
     """
     found = [_shares(study, facts) for study in studies(table, PROBING)]
     for study in studies(table, NETWORK):

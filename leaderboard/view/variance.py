@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pandas as pd
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.view.content import Cell, Row, Section, Table, count_cell, number_cell
 from leaderboard.view.words import count_range
 
@@ -45,11 +46,9 @@ def variance_contents(table: pd.DataFrame, facts: RunFacts) -> list[Table]:
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.VARIANCE``.
-        facts: Of their run.
     """
     found = []
-    for place, rows in table.groupby(["task", "profile"], sort=False):
-        task, profile = cast(tuple[str, str], place)
+    for task, profile, rows in by_task(table):
         spaces = set(rows["space"])
         found += [_table(task, profile, space, rows, facts) for space in SPACES if space in spaces]
     return found

@@ -22,7 +22,6 @@ class Corrected(NamedTuple):
     Attributes:
         p_values: Adjusted, in the order given; NaN for a missing test.
         rejected: Adjusted p at most alpha; False for a missing test.
-        tests: Number of tests in the family.
     """
 
     p_values: Float[np.ndarray, " tests"]

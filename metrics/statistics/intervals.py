@@ -151,7 +151,6 @@ def bootstrap_weights(n: int, resamples: int, random: np.random.Generator) -> Fl
 
     Args:
         n: Units.
-        resamples: Bootstrap samples.
     """
     return random.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
 

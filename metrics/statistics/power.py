@@ -28,7 +28,6 @@ class Power(NamedTuple):
         difference: Mean difference, in the values' own unit.
         spread: Standard deviation of the observed differences (divisor n − 1).
         effect: Cohen's d_z = difference / spread.
-        power: Probability of rejecting.
         alpha: Significance level.
         efficiency: Relative to the t test; 3/π for Wilcoxon's.
         reason: Why there is no answer; empty otherwise.

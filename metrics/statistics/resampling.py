@@ -28,7 +28,6 @@ def bootstrap_draws(n: int, resamples: int, seed: int) -> Integer[np.ndarray, "r
 
     Args:
         n: Number of units.
-        resamples: Bootstrap samples.
         seed: Seed of a generator used here only.
     """
     random, draws = np.random.default_rng(seed), np.empty((resamples, n), dtype=np.min_scalar_type(n - 1))

@@ -78,7 +78,6 @@ def perturbations(present: Collection[str], facts: RunFacts) -> str:
 
     Args:
         present: The names of those that were tried.
-        facts: Of all runs.
     """
     kinds: dict[str, list[str]] = {}
     for perturbation in facts.in_order(present):

@@ -23,7 +23,6 @@ def analyses(chapters: Sequence[Standings], sets: Mapping[str, Mapping[str, Set]
     """The chapters, each a section; empty where no run holds a study.
 
     Args:
-        chapters: The groups.
         sets: Slug of a group → its tables, those of ``analysis_sets`` among them.
         figures: Those that were drawn.
     """

@@ -37,7 +37,6 @@ def attribution_figure(found: Sequence[Blame], facts: RunFacts) -> Drawing | Non
 
     Args:
         found: From ``leaderboard.view.attribution.blames``, of one task.
-        facts: Of their run.
     """
     if not found:
         return None

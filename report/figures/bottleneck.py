@@ -39,7 +39,6 @@ def decision_figures(
     Args:
         decisions: Rows of ``leaderboard.store.schema.DECISIONS``.
         thumbnails: Rows of ``leaderboard.store.schema.THUMBNAILS``; charts without theirs have no picture.
-        facts: Of their run.
 
     Returns:
         Task and profile → the figure.

@@ -26,9 +26,6 @@ _DASHES: Final = {"perturbed": "solid", "clean": (0, (1, 1.2))}
 def cost_figure(standings: Standings) -> Drawing | None:
     """Accuracy against seconds per label on a logarithmic axis: open marks clean, filled ones perturbed.
 
-    Args:
-        standings: From the board.
-
     Returns:
         None where no truth or no time is known.
     """

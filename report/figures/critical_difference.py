@@ -42,7 +42,6 @@ def critical_difference(standings: Standings, measure: Measure = "stability") ->
     The bars are the letters of ``comparisons``: a dot on a bar is a member, a method that the bar only passes is none.
 
     Args:
-        standings: From the board.
         measure: One of ``leaderboard.board.build.RANKED``.
 
     Returns:
@@ -77,7 +76,6 @@ def unit_values(
     """Each unit's mean of the measure, over the units and conditions that the tests of ``comparisons`` compare.
 
     Args:
-        standings: From the board.
         measure: One of ``leaderboard.board.build.RANKED``.
         methods: Those that were compared.
     """

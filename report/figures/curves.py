@@ -47,7 +47,6 @@ def severity_curves(standings: Standings, measure: Measure = "stability") -> Dra
     with a new seed, which is its noise floor, or its accuracy on clean images.
 
     Args:
-        standings: From the board.
         measure: ``accuracy`` only where the truth is known.
 
     Returns:

@@ -55,9 +55,6 @@ def gallery(standings: Standings) -> Drawing | None:
     conditions; of equals the lower number comes first. Perturbations: the ones under which the labels are most stable,
     in the middle, and least stable on average, each at its highest own severity.
 
-    Args:
-        standings: From the board.
-
     Returns:
         None where the runs kept no images of perturbed units.
     """

@@ -59,9 +59,6 @@ def heat_map(standings: Standings) -> Drawing | None:
 
     Stability has white at 0, where another unit's label would do as well.
 
-    Args:
-        standings: From the board.
-
     Returns:
         None without a perturbed condition that has a value.
     """

@@ -34,7 +34,6 @@ def label_set_figures(table: pd.DataFrame, facts: RunFacts) -> dict[tuple[str, s
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.LABEL_SETS``.
-        facts: Of their run.
 
     Returns:
         Task and profile → the figure.

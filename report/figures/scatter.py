@@ -27,9 +27,6 @@ _CORNERS: Final = {
 def right_and_stable(standings: Standings) -> Drawing | None:
     """Accuracy when perturbed against stability: a small mark for each condition, a large one for the method's mean.
 
-    Args:
-        standings: From the board.
-
     Returns:
         None where no truth is known.
     """

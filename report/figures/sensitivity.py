@@ -52,7 +52,6 @@ def sensitivity_figures(
     Args:
         units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY``.
         detectors: Rows of ``leaderboard.store.analysis_schema.DETECTORS``.
-        facts: Of their run.
         measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
 
     Returns:

@@ -165,9 +165,7 @@ def legend_above(figure: Figure, methods: Sequence[str], facts: RunFacts, line: 
     """Line, marker and name of the methods at the top of the figure.
 
     Args:
-        figure: Where.
         methods: In order.
-        facts: Of their run.
         line: Whether the figure has lines; else the legend has markers only.
     """
     found, up = looks(methods, facts), figure.get_figheight()

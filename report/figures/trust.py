@@ -21,9 +21,6 @@ _ROW: Final = 0.26
 def trust_figure(standings: Standings) -> Drawing | None:
     """AUROC of "the clean label is right" by each signal, with its interval; one mark per method.
 
-    Args:
-        standings: From the board.
-
     Returns:
         None where no method has enough right and wrong labels.
     """

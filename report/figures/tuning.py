@@ -36,7 +36,6 @@ def tuning_figures(table: pd.DataFrame, facts: RunFacts) -> dict[tuple[str, str]
 
     Args:
         table: Rows of ``leaderboard.store.analysis_schema.TUNING``.
-        facts: Of their run.
 
     Returns:
         Task and profile → the figure.

@@ -314,9 +314,6 @@ def prefix_tokens(network: nn.Module, output: Tensor) -> int | None:
     the remaining tokens must form a square. Inputs are square, hence so is the grid of patches. Other networks may have
     registers besides the CLS token (DINOv2: four), which are looked for where there are many patches.
 
-    Args:
-        network: The network of the layer.
-
     Returns:
         The number; None if the output has no tokens, or no number leaves a square.
     """

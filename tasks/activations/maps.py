@@ -247,7 +247,6 @@ class MutedMaps:
     """Maps in which one unit is constant on some images.
 
     Args:
-        maps: The maps as they are.
         value: Every value of the unit on those images, so that any pooling gives it too.
     """
 

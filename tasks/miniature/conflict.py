@@ -48,7 +48,6 @@ def conflict_scene(cue: Cue, arrangement: Arrangement, number: int, seed: int) -
     Args:
         arrangement: ``tied``, each kind with its own value; ``swapped``, with that of another kind; ``crossed``, with
             any value.
-        seed: The run's seed.
     """
     kinds = KINDS[: len(_VALUES[cue])]
     kind = kinds[number % len(kinds)]

@@ -32,7 +32,6 @@ class ConseEncoder:
         prepare: Maps uint8 images to its input.
         class_names: The classes in the order of the logits, the names of a class separated by commas.
         top: T; 10 in the paper.
-        batch_size: Images per forward pass.
     """
 
     def __init__(

@@ -33,7 +33,6 @@ class PlantedUnits(nn.Module):
     quantile could separate them. A steeper slope would let the louder concept of an OR take all of the top images.
 
     Args:
-        planted: Description of the units.
         weights: ``weight`` [detectors, channels] and ``bias`` [detectors]; probability = sigmoid(weight · x + bias).
 
     Raises:
@@ -75,7 +74,6 @@ class Superposed(nn.Module):
     al., Toy Models of Superposition, 2022).
 
     Args:
-        planted: The units.
         directions: [units, channels].
     """
 
@@ -166,7 +164,6 @@ def save_planted(path: Path, planted: Planted, weights: Mapping[str, Tensor]) ->
 
     Args:
         path: The safetensors file to write.
-        planted: Description of the units.
         weights: As ``PlantedUnits`` takes them.
     """
     stored = {name: tensor.half().contiguous() for name, tensor in weights.items()}

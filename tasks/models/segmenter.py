@@ -21,7 +21,6 @@ class ForegroundSegmenter:
     Args:
         network: Maps [n, 3, side, side] to ``{"out": [n, 1 or classes, h, w]}``, as torchvision's segmentation models.
         side: Side of the network's input in pixels.
-        batch_size: Images per forward pass.
     """
 
     def __init__(self, network: nn.Module, side: int, device: torch.device, batch_size: int = 32) -> None:

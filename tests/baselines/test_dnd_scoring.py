@@ -17,7 +17,8 @@ from baselines.dnd.scoring import (
     Scoring,
     best_first,
     concept_scores,
-    image_products,
+    mean_cosines,
+    mean_of_best,
     synthetic_ranks,
     topk_compare,
     topk_squared_mean_rank,
@@ -59,7 +60,7 @@ def test_image_products_is_the_mean_over_all_pairs():
 
     described, synthetic = unit(7, 6), unit(3, 10, 6)
     ranks = synthetic_ranks(np.stack([rng.normal(3, 1, 10), rng.normal(2, 1, 10), np.full(10, -9.0)]))
-    got = image_products(ranks, described, synthetic)
+    got = mean_of_best(ranks, mean_cosines(described, synthetic))
     for concept in range(2):
         pairs = [
             t @ s for t in described for s, rank in zip(synthetic[concept], ranks[concept], strict=True) if rank < 10

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast, RobertaConfig
 
-from metrics.bertscore import Baseline, BertScore, BertScorer, RescaledBertScore, _token_limit, rescale
+from metrics.bertscore import BertScorer, _token_limit
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "fish", "car", "a", "striped", "##es"]
 LIMIT = 8
@@ -114,18 +114,6 @@ def test_positions_of_roberta_start_after_its_padding():
 
     assert _token_limit(Tokenizer, RobertaConfig(max_position_embeddings=514)) == 512
     assert _token_limit(Tokenizer, BertConfig()) == 512
-
-
-def test_rescaling_gives_another_result_with_other_names():
-    raw = BertScore(*np.array([[0.9, 0.8], [0.7, 0.6], [0.85, 0.75]]))
-    result = rescale(raw, Baseline(0.8, 0.6, 0.7))
-    assert isinstance(result, RescaledBertScore)
-    assert not set(result._fields) & set(raw._fields)
-    np.testing.assert_allclose(result.rescaled_precision, [0.5, 0.0], atol=1e-12)
-    np.testing.assert_allclose(result.rescaled_recall, [0.25, 0.0], atol=1e-12)
-    np.testing.assert_allclose(result.rescaled_f1, [0.5, 1 / 6], atol=1e-12)
-    with pytest.raises(ValueError, match="below 1"):
-        rescale(raw, Baseline(0.8, 1.0, 0.7))
 
 
 def test_a_name_or_a_missing_folder_fails_at_once_in_one_sentence(tmp_path):

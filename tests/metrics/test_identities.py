@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metrics.evidence import activation_correlation, evidence_overlap, rank_biased_overlap
-from metrics.stability import chance, clip_similarity, four_way, mlce, noise_floor, severity_curve, stability
+from metrics.stability import chance, clip_similarity, four_way, mlce, noise_floor, stability
 from metrics.statistics import bootstrap_interval
 
 NAN = float("nan")
@@ -39,8 +39,6 @@ def test_identical_labels_are_exactly_stable(units, dtype):
     np.testing.assert_array_equal(noise_floor(np.stack([clean] * 3), clean), 1.0)
     interval = bootstrap_interval(scored(clean, clean), resamples=199)
     assert interval.estimate == 1.0
-    curve = severity_curve(np.stack([scored(clean, clean)] * 5, axis=1), np.arange(1, 6))
-    assert set(curve.mean) | set(curve.area) == {1.0}
 
 
 def test_shuffled_labels_score_zero_within_their_interval():
@@ -84,7 +82,6 @@ def test_a_dead_unit_is_left_out_and_counted():
     assert np.isnan(values).tolist() == dead.tolist()
     np.testing.assert_allclose(values[~dead], kept, atol=1e-12)
     assert bootstrap_interval(values, resamples=199).n == 53
-    assert severity_curve(values[:, None], np.array([1])).units.tolist() == [53]
     verdicts = np.where(dead, np.nan, 1.0)
     assert four_way(verdicts, verdicts)[:] == (53, 0, 0, 0, 7)
     activations = np.random.default_rng(0).normal(size=(20, 60))

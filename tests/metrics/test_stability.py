@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.integrate import trapezoid
 from sklearn.metrics.pairwise import cosine_similarity
 
-from metrics.stability import chance, clip_similarity, four_way, mlce, noise_floor, severity_curve, stability
+from metrics.stability import chance, clip_similarity, four_way, mlce, noise_floor, stability
 
 NAN = float("nan")
 
@@ -99,38 +98,6 @@ def test_where_all_labels_are_alike_stability_is_zero_by_definition():
 def test_stability_keeps_what_is_missing():
     assert np.isnan(stability(np.array([NAN, 0.5, NAN]), np.array([0.5, NAN, 1.0]))).all()
     np.testing.assert_allclose(stability(np.ones((3, 2)), np.array([0.5, 0.1])), 1.0)
-
-
-def test_severity_curve_is_the_mean_at_each_severity_and_the_area_of_each_unit():
-    values = np.random.default_rng(0).random((8, 4))
-    severities = np.array([1, 2, 4, 5])
-    curve = severity_curve(values, severities)
-    np.testing.assert_allclose(curve.mean, values.mean(axis=0))
-    assert curve.units.tolist() == [8] * 4
-    np.testing.assert_allclose(curve.area, [trapezoid(row, severities) / 4 for row in values])
-    np.testing.assert_allclose(severity_curve(np.full((2, 4), 0.25), severities).area, 0.25)
-    np.testing.assert_array_equal(severity_curve(np.ones((2, 5)), np.arange(1, 6)).area, 1.0)
-
-
-def test_severity_curve_leaves_missing_values_out_and_never_guesses_an_area():
-    curve = severity_curve(np.array([[1.0, NAN, NAN], [0.5, 0.0, NAN], [0.0, 1.0, NAN]]), np.arange(3))
-    np.testing.assert_array_equal(curve.mean, [0.5, 0.5, NAN])
-    assert curve.units.tolist() == [3, 2, 0]
-    assert np.isnan(curve.area).all()
-    empty = severity_curve(np.zeros((0, 3)), np.arange(3))
-    assert np.isnan(empty.mean).all()
-    assert empty.area.shape == (0,)
-    assert severity_curve(np.array([[0.5], [NAN]]), np.array([3])).area.tolist() == pytest.approx(
-        [0.5, NAN], nan_ok=True
-    )
-
-
-@pytest.mark.parametrize("severities", [[1, 2], [1, 1, 2], [3, 2, 1]])
-def test_severity_curve_needs_ascending_severities(severities):
-    with pytest.raises(ValueError, match="severities"):
-        severity_curve(np.ones((2, 3)), np.array(severities))
-    with pytest.raises(ValueError, match="at least one"):
-        severity_curve(np.ones((2, 0)), np.array([]))
 
 
 def test_mlce_is_the_mean_ratio_of_sums():

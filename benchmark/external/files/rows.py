@@ -146,7 +146,6 @@ def unit_number(text: str, first: int, where: str) -> int:
     """A unit's index from 0.
 
     Args:
-        text: The number in the file.
         first: The format's index of the first unit.
         where: For messages.
 
@@ -217,7 +216,6 @@ def ranked(
     Args:
         unit: Index from 0.
         labels: Best first.
-        line: Line of the file.
         scores: Scores of the labels, if any.
         layer: Name of the layer, if the file says it.
     """

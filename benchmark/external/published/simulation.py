@@ -22,7 +22,12 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from metrics import faithfulness
-from metrics.sanity import FREQUENCIES, TOLERANCE
+
+FREQUENCIES: Final = (0.499, 0.1, 0.01, 0.001, 0.0001)
+"""How often a concept is present: the paper's five frequencies."""
+
+TOLERANCE: Final = 1e-3
+"""A score has dropped if it is lower by more than this, as in the paper."""
 
 IMAGES: Final = 500_000
 _SCALE: Final = 25
@@ -64,7 +69,7 @@ def change(measure: str, frequency: float, test: str) -> Change:
 
     Args:
         measure: A name of ``MEASURES``.
-        frequency: One of ``metrics.sanity.FREQUENCIES``.
+        frequency: One of ``FREQUENCIES``.
         test: One of ``TESTS``.
 
     Raises:

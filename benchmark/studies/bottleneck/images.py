@@ -113,7 +113,6 @@ def split_of(roles: Roles, view: View, section: Bottleneck, test_set: str, test_
 
     Args:
         view: How the task's network crops and resizes an image.
-        section: The task's bottleneck section.
         test_set: Name of the probing set of the tests.
         test_images: Number of test images; half as many anomalies.
         seed: Seed of the sample if a set on disk has more images.

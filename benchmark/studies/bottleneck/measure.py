@@ -122,11 +122,9 @@ def measured(
     """Train a task's bottleneck and test it; finished pieces are read.
 
     Args:
-        section: The task's bottleneck section.
         concepts: The concept set, unfiltered.
         conditions: ``clean`` first.
         masks: Source of foreground masks: ``probing_set`` or ``segmenter``.
-        pieces: Store of finished pieces.
 
     Returns:
         The tables without the columns ``task`` and ``profile``, and facts for ``run.json``.

@@ -137,10 +137,8 @@ def train(
 
     Args:
         roles: Provide the network, CLIP and the sentence encoder.
-        section: The task's bottleneck section.
         concepts: The concept set, unfiltered.
         advance: Called with the number of images read.
-        pieces: Store of finished pieces.
 
     Raises:
         UserError: No concept is left, or a class without a training image.

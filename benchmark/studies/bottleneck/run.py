@@ -62,8 +62,6 @@ class Planned(NamedTuple):
     """A task of the run, prepared.
 
     Attributes:
-        work: The work of the task.
-        section: Its bottleneck section.
         split: Its training and test images.
         concepts: Its concept set, unfiltered.
     """
@@ -93,7 +91,6 @@ def run_bottlenecks(
 
     Args:
         tasks: Each with a bottleneck.
-        display: Shows progress.
 
     Raises:
         UserError: Anything that the user can correct.

@@ -91,7 +91,6 @@ def tuned_networks(target: TargetModel, plan: Plan, seed: int, settings: Setting
 
     Args:
         target: The network; it is not changed.
-        plan: Data for tuning.
     """
     train = _Scenes("train", slice(0, plan.train), target, seed, settings)
     validation = _Scenes("test", slice(0, plan.validation), target, seed, settings)

@@ -32,7 +32,6 @@ def compare(scores: pd.DataFrame, facts: RunFacts, *, perturbed_only: bool = Fal
 
     Args:
         scores: In the columns of ``leaderboard.store.schema.SCORES``.
-        facts: Of their run.
         perturbed_only: Compare methods on the perturbed conditions alone: for parts of a task, whose clean images and
             single conditions were compared with the whole.
 

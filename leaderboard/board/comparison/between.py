@@ -48,11 +48,8 @@ def between_methods(
     Means are compared by permutation tests; clean accuracy, one verdict per unit, by McNemar's.
 
     Args:
-        measure: What is compared.
-        panel: Its values.
         methods: All methods, with those that the panel leaves out.
         why_empty: What to say if the panel has no value at all.
-        facts: Of their run.
     """
     names, matrix = panel.methods, panel.unit_means()
     shares = measure == "accuracy_clean"

@@ -34,11 +34,7 @@ def row_of_test(measure: str, kind: str, test: HypothesisTest, note: str, first:
     """The row of a test.
 
     Args:
-        measure: What is compared.
-        kind: Kind of row.
         note: What else a reader must know of the numbers.
-        first: See the schema.
-        second: See the schema.
     """
     return {
         **plain_row(measure, kind, first, second, n=test.n, reason=joined(test.reason, note)),

@@ -15,6 +15,7 @@ The references are written from the methods' descriptions and do the same work i
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import platform
@@ -24,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -34,7 +36,8 @@ from torch.nn.functional import normalize
 from baselines.clip_dissect import similarity
 from baselines.clip_dissect.wpmi import CosineFactors
 from baselines.network_dissection import count_overlap, intersection_over_union, primary_categories, survey
-from metrics.text import EmbeddingSimilarity
+from benchmark.core.scoring import LabelEmbeddings
+from metrics.stability import clip_similarity
 from tasks.activations.maps import MemoryMaps
 from tasks.miniature.vocabulary import CONCEPTS
 from tasks.observation import Segmentation
@@ -179,14 +182,15 @@ def text_scoring(engine: str, size: Size) -> Work:
     # Three labels in ten move, to the label of another unit.
     taken = np.where(draw.random((conditions, units)) < 0.3, draw.integers(0, units, (conditions, units)), range(units))
     rows = [[clean[unit] for unit in row] for row in taken.tolist()]
-    encode = Roles(load_profile("miniature"), torch.device("cpu")).clip.encode_text
+    clip = Roles(load_profile("miniature"), torch.device("cpu")).clip
+    encode = clip.encode_text
     encode(clean[:1])
     if engine == REFERENCE:
         return lambda: np.stack([(encode(row) * encode(clean)).sum(dim=1).numpy() for row in rows])
 
     def work() -> np.ndarray:
-        known = EmbeddingSimilarity(encode)
-        return np.stack([known(row, clean) for row in rows])
+        known = LabelEmbeddings(SimpleNamespace(clip=clip, sentence_encoder=None), [*clean, *itertools.chain(*rows)])
+        return np.stack([clip_similarity(known.clip(row), known.clip(clean)) for row in rows])
 
     return work
 
