@@ -15,6 +15,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -40,6 +41,9 @@ _ENVIRONMENT: Final = {
 
 _AT_ONCE: Final = 16
 """Most requests to a language model at the same time."""
+
+_LAST_MAIL: Final = 5.0
+"""Most seconds to wait at the end for threads that wait for Ray; those that wait for a language model do no harm."""
 
 _STORE: Final = 80 * 2**20
 """Bytes of the object store, about the least that Ray takes."""
@@ -93,7 +97,8 @@ def connected(options: RunOptions, display: Display) -> Iterator[_Ray]:
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray's own would end the process without a word
     try:
-        yield _Ray(options)
+        with contextlib.closing(_Ray(options)) as engine:
+            yield engine
     finally:
         ray.shutdown()
 
@@ -145,6 +150,8 @@ class _Ray:
         self._actors: dict[str, Any] = {}
         self._calls: dict[Any, str] = {}
         self._mail: Any = None
+        self._threads: list[threading.Thread] = []
+        self._closed = threading.Event()
 
     def serve(self, answer: Callable[[str], str]) -> None:
         """See ``Engine``."""
@@ -153,7 +160,18 @@ class _Ray:
             label_selector={"ray.io/node-id": self._ray.get_runtime_context().get_node_id()}
         ).remote()
         for _ in range(_AT_ONCE):
-            threading.Thread(target=self._answer_mail, args=(answer,), name="language model", daemon=True).start()
+            thread = threading.Thread(target=self._answer_mail, args=(answer,), name="language model", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """End the mail: a thread that is in a call of Ray when Ray is shut down may take the process along."""
+        self._closed.set()
+        if self._mail is not None:
+            self._ray.kill(self._mail)
+        until = time.monotonic() + _LAST_MAIL
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def start(self, worker: str, *given: Any) -> None:
         """See ``Engine``."""
@@ -181,9 +199,11 @@ class _Ray:
 
     def _answer_mail(self, answer: Callable[[str], str]) -> None:
         with contextlib.suppress(self._error, RuntimeError):  # the run has ended
-            while True:
+            while not self._closed.is_set():
                 number, text = self._ray.get(self._mail.take.remote())
-                self._mail.give.remote(number, answer(text))
+                answered = answer(text)
+                if not self._closed.is_set():
+                    self._mail.give.remote(number, answered)
 
     def _answer(self, call: Any) -> str:
         try:

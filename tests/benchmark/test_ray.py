@@ -141,6 +141,7 @@ def processes():
 
 asked = RunOptions(tasks=("resnet18_layer4",), executor="ray", workers=3)
 with connected(asked, Display("quiet")) as engine:
+    engine.serve(str)  # whose threads must end before Ray does
     token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     mine = str(token.parent).encode()
     head = [env for line, env in processes() if b"gcs_server" in line and mine in line]
