@@ -101,7 +101,7 @@ def _notes(attacks: pd.DataFrame) -> tuple[str, ...]:
         printed(float(moved[name].mean())) for name in ("lowered", "raised", "lowered_by_noise", "raised_by_noise")
     )
     with_masks = bool(attacks["source_concept"].notna().any())
-    masks = " Only images and pixels count that show the unit's concept, by Network Dissection." if with_masks else ""
+    masks = " Only images and pixels of the two units' concepts count, by Network Dissection." if with_masks else ""
     return (
         "Half of the attacked images are the unit's strongest, whose activation is lowered, half are those of another "
         f"unit, whose activation is raised (projected gradient).{masks} Noise: the same images, each value changed by "

@@ -146,7 +146,7 @@ def test_an_attack_with_masks_changes_images_that_show_the_concepts(
         assert row["largest_change"] in range(1, 5)
     assert set(attacks["sha256"]).isdisjoint(found["attacks"]["sha256"])
     (table,) = probing_attack_contents(labels, attacks, RunFacts())
-    assert "that show the unit's concept" in table.notes[0]
+    assert "pixels of the two units' concepts count" in table.notes[0]
     (plain,) = probing_attack_contents(found["attacked_labels"], found["attacks"], RunFacts())
     assert "concept" not in plain.notes[0]
 
