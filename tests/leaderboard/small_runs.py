@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from leaderboard.board import intervals
 from leaderboard.board.comparison import compare
 from leaderboard.board.facts import RunFacts
 from leaderboard.board.summary import summarise
@@ -99,14 +100,27 @@ def write_run(
         folder.write_table("evidence", evidence)
         folder.write_table("thumbnails", _thumbnails(evidence) if thumbnails else _frame(THUMBNAILS, []))
         folder.write_table("scores", scores)
-        folder.write_table("summary", summarise(scores, seed))
+        made = repr(
+            (head, methods, conditions, lacking, words, units, dead, truth, seed, intervals.RESAMPLES, summarise)
+        )
+        folder.write_table("summary", _once(f"summary {made}", lambda: summarise(scores, seed)))
         if comparisons:
-            folder.write_table("comparisons", compare(scores, RunFacts(seed)))
+            folder.write_table("comparisons", _once(f"comparisons {made}", lambda: compare(scores, RunFacts(seed))))
         folder.write_table("faithfulness", _faithfulness(scores, seed))
     run = json.loads((path / "run.json").read_text())
     run["created"] = run["sessions"][0]["started"] = started
     atomic.write_json(path / "run.json", run)
     return path
+
+
+_made: dict[str, pd.DataFrame] = {}
+
+
+def _once(key: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A table that takes long, made once for all equal runs of the tests of a process."""
+    if key not in _made:
+        _made[key] = make()
+    return _made[key]
 
 
 def _scores(

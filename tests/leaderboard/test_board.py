@@ -24,6 +24,8 @@ from leaderboard.store.identity import identity_hash
 from leaderboard.store.parts import CellKey
 from leaderboard.store.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 METHODS = {"alpha": 0.05, "beta": 0.9, "clip_dissect": 0.4, "random_label": 1.0}
 SUITES = {"gaussian_blur": (("gaussian_blur", 3),), "weather": (("fog", 3), ("snow", 3))}
 OWN = tuple(condition for conditions in SUITES.values() for condition in conditions)
@@ -32,11 +34,6 @@ OWN = tuple(condition for conditions in SUITES.values() for condition in conditi
 def write_run(path, *args, **changes):
     """One severity: the mixed model over several would take most of the time of these tests."""
     return write_any_run(path, *args, **{"suites": SUITES, "comparisons": False, **changes})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(few_resamples):
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,9 @@ from leaderboard.pages.board_files import as_frame, as_json
 from leaderboard.pages.charts import bars, ends_of
 from leaderboard.view.bottleneck_findings import blamed, findings, of_condition
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 HOSTILE = '<script>alert("x")</script>\u202e'
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(few_resamples):
-    pass
 
 
 def page_of(runs: Path, out: Path) -> str:

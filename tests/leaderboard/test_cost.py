@@ -19,6 +19,8 @@ from leaderboard.view.cost import cost_contents
 from metrics.collisions import collisions
 from report.figures.cost import cost_figure
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 CELLS = 4 * (6 + 2)
 """Of a small run: methods times conditions and clean repeats."""
 SECONDS = {"clip_dissect": 9.6, "dnd": 960.0, "random_label": 0.96, "constant_label": 0.096}

@@ -38,6 +38,8 @@ from leaderboard.view import content
 from leaderboard.view.findings import findings, findings_of_run
 from leaderboard.view.words import MINUS, listed, percent
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 VOID = {"meta", "link", "br", "img", "input", "wbr", "hr", "path", "rect", "circle"}
 
@@ -75,11 +77,6 @@ class Dom(HTMLParser):
 
     def text(self) -> str:
         return "".join(data for where, data in self.texts if "script" not in where and "style" not in where)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(few_resamples):
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,12 @@ from leaderboard.pages import write_site
 _FOUND = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _REQUIRED = bool(os.environ.get("CLEAR_REQUIRE_BROWSER"))
 
-pytestmark = pytest.mark.skipif(
-    _FOUND is None and not _REQUIRED, reason="no chromium, chromium-browser or google-chrome on the path"
-)
+pytestmark = [
+    pytest.mark.usefixtures("few_resamples"),
+    pytest.mark.skipif(
+        _FOUND is None and not _REQUIRED, reason="no chromium, chromium-browser or google-chrome on the path"
+    ),
+]
 
 PHONE = {"width": 360, "height": 740}
 METHOD = "dnd (prompt=<img src=x onerror=alert(1)>)"
@@ -40,11 +43,6 @@ class Opened:
     def calm(self) -> None:
         assert self.complaints == []
         assert self.requests == [self.page.url.partition("#")[0]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(few_resamples):
-    pass
 
 
 @pytest.fixture(scope="module")

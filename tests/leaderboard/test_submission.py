@@ -24,14 +24,11 @@ from leaderboard.store import atomic
 from leaderboard.store.errors import StoreError
 from leaderboard.store.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 METHODS = {"alpha": 0.05, "clip_dissect": 0.4}
 SUITES = {"gaussian_blur": (("gaussian_blur", 3),), "weather": (("fog", 3),)}
 CONTACT = "someone@example.org"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(few_resamples):
-    pass
 
 
 @pytest.fixture(scope="module")

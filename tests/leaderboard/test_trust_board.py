@@ -32,12 +32,9 @@ from leaderboard.pages.task_page import task_page
 from leaderboard.view.clarity import clarity_contents
 from leaderboard.view.trust import trust_contents, worth_sentences
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 SUITES = {"own": (("fog", 3), ("snow", 3))}
-
-
-@pytest.fixture(autouse=True)
-def _quick(few_resamples: None) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")

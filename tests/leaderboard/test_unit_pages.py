@@ -22,6 +22,8 @@ from leaderboard.pages.units import Unit, shown_conditions, units_of
 from leaderboard.store import escape
 from leaderboard.store.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 
 
@@ -61,11 +63,6 @@ def _readable(board: Board) -> set[str]:
     labels = {escape.plain(label) for label in board.runs.groups[0].scores["label"].dropna()}
     assert len(labels) > 80
     return {label for label in labels if label.strip()}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(few_resamples):
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -19,17 +19,14 @@ from leaderboard.pages.search import entries, search_page
 from leaderboard.pages.unit_pages import unit_pages
 from leaderboard.store import escape
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 playwright = pytest.importorskip("playwright.sync_api")
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json").read_text(encoding="utf-8"))
 ARABIC = "سمكة حمراء"
 STACKED = "z" + "\u0334\u0300\u0301\u0302\u0303" * 12 + "algo"
 WORDS = ("red fish", "Fish, RED", "crème brûlée", ARABIC, STACKED, *HOSTILE)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(few_resamples):
-    pass
 
 
 @pytest.fixture(scope="module")
