@@ -79,8 +79,6 @@ class Look:
 
     Attributes:
         colour: As ``#rrggbb``.
-        marker: Matplotlib's marker.
-        dash: Matplotlib's line style.
         floor: Thin, grey and without intervals.
     """
 

@@ -338,7 +338,6 @@ class CachedChat:
     different sample, so a method's noise floor is cached too. Within a run the key ignores where the model is served.
 
     Args:
-        store: Where replies are kept.
         shared: Where other runs find them, too; None shares none.
         served: What may tell models of one name apart between runs (server, libraries), JSON-able.
 
