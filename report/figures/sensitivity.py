@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import of_task
 from leaderboard.board.merge import Group
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.responses import PART, Responses, responses
@@ -69,9 +70,9 @@ def _curves(detectors: pd.DataFrame, found: Responses) -> pd.DataFrame:
     """The rows of detectors that have not seen the family that they are tested on, its mean."""
     if not len(detectors):
         return detectors
-    mine = (detectors["task"] == found.task) & (detectors["profile"] == found.profile)
-    mine &= detectors["trained_on"].str.startswith("all but") & (detectors["perturbation"] == "all")
-    return detectors.loc[mine.to_numpy()].sort_values("count")
+    own = of_task(detectors, found.task, found.profile)
+    mine = own["trained_on"].str.startswith("all but") & (own["perturbation"] == "all")
+    return own.loc[mine.to_numpy()].sort_values("count")
 
 
 def _drawing(found: Responses, curves: pd.DataFrame, planted_from: int | None, notes: Sequence[str]) -> Drawing:
