@@ -91,8 +91,7 @@ def _curves(
 def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left")
     axes.set_ylim(0, 1.03)
-    axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "y")
 
 
 def _caption(found: Sets, with_truth: bool, notes: Sequence[str]) -> str:

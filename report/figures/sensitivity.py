@@ -168,8 +168,7 @@ def _lines(axes: Axes, found: Responses, curves: pd.DataFrame) -> None:
     axes.set_ylim(min(0.48, float(curves["low"].to_numpy().min()) - 0.02), 1.0)
     axes.set_xlabel("units of the detector")
     axes.set_ylabel("AUROC, family not seen")
-    axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "y")
     handles = [
         Line2D([], [], color=_LOOKS.get(f, _OTHER)[0], marker=_LOOKS.get(f, _OTHER)[1], markersize=3) for f in families
     ]

@@ -95,8 +95,7 @@ def _curves(axes: Axes, study: Study, measure: str, looks: Mapping[str, style.Lo
     axes.set_xlabel("share of perturbed images")
     axes.set_title(measure, loc="left")
     axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.0)
-    axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "y")
 
 
 def _ratios(axes: Axes, study: Study) -> None:
