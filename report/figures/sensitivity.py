@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -39,31 +39,20 @@ _OTHER: Final = (style.INK, "P")
 
 def study_figure(group: Group) -> Drawing | None:
     """The figure of one group; None without measurements."""
-    tables, facts = group.tables, group.about_run
-    drawn = sensitivity_figures(tables["sensitivity"], tables["detectors"], facts, {"planted_from": facts.planted_from})
-    return drawn.get((group.task, group.profile))
+    return sensitivity_figure(group.tables["sensitivity"], group.tables["detectors"], group.about_run)
 
 
 @style.styled()
-def sensitivity_figures(
-    units: pd.DataFrame, detectors: pd.DataFrame, facts: RunFacts, measured: Mapping[str, Any] | None = None
-) -> dict[tuple[str, str], Drawing]:
-    """One figure a task: each perturbation's AUROC over the units, and detectors' AUROC against their size.
+def sensitivity_figure(units: pd.DataFrame, detectors: pd.DataFrame, facts: RunFacts) -> Drawing | None:
+    """Each perturbation's AUROC over the units, and detectors' AUROC against their size; None without rows.
 
     Args:
-        units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY``.
+        units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY`` of one task.
         detectors: Rows of ``leaderboard.store.analysis_schema.DETECTORS``.
-        measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
-
-    Returns:
-        Task and profile → the figure.
     """
-    planted = (measured or {}).get("planted_from", {})
-    drawn = {}
     for found in responses(units):
-        curves = _curves(detectors, found)
-        drawn[found.task, found.profile] = _drawing(found, curves, planted.get(found.task), facts.notes)
-    return drawn
+        return _drawing(found, _curves(detectors, found), facts.planted_from.get(found.task), facts.notes)
+    return None
 
 
 def _curves(detectors: pd.DataFrame, found: Responses) -> pd.DataFrame:

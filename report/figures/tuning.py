@@ -27,22 +27,18 @@ _GROUPS: Final = ((TUNED_ON, style.MUTED, "v"), (HELD_OUT, style.INK, "P"))
 
 def study_figure(group: Group) -> Drawing | None:
     """The figure of one group; None without measurements."""
-    return tuning_figures(group.tables["tuning"], group.about_run).get((group.task, group.profile))
+    return tuning_figure(group.tables["tuning"], group.about_run)
 
 
 @style.styled()
-def tuning_figures(table: pd.DataFrame, facts: RunFacts) -> dict[tuple[str, str], Drawing]:
-    """One figure a task: accuracy and stability against the share of perturbed images, and the tuned networks' errors.
+def tuning_figure(table: pd.DataFrame, facts: RunFacts) -> Drawing | None:
+    """Accuracy and stability against the share of perturbed images, and the tuned networks' errors; None without rows.
 
     Args:
-        table: Rows of ``leaderboard.store.analysis_schema.TUNING``.
-
-    Returns:
-        Task and profile → the figure.
+        table: Rows of ``leaderboard.store.analysis_schema.TUNING`` of one task.
     """
-    probing = {(study.task, study.profile): study for study in studies(table, PROBING)}
-    network = {(study.task, study.profile): study for study in studies(table, NETWORK)}
-    return {place: _drawing(study, network.get(place), facts) for place, study in probing.items()}
+    probing, network = (next(studies(table, study), None) for study in (PROBING, NETWORK))
+    return None if probing is None else _drawing(probing, network, facts)
 
 
 def _drawing(shares: Study, networks: Study | None, facts: RunFacts) -> Drawing:
