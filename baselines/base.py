@@ -65,7 +65,6 @@ class Method(Protocol):
       Describe-and-Dissect) or ``contexts`` (as CLEAR).
 
     Attributes:
-        name: Registered name.
         version: Raised whenever the same input may give a different label.
         needs: Names from ``baselines.registry.NEEDS`` that must be present, e.g. ``{"captioner", "maps"}``.
     """

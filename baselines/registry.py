@@ -43,7 +43,6 @@ class MethodEntry:
     """Facts about a method before it is loaded.
 
     Attributes:
-        name: Registered name.
         needs: The roles and parts of the observation that it requires, sorted.
         version: Raised whenever the same input may give a different label.
         target: ``"module:object"`` of its class.

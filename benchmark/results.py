@@ -77,9 +77,6 @@ class Shown:
 class Run:
     """One run folder: a finished run, or the packed copy of one; read when asked.
 
-    Args:
-        path: The folder.
-
     Raises:
         StoreError: It is no run folder, or damaged.
     """

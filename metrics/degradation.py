@@ -145,7 +145,6 @@ def auroc_interval(
     Args:
         clean: Scores of clean images.
         perturbed: Scores of the same images under one or several conditions.
-        seed: Seed of the bootstrap.
     """
     found = [_placements(clean, scores) for scores in perturbed]
     interval = bootstrap_interval(np.mean(found, axis=0), resamples=RESAMPLES, seed=seed)

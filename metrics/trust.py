@@ -152,7 +152,6 @@ def best_pair(
             with a missing value is left out.
         right: 1, 0 or NaN for no verdict.
         weights: See ``worth``.
-        seed: Seed of the folds.
     """
     judged = ~np.isnan(right)
     usable = {name: values for name, values in signals.items() if _usable(values[judged])}

@@ -53,7 +53,6 @@ def build_report(runs: Path, out: Path, main: Path | None = None, pdf: bool = Tr
         runs: A folder of run folders.
         out: The report's folder.
         main: A main file of the reader's own instead of CLEAR's; LaTeX also finds what lies beside it.
-        pdf: Whether to compile.
 
     Raises:
         StoreError: There are no runs, a file cannot be read or written, or LaTeX found an error.

@@ -66,7 +66,6 @@ class Probe:
     """The images of a run.
 
     Attributes:
-        ids: One identifier per image.
         load: Returns the unperturbed images.
         masks: Returns their foreground masks, if a condition needs them.
         class_of: Returns the number of an image's class or, where the set has no classes, of its first annotated scene

@@ -107,11 +107,7 @@ class Texts:
             self._embedded(texts)
 
     def known(self, unit: int, captions: Sequence[str]) -> Known:
-        """What is known of one unit, whose label then depends on no other unit.
-
-        Args:
-            captions: Captions of its top images.
-        """
+        """What is known of one unit, whose label then depends on no other unit."""
         activations = double(self._layer[:, unit])
         top = TopImages(activations, self._images, CSP_IMAGES, self.ties, contrast=True)
         return Known(activations, top.vector(GAMMA, "fixed"), tuple(captions))

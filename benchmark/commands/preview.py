@@ -32,7 +32,6 @@ def write_preview(
 
     Args:
         suites: Names of suites or perturbations, or YAML files.
-        seed: Seed of the perturbations.
         out: The PNG file to write.
         profile: Profile whose segmenter finds the foreground, if a perturbation needs it.
 

@@ -20,7 +20,6 @@ def check_key(methods: Mapping[str, Method], profile: Profile) -> None:
     """Check that requests would be possible if a method needs a language model; sends none.
 
     Args:
-        methods: By name.
         profile: Specifies the language model.
 
     Raises:

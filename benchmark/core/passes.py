@@ -52,7 +52,6 @@ class Passes:
         model: Name of the network.
         probe: All images, before exclusions.
         digest: ``ProbingSet.digest`` of ``probe``.
-        settings: How images are perturbed.
         mapped: Number of a unit's top images whose maps methods read, see ``mapped_images``; None for all images.
     """
 

@@ -53,7 +53,6 @@ class Sweep:
         concepts: Task name → concept set.
         probe: The probing images.
         probing: The probing set that they come from, with its annotation.
-        settings: How images are perturbed.
         thumbnails: Number of top images per unit kept as thumbnails.
         cell_timeout: Seconds after which a cell counts as failed, or None for no limit.
     """

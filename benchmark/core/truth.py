@@ -36,7 +36,6 @@ def unit_truth(
     """The true concepts of units, from the source that the task specifies.
 
     Args:
-        task: Specifies the source of the truth.
         clean: Observation of the complete layer on clean images.
         dead: Which units of the layer are dead or constant on them.
         shown: Names of the columns of ``presence``; empty if the probing set has no annotation.
@@ -58,7 +57,6 @@ def stated_truth(task: Task, units: Sequence[int], layer: int, roles: Roles) -> 
     """The true concepts that are known without images: those of planted units and of a classifier's outputs.
 
     Args:
-        task: Specifies the source of the truth.
         layer: Number of units of the layer.
         roles: Provide planted units and class names.
     """

@@ -25,7 +25,6 @@ def agreement(labels: Mapping[str, Mapping[int, str]], embeddings: LabelEmbeddin
     Args:
         labels: Method → unit → its label on clean images.
         embeddings: Embeddings of all these labels.
-        seed: Seed of the bootstrap.
 
     Returns:
         One row per pair: ``first``, ``second``, ``units`` (labelled by both), ``first_only``, ``second_only`` (labelled

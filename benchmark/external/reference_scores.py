@@ -44,9 +44,7 @@ def name_scores(
     Args:
         units: Method → the units that it was to label.
         labels: Method → unit → its label on clean images; a unit without one has a missing label.
-        references: Reference names of the units.
         embeddings: Embeddings of all labels, references and ``WORD``.
-        seed: Seed of the bootstrap.
         bert: Language model of BERTScore, or None.
 
     Returns:

@@ -27,7 +27,6 @@ class Reference:
         text: Text for cosines with a label: all names of a class, as in its line of the list.
         names: Each is a correct answer verbatim.
         concepts: One, or two for planted AND and OR units.
-        op: How the concepts are combined.
         synonyms: Concept → other names for it.
         rivals: Concept → concepts that a correct label must not name.
     """

@@ -113,8 +113,6 @@ def score_labels(
         files: Labels from ``benchmark.external.files.gather``.
         profile: Name or file of the profile, for its text encoders and its truth.
         references: List of class names, for the units of a classifier's output.
-        device: Device of the encoders.
-        seed: Seed of the bootstrap.
         bertscore: Loads the language model on a device, for BERTScore against the references; see ``bert_scorer``.
 
     Raises:

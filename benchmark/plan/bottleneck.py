@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,9 +14,9 @@ from baselines.costs import NOTHING, Amount
 from benchmark.core.display import Display
 from benchmark.core.options import RunOptions
 from benchmark.core.prepare import needed_parts, needs_masks
-from benchmark.core.work import plan_work
-from benchmark.plan.count import Counts, amount_facts
-from benchmark.plan.estimate import Stages, total
+from benchmark.core.work import Work, plan_work
+from benchmark.plan.count import Counts, MethodCount, TaskCount
+from benchmark.plan.estimate import Stages
 from benchmark.plan.tally import CountedRoles
 from benchmark.studies.bottleneck.lfcbm.projection import fit_projection
 from benchmark.studies.bottleneck.measure import images_of_pieces
@@ -56,98 +57,100 @@ _ROWS: Final = 2_000
 Clock = Callable[[], float]
 
 
-def make_bottleneck_plan(
+@dataclass(frozen=True)
+class CountedPieces:
+    """The work that is left of one task.
+
+    Attributes:
+        count: Its ``methods`` are ``training`` and ``tests``, whose cells are pieces that an interrupted run keeps.
+        images: Images of each piece that holds some.
+        left: The pieces that are not there.
+        steps: Steps of the projection.
+    """
+
+    count: TaskCount
+    images: Mapping[str, int]
+    left: frozenset[str]
+    steps: Amount
+
+    def facts(self) -> dict[str, Any]:
+        """What differs from the facts of a task that labels units; see ``benchmark.plan.make``."""
+        return {"units": 0, "conditions": len(self.images) - 1, "passes": len(self.left & {*self.images})}
+
+
+@dataclass(frozen=True)
+class BottleneckPlan:
+    """What is left of a run, and its time; ``stages`` and ``bytes`` are empty where nothing was measured.
+
+    Attributes:
+        missing: Parts of the profile that are not on this machine; then nothing was measured.
+        bytes: Peak size of the run folder, with the features of all images.
+    """
+
+    tasks: Sequence[CountedPieces]
+    missing: Sequence[str]
+    stages: Stages
+    bytes: float | None
+
+
+def plan_bottlenecks_of(
     options: RunOptions, profile: Profile, tasks: Sequence[Task], display: Display, roles: CountedRoles, started: float
-) -> dict[str, Any]:
-    """The cost of such a run, in the keys of ``benchmark.plan.make.make_plan``.
-
-    Here a task's ``methods`` are ``training`` and ``tests``, whose cells are pieces that an interrupted run keeps; the
-    first has ``training_steps`` of the projection.
-
-    Args:
-        display: For the messages of a run while it prepares.
-        roles: The profile's models and data; what is missing on this machine is not loaded.
-        started: ``time.monotonic()`` at the start of the command.
+) -> BottleneckPlan:
+    """Count and measure such a run; see ``benchmark.plan.make.make_plan``.
 
     Raises:
         UserError: The run would be refused for the same reason.
     """
     check_options(options)
-    folder = RunFolder(options.folder())
     missing = [part.role for part in absent(needed_parts(options, profile, tasks, {}, needs_masks(options, tasks)))]
-    notes: list[str] = []
-    stages: Stages = {}
     if missing:
-        notes.append(
-            f"{len(missing)} parts of the profile are not on this machine ({', '.join(missing)}), so nothing was "
-            f"measured: python -m benchmark doctor --profile {options.profile}"
-        )
-        counted = [_stated(task, profile, options) for task in tasks]
-    else:
-        planned = plan_bottlenecks(options, profile, tasks, roles)
-        masks = masks_of(options, tasks, planned)
-        finished = (folder.path / "run.json").exists() and is_finished(folder)
-        counted = [_counted(one, folder, finished, options.seed) for one in planned]
-        if not finished:
-            display.message("a short probe of each stage")
-            stages = {"start": time.monotonic() - started}
-            for one, facts in zip(planned, counted, strict=True):
-                for stage, seconds in _Probe(one, roles, options, masks).stages(facts).items():
-                    stages[stage] = (stages.get(stage) or 0.0) + (seconds or 0.0)
-            notes.append(
-                f"The time assumes {STEPS.expected:,.0f} steps of the projection and as many evaluations of the final "
-                f"layers as the miniature needs; at most {STEPS.most:,.0f} steps are taken."
-            )
-    return _facts(options, profile, roles, folder, counted, stages, notes, started)
+        return BottleneckPlan([_stated(task, profile, options) for task in tasks], missing, {}, None)
+    folder = RunFolder(options.folder())
+    planned = plan_bottlenecks(options, profile, tasks, roles)
+    masks = masks_of(options, tasks, planned)
+    finished = (folder.path / "run.json").exists() and is_finished(folder)
+    counted = [_counted(one, folder, finished, options.seed) for one in planned]
+    if finished:
+        return BottleneckPlan(counted, (), {}, 0.0)
+    display.message("a short probe of each stage")
+    stages: Stages = {"start": time.monotonic() - started}
+    size = 0.0
+    for one, pieces in zip(planned, counted, strict=True):
+        probe = _Probe(one, roles, options, masks)
+        for stage, seconds in probe.stages(pieces).items():
+            stages[stage] = (stages.get(stage) or 0.0) + (seconds or 0.0)
+        size += probe.bytes
+    return BottleneckPlan(counted, (), stages, size)
 
 
-def _stated(task: Task, profile: Profile, options: RunOptions) -> dict[str, Any]:
+def _stated(task: Task, profile: Profile, options: RunOptions) -> CountedPieces:
     """What the task's file states, without its images."""
     section = bottleneck_of(task)
     work = plan_work(task, profile, options, task.units.total or 1)
     images = {f"{IMAGES}training": section.training_images}
-    tests = {f"{IMAGES}{c.name}-s{c.severity}": work.images for c in work.conditions}
+    images |= {f"{IMAGES}{c.name}-s{c.severity}": work.images for c in work.conditions}
     if section.held_out:
-        tests["anomalies"] = max(2, work.images // 2)
-    return _task(task.name, work.images, len(work.conditions), images | tests, lambda name: False)
+        images["anomalies"] = max(2, work.images // 2)
+    return _task(work, images, lambda name: False)
 
 
-def _counted(one: Planned, folder: RunFolder, finished: bool, seed: int) -> dict[str, Any]:
-    work = one.work
-    pieces = Pieces(folder.path, work.task.name)
-    images = images_of_pieces(one.split, work.conditions, seed)
-    return _task(work.task.name, work.images, len(images) - 1, images, lambda name: finished or pieces.is_done(name))
+def _counted(one: Planned, folder: RunFolder, finished: bool, seed: int) -> CountedPieces:
+    pieces = Pieces(folder.path, one.work.task.name)
+    images = images_of_pieces(one.split, one.work.conditions, seed)
+    return _task(one.work, images, lambda name: finished or pieces.is_done(name))
 
 
-def _task(
-    name: str, tested: int, conditions: int, images: Mapping[str, int], done: Callable[[str], bool]
-) -> dict[str, Any]:
-    """The facts of a task; see ``benchmark.plan.make``."""
+def _task(work: Work, images: Mapping[str, int], done: Callable[[str], bool]) -> CountedPieces:
     training, *tests = images
-    first = [training, "projection", *HEADS]
-    left = [piece for piece in images if not done(piece)]
+    cells = {"training": [training, "projection", *HEADS], "tests": tests}
+    left = frozenset(piece for own in cells.values() for piece in own if not done(piece))
     learnt = Amount.of(images[training] if training in left else 0)
     seen = Amount.of(sum(images[piece] for piece in tests if piece in left))
-    steps = NOTHING if done("projection") else STEPS
     counts = {"training": Counts(target=learnt, clip=learnt), "tests": Counts(target=seen)}
-    cells = {"training": first, "tests": tests}
     methods = {
-        method: {"cells": len(own), "done": sum(map(done, own)), "stated": True}
-        | {key: value for key, value in counts[method].facts().items() if key != "cells"}
-        for method, own in cells.items()
+        name: MethodCount(len(own), len(left.intersection(own)), (), counts[name], "") for name, own in cells.items()
     }
-    methods["training"]["training_steps"] = amount_facts(steps)
-    return {
-        "name": name,
-        "images": tested,
-        "units": 0,
-        "conditions": conditions,
-        "passes": len(left),
-        "methods": methods,
-        "counts": (counts["training"] + counts["tests"]).facts(),
-        "_counts": counts["training"] + counts["tests"],
-        "_left": [piece for piece in (*first, *tests) if not done(piece)],
-    }
+    return CountedPieces(TaskCount(work, (), methods), images, left, STEPS if "projection" in left else NOTHING)
 
 
 class _Probe:
@@ -157,20 +160,21 @@ class _Probe:
         self, one: Planned, roles: CountedRoles, options: RunOptions, masks: str, clock: Clock = time.monotonic
     ) -> None:
         self._one, self._roles, self._options, self._masks, self._clock = one, roles, options, masks, clock
+        self.bytes = 0.0
 
-    def stages(self, facts: dict[str, Any]) -> Stages:
-        """Stage → seconds of what is left; records in the facts how much is stored meanwhile."""
-        left = set(facts["_left"])
+    def stages(self, pieces: CountedPieces) -> Stages:
+        """Stage → seconds of what is left; ``bytes`` then says how much is stored meanwhile."""
+        left = pieces.left
         split, work = self._one.split, self._one.work
         count = min(_BATCH, len(split.training.ids))
         images, _ = split.training.load(range(count))
         few, tests = images[:_FEW], [piece for piece in left if piece.startswith(IMAGES)]
         learnt = len(split.training.ids) if f"{IMAGES}training" in left else 0
-        seen = sum(int(facts["methods"][name]["target"]["most"]) for name in facts["methods"])
+        seen = int(pieces.count.counts.target.most or 0)
         target = self._roles.target(work.task.model)
         reading: dict[str, Pooling] = {work.task.layer: work.task.pooling}
         features = target.read(images, reading)[work.task.layer].pooled.shape[1]
-        facts["_bytes"] = 4 * features * (seen + len(self._one.concepts))
+        self.bytes = 4.0 * features * (seen + len(self._one.concepts))
         found: Stages = {
             "images": (seen + len(split.test.ids)) * self._each(lambda: split.training.load(range(count)), count),
             "target network": seen * self._each(lambda: target.read(images, reading), count),
@@ -208,7 +212,7 @@ class _Probe:
             lambda: settings.apply(shown, condition.name, condition.severity, seeds, masks).cpu(), len(images)
         )
 
-    def _training(self, draws: np.random.Generator, features: int, left: set[str]) -> Stages:
+    def _training(self, draws: np.random.Generator, features: int, left: frozenset[str]) -> Stages:
         images = len(self._one.split.training.ids)
         rows, concepts = min(_ROWS, images), len(self._one.concepts)
         scale = min(images, 50_000) / rows
@@ -254,42 +258,5 @@ class _Probe:
         return (len(conditions) - 1) * heads + 2 * changed * count * distance
 
 
-def _bytes(tasks: Sequence[Mapping[str, Any]]) -> float | None:
-    """Peak size of the run folder, with the features of all images; None if the network was not available."""
-    return float(sum(task["_bytes"] for task in tasks)) if all("_bytes" in task for task in tasks) else None
-
-
 def _fitted(x: np.ndarray, p: np.ndarray, steps: int, device: torch.device) -> None:
     fit_projection(x, p, x[:64], p[:64], seed=0, steps=steps, device=device)
-
-
-def _facts(
-    options: RunOptions,
-    profile: Profile,
-    roles: CountedRoles,
-    folder: RunFolder,
-    tasks: Sequence[Mapping[str, Any]],
-    stages: Stages,
-    notes: Sequence[str],
-    started: float,
-) -> dict[str, Any]:
-    shown = [{key: value for key, value in task.items() if not key.startswith("_")} for task in tasks]
-    every = [method for task in shown for method in task["methods"].values()]
-    cells = {key: sum(method[name] for method in every) for key, name in (("all", "cells"), ("done", "done"))}
-    nothing = cells["all"] == cells["done"]
-    seconds = total(stages) if stages else 0.0 if nothing else None
-    return {
-        "folder": str(folder.path),
-        "profile": profile.name,
-        "device": str(roles.device),
-        "tasks": shown,
-        "shared": Counts().facts(),
-        "faithfulness": Counts().facts() | {"labels": amount_facts(NOTHING)},
-        "total": sum((task["_counts"] for task in tasks), Counts()).facts(),
-        "cells": cells,
-        "seconds": {"total": seconds, "stages": stages, "probe": time.monotonic() - started},
-        "bytes": {"folder": 0.0 if nothing else _bytes(tasks), "cache": None},
-        "money": {"usd": amount_facts(NOTHING), "model": None, "price": None, "cap": None, "spent": 0.0},
-        "budget": {"usd": options.budget_usd, "seconds": options.budget_seconds},
-        "notes": list(notes),
-    }

@@ -42,8 +42,6 @@ class Counts:
     Attributes:
         target: Images that the target network reads.
         clip: Images that CLIP embeds.
-        captioned: Images that are captioned.
-        generated: Images that are generated.
         language_calls: Answers of a language model.
         prompt_tokens: Tokens of its prompts.
         completion_tokens: Tokens of its answers.
@@ -102,7 +100,6 @@ class TaskCount:
 
     Attributes:
         passes: Conditions that need a pass over its images.
-        methods: By name.
     """
 
     work: Work

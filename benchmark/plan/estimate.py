@@ -20,7 +20,6 @@ def stage_seconds(count: RunCount, rates: Mapping[str, Rates], start: float, thu
     """Time of each stage for the work left of a run.
 
     Args:
-        count: The work left.
         rates: Task → the measured rates.
         start: Seconds for imports and for loading models.
         thumbnails: Number of thumbnails kept per unit.

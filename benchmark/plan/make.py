@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from baselines.concepts import load_concepts
+from baselines.costs import NOTHING
 from benchmark.core.budget import with_budget
 from benchmark.core.display import Display
 from benchmark.core.language_check import check_key
@@ -26,9 +27,9 @@ from benchmark.core.prepare import (
 )
 from benchmark.core.tiers import local_tier, open_cache
 from benchmark.core.work import Work, pass_groups, plan_work
-from benchmark.plan.bottleneck import make_bottleneck_plan
+from benchmark.plan.bottleneck import STEPS, plan_bottlenecks_of
 from benchmark.plan.clock import ProbeClock
-from benchmark.plan.count import RunCount, TaskCount, amount_facts, count_run
+from benchmark.plan.count import Counts, RunCount, TaskCount, amount_facts, count_run
 from benchmark.plan.estimate import basis, disk_bytes, stage_seconds, total
 from benchmark.plan.language import money
 from benchmark.plan.measure import measure
@@ -89,14 +90,10 @@ def make_plan(
     studies = load_studies(options)
     masked = any(study.masked for study in studies) or needs_masks(options, tasks)
     missing = [part.role for part in absent(needed_parts(options, profile, tasks, methods, masked))]
-    cache = open_cache(options.cache)
-    roles = CountedRoles(profile, pick_device(options.device), options.batch_size or 64, cache=cache)
+    roles = _roles(options, profile)
     clock = ProbeClock(roles.device, started + SECONDS)
     if missing:
-        notes.append(
-            f"{len(missing)} parts of the profile are not on this machine ({', '.join(missing)}), so nothing was "
-            f"measured: python -m benchmark doctor --profile {options.profile}"
-        )
+        notes.append(_not_here(missing, options))
         works = tuple(plan_work(task, profile, options, _stated_units(task)) for task in tasks)
         prepared = Prepared(works, methods, options.masks)
     else:
@@ -133,11 +130,39 @@ def make_plan(
 def _bottlenecks(
     options: RunOptions, profile: Profile, tasks: Sequence[Task], display: Display, started: float
 ) -> dict[str, Any]:
-    roles = CountedRoles(
-        profile, pick_device(options.device), options.batch_size or 64, cache=open_cache(options.cache)
+    roles, folder = _roles(options, profile), RunFolder(options.folder())
+    found = plan_bottlenecks_of(options, profile, tasks, display, roles, started)
+    notes = _held(folder, options.identity())
+    count = RunCount(tuple(pieces.count for pieces in found.tasks), (), Counts(), Counts(), NOTHING)
+    facts = _counted(count, profile, options, roles, folder)
+    for task, pieces in zip(facts["tasks"], found.tasks, strict=True):
+        task |= pieces.facts()
+        task["methods"]["training"]["training_steps"] = amount_facts(pieces.steps)
+    if found.missing:
+        notes.append(_not_here(found.missing, options))
+    if found.stages:
+        facts["seconds"] = {"total": total(found.stages), "stages": found.stages}
+        notes.append(
+            f"The time assumes {STEPS.expected:,.0f} steps of the projection and as many evaluations of the final "
+            f"layers as the miniature needs; at most {STEPS.most:,.0f} steps are taken."
+        )
+    if count.cells[1]:
+        facts["bytes"]["folder"] = found.bytes
+    facts["seconds"]["probe"] = time.monotonic() - started
+    facts["money"] = {"usd": amount_facts(NOTHING), "model": None, "price": None, "cap": None, "spent": 0.0}
+    return facts | {"notes": notes}
+
+
+def _roles(options: RunOptions, profile: Profile) -> CountedRoles:
+    cache = open_cache(options.cache)
+    return CountedRoles(profile, pick_device(options.device), options.batch_size or 64, cache=cache)
+
+
+def _not_here(missing: Sequence[str], options: RunOptions) -> str:
+    return (
+        f"{len(missing)} parts of the profile are not on this machine ({', '.join(missing)}), so nothing was "
+        f"measured: python -m benchmark doctor --profile {options.profile}"
     )
-    facts = make_bottleneck_plan(options, profile, tasks, display, roles, started)
-    return facts | {"notes": [*_held(RunFolder(options.folder()), options.identity()), *facts["notes"]]}
 
 
 def _counted(

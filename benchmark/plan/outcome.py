@@ -27,7 +27,6 @@ def record_outcome(folder: RunFolder, count: RunCount, roles: CountedRoles, disp
     Args:
         folder: The run folder, open for writing.
         count: The work left at the start of the session.
-        roles: The roles used by the run.
     """
     if not count.cells[1]:
         return

@@ -35,7 +35,6 @@ class Rates:
         perturbed: Perturbation → seconds per image.
         methods: Method → rates of its cells.
         evidence_bytes: Bytes on disk of a unit's evidence under one condition.
-        thumbnail_bytes: Bytes per thumbnail.
         unmeasured: Stage or method that could not be measured → reason.
         basis: Stage or method → on how much the rate rests.
     """

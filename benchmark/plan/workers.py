@@ -73,7 +73,6 @@ def plan_workers(
         stages: Seconds of each stage for one worker.
         drawing: Task → seconds per drawn image, its measurement included.
         done: Tells which parts the run folder contains.
-        workers: N.
 
     Returns:
         ``count``; ``cells``, where each takes whole cells, as N processes of one command do; ``blocks``, where they

@@ -34,7 +34,6 @@ class Subject:
     """The units to label, the methods, and their inputs.
 
     Attributes:
-        work: The task whose units are labelled.
         shown: Names of the columns of ``presence``.
         presence: Concepts that an image shows.
     """
@@ -102,7 +101,6 @@ class Subject:
 
         Args:
             observations: ``clean``, and the conditions under which labels are compared.
-            truth: True concepts of the units.
             advance: Called after each labelling.
             first: Method → clean labels of the first network that was measured with it; filled by that one.
 

@@ -38,7 +38,6 @@ class Recorded:
 
     Attributes:
         task: Facts of the trace's task.
-        key: The trace's cell.
         truth: The unit's true concept as text; None if unknown.
         activations: Image id → the unit's activation, for the unit's top images.
         left_out: Ids of the images to which the condition does not apply.

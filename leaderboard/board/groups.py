@@ -59,7 +59,6 @@ class AnyGroup:
 
     Attributes:
         slug: A file name for it, another one for every other group.
-        version: Of the task.
         settings: What two runs must share to belong to it, e.g. seed and number of images.
         about: The task's own words (``benchmark.core.facts``); empty where the run is too old to hold them.
         about_profile: The same of the profile.

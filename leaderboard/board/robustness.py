@@ -46,7 +46,6 @@ class Kept:
         accuracy: Accuracy under each of them, with Wilson's interval.
         kept: Accuracy divided by that on the same images, clean.
         mean_accuracy: Mean of ``accuracy``; without interval.
-        mean_kept: Mean of ``kept``.
     """
 
     task: str

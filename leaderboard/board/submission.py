@@ -66,7 +66,6 @@ class Submission:
     """An unpacked submission.
 
     Attributes:
-        sha256: Of its bytes.
         info: Its ``run.json``.
     """
 

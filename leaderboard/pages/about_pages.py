@@ -32,7 +32,6 @@ class PackageLicence:
 
     Attributes:
         versions: All that were used.
-        licence: As the package states it.
     """
 
     name: str

@@ -43,7 +43,6 @@ class AccuracyRow:
 
     Attributes:
         bar: The bottleneck's accuracy for a chart.
-        heads: One per head.
         difference: The bottleneck's less that of the dense layer on the features.
         significant: Whether these two differ significantly.
         flips: Share of the bottleneck's decisions that change.

@@ -85,8 +85,6 @@ class Panel:
     Attributes:
         name: What it is of; a file name, so that it may be an ``id``.
         title: The same for readers.
-        words: What it shows, in words.
-        lines: One per method.
         ticks_x: Place and text.
         ticks_y: Place and text.
     """
@@ -119,11 +117,7 @@ class NamedBar:
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars of named numbers from a common zero.
-
-    Attributes:
-        bars: One per name.
-    """
+    """Bars of named numbers from a common zero."""
 
     bars: tuple[NamedBar, ...]
     zero: float

@@ -32,7 +32,6 @@ class HeatRow:
 
     Attributes:
         kind: Its group, e.g. ``noise``.
-        cells: One per column.
     """
 
     perturbation: str

@@ -64,7 +64,6 @@ class Line:
         name: Of the perturbation, or what the line is.
         target: Where the page tells more; empty if nowhere.
         begins: Whether another family of perturbations begins here.
-        cells: One per method.
     """
 
     name: str

@@ -130,14 +130,11 @@ class Unit:
     """Everything that a page says of one unit.
 
     Attributes:
-        number: In its layer.
         truth: The true concept; empty where it is not known.
         truth_op: ``single``, ``and`` or ``or``; empty where the truth is not known.
         dead: Dead or constant on clean images.
         before: The unit labelled before it, if any.
         after: The unit labelled after it, if any.
-        verdicts: One per method.
-        clean: The unit on clean images.
         again: Labels from the clean images with other seeds, where methods were repeated.
         views: Perturbation → its severities that ran, ascending; the perturbations in the order of the tables.
         ranked: Of how many clean top images the rank is known; a packed run keeps fewer than were compared.

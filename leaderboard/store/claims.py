@@ -48,8 +48,6 @@ class Owner:
     """The process that does a piece of work.
 
     Attributes:
-        host: Name of the machine.
-        pid: Process id on that machine.
         since: Start time, UTC, ISO 8601; empty where it is not known.
     """
 

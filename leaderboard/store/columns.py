@@ -16,9 +16,6 @@ class Column:
         name: Name in Parquet and pandas.
         kind: ``text``, ``integer``, ``number`` (float64), ``flag`` (true or false) or ``bytes``.
         meaning: Meaning of the values; for optional columns also when they are absent.
-        optional: Whether a value may be absent.
-        low: Minimum, if any.
-        high: Maximum, if any.
         higher_is_better: Read by tables, plots and pages for their arrows; ``None`` if neither direction is better.
         title: Short heading for tables.
     """

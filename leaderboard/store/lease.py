@@ -35,7 +35,6 @@ class DriverLease:
         root: The run folder, which exists.
         seconds: See ``TAKEN_OVER``; the owner beats six times in this time.
         clock: Monotonic, in seconds.
-        sleep: Waits for some seconds.
 
     Attributes:
         epoch: Number of drivers of the run so far, this one included; 0 before ``take``.

@@ -79,7 +79,6 @@ class Marker:
     """Marks a part as complete.
 
     Attributes:
-        sha256: Hash of the part's bytes.
         finished: Time of writing, UTC, ISO 8601.
         extra: JSON-able facts that the writer added, e.g. seconds spent, dead units, traces.
     """

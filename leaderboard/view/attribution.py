@@ -186,7 +186,7 @@ class _Truths:
 
 def _truths(table: pd.DataFrame, place: tuple[str, str], methods: Sequence[str], facts: RunFacts) -> Iterator[Table]:
     rows = of_task(table, *place)
-    if not rows["truth"].notna().any():
+    if not rows["truth"].notna().to_numpy().any():
         return
     conditions = [one for one in conditions_in_order(rows) if one[1]]
     found = [_verdicts(rows.loc[rows["method"].eq(method).to_numpy()], conditions) for method in methods]

@@ -25,7 +25,6 @@ def emphasised(
     the best or, without groups, those that print the same.
 
     Args:
-        cells: One per method.
         groups: Method → its groups, see ``leaderboard.view.ties``; None without a test between methods.
         higher_is_better: Direction of the values.
     """

@@ -108,7 +108,6 @@ class Table:
         subject: How the title goes on, e.g. ``of unit labels``.
         higher_is_better: Direction of the values; None where rows differ.
         corner: Heading of the row names.
-        columns: Headings of the cells.
         notes: Sentences: what the number is, over how many units, with which interval and test.
         label: What LaTeX refers to it by; empty for one made of kind, task and profile.
     """

@@ -45,15 +45,18 @@ def cue_conflict_contents(
     """
     found = []
     for task, profile, rows in by_task(units):
-        rest = [of_task(table, task, profile) for table in (labels, network)]
+        said, seen = (of_task(table, task, profile) for table in (labels, network))
         sections = tuple(
-            _section(str(cue), own, *(table.loc[table["cue"].eq(cue).to_numpy()] for table in rest), facts.seed)
-            for cue, own in rows.groupby("cue")
+            _section(str(cue), own, _of(said, cue), _of(seen, cue), facts.seed) for cue, own in rows.groupby("cue")
         )
         about = ("What labels follow", "where kind and another cue are tied, and then swapped", None, "Labels of")
         notes = (*_NOTES, *facts.notes)
         found.append(Table("cue_conflict", task, profile, *about, _COLUMNS, sections, notes))
     return found
+
+
+def _of(table: pd.DataFrame, cue: object) -> pd.DataFrame:
+    return table.loc[table["cue"].eq(cue).to_numpy()]
 
 
 def _section(cue: str, units: pd.DataFrame, labels: pd.DataFrame, network: pd.DataFrame, seed: int) -> Section:

@@ -25,7 +25,6 @@ class Responses:
     Attributes:
         conditions: Perturbation and severity, family by family.
         families: Of each condition.
-        units: Numbers of the units.
         auroc: Of each unit under each condition; NaN without a response.
         effect: Cohen's d_av.
         p_corrected: Corrected over all units and conditions.

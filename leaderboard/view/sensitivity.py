@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,7 @@ EXAMPLES: Final = 4
 
 
 def sensitivity_contents(
-    units: pd.DataFrame,
-    detectors: pd.DataFrame,
-    labels: pd.DataFrame,
-    facts: RunFacts,
-    measured: Mapping[str, Any] | None = None,
+    units: pd.DataFrame, detectors: pd.DataFrame, labels: pd.DataFrame, facts: RunFacts
 ) -> list[Table]:
     """All tables: for each task the conditions, the families, the strongest units, the detectors.
 
@@ -34,12 +30,10 @@ def sensitivity_contents(
         units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY``.
         detectors: Rows of ``leaderboard.store.analysis_schema.DETECTORS``.
         labels: Rows of ``leaderboard.store.schema.LABELS``, for the names of the strongest units.
-        measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
     """
     tables = []
-    planted = (measured or {}).get("planted_from", {})
     for found in responses(units):
-        names = _names(labels, found, facts, planted.get(found.task))
+        names = _names(labels, found, facts, facts.planted_from.get(found.task))
         # Where only a part of the image was changed there are no families to detect.
         tables += [
             table

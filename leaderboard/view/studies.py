@@ -87,9 +87,7 @@ VIEWS: Final = (
         "Perturbation-sensitive units",
         "Can a unit's activation alone tell a perturbed image from the same image, clean? Which units single out one "
         "family of perturbations, and do they find degraded images of a kind that they were not chosen on?",
-        lambda tables, facts: sensitivity_contents(
-            tables["sensitivity"], tables["detectors"], tables["labels"], facts, {"planted_from": facts.planted_from}
-        ),
+        lambda tables, facts: sensitivity_contents(tables["sensitivity"], tables["detectors"], tables["labels"], facts),
     ),
     StudyView(
         "robustness",

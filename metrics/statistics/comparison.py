@@ -71,7 +71,6 @@ def compare_methods(
         posthoc: The test of each pair; for two methods it is Wilcoxon's or the permutation test in any case.
         alpha: Family-wise error rate.
         resamples: Random sign patterns of a permutation test.
-        seed: Seed of the permutations.
 
     Raises:
         ValueError: Fewer than two methods, inconsistent shapes or names, an infinite value or an invalid alpha.

@@ -24,7 +24,6 @@ def analyses(chapters: Sequence[Standings], sets: Mapping[str, Mapping[str, Set]
 
     Args:
         sets: Slug of a group → its tables, those of ``analysis_sets`` among them.
-        figures: Those that were drawn.
     """
     parts: list[str] = []
     for view in VIEWS:

@@ -37,7 +37,6 @@ def bottlenecks(groups: Sequence[BottleneckGroup], figures: Sequence[Figure]) ->
 
     Args:
         groups: The bottlenecks.
-        figures: Those that were drawn.
     """
     if not groups:
         return ""

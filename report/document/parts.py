@@ -38,7 +38,6 @@ def generated_files(board: Board, figures: Sequence[Figure]) -> dict[str, str]:
 
     Args:
         board: From ``leaderboard.board.build.build_board``.
-        figures: Those that were drawn.
 
     Returns:
         Path from the report's folder, with ``/`` → content.

@@ -35,7 +35,6 @@ class Set:
 
     Attributes:
         latex: As LaTeX, with a comment on what it needs.
-        markdown: As Markdown.
         labels: What LaTeX refers to them by.
     """
 

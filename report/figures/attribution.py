@@ -82,8 +82,7 @@ def _draw(axes: Axes, blame: Blame) -> None:
             axes.plot([part.estimate], [row], marker, color=colour, markerfacecolor=face, markersize=3)
     axes.axvline(0, color=style.MUTED, linewidth=0.6, zorder=0)
     axes.axhline(len(every) - 1.5, color=style.FAINT, linewidth=0.6, zorder=0)
-    axes.grid(axis="x", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "x")
 
 
 def _ends(found: Sequence[Blame]) -> tuple[float, float]:

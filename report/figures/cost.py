@@ -52,8 +52,7 @@ def cost_figure(standings: Standings) -> Drawing | None:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("seconds per label")
     axes.set_ylabel("accuracy")
-    axes.grid(color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes)
     handles = [
         Line2D(
             [], [], color=style.MUTED, marker="o", markersize=5, linewidth=0.8, linestyle=dash,

@@ -142,8 +142,7 @@ def _limits(axes: Axes, low: float, first: bool, last: bool) -> None:
     axes.set_ylim(max(low, -1.0) - 0.04, 1.05)
     axes.set_xlim(-0.5, 5.5)
     axes.yaxis.set_major_locator(MultipleLocator(0.5))
-    axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "y")
     axes.tick_params(labelleft=first, labelbottom=last, pad=1.5)
 
 
@@ -207,8 +206,7 @@ def _dot_axes(axes: Axes, sizes: Sequence[int], start: bool, low: float) -> None
     axes.hlines(edges[:-1] - 0.5, 0, 1, transform=axes.get_yaxis_transform(), color=style.FAINT, linewidth=0.6)
     axes.set_ylim(edges[-1] - 0.5, -0.5)
     axes.set_xlim(max(low, -1.0) - 0.03, 1.03)
-    axes.grid(axis="x", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "x")
     axes.tick_params(axis="y", length=0)
 
 

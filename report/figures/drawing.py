@@ -25,7 +25,6 @@ class Drawing:
     """A figure; a notebook shows it by itself.
 
     Attributes:
-        figure: Matplotlib's.
         caption: What is shown, over how many units, with which interval and test; plain text, not escaped.
         alternative: What it finds, for who cannot see it; plain text, not escaped.
     """

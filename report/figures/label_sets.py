@@ -25,20 +25,17 @@ _OFFSET: Final = 0.006
 
 def study_figure(group: Group) -> Drawing | None:
     """The figure of one group; None without measurements."""
-    return label_set_figures(group.tables["label_sets"], group.about_run).get((group.task, group.profile))
+    return label_set_figure(group.tables["label_sets"], group.about_run)
 
 
 @style.styled()
-def label_set_figures(table: pd.DataFrame, facts: RunFacts) -> dict[tuple[str, str], Drawing]:
-    """One figure per task: coverage of redraws and of the truth by nominal level, and of redraws by number of draws.
+def label_set_figure(table: pd.DataFrame, facts: RunFacts) -> Drawing | None:
+    """Coverage of redraws and of the truth by nominal level, and of redraws by number of draws; None without rows.
 
     Args:
-        table: Rows of ``leaderboard.store.analysis_schema.LABEL_SETS``.
-
-    Returns:
-        Task and profile → the figure.
+        table: Rows of ``leaderboard.store.analysis_schema.LABEL_SETS`` of one task.
     """
-    return {(found.task, found.profile): _drawing(found, facts) for found in sets_of_tasks(table, facts)}
+    return next((_drawing(found, facts) for found in sets_of_tasks(table, facts)), None)
 
 
 def _drawing(found: Sets, facts: RunFacts) -> Drawing:
@@ -91,8 +88,7 @@ def _curves(
 def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left")
     axes.set_ylim(0, 1.03)
-    axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "y")
 
 
 def _caption(found: Sets, with_truth: bool, notes: Sequence[str]) -> str:

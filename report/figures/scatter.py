@@ -92,8 +92,7 @@ def _frame(axes: Axes, stability: Sequence[float]) -> None:
     axes.set_xlim(max(low, -1.0) - 0.06, 1.06)
     # Room for the words in the corners, above and below everything.
     axes.set_ylim(-0.14, 1.1)
-    axes.grid(color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes)
     axes.set_xlabel("Stability")
     axes.set_ylabel("Accuracy when perturbed")
     for (right, up), words in _CORNERS.items():

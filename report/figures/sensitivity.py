@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import of_task
 from leaderboard.board.merge import Group
 from leaderboard.board.names import SIGNIFICANT
 from leaderboard.view.responses import PART, Responses, responses
@@ -38,40 +39,29 @@ _OTHER: Final = (style.INK, "P")
 
 def study_figure(group: Group) -> Drawing | None:
     """The figure of one group; None without measurements."""
-    tables, facts = group.tables, group.about_run
-    drawn = sensitivity_figures(tables["sensitivity"], tables["detectors"], facts, {"planted_from": facts.planted_from})
-    return drawn.get((group.task, group.profile))
+    return sensitivity_figure(group.tables["sensitivity"], group.tables["detectors"], group.about_run)
 
 
 @style.styled()
-def sensitivity_figures(
-    units: pd.DataFrame, detectors: pd.DataFrame, facts: RunFacts, measured: Mapping[str, Any] | None = None
-) -> dict[tuple[str, str], Drawing]:
-    """One figure a task: each perturbation's AUROC over the units, and detectors' AUROC against their size.
+def sensitivity_figure(units: pd.DataFrame, detectors: pd.DataFrame, facts: RunFacts) -> Drawing | None:
+    """Each perturbation's AUROC over the units, and detectors' AUROC against their size; None without rows.
 
     Args:
-        units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY``.
+        units: Rows of ``leaderboard.store.analysis_schema.SENSITIVITY`` of one task.
         detectors: Rows of ``leaderboard.store.analysis_schema.DETECTORS``.
-        measured: What ``run.json`` says under ``facts["sensitivity"]``: from which unit on a task's are planted.
-
-    Returns:
-        Task and profile → the figure.
     """
-    planted = (measured or {}).get("planted_from", {})
-    drawn = {}
     for found in responses(units):
-        curves = _curves(detectors, found)
-        drawn[found.task, found.profile] = _drawing(found, curves, planted.get(found.task), facts.notes)
-    return drawn
+        return _drawing(found, _curves(detectors, found), facts.planted_from.get(found.task), facts.notes)
+    return None
 
 
 def _curves(detectors: pd.DataFrame, found: Responses) -> pd.DataFrame:
     """The rows of detectors that have not seen the family that they are tested on, its mean."""
     if not len(detectors):
         return detectors
-    mine = (detectors["task"] == found.task) & (detectors["profile"] == found.profile)
-    mine &= detectors["trained_on"].str.startswith("all but") & (detectors["perturbation"] == "all")
-    return detectors.loc[mine.to_numpy()].sort_values("count")
+    own = of_task(detectors, found.task, found.profile)
+    mine = own["trained_on"].str.startswith("all but") & (own["perturbation"] == "all")
+    return own.loc[mine.to_numpy()].sort_values("count")
 
 
 def _drawing(found: Responses, curves: pd.DataFrame, planted_from: int | None, notes: Sequence[str]) -> Drawing:
@@ -167,8 +157,7 @@ def _lines(axes: Axes, found: Responses, curves: pd.DataFrame) -> None:
     axes.set_ylim(min(0.48, float(curves["low"].to_numpy().min()) - 0.02), 1.0)
     axes.set_xlabel("units of the detector")
     axes.set_ylabel("AUROC, family not seen")
-    axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "y")
     handles = [
         Line2D([], [], color=_LOOKS.get(f, _OTHER)[0], marker=_LOOKS.get(f, _OTHER)[1], markersize=3) for f in families
     ]

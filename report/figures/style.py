@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -79,8 +79,6 @@ class Look:
 
     Attributes:
         colour: As ``#rrggbb``.
-        marker: Matplotlib's marker.
-        dash: Matplotlib's line style.
         floor: Thin, grey and without intervals.
     """
 
@@ -154,6 +152,12 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
     """Axes at a place given in inches."""
     across, up = figure.get_size_inches()
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def grid(axes: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Faint lines behind everything."""
+    axes.grid(axis=axis, color=FAINT, linewidth=0.5)
+    axes.set_axisbelow(True)
 
 
 def legend_height(methods: int) -> float:

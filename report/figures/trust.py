@@ -48,8 +48,7 @@ def trust_figure(standings: Standings) -> Drawing | None:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("AUROC of “the clean label is right”")
-    axes.grid(axis="x", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "x")
     return Drawing(figure, _caption(found), _alternative(found, shown))
 
 

@@ -27,22 +27,18 @@ _GROUPS: Final = ((TUNED_ON, style.MUTED, "v"), (HELD_OUT, style.INK, "P"))
 
 def study_figure(group: Group) -> Drawing | None:
     """The figure of one group; None without measurements."""
-    return tuning_figures(group.tables["tuning"], group.about_run).get((group.task, group.profile))
+    return tuning_figure(group.tables["tuning"], group.about_run)
 
 
 @style.styled()
-def tuning_figures(table: pd.DataFrame, facts: RunFacts) -> dict[tuple[str, str], Drawing]:
-    """One figure a task: accuracy and stability against the share of perturbed images, and the tuned networks' errors.
+def tuning_figure(table: pd.DataFrame, facts: RunFacts) -> Drawing | None:
+    """Accuracy and stability against the share of perturbed images, and the tuned networks' errors; None without rows.
 
     Args:
-        table: Rows of ``leaderboard.store.analysis_schema.TUNING``.
-
-    Returns:
-        Task and profile → the figure.
+        table: Rows of ``leaderboard.store.analysis_schema.TUNING`` of one task.
     """
-    probing = {(study.task, study.profile): study for study in studies(table, PROBING)}
-    network = {(study.task, study.profile): study for study in studies(table, NETWORK)}
-    return {place: _drawing(study, network.get(place), facts) for place, study in probing.items()}
+    probing, network = (next(studies(table, study), None) for study in (PROBING, NETWORK))
+    return None if probing is None else _drawing(probing, network, facts)
 
 
 def _drawing(shares: Study, networks: Study | None, facts: RunFacts) -> Drawing:
@@ -95,8 +91,7 @@ def _curves(axes: Axes, study: Study, measure: str, looks: Mapping[str, style.Lo
     axes.set_xlabel("share of perturbed images")
     axes.set_title(measure, loc="left")
     axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.0)
-    axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "y")
 
 
 def _ratios(axes: Axes, study: Study) -> None:

@@ -59,8 +59,7 @@ def _dots(
     axes.set_xlim(-0.03, 1.03)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=style.FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
+    style.grid(axes, "x")
 
 
 def _caption(group: Group, found: Found, methods: Sequence[str]) -> str:

@@ -16,13 +16,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.cache.keys import Entry, Identity, canonical, key_of, told
 from tasks.cache.segments import Segments
 from tasks.common.files import set_aside
+from tasks.common.sqlite import code, connect, write_ahead, writing
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -39,7 +40,6 @@ _ROW_BYTES = 110
 _PUBLISHED_BYTES = 2**20
 _PUBLISHED_AFTER = 30.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answerers (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, identity TEXT NOT NULL, used REAL NOT NULL
@@ -126,7 +126,7 @@ class AnswerStore:
         """Keep answers by item, in place of those that are there."""
 
         def write(database: sqlite3.Connection) -> None:
-            with _writing(database):
+            with writing(database):
                 _insert(database, identity, values)
 
         self._do(write)
@@ -173,7 +173,7 @@ class AnswerStore:
             found = True
 
             def write(database: sqlite3.Connection, name: str = name, records: Sequence[Any] = records) -> None:
-                with _writing(database):
+                with writing(database):
                     for record in records:
                         values = {
                             bytes.fromhex(item): base64.b64decode(text) for item, text in record["answers"].items()
@@ -209,7 +209,7 @@ class AnswerStore:
             return
 
         def delete(database: sqlite3.Connection) -> None:
-            with _writing(database):
+            with writing(database):
                 for key in keys:
                     database.execute(
                         "DELETE FROM answers WHERE answerer = (SELECT number FROM answerers WHERE key = ?)", (key,)
@@ -223,7 +223,7 @@ class AnswerStore:
         self._do(delete)
 
     def _drop(self, database: sqlite3.Connection, key: str, items: Sequence[bytes]) -> None:
-        with _writing(database):
+        with writing(database):
             database.executemany(
                 "DELETE FROM answers WHERE answerer = (SELECT number FROM answerers WHERE key = ?) AND item = ?",
                 [(key, item) for item in items],
@@ -236,7 +236,7 @@ class AnswerStore:
             try:
                 return work(self._database())
             except sqlite3.DatabaseError as error:
-                if _code(error) not in _DAMAGED:
+                if code(error) not in _DAMAGED:
                     raise
                 self._set_aside(error)
                 return work(self._database())
@@ -244,16 +244,14 @@ class AnswerStore:
     def _database(self) -> sqlite3.Connection:
         if self._connected is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Autocommit: transactions are opened explicitly, and immediately when writing.
-            database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            database = connect(self.path, _PATIENCE)
             database.text_factory = lambda text: text.decode("utf-8", "replace")
             self._inode = self.path.stat().st_ino
             try:
-                _write_ahead(database)
-                database.execute("PRAGMA synchronous=NORMAL")
+                write_ahead(database, _PATIENCE)
                 # Reading must not need the lock for writing.
                 if database.execute("SELECT COUNT(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0] < 2:
-                    with _writing(database):
+                    with writing(database):
                         for statement in _TABLES.split(";"):
                             database.execute(statement)
                 if self.shared is not None:
@@ -293,11 +291,6 @@ def _checksum(item: bytes, value: bytes) -> bytes:
     return hashlib.sha256(item + value).digest()[:8]
 
 
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's plain code; errors of the extended kind carry it in their last byte."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
 @contextmanager
 def _waiting(database: sqlite3.Connection, seconds: float) -> Iterator[None]:
     database.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
@@ -305,29 +298,3 @@ def _waiting(database: sqlite3.Connection, seconds: float) -> Iterator[None]:
         yield
     finally:
         database.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE)}")
-
-
-@contextmanager
-def _writing(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        with suppress(sqlite3.Error):  # some errors have already ended the transaction
-            database.execute("ROLLBACK")
-        raise
-    database.execute("COMMIT")
-
-
-def _write_ahead(database: sqlite3.Connection) -> None:
-    """Switch to WAL mode; SQLite does not wait on its own if several processes do so at once."""
-    end = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            with closing(database.execute("PRAGMA journal_mode=WAL")) as cursor:
-                cursor.fetchall()
-            return
-        except sqlite3.OperationalError as error:
-            if _code(error) not in _HELD or time.monotonic() > end:
-                raise
-            time.sleep(0.01)

@@ -17,7 +17,6 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -31,6 +30,7 @@ from tasks.cache.segments import Segments
 from tasks.cache.store import Cache
 from tasks.common.errors import UserError
 from tasks.common.files import create_whole
+from tasks.common.sqlite import connect, write_ahead, writing
 from tasks.language.chat import ChatModel, Message, NoAnswerError, Reply
 
 log = logging.getLogger(__name__)
@@ -97,10 +97,8 @@ class ReplyStore:
         try:
             if self.path != ":memory:":
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            # Autocommit: transactions are opened explicitly, and immediately when writing.
-            self._db = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-            self._write_ahead()
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db = connect(self.path, _PATIENCE)
+            write_ahead(self._db, _PATIENCE)
             with self._writing():
                 self._migrate()
             if self._segments is not None:
@@ -276,18 +274,6 @@ class ReplyStore:
                 self._db.execute("UPDATE tier SET reserved = reserved + ?", (more,))
                 return True, total - reserved + spent
 
-    def _write_ahead(self) -> None:
-        """Switch to WAL mode; SQLite does not wait on its own if several processes do so at once."""
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                return
-            except sqlite3.OperationalError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.01)
-
     def _migrate(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
@@ -302,16 +288,8 @@ class ReplyStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._lock, self._explained():
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                # On a full disk SQLite may have rolled back by itself.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, self._explained(), writing(self._db):
+            yield
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -338,7 +316,6 @@ class CachedChat:
     different sample, so a method's noise floor is cached too. Within a run the key ignores where the model is served.
 
     Args:
-        store: Where replies are kept.
         shared: Where other runs find them, too; None shares none.
         served: What may tell models of one name apart between runs (server, libraries), JSON-able.
 

@@ -47,7 +47,6 @@ class LanguageModelSummariser(ConceptNamer):
         """Name what most captions have in common; an empty string if there is no name.
 
         Args:
-            captions: Captions of one unit's images.
             seed: Selects the sample of the reply, in [0, 2³²).
             background: Not used.
 

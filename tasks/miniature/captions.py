@@ -23,11 +23,7 @@ def with_article(words: str) -> str:
 
 
 def full_caption(scene: Scene, mirrored: bool = False) -> str:
-    """A full description, from left to right, e.g. ``a red striped fish and a solid blue car on a sandy beach``.
-
-    Args:
-        mirrored: Describe the mirror image.
-    """
+    """A full description, from left to right, e.g. ``a red striped fish and a solid blue car on a sandy beach``."""
     things = sorted(scene.things, key=lambda thing: thing.x, reverse=mirrored)
     return f"{' and '.join(with_article(describe(thing)) for thing in things)} {_PLACES[scene.background]}"
 

@@ -43,7 +43,6 @@ class _Drawn:
     """Some scenes as arrays.
 
     Attributes:
-        foreground: Their masks.
         layers: Concept numbers, one layer for each category of ``_LAYERS``.
     """
 

@@ -41,7 +41,6 @@ class Thing:
 
     Attributes:
         kind: One of ``KINDS``.
-        parts: Its visible parts.
         x: Centre, in pixels of a 224-px frame.
         y: Centre, in pixels.
         radius: Half its size, in pixels: no point of it is farther from the centre.

@@ -128,7 +128,6 @@ class CountingSummariser:
         """Name what most captions share, in at most ``max_words`` words; an empty string if they contain no words.
 
         Args:
-            captions: Captions of one unit's images.
             seed: Draws the subset of the captions that must share a word.
             background: Word → share of all probing images whose caption contains it, in [0, 1]. Without it only shares
                 count.

@@ -53,7 +53,6 @@ class Found:
     Attributes:
         files: Identifier → file.
         ignored: Number of entries of the folder that were not examined.
-        class_names: Names of the classes, if known.
         classes: Identifier → index of its class.
     """
 

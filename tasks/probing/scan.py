@@ -43,7 +43,6 @@ class Scan:
     """The chosen images, sorted by identifier.
 
     Attributes:
-        ids: One identifier per image.
         size: (h, w) of all of them; None if they have several sizes.
         digest: SHA-256 over identifiers, pixels and annotation.
         concepts: Numbers of the concepts that each shows.

@@ -74,7 +74,6 @@ class Profile(Strict):
         simulator: A second image-text encoder, which no method sees: it judges whether a label predicts activations.
         sentence_encoder: The second text similarity.
         describer: A vision-language model that names what several images have in common.
-        generator: Generates images of a concept.
         segmenter: Detects the foreground if the probing set has no masks, or on request.
         method_options: Method → option → value for this profile's models; ``--set`` takes precedence.
     """

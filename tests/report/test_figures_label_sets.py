@@ -13,7 +13,7 @@ from leaderboard.board.names import AboutMethod
 from leaderboard.store.analysis_schema import LABEL_SETS
 from leaderboard.store.frames import to_arrow
 from report.figures.drawing import Drawing
-from report.figures.label_sets import label_set_figures
+from report.figures.label_sets import label_set_figure
 
 LEVELS, DRAWS = (0.5, 0.9), (10, 100)
 FACTS = RunFacts(note="Measured in a garden.", methods={"random_label": AboutMethod(trivial=True)})
@@ -35,7 +35,8 @@ def table(*, truth: bool = True) -> pd.DataFrame:
 
 
 def drawn(**given: bool) -> Drawing:
-    (drawing,) = label_set_figures(table(**given), FACTS).values()
+    drawing = label_set_figure(table(**given), FACTS)
+    assert drawing is not None
     return drawing
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from sensitive_tables import AUROC, CONDITIONS, detectors, units
 
 from leaderboard.board.facts import RunFacts
-from report.figures.sensitivity import sensitivity_figures
+from report.figures.sensitivity import sensitivity_figure
 
 NOTED = RunFacts(note="Measured in a garden.")
 
 
-def drawn(*args, **more):
-    (drawing,) = sensitivity_figures(*(args or (units(), detectors())), NOTED, **more).values()
-    return drawing
+def drawn(*args, facts=NOTED):
+    return sensitivity_figure(*(args or (units(), detectors())), facts)
 
 
 def axes_of(drawing):
@@ -44,7 +45,7 @@ def test_the_thin_line_spans_the_units():
 
 
 def test_a_planted_unit_is_a_star_and_not_part_of_the_spread():
-    found = drawn(units(), detectors(), measured={"planted_from": {"toy": 3}})
+    found = drawn(units(), detectors(), facts=replace(NOTED, planted_from={"toy": 3}))
     axes = axes_of(found)["units"]
     assert lines_of(axes)["planted gaussian_blur 3"].get_xdata()[0] == 0.92
     assert axes.collections[0].get_segments()[0][1, 0] == 0.95
@@ -76,7 +77,7 @@ def test_without_detectors_or_units_past_the_bar_the_figure_says_so():
     assert list(axes_of(found)) == ["units"]
     assert "No unit detects any of them." in found.alternative
     assert "discriminant" not in found.caption
-    assert sensitivity_figures(units().iloc[:0], detectors().iloc[:0], NOTED) == {}
+    assert sensitivity_figure(units().iloc[:0], detectors().iloc[:0], NOTED) is None
 
 
 def test_several_severities_are_named():
@@ -86,10 +87,8 @@ def test_several_severities_are_named():
 
 
 def test_a_task_has_a_figure_of_its_own_and_the_same_bytes_twice():
-    both = pd.concat([units(), units("other")]), pd.concat([detectors(), detectors("other")])
-    found = sensitivity_figures(*both, NOTED)
-    assert list(found) == [("other", "miniature"), ("toy", "miniature")]
-    assert found["toy", "miniature"].data("png") == drawn().data("png")
+    both = pd.concat([detectors(), detectors("other")])
+    assert drawn(units(), both).data("png") == drawn().data("png")
 
 
 def test_no_name_acts_as_markup():

@@ -7,13 +7,14 @@ from tuning_table import tuning
 
 from leaderboard.board.facts import RunFacts
 from report.figures.drawing import Drawing
-from report.figures.tuning import tuning_figures
+from report.figures.tuning import tuning_figure
 
 NOTED = RunFacts(note="Measured in a garden.")
 
 
 def drawn(**given: object) -> Drawing:
-    (drawing,) = tuning_figures(tuning(**given), NOTED).values()  # type: ignore[arg-type]
+    drawing = tuning_figure(tuning(**given), NOTED)  # type: ignore[arg-type]
+    assert drawing is not None
     return drawing
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,13 @@ HOSTILE = json.loads((Path(__file__).parents[1] / "data" / "hostile_labels.json"
 KINDS = ["sensitivity", "sensitive_families", "sensitive_units", "degradation", "degradation_transfer"]
 
 
-def tables(rows=None, tested=None, said=None, **more):
+def tables(rows=None, tested=None, said=None, facts=NOTED):
     own = (
         units() if rows is None else rows,
         detectors() if tested is None else tested,
         labels("red").iloc[:0] if said is None else said,
     )
-    return {table.kind: table for table in sensitivity_contents(*own, NOTED, **more)}
+    return {table.kind: table for table in sensitivity_contents(*own, facts)}
 
 
 def row(table, name: str):
@@ -89,7 +90,7 @@ def test_the_strongest_units_carry_direction_and_labels():
 
 
 def test_planted_units_are_named():
-    found = tables(units(), detectors(), measured={"planted_from": {"toy": 2}})["sensitive_units"]
+    found = tables(units(), detectors(), facts=replace(NOTED, planted_from={"toy": 2}))["sensitive_units"]
     assert {row.name for row in found.rows} >= {"0 ↑", "1 ↓", "2 ↑ (planted)", "3 ↑ (planted)"}
 
 

@@ -38,7 +38,6 @@ class Table:
     """A file's rows as text.
 
     Attributes:
-        sha256: Hash of its bytes.
         header: Column names, stripped.
         rows: One text per column, verbatim; "" for an empty cell.
         lines: Line of the file on which each row ends, for messages; the row's number in a Parquet file.

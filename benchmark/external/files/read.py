@@ -25,7 +25,6 @@ class Format:
     Attributes:
         name: Its name on the command line; also the method's, if the file does not name one.
         columns: The sets of columns, one of which must be in its header.
-        read: Its reader.
         first_unit: Its index of the first unit.
     """
 

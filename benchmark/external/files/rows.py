@@ -49,9 +49,6 @@ class FileFacts:
     """Facts about a file of labels.
 
     Attributes:
-        format: Name of its format.
-        sha256: Hash of its bytes.
-        encoding: See ``Table``.
         rows: Rows of data in it, header and blank lines not counted.
         first_unit: Number of the first unit in the file's own counting; ``LabelFile.frame`` counts from 0.
         source: From its name.

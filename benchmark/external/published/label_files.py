@@ -94,7 +94,6 @@ class Encoders:
     Args:
         roles: Of a profile, or None.
         bertscore: Folder of roberta-large, or None.
-        bert_layer: Its layer.
         device: Where roberta-large runs.
     """
 

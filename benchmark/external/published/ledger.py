@@ -96,8 +96,6 @@ def ledger(
         references: Class names, one line per class; by default ``imagenet_labels.txt`` in the folder of labels.
         profile: For rows that need text encoders, networks or images; its models must be on this machine.
         bertscore: Folder of roberta-large.
-        bert_layer: Layer of that model.
-        device: Where models run.
 
     Raises:
         UserError: A file that is there cannot be read.

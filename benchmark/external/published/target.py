@@ -16,7 +16,6 @@ class Target:
     Attributes:
         id: Unique; the letters name the publication.
         method: The labelling method, or the measure.
-        quantity: What the number is.
         tolerance: Largest difference that counts as reproduced: the rounding of the published number, or the spread
             of its random draws.
         needs: What computing it takes.

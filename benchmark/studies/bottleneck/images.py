@@ -38,7 +38,6 @@ class LabelledImages:
     """Images with one class each; loaded on demand.
 
     Attributes:
-        ids: One identifier per image.
         classes: The set's name of each image's class.
         contexts: Each image's background; empty if unknown.
         digest: SHA-256 of the content; for scenes, of all scene graphs and the pixels of a few images.

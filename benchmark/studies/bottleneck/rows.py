@@ -29,9 +29,7 @@ class Seen:
 
     Attributes:
         rows: Indices of the test images to which the condition applies.
-        features: Features of the layer.
         activations: Concept activations, standardised.
-        decisions: Decisions of each head.
     """
 
     rows: Int[np.ndarray, " images"]
@@ -45,8 +43,6 @@ def head_rows(found: Mapping[Condition, Seen], truth: Int[np.ndarray, " images"]
 
     Args:
         found: Condition → the test images under it.
-        truth: Their classes.
-        seed: Seed of the bootstrap.
     """
     rows, changes, differences = [], [], []
     clean = found[CLEAN]
@@ -142,7 +138,6 @@ def decision_rows(
 
     Args:
         found: Condition → the test images under it.
-        truth: Their classes.
         row: The image's index among them.
     """
     weights = model.heads[SPARSE].weights

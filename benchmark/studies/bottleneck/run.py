@@ -62,7 +62,6 @@ class Planned(NamedTuple):
     """A task of the run, prepared.
 
     Attributes:
-        split: Its training and test images.
         concepts: Its concept set, unfiltered.
     """
 

@@ -54,7 +54,6 @@ class Pieces:
         """A piece: read if it exists, else computed and written.
 
         Args:
-            make: Computes the piece.
             restored: Called if the piece existed.
 
         Returns:

@@ -60,7 +60,6 @@ def difference_of_means(
         second: The same units' other value.
         tests: Size of the family. Holm's first step divides the level by it, so that the minimum detectable difference
             does not depend on what the other tests of the family show.
-        seed: Of the bootstrap.
     """
     return _difference(first, second, difference_interval(first, second, seed), tests)
 
