@@ -233,6 +233,7 @@ def test_the_command_prints_tables_sentences_and_json(folder, tmp_path):
     assert "What signals are worth for perturbed labels: toy_task, profile toy" in done.stdout
     assert "Best pair of signals" in done.stdout
     assert "The stability of dnd’s labels" in done.stdout
+    assert "judging toy_task (toy), 1 of 1" in done.stderr
     shown = CliRunner().invoke(app, [*asked, "--json"])
     (said,) = json.loads(shown.stdout)["trust"]
     assert said in json.loads((tmp_path / "trust.json").read_text())["trust"]
