@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from leaderboard.store.run_folder import RunFolder
 from leaderboard.store.schema import LABELS, TABLES
 from leaderboard.view.bottleneck import HEADS, bottleneck_contents
 from report.figures.bottleneck import decision_figures
+from tasks.cache import open_cache
 from tasks.catalogue import load_task
 from tasks.common.errors import UserError
 from tasks.models.preprocessing import Preprocessing
@@ -54,10 +56,18 @@ def small(**section) -> Task:
 
 def done(path: Path, task: Task, profile: Profile | None = None, **options) -> BottleneckResult:
     profile = profile or load_profile("miniature")
-    roles = Roles(profile, torch.device("cpu"))
+    roles = Roles(profile, torch.device("cpu"), cache=open_cache())
     return run_bottlenecks(
         RunOptions(tasks=(task.name,), out=path, **options), profile, [task], roles, Display("quiet")
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All runs ask CLIP and the sentence encoder for the same concepts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLEAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")

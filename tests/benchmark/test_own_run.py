@@ -47,7 +47,7 @@ from tasks.profiles.build import Roles
 from tasks.profiles.schema import Profile, load_profile
 from tasks.schema import Task
 
-COUNT = 40
+COUNT = 24
 CPU = torch.device("cpu")
 TASK = "resnet50_layer4"
 VIT = {"model": "timm:test_vit", "layer": "blocks.5"}
@@ -86,6 +86,14 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The miniature's own networks see the same images again and again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLEAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A module with a network, where ``python -m`` would find it."""
@@ -100,7 +108,7 @@ def options(out: Path, **changes: object) -> RunOptions:
     values: dict[str, object] = {
         "tasks": (TASK,),
         "methods": ("clip_dissect", "random_label"),
-        "method_options": {"clip_dissect": {"top_k": 10}},
+        "method_options": {"clip_dissect": {"top_k": 8}},
         "suites": ("gaussian_blur",),
         "unit_ids": (1, 3),
         "faithfulness": "none",
@@ -164,7 +172,7 @@ def test_the_run_says_what_was_the_users_own(finished: tuple[RunResult, str], mi
     known = facts_of(finished[0])
     identity = known["identity"]
     (task,) = identity["content"]["tasks"].values()
-    assert (task["model"], task["layer"], task["pooling"], task["images"]) == ("timm_test_vit", "blocks.5", "cls", 40)
+    assert (task["model"], task["layer"], task["pooling"], task["images"]) == ("timm_test_vit", "blocks.5", "cls", 24)
     assert task["weights"] == file_sha256(mine / "vit.safetensors")[:16]
     assert identity["masks"] == known["facts"]["profile"]["masks"] == "segmenter"
     assert str(mine) not in json.dumps(identity)
@@ -342,8 +350,8 @@ def test_a_folder_is_taken_whole_or_to_the_number_asked(mine: Path, tmp_path: Pa
     assert number(images=12) == 12
     few = tmp_path / "task.yaml"
     literal = yaml.safe_load(Path(sys.modules["tasks"].__path__[0], "definitions", f"{TASK}.yaml").read_text())
-    few.write_text(yaml.safe_dump({**literal, "name": "few", "images": 30}))
-    assert number(tasks=(str(few),)) == 30
+    few.write_text(yaml.safe_dump({**literal, "name": "few", "images": 20}))
+    assert number(tasks=(str(few),)) == 20
 
 
 def test_damaged_images_are_left_out_of_a_folder(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,6 +419,7 @@ def test_a_plan_is_of_the_folder_and_methods_that_the_run_has(
     monkeypatch.chdir(tmp_path)
     asked = options(tmp_path, methods=None, suites=("foreground_blur",), image_folder=mine / "photos", cache="none")
     asked = asked.model_copy(update={"out": None})
+    monkeypatch.setattr("benchmark.plan.make.SECONDS", 0.0)
     # Masks and methods are other ones than asked for; the folder follows from what was asked.
     plan = make_plan(asked, Display("quiet"))
     assert plan["folder"] == str(asked.folder())
@@ -435,7 +444,7 @@ def test_a_plan_is_of_the_folder_and_methods_that_the_run_has(
         ({"image_folder": "gone"}, "neither a number nor a folder"),
         ({"image_folder": "empty"}, "holds no images"),
         ({"image_folder": "one"}, "contains 1 images, but a run needs at least 2"),
-        ({"image_folder": "photos", "images": 41}, "contains 40 images, but --image-count asks for 41"),
+        ({"image_folder": "photos", "images": 25}, "contains 24 images, but --image-count asks for 25"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(mine: Path, tmp_path: Path, changes: dict, message: str) -> None:

@@ -31,8 +31,9 @@ def run(out: Path, cache: Path | str, **changes: object) -> runner.RunResult:
     values: dict[str, object] = {
         "tasks": ("resnet18_layer4",),
         "methods": ("clip_dissect", "network_dissection"),
+        "method_options": {"clip_dissect": {"top_k": 10}} if "methods" not in changes else {},
         "suites": ("background_blur",),
-        "images": 100,
+        "images": 24,
         "unit_ids": (1, 4, 9),
         "out": out,
         "device": "cpu",
@@ -112,7 +113,7 @@ def test_other_units_need_their_maps_and_nothing_else(tmp_path: Path, cache: Pat
 
 def test_maps_of_the_top_images_alone_change_nothing(tmp_path: Path, passed: list[str]) -> None:
     profile, cpu = load_profile("miniature"), torch.device("cpu")
-    probing = Roles(profile, cpu).probing_set("scenes", 40, Roles(profile, cpu).view("resnet18"))
+    probing = Roles(profile, cpu).probing_set("scenes", 16, Roles(profile, cpu).view("resnet18"))
     probe = probe_of(probing, masked=False)
 
     def look(mapped: int | None, cache: str, units: list[int]) -> Observation:
@@ -148,14 +149,14 @@ def test_methods_say_whose_maps_they_read() -> None:
 
 def test_another_seed_or_severity_shares_only_the_clean_pass(tmp_path: Path, passed: list[str]) -> None:
     """Faults F1 and F2: perturbed images have keys of their own."""
-    changes = {"methods": ("random_label",), "suites": ("gaussian_noise",), "images": 30}
+    changes = {"methods": ("random_label",), "suites": ("gaussian_noise",), "images": 8}
     run(tmp_path / "first", tmp_path / "cache", **changes)
     passed.clear()
     run(tmp_path / "seed", tmp_path / "cache", seed=1, **changes)
     assert passed == ["gaussian_noise"]
     run(tmp_path / "severity", tmp_path / "cache", severities=(5,), **changes)
     assert passed == ["gaussian_noise"] * 2
-    run(tmp_path / "images", tmp_path / "cache", **(changes | {"images": 29}))
+    run(tmp_path / "images", tmp_path / "cache", **(changes | {"images": 7}))
     assert passed[2:] == ["clean", "gaussian_noise"]
 
 

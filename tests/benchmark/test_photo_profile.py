@@ -98,7 +98,7 @@ def photographs(tmp_path) -> Path:
     place = tmp_path / "photographs"
     place.mkdir()
     whole = [data.chelsea(), data.coffee(), data.rocket(), data.astronaut()]
-    for number in range(48):
+    for number in range(24):
         image, corner = whole[number % 4], 5 * (number // 4)
         piece = image[corner : corner + 200, corner : corner + 260]
         Image.fromarray(piece).save(place / f"{('n01440764', 'n02123045', 'n07920052')[number % 3]}_{number:02d}.png")
@@ -110,7 +110,7 @@ def test_units_are_taken_first_from_the_classes_that_are_shown(photographs):
     profile, (task,) = apply_overrides(options, check(options))
     found = Roles(profile, CPU)
     task = with_image_count(task, options, found)
-    assert task.images == len(found.probing_set(task.probing_set, None, found.view(task.model)).ids) < 48
+    assert task.images == len(found.probing_set(task.probing_set, None, found.view(task.model)).ids) < 24
     shown = shown_units(task, options, found)
     assert shown == {0, 281, 967}
     assert set(choose_units(task, options, 1000, shown)) > shown

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmark import runner
 from benchmark.core.display import Display
 from benchmark.core.options import RunOptions
@@ -12,7 +14,13 @@ from leaderboard.store.run_folder import RunFolder
 from leaderboard.view.truth import accuracy_by_truth
 
 
-def test_planted_units_are_labelled_and_scored_by_what_was_planted(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Both tests read one layer under the same conditions."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def test_planted_units_are_labelled_and_scored_by_what_was_planted(tmp_path: Path, cache: str) -> None:
     options = RunOptions.model_validate(
         {
             "tasks": ("resnet50_planted",),
@@ -23,6 +31,7 @@ def test_planted_units_are_labelled_and_scored_by_what_was_planted(tmp_path: Pat
             "out": tmp_path / "planted",
             "device": "cpu",
             "faithfulness": "none",
+            "cache": cache,
         }
     )
     result = runner.run(options, Display("quiet"))
@@ -38,7 +47,7 @@ def test_planted_units_are_labelled_and_scored_by_what_was_planted(tmp_path: Pat
     assert singles["right_clean"].astype(bool).mean() > 0.6
 
 
-def test_wrapped_methods_run_are_stored_and_shown_like_any_other(tmp_path: Path) -> None:
+def test_wrapped_methods_run_are_stored_and_shown_like_any_other(tmp_path: Path, cache: str) -> None:
     names = ("semantic_lens", "several(semantic_lens)", "set_of(semantic_lens)")
     options = RunOptions.model_validate(
         {
@@ -53,6 +62,7 @@ def test_wrapped_methods_run_are_stored_and_shown_like_any_other(tmp_path: Path)
             "out": tmp_path / "wrapped",
             "device": "cpu",
             "faithfulness": "none",
+            "cache": cache,
         }
     )
     result = runner.run(options, Display("quiet"))

@@ -27,7 +27,7 @@ UNITS = (2, 3, 5, 7, 11)
 METHODS = ("clip_dissect", "network_dissection", "random_label", "constant_label")
 ASKED: dict[str, object] = {
     "unit_ids": UNITS,
-    "images": 64,
+    "images": 24,
     "suites": ("contrast",),
     "methods": METHODS,
     "method_options": {"clip_dissect": {"top_k": 10}},

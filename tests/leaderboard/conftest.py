@@ -1,22 +1,10 @@
 from __future__ import annotations
 
-import gc
-
 import pandas as pd
 import pytest
+from small_runs import few_resamples as few_resamples
 
-from leaderboard.board import intervals
 from leaderboard.store.run_folder import CellKey
-
-
-@pytest.fixture(scope="module")
-def few_resamples():
-    """For tests of what does not depend on how often intervals and tests resample."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "RESAMPLES", 199)
-        # statsmodels collects garbage at each correction, which takes half a second once torch is loaded.
-        patch.setattr(gc, "collect", lambda *_: 0)
-        yield
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from leaderboard.board import intervals
@@ -33,6 +34,14 @@ SUITES: Mapping[str, tuple[Condition, ...]] = {
 WORDS = ("red fish", "boat", "blue water", "striped house", "cup", "night sky", "wheel", "leaf", "star", "tree", "sail")
 STARTED = "2026-01-02T03:04:05+00:00"
 NOTE = "Measured on a made-up world: it measures nothing."
+
+
+@pytest.fixture(scope="module")
+def few_resamples() -> Iterator[None]:
+    """For tests of what does not depend on how often intervals and tests resample."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "RESAMPLES", 199)
+        yield
 
 
 def write_run(

@@ -4,8 +4,14 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
+from small_runs import few_resamples as few_resamples
 
 from leaderboard.store.schema import SUMMARY
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(few_resamples: None) -> None:
+    pass
 
 
 @pytest.fixture

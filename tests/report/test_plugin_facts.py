@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from small_runs import write_run
 
-from leaderboard.board import intervals
 from leaderboard.board.build import Board, build_board
 from leaderboard.board.merge import merge_runs
 from leaderboard.pages.site import write_site
@@ -27,13 +25,6 @@ FACTS = {
     },
     "perturbations": {"haze": {"family": "weather", "description": "Haze (share that is hidden)"}},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "RESAMPLES", 199)
-        yield
 
 
 @pytest.fixture(scope="module")
