@@ -257,8 +257,8 @@ OPTIONS = """
 --task --methods --suites --severities --units --unit-ids --repeats --model --weights --strip-prefix --layer --pooling
 --list-layers --dictionary --directions --images --image-count --concepts --profile --seed --set --masks --corruptions
 --lengths --feather
---faithfulness --thumbnails --device --batch-size --cell-timeout --budget --analysis --exchange --against --cache
---track --out --offline
+--faithfulness --thumbnails --device --batch-size --cell-timeout --budget --analysis --exchange --attack-masks --against
+--cache --track --out --offline
 --executor --ray-address --workers --gpus-per-worker --cpus-per-worker --mixed-devices --lost-after --json --details
 """
 DEFAULTS = {
@@ -272,6 +272,7 @@ DEFAULTS = {
     "faithfulness": "clean",
     "thumbnails": 4,
     "device": "auto",
+    "attack_masks": False,
     "list_layers": False,
     "offline": False,
     "executor": "local",
