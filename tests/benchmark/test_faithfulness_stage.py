@@ -72,6 +72,7 @@ def roles() -> Roles:
     return Roles(load_profile("miniature"), torch.device("cpu"))
 
 
+IMAGES = 100
 UNITS = (0, 3, 6, 12, 17, 26, 29, 36, 40, 44)
 
 
@@ -86,7 +87,7 @@ def named(roles: Roles) -> dict[str, dict[int, str]]:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, roles: Roles, named: dict) -> pd.DataFrame:
-    mine = work(UNITS, 150, ("right", "shuffled"))
+    mine = work(UNITS, IMAGES, ("right", "shuffled"))
     folder = filled(tmp_path_factory.mktemp("faith") / "run", mine, named)
     return measure_run(folder, [mine], roles, 0, "clean", QUIET, count=5)
 
@@ -122,7 +123,7 @@ def test_names_of_the_world_are_looked_up_in_the_annotation(measured: pd.DataFra
 def test_no_number_depends_on_order_other_labels_or_batches(
     measured: pd.DataFrame, roles: Roles, named: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
-    mine = work(UNITS, 150, ("right", "other"))
+    mine = work(UNITS, IMAGES, ("right", "other"))
     some = {unit: named["right"][unit] for unit in reversed(UNITS[::3])}
     folder = filled(tmp_path / "run", mine, {"other": {3: "giraffe"}, "right": some})
     monkeypatch.setattr(roles.target("resnet50"), "batch_size", batch_size)
@@ -136,7 +137,7 @@ def test_no_number_depends_on_order_other_labels_or_batches(
 
 
 def test_clip_finds_concepts_about_where_the_annotation_has_them(roles: Roles) -> None:
-    probing = roles.probing_set("scenes", 150, roles.view("resnet50"))
+    probing = roles.probing_set("scenes", IMAGES, roles.view("resnet50"))
     names = probing.concepts
     by_clip = Presence(replace(probing, concepts=()), roles)
     found = [by_clip.of(name) for name in names[::3]]

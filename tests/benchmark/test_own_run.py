@@ -226,7 +226,7 @@ def test_a_board_keeps_it_apart_from_the_task_it_came_from(
 )
 def test_weights_in_either_form_give_the_same_labels(mine: Path, tmp_path: Path, changes: dict, named: str) -> None:
     changes = {**changes, "weights": mine / changes["weights"]}
-    changes |= {"model": "torchvision:resnet18", "methods": ("random_label",), "images": 12}
+    changes |= {"model": "torchvision:resnet18", "methods": ("random_label",), "images": 6}
     result = started(tmp_path / "run", **changes)
     evidence = RunFolder(result.folder).read_table("evidence")
     assert set(evidence["task"]) == {named}
@@ -238,7 +238,7 @@ def test_weights_in_either_form_give_the_same_labels(mine: Path, tmp_path: Path,
     steps = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     network.fc = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     with torch.inference_mode():
-        read = network(steps(MiniatureProbingSet("probe", 12).seen_by(steps.view).images))
+        read = network(steps(MiniatureProbingSet("probe", 6).seen_by(steps.view).images))
     assert strongest["activation"].to_numpy() == pytest.approx(read[:, [1, 3]].amax(0).numpy(), rel=1e-4)
 
 

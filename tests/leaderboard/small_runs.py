@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ def few_resamples() -> Iterator[None]:
     """For tests of what does not depend on how often intervals and tests resample."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intervals, "RESAMPLES", 199)
+        # statsmodels collects garbage at each correction, which takes half a second once torch is loaded.
+        patch.setattr(gc, "collect", lambda *_: 0)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 
@@ -93,6 +94,8 @@ def quick_and_silent():
     assert intervals.RESAMPLES >= 4_999
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intervals, "RESAMPLES", RESAMPLES)
+        # statsmodels collects garbage at each correction, which takes half a second once torch is loaded.
+        patch.setattr(gc, "collect", lambda *_: 0)
         yield
 
 
