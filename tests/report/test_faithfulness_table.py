@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from leaderboard.board import intervals
 from leaderboard.board.facts import RunFacts
 from leaderboard.store.frames import to_arrow, to_pandas
 from leaderboard.store.schema import FAITHFULNESS
@@ -50,7 +51,8 @@ def row_of(table: Table, name: str) -> tuple[Cell, ...]:
     return next(row.cells for row in table.rows if row.name == name)
 
 
-def test_cells_are_means_with_the_bootstrap_interval(table):
+def test_cells_are_means_with_the_bootstrap_interval(table, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 4_999)  # as in a run
     (shown,) = faithfulness_tables(table, RunFacts())
     assert shown.columns == ("dnd", "zeta", "random_label", "constant_label")
     values = table[table["method"] == "dnd"]["f1"].to_numpy().round(12)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leaderboard.board import intervals
 from leaderboard.board.facts import RunFacts
 from leaderboard.view.truth import accuracy_by_truth, right_and_stable
 from metrics.statistics import bootstrap_interval, wilson_interval
@@ -66,7 +67,8 @@ def test_the_four_shares_are_of_units_with_truth_and_add_up(scores):
     assert table.notes[-1] == NOTED.note
 
 
-def test_intervals_take_the_unit_as_the_unit(scores):
+def test_intervals_take_the_unit_as_the_unit(scores, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 4_999)  # as in a run
     own = scores[(scores["method"] == "dnd") & (scores["perturbation"] != "clean") & (scores["unit"] < 10)]
     (table,) = right_and_stable(scores, NOTED)
     kept = own["right_clean"].astype(bool) & own["right"].astype(bool)
