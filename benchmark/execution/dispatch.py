@@ -3,7 +3,7 @@
 The caller reports events and carries out the returned actions; the same events give the same actions. One queue for
 identical workers, and whoever is free gets the next item: draws before blocks before passes, so that what was begun is
 finished first and little is open at a time. Of the blocks, a worker gets those whose images it has in memory first, but
-nobody waits for that.
+nobody waits for that. What a lost worker held comes before everything.
 
 A concept that several blocks want is drawn once: a block that lacks concepts is *parked* until they are there, and then
 handed out again. Results are deterministic and stored, so an item that two workers did (one of them was thought to be
@@ -84,6 +84,7 @@ class Dispatcher:
         self._passes: deque[Item] = deque()
         self._blocks: OrderedDict[_Source, deque[Item]] = OrderedDict()
         self._draws: deque[Item] = deque()  # others are made of the wanted concepts when handed out
+        self._again: deque[Item] = deque()
         self._wanted: dict[tuple[int, str], list[_Parked]] = {}
         self._queued: deque[tuple[int, str]] = deque()
         self._drawn: set[tuple[int, str]] = set()
@@ -187,7 +188,7 @@ class Dispatcher:
             elif self._lost[item] > self._losses:
                 self._fail(item, f"{self._lost[item]} workers were lost with it")
             else:
-                self._put(item, first=True)
+                self._again.append(item)
         return [*([] if self._over else [Replace(worker)]), *self._actions()]
 
     def drain(self) -> list[Action]:
@@ -256,11 +257,12 @@ class Dispatcher:
             if self._over:
                 actions.append(Stop(self._idle.popleft()))
                 continue
-            draw = self._from(self._draws) or self._draw()
+            again = self._from(self._again)
+            draw = None if again else self._from(self._draws) or self._draw()
             # Who has the images of blocks in memory labels them, and leaves drawing to others.
             suited = (one for one in self._idle if (self._images.get(one) in self._blocks) is (draw is None))
             worker = next(suited, self._idle[0])
-            item = draw or self._block(worker) or self._from(self._passes)
+            item = again or draw or self._block(worker) or self._from(self._passes)
             if item is None:
                 break
             self._idle.remove(worker)

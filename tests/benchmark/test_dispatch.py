@@ -222,6 +222,19 @@ def test_a_slow_worker_keeps_neither_itself_nor_others_waiting():
     assert world.settled() == set(world.items)
 
 
+def test_a_lost_item_is_begun_again_by_whoever_is_free_first_though_it_has_images_of_others():
+    dispatcher, items = Dispatcher(made(blocks=3, conditions=2)), {}
+    passes, blocks = ([item for item in made(conditions=2) if item.kind == kind] for kind in ("pass", "block"))
+    for worker in ("one", "two"):
+        dispatcher.ready(worker)
+    for worker, own in zip(("one", "two"), passes, strict=True):
+        items[worker] = next(action.item for action in dispatcher.finish(worker, own) if isinstance(action, Give))
+    lost = items["two"]
+    assert lost in blocks
+    dispatcher.lose("two")
+    assert dispatcher.finish("one", items["one"]) == [Give("one", replace(lost, epoch=1))]
+
+
 def test_an_item_that_takes_its_workers_along_fails_alone():
     world = World(made(), ["a", "b"])
     poison = next(item for item in world.items if item.kind == "block")
