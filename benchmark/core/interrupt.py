@@ -76,6 +76,11 @@ def stopping_on_signals(last_words: str) -> Iterator[None]:
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:
         yield
+    except KeyboardInterrupt as error:
+        # A library that a signal interrupts (Ray) may raise its own instead of ours.
+        if signalled[:1] == [signal.SIGTERM] and not isinstance(error, Terminated):
+            raise Terminated from error
+        raise
     finally:
         # After a signal the thread keeps watching: what is still running may delay the exit.
         if not signalled:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_run import METHODS, ROOT, tables
 
-from benchmark.core.interrupt import GRACE, Terminated, TookTooLong, stopping_on_signals, time_limit
+from benchmark.core.interrupt import GRACE, TookTooLong, stopping_on_signals, time_limit
 
 SCRIPT = """
 import signal, sys
@@ -35,6 +35,14 @@ def threads():
         pool.submit(time.sleep, 60)
         print("begun", flush=True)
         time.sleep(60)
+
+def library():
+    import time
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted") from None  # as Ray does
 
 import typer
 app = typer.Typer()
@@ -113,8 +121,13 @@ def test_f05_handlers_are_put_back() -> None:
     assert threading.active_count() == watching
 
 
-def test_f05_sigterm_is_told_from_ctrl_c() -> None:
-    assert issubclass(Terminated, KeyboardInterrupt)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_f05_sigterm_is_told_from_ctrl_c_also_where_a_library_raises_an_interrupt_of_its_own(
+    number: int, code: int
+) -> None:
+    process = started("library", grace=60)
+    process.send_signal(number)
+    ended(process, code, within=5)
 
 
 @pytest.mark.slow
