@@ -9,6 +9,7 @@ import pandas as pd
 
 from leaderboard.board.comparison.rows import share_difference
 from leaderboard.board.facts import RunFacts
+from leaderboard.board.groups import by_task
 from leaderboard.board.intervals import difference_interval, mean_interval, one_verdict, share_interval
 from leaderboard.view.content import Row, Section, Table, cell_of, count_cell
 
@@ -24,7 +25,7 @@ def background_gap_contents(scores: pd.DataFrame, facts: RunFacts) -> list[Table
         facts: Of their run.
     """
     alive = scores.loc[scores["perturbation"].isin([_SAME, _RANDOM]).to_numpy() & ~scores["dead"].to_numpy(bool)]
-    tables = [_table(*cast(tuple[str, str], place), rows, facts) for place, rows in alive.groupby(["task", "profile"])]
+    tables = [_table(task, profile, rows, facts) for task, profile, rows in by_task(alive)]
     return [table for table in tables if table.sections]
 
 
