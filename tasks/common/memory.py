@@ -22,7 +22,8 @@ def keep_freed_memory() -> bool:
     """Let glibc keep up to 1 GiB of freed memory for the next tensors, in this process.
 
     By default it returns a layer's output to the operating system as soon as it is freed and asks for as much again for
-    the next layer, page by page: a seventh of a run's time on a CPU. Values are the same; the peak may be a tenth higher.
+    the next layer, page by page: a seventh of a run's time on a CPU. Values are the same; the peak may be a tenth
+    higher.
 
     Returns:
         Whether it was set: not on other systems and C libraries, nor if the user has set one of glibc's own variables.
