@@ -13,7 +13,11 @@ from jaxtyping import Float, Shaped
 
 from metrics.evidence import evidence_overlap as evidence_overlap  # re-exported with the other scores
 
-_ALIKE = 1e-9
+LEAST_ROOM = 0.01
+"""1 − chance up to which labels count as alike: over so little, the wording of one label would be a change of hundreds
+of percent, and dominate every mean."""
+
+_UNCHANGED = 1e-9
 
 
 def clip_similarity(
@@ -110,14 +114,15 @@ def stability(
     """Similarity above chance: (similarity(u) − chance(u)) / (1 − chance(u)).
 
     1 = unchanged; 0 = as if another unit's label were drawn; negative = further than that. If all labels are alike
-    (chance = 1) it is 0 by definition: a method with the same label everywhere has shown nothing.
+    (chance of ``1 - LEAST_ROOM`` or more) it is 0 by definition: a method with the same label everywhere has shown
+    nothing.
 
     Args:
         similarity: Similarity to the clean label, or the noise floor, in [-1, 1].
         chance_similarity: The same units' chance, in [-1, 1].
 
     Returns:
-        At most 1; higher is better; NaN if either is NaN.
+        From -199 to 1; higher is better; NaN if either is NaN.
 
     Example:
         >>> stability(np.array([1.0, 0.75, 1.0]), np.array([0.5, 0.5, 1.0])).tolist()
@@ -127,7 +132,7 @@ def stability(
         np.asarray(similarity, dtype=np.float64), np.asarray(chance_similarity, dtype=np.float64)
     )
     room = 1.0 - expected
-    alike = room <= _ALIKE
+    alike = room <= LEAST_ROOM
     result = np.where(alike, 0.0, (similarity - expected) / np.where(alike, 1.0, room))
     return np.where(np.isnan(similarity) | np.isnan(expected), np.nan, result)
 
@@ -173,7 +178,7 @@ def mlce(
             f"not {list(method.shape)} and {list(reference.shape)}"
         )
     moved, expected = (1.0 - method).sum(axis=1), (1.0 - reference).sum(axis=1)
-    comparable = expected > _ALIKE
+    comparable = expected > _UNCHANGED
     ratios = np.where(comparable, moved / np.where(comparable, expected, 1.0), np.nan)
     return MLCE(float(ratios.mean()) if len(ratios) else float("nan"), ratios)
 

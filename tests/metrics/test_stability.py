@@ -93,6 +93,9 @@ def test_where_all_labels_are_alike_stability_is_zero_by_definition():
     alike = np.tile(labels(1), (6, 1))
     assert chance(alike) == pytest.approx(1.0)
     assert stability(clip_similarity(alike, alike), chance(alike)).tolist() == [0.0] * 6
+    nearly = alike + 0.01 * np.linalg.norm(alike, axis=1, keepdims=True) * np.eye(*alike.shape)
+    assert 0.999 < chance(nearly).min() < 1 - 1e-6
+    assert stability(clip_similarity(np.roll(nearly, 1, axis=0), nearly), chance(nearly)).tolist() == [0.0] * 6
 
 
 def test_stability_keeps_what_is_missing():
