@@ -95,14 +95,6 @@ class Clear:
     version: ClassVar[str] = "3"
     split: ClassVar[Split] = "units"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "clip", "concepts", "generator"})
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "no_follows": {"follows": 0.0},
-        "no_contrast": {"contrast": 0.0},
-        "no_captions": {"captions": 0.0},
-        "no_drawing": {"shortlist": 1},
-        "drawing_alone": {"evidence_weight": 0.0},
-        "no_brevity": {"brevity": 0.0},
-    }
     tuned_on = ("gaussian_noise", "frost", "fog", "contrast")  # see docs/clear.md
 
     def __init__(

@@ -92,13 +92,6 @@ class DescribeAndDissect:
     version: ClassVar[str] = "2"
     split: ClassVar[Split] = "units"
     needs: ClassVar[frozenset[str]] = frozenset({"captioner", "summariser", "generator", "clip"})
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "no_crops": {"crops": False},
-        "no_selection": {"scoring": "none"},
-        "no_summary": {"summarise": False},
-        "clip_words": {"describe": "words"},
-        "vision": {"describe": "vision"},
-    }
     contrast = False
 
     def __init__(

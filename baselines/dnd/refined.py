@@ -133,7 +133,6 @@ class RefinedDescribeAndDissect(DescribeAndDissect):
         "this project."
     )
     version: ClassVar[str] = "2"
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_crops": {"crops": False}}
 
     def __init__(
         self,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from baselines.base import Mode
 from baselines.dnd.adaptive import Drawing
@@ -40,12 +39,6 @@ class VisionDescribeAndDissect(DescribeAndDissect):
     )
     version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[str]] = frozenset({"describer", "generator", "clip"})
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "no_crops": {"crops": False},
-        "no_selection": {"scoring": "none"},
-        "contrast": {"contrast": True},
-        "contrast_csp": {"contrast": True, "scoring": "csp"},
-    }
 
     def __init__(
         self,
