@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,15 @@ def run(options: RunOptions, display: Display, tasks: Sequence[Task] | None = No
         UserError: Anything that the user can correct.
         StoreError: The run folder cannot be used.
     """
+    try:
+        return _run(options, display, tasks)
+    finally:
+        # Models, toolboxes and sweeps refer to each other, and Python does not see how large their tensors are: a
+        # process with several runs would hold gigabytes until it happens to look.
+        gc.collect()
+
+
+def _run(options: RunOptions, display: Display, tasks: Sequence[Task] | None) -> RunResult:
     budget, executor = TimeBudget(options.budget_seconds), _executor(options)
     parts = load_parts(options, check(options) if tasks is None else tasks, CountedRoles)
     profile, roles = parts.profile, parts.roles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from small_runs import write_run
 from torch import nn
 
 import benchmark
+from benchmark.execution.session import Session
 from leaderboard.board.facts import run_facts
 from leaderboard.store.results import RESULTS
 from leaderboard.view.findings import findings_of_run
@@ -140,7 +142,12 @@ def test_a_network_in_memory_is_known_by_its_weights_and_structure(tmp_path: Pat
             quiet=True,
         )
 
-    run = labelled(0, list(scenes))
+    gc.disable()  # it might collect by chance
+    try:
+        run = labelled(0, list(scenes))
+    finally:
+        gc.enable()
+    assert not [one for one in gc.get_objects() if type(one) is Session], "models and images outlive the run"
     assert set(run.labels["unit"]) == {0, 3}
     before = (run.path / "labels.parquet").read_bytes()
     again = labelled(0, as_arrays)
