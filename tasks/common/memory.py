@@ -19,7 +19,7 @@ _LARGEST_BLOCK: Final = 32 * 2**20
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let glibc keep up to 1 GiB of freed memory for the next tensors, in this process.
+    """Let glibc keep freed memory for the next tensors, in this process: at the top of its heap up to 1 GiB.
 
     By default it returns a layer's output to the operating system as soon as it is freed and asks for as much again for
     the next layer, page by page: a seventh of a run's time on a CPU. Values are the same; the peak may be a tenth
