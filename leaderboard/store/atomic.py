@@ -84,8 +84,10 @@ def create_json(path: Path, value: Any) -> bool:
 @contextlib.contextmanager
 def _written(path: Path, data: bytes, durable: bool) -> Iterator[Path]:
     """A temporary file beside ``path`` that holds the data, until the block has given it its name."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{machine()}-{os.getpid()}-{os.urandom(4).hex()}")
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{machine()}-{os.getpid()}-{os.urandom(4).hex()}"
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "xb") as file:

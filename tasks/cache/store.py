@@ -173,12 +173,12 @@ class Cache:
 
 
 def open_cache(place: str | Path | None = None, tier: Callable[[Path], Path | None] = lambda _: None) -> Cache:
-    """The cache in a folder; ``none`` stores nothing, None means ``default_folder``. Nothing is created yet.
+    """The cache in a folder; ``none`` stores nothing, None or no name is ``default_folder``. Nothing is created yet.
 
     Args:
         tier: Returns the folder on a local disk for one that several hosts use; None for one of this host alone.
     """
-    chosen = place if place is not None else os.environ.get(VARIABLE) or default_folder()
+    chosen = place or os.environ.get(VARIABLE) or default_folder()
     if str(chosen) == NONE:
         return Cache(None)
     folder = Path(chosen).expanduser()

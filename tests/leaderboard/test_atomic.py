@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,15 @@ def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(StoreError, match=r"Cannot write .*Not a directory|Cannot write .*File exists"):
         atomic.write_bytes(tmp_path / "taken" / "x", b"")
+
+
+@pytest.mark.parametrize("place", [".", "..", "/", "folder", ""])
+def test_a_folder_where_a_file_should_be_is_one_sentence(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match=r"Cannot write .*: Is a directory"):
+        atomic.write_bytes(Path(place), b"")
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
 
 
 def test_json_refuses_nan_and_sorts_keys(tmp_path):

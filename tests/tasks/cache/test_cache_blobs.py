@@ -159,6 +159,7 @@ def test_where_the_cache_is(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CLEAR_CACHE", str(tmp_path / "mine"))
     assert open_cache().folder == tmp_path / "mine"
     assert open_cache(tmp_path / "other").folder == tmp_path / "other"
+    assert open_cache("").folder == tmp_path / "mine"  # --cache "$UNSET": not the working directory
     monkeypatch.setenv("CLEAR_CACHE", "none")
     assert open_cache().folder is None
     monkeypatch.delenv("CLEAR_CACHE")
