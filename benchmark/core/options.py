@@ -153,7 +153,9 @@ class RunOptions(BaseModel):
     concepts: Place[UserPath | None] = Field(
         default=None, description="Your concepts, one per line. [default: the task's]"
     )
-    profile: Identity[str] = Field(default="miniature", description="miniature, photo, open, modern, paper, or a YAML file.")
+    profile: Identity[str] = Field(
+        default="miniature", description="miniature, photo, open, modern, paper, or a YAML file."
+    )
     seed: Identity[Seed] = Field(default=0, description="Random seed of the run.")
     method_options: Identity[Annotated[dict[str, dict[str, Scalar]], Flag("--set")]] = Field(
         default_factory=dict, description="Method option, METHOD.OPTION=VALUE."
