@@ -59,9 +59,8 @@ def run(
     Raises:
         UserError: A mistake in the options, or something that the run needs is missing.
     """
-    from pydantic import ValidationError
-
     from benchmark.core.options import RunOptions
+    from tasks.common.validation import parse
 
     given: dict[str, Any] = {
         "tasks": [str(task)] if isinstance(task, str | os.PathLike) else list(task),
@@ -75,15 +74,7 @@ def run(
         ),
         **({"images": images} if images is None or isinstance(images, int) else {"image_folder": images}),
     }
-    for name in ("methods", "suites"):
-        if isinstance(given[name], str):
-            given[name] = [given[name]]
-    try:
-        chosen = RunOptions.model_validate(given | options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "options"
-        raise UserError(f"{where}: {first['msg']}.") from error
+    chosen = parse(RunOptions, given | options, "the options")
     from benchmark.core.preflight import check
 
     tasks = check(chosen)

@@ -63,7 +63,9 @@ def _known_studies(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _distinct(value: object) -> object:
-    """The same values without duplicates, in the given order."""
+    """The same values without duplicates, in the given order; one text is a list of one."""
+    if isinstance(value, str):
+        return (value,)
     return tuple(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
 
 
@@ -151,7 +153,9 @@ class RunOptions(BaseModel):
     concepts: Place[UserPath | None] = Field(
         default=None, description="Your concepts, one per line. [default: the task's]"
     )
-    profile: Identity[str] = Field(default="miniature", description="miniature, open, paper, or a YAML file.")
+    profile: Identity[str] = Field(
+        default="miniature", description="miniature, photo, open, modern, paper, or a YAML file."
+    )
     seed: Identity[Seed] = Field(default=0, description="Random seed of the run.")
     method_options: Identity[Annotated[dict[str, dict[str, Scalar]], Flag("--set")]] = Field(
         default_factory=dict, description="Method option, METHOD.OPTION=VALUE."

@@ -180,7 +180,7 @@ def _check_range(where: str, column: Column, values: pd.Series) -> None:
     ]
     if bad.size:
         raise StoreError(
-            f"{where} has {bad[0]:g}, outside {low if low is not None else ''}..{high if high is not None else ''}."
+            f"{where} has {bad[0]:g}, outside {'−∞' if low is None else low}..{'∞' if high is None else high}."
         )
 
 

@@ -60,7 +60,7 @@ def test_bytes_do_not_depend_on_row_or_column_order():
         ({"severity": 6}, "'severity'.*has 6, outside 0..5"),
         ({"severity": 2.5}, "'severity'.*not whole numbers"),
         ({"unit": [-1, 2]}, "'unit'.*has -1"),
-        ({"rank": 0}, "'rank'.*has 0"),
+        ({"rank": 0}, "'rank'.*has 0, outside 1..∞"),
         ({"label": ["fish", None]}, "'label'.*1 absent"),
         ({"label": ["fish", 7]}, "'label'.*7 is not text"),
         ({"score": ["high", "low"]}, "'score'.*text instead of a number"),
