@@ -233,11 +233,20 @@ def test_faithfulness_draws_each_different_label(scope):
 
 def test_labels_of_many_units_are_the_concepts_over_again():
     def texts(units: int) -> float:
-        return counted(work("free", "costly", units=tuple(range(units))), scope="clean").texts.expected
+        return counted(work("free", units=tuple(range(units))), scope="clean").texts.expected
 
     concepts = load_concepts(MINIATURE.concept_set("scenes"))
     assert 0 < texts(4) < texts(64) < texts(1024) <= len(concepts)
     assert texts(64) / 64 < texts(4) / 4
+
+
+@pytest.mark.parametrize(("units", "found"), [(32, 89), (256, 295), (2048, 577)])
+def test_different_labels_are_about_as_many_as_runs_had(units, found):
+    names = registry.default_names()
+    asked = work(*names, units=tuple(range(units)), images=300)
+    methods = {name: registry.load(name) for name in names}
+    texts = count_run([[asked]], methods, MINIATURE, "clean").texts
+    assert texts.expected == pytest.approx(found, rel=0.1)
 
 
 def test_drawings_of_many_units_recur():
