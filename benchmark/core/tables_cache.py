@@ -71,7 +71,8 @@ def note_finished(folder: RunFolder, key: str) -> None:
 
 
 def _files(path: Path) -> Iterator[tuple[str, str]]:
-    for file in sorted([*path.glob("*.parquet"), *(path / "tables").glob("*")]):
+    # Hidden ones are not the run's: what another process is writing is gone a moment later.
+    for file in sorted([*path.glob("[!.]*.parquet"), *(path / "tables").glob("[!.]*")]):
         yield file.relative_to(path).as_posix(), hashlib.sha256(file.read_bytes()).hexdigest()
 
 

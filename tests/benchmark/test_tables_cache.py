@@ -7,8 +7,11 @@ from pathlib import Path
 
 import grimp
 import pytest
+from small_runs import write_run
 
-from benchmark.core.tables_cache import _CODE, _ROOT, source_hash
+from benchmark.core.tables_cache import _CODE, _ROOT, is_finished, note_finished, source_hash
+from leaderboard.store.atomic import TEMPORARY_PREFIX
+from leaderboard.store.run_folder import RunFolder
 
 PACKAGES = ("baselines", "benchmark", "leaderboard", "metrics", "report", "tasks")
 BESIDE = ("benchmark.plan", "report.doctor", "report.plan")
@@ -51,6 +54,16 @@ def test_only_code_behind_the_tables_makes_them_again(copy: Path, path: str, aga
     finally:
         file.write_bytes(text)
     assert source_hash.__wrapped__(copy) == source_hash()
+
+
+def test_half_written_files_of_another_process_are_none_of_the_tables(tmp_path: Path) -> None:
+    folder = RunFolder(write_run(tmp_path / "toy"))
+    (folder.path / "tables").mkdir(exist_ok=True)
+    half = folder.path / "tables" / f"{TEMPORARY_PREFIX}0-1-ab"
+    half.symlink_to("gone")  # as for one that was renamed after the folder was listed
+    note_finished(folder, "key")
+    half.unlink()
+    assert is_finished(folder, "key")
 
 
 @pytest.mark.parametrize("path", _CODE)
