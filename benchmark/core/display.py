@@ -186,10 +186,10 @@ class Display:
             outcome = "stopped"
             raise
         finally:
-            self._close(stage, outcome)
+            self._close(stage, outcome, terminal(name))
 
     def seconds(self) -> dict[str, float]:
-        """Time of each stage that has ended, by its name; for a stage's kinds of work by ``STAGE: KIND``."""
+        """Time of each stage that has ended, by its name in full; for a stage's kinds of work by ``STAGE: KIND``."""
         return dict(self._seconds)
 
     def units(self) -> dict[str, int]:
@@ -231,12 +231,12 @@ class Display:
                 stage.name, total=stage.total, note="", unit=stage.unit, left=None
             )
 
-    def _close(self, stage: Stage, outcome: str) -> None:
+    def _close(self, stage: Stage, outcome: str, name: str) -> None:
         self._note("end", stage.facts() | _times(stage) | {"outcome": outcome})
         self._units[stage.unit] += stage.done
-        self._seconds[stage.name] += stage.seconds
+        self._seconds[name] += stage.seconds
         for kind, seconds in stage.pace.seconds().items():
-            self._seconds[f"{stage.name}: {kind}"] += seconds
+            self._seconds[f"{name}: {kind}"] += seconds
         line = f"{stage.name}: {outcome}, {stage.done} {stage.unit} in {duration(stage.seconds)}"
         if stage in self._bars and self._progress is not None:
             self._progress.remove_task(self._bars.pop(stage))

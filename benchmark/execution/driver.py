@@ -134,7 +134,7 @@ class _Driver:
             "pass": self.dispatcher.left["pass"],
             **Counter(key.method for key, parts in self.parts.items() for _ in parts),
         }
-        title = ", ".join(sweep.title for sweep in self.session.sweeps)
+        title = " + ".join(sweep.title for sweep in self.session.sweeps)
         profile = self.session.job.profile
         if any(isinstance(one, OpenAISource) for one in (profile.summariser, profile.describer)):
             engine.serve(partial(answering, self.session.job.roles.broker()))

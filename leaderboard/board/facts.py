@@ -156,7 +156,8 @@ def merged(facts: Sequence[RunFacts]) -> RunFacts:
 def _seconds(identity: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
     """Task and method → seconds per label; tasks of one pass share a stage, whose seconds go by labels.
 
-    A stopped session states nothing, so that without all cells the time of some methods would be missing.
+    A stopped session states nothing, so that without all cells the time of some methods would be missing. Earlier
+    versions cut the names of many tasks; whose seconds those are is not known.
     """
     content = identity.get("content", {})
     conditions: Mapping[str, Sequence[Any]] = content.get("conditions", {})
@@ -177,6 +178,8 @@ def _seconds(identity: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]])
     found = {}
     for (title, method), seconds in spent.items():
         tasks = title.split(" + ")
+        if not content["tasks"].keys() >= {*tasks}:
+            continue
         units = [_units(identity, content["tasks"][task]["units"]) for task in tasks]
         if all(units):
             labels = sum(cells[task] * own for task, own in zip(tasks, units, strict=True))

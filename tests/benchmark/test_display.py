@@ -108,6 +108,16 @@ def test_work_that_failed_is_not_measured(clock):
         assert stage.done == 0
 
 
+def test_times_stand_under_the_whole_name_however_long(clock):
+    stream = io.StringIO()
+    display = Display("plain", stream, clock)
+    name = " + ".join(["my_network_blocks_11_attn_heads_own_images"] * 3)
+    with display.stage(name, 1, parts={"dnd": 1}) as stage, stage.part("dnd", 1):
+        clock.now += 2
+    assert display.seconds() == {name: 2, f"{name}: dnd": 2}
+    assert max(map(len, lines(stream))) < len(name)
+
+
 def test_quiet_shows_warnings_only(clock):
     stream = io.StringIO()
     display = Display("quiet", stream, clock)

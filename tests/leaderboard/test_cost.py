@@ -71,6 +71,10 @@ def test_a_run_that_did_not_measure_all_of_its_cells_states_no_seconds():
     assert run_facts(info()).seconds == {}
 
 
+def test_seconds_under_a_name_that_is_no_task_are_nobodys():
+    assert run_facts(info(session(10, title="first + sec…", one=22.0))).seconds == {}
+
+
 def test_money_is_that_of_all_sessions_and_unknown_if_one_is():
     assert run_facts(info(session(10, 0.25), session(10, 0.5))).usd == 0.75
     assert run_facts(info(session(10, 0.25), session(10, None))).usd != run_facts(info()).usd
