@@ -32,7 +32,8 @@ results), 276 of 8,192 (277 in a run of all units)."""
 WORDED: Final = 0.9
 WORDED_GROWTH: Final = 0.75
 """A method that summarises captions words its labels itself: ``WORDED`` times this power of the units are expected that
-no other method has. Describe-and-Dissect on the same layer: 12, 58 and 274 of 32, 256 and 2,048 (11, 66, 300 counted).
+no other method has. Describe-and-Dissect on the same layer: 12, 58 and 274 of 32, 256 and 2,048 (11, 66, 300 in the
+runs that it was fitted to).
 """
 
 MEASURED_UNITS: Final = 48
